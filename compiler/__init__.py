@@ -1,0 +1,1 @@
+"""The compile half: text -> plan.json. Never imports torch, transformers, datasets, deepspeed or mlflow."""

@@ -1,0 +1,582 @@
+"""What every diagnostic code means: the texts of `distilc explain E###`.
+
+One table, one entry a code; a test runs every example and asserts that the failing one gives its code
+and the mended one does not. An example that opens with `version:`, `-` or `%` is a whole spec; any other
+is laid over the starter spec (`distilc init`). A first line `$ ...` is the command line, the rest is
+`spec.yaml`; a command alone runs on the starter spec.
+"""
+
+# ruff: noqa: E501
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """`title` is a phrase, `meaning` whole sentences, `failing` and `mended` examples."""
+
+    title: str
+    meaning: str
+    failing: str
+    mended: str
+
+
+CODES: dict[str, Code] = {
+    # --- E1xx: reading the text -------------------------------------------------------------------
+    "E101": Code(
+        "the file cannot be read",
+        "There is no file of this name, it is a folder, or its permissions forbid reading it.",
+        "$ distilc check spek.yaml",
+        "$ distilc check spec.yaml",
+    ),
+    "E102": Code(
+        "the file is too large",
+        "A spec may have 1 MiB. It names data, it does not hold them.",
+        "$ yes '# rows' | head -c 1100000 > spec.yaml; distilc check spec.yaml",
+        "data: {train: {files: rows.jsonl}}",
+    ),
+    "E103": Code(
+        "the file is not UTF-8",
+        "A spec is UTF-8 text, with or without a byte order mark. Other encodings (Latin-1, UTF-16) are not guessed.",
+        "$ printf 'name: caf\\351\\n' > spec.yaml; distilc check spec.yaml",
+        "$ printf 'tracking: {tags: {place: caf\\303\\251}}\\n' > spec.yaml; distilc check spec.yaml",
+    ),
+    "E104": Code(
+        "a control character",
+        "NUL and other control characters, and the Unicode line separators, may not stand in a spec. Inside double "
+        'quotes they can be written as escapes, such as "\\x00".',
+        "$ printf 'name: a\\0b\\n' > spec.yaml; distilc check spec.yaml",
+        "name: ab",
+    ),
+    "E105": Code(
+        "not valid YAML",
+        "The text breaks a rule of YAML 1.2: an indentation that fits nowhere, a bracket or a quotation that is not "
+        "closed, a value that starts with a special character. Nothing can be said about the rest of the file.",
+        "batch: {examples: 32",
+        "batch: {examples: 32}",
+    ),
+    "E106": Code(
+        "a tab in the indentation",
+        "YAML indents with spaces.",
+        "batch:\n\texamples: 32",
+        "batch:\n  examples: 32",
+    ),
+    "E107": Code(
+        "a key stands twice",
+        "Many programs silently take the second one. Here a key stands once in its mapping.",
+        "batch: {examples: 32}\nprecision: fp32\nbatch: {examples: 64}",
+        "batch: {examples: 64}\nprecision: fp32",
+    ),
+    "E108": Code(
+        "a tag is not allowed",
+        "YAML tags (`!name`) make programs build objects. A spec holds plain values only, so that reading it can "
+        "never run anything.",
+        "name: !env RUN_NAME",
+        "name: my-run",
+    ),
+    "E109": Code(
+        "an alias that cannot be followed",
+        "An alias (`*name`) names no anchor (`&name`) above it, or stands inside its own anchor, or the aliases of "
+        "the file multiply to a tree that is too large.",
+        "batch: *small",
+        "batch: {examples: 32}",
+    ),
+    "E110": Code(
+        "several documents",
+        "A spec is one YAML document. `---` starts a second one.",
+        "batch: {examples: 32}\n---\nbatch: {examples: 64}",
+        "batch: {examples: 32}",
+    ),
+    "E111": Code(
+        "the top level is not a mapping",
+        "A spec is a mapping of keys to values; this file is empty, a list, or a single value.",
+        "- version: 1\n- name: my-run",
+        "name: my-run",
+    ),
+    "E112": Code(
+        "a key is not text",
+        "A number, true, false, null, a list or a mapping stands where a key should be. Quote it if it is a name.",
+        "tracking: {tags: {2024: yes}}",
+        'tracking: {tags: {"2024": yes}}',
+    ),
+    "E113": Code(
+        "a number out of range",
+        "Infinity, not-a-number, and whole numbers of more than 64 bits are no values of a spec. The usual cause is "
+        "a commit or a version that looks like a number: YAML reads 12e4567 as infinity.",
+        "data: {train: {hub: EdinburghNLP/xsum, revision: 12e4567}}",
+        'data: {train: {hub: EdinburghNLP/xsum, revision: "12e4567"}}',
+    ),
+    "E114": Code(
+        "too deep or too large",
+        "More than 50 levels or 20,000 values. No spec needs that; the usual cause is a bracket too many.",
+        f"name: {'[' * 60}{']' * 60}",
+        "name: my-run",
+    ),
+    "E115": Code(
+        "a merge key",
+        "`<<` was an extension of YAML 1.1. To build on another file there is `extends`.",
+        "batch: &small {examples: 32}\nteacher:\n  train:\n    batch: {<<: *small}",
+        "batch: &small {examples: 32}\nteacher:\n  train:\n    batch: *small",
+    ),
+    "E116": Code(
+        "another version of YAML",
+        "A spec is YAML 1.2: `no` is text, `010` is ten, `3e-4` is a number. `%YAML 1.1` asks for other rules.",
+        "%YAML 1.1\n---\nversion: 1",
+        "%YAML 1.2\n---\nversion: 1",
+    ),
+    # --- E2xx: structure --------------------------------------------------------------------------
+    "E201": Code(
+        "an unknown key",
+        "The key is not known in this place. Unknown keys are never ignored: a misspelt `learning_rate` would train "
+        "something else than it says.",
+        "training: {lerning_rate: 1.0e-4}",
+        "training: {learning_rate: 1.0e-4}",
+    ),
+    "E202": Code(
+        "a key is missing",
+        "The key has no default and must be given.",
+        "version: 1\nname: my-run",
+        "name: my-run",
+    ),
+    "E203": Code(
+        "a value of the wrong kind",
+        "Text where a number belongs, a single value where a mapping belongs, and so on.",
+        "stopping: {max_epochs: three}",
+        "stopping: {max_epochs: 3}",
+    ),
+    "E204": Code(
+        "not one of the choices",
+        "The key takes one of a few words.",
+        "training: {schedule: linera}",
+        "training: {schedule: linear}",
+    ),
+    "E205": Code(
+        "a number out of bounds",
+        "The number is too small or too large for what it means.",
+        "training: {dropout: 1.5}",
+        "training: {dropout: 0.1}",
+    ),
+    "E206": Code(
+        "exactly one of several",
+        "A mapping is one of several kinds, and one key says which: a model is `hub`, `path`, ...; a data source "
+        "`hub`, `files` or `builtin`; a batch `examples` or `tokens`; a warm-up `steps` or `ratio`. None of them "
+        "is there, or more than one.",
+        "batch: {examples: 64, tokens: 4096}",
+        "batch: {tokens: 4096}",
+    ),
+    "E207": Code(
+        "a key without its companion",
+        "The key means something only together with another one.",
+        "data: {train: {builtin: bulletins, revision: main}}",
+        "data: {train: {builtin: bulletins}}",
+    ),
+    "E208": Code(
+        "a name or text that is not possible here",
+        "The text is empty, too long, or has characters that cannot stand there.",
+        "name: my run/1",
+        "name: my-run-1",
+    ),
+    "E209": Code(
+        "too few, too many, or the same twice",
+        "A list or mapping has not as many entries as it needs, or an entry of the list is there twice.",
+        "evaluation: {metrics: [rouge1, rouge1]}",
+        "evaluation: {metrics: [rouge1, rouge2]}",
+    ),
+    # --- E3xx: putting files and options together -------------------------------------------------
+    "E301": Code(
+        "a file to extend is not there",
+        "`extends` names a file, relative to the file that says so.",
+        "extends: bases.yaml",
+        "extends: base.yaml",
+    ),
+    "E302": Code(
+        "files extend each other in a circle",
+        "A file extends itself, directly or through others, or the chain of files is longer than 20.",
+        "extends: spec.yaml",
+        "extends: base.yaml",
+    ),
+    "E303": Code(
+        "an unknown ${...}",
+        "`${paths.NAME}` is a folder whose place depends on the machine. NAME comes from the site file or from "
+        "--path. Nothing else can be put in, no environment variables either.",
+        'data: {train: {files: "${paths.corpus}/train.jsonl"}}',
+        '$ distilc check --path corpus=. spec.yaml\ndata: {train: {files: "${paths.corpus}/train.jsonl"}}',
+    ),
+    "E304": Code(
+        "${...} outside of a file location",
+        "Places depend on the machine; nothing else in a spec may. `${paths.NAME}` can stand in data files and in "
+        "model folders only.",
+        'name: "${paths.corpus}"',
+        "name: my-run",
+    ),
+    "E305": Code(
+        "a --set path that leads nowhere",
+        "The path steps into a single value, or beyond the end of a list. Names are joined by dots, items of a "
+        "list are counted from 0, as in data.train[0].limit.",
+        "$ distilc check --set data.train[7].limit=100 spec.yaml",
+        "$ distilc check --set data.train[0].limit=100 spec.yaml",
+    ),
+    "E306": Code(
+        "a place in the site file is not there",
+        "The site file names a file or folder that does not exist on this machine.",
+        "$ printf 'models: [modells]\\n' > site.yaml; distilc check --site site.yaml spec.yaml",
+        "$ mkdir models; printf 'models: [models]\\n' > site.yaml; distilc check --site site.yaml spec.yaml",
+    ),
+    "E307": Code(
+        "several machines and no hostfile",
+        "More than one machine (`devices: {nodes: 2}`) needs a hostfile that names them.",
+        "$ printf 'devices: {nodes: 2}\\n' > site.yaml; distilc check --site site.yaml spec.yaml",
+        "$ printf 'a slots=1\\nb slots=1\\n' > hosts; printf 'devices: {nodes: 2, hostfile: hosts}\\n' > site.yaml; "
+        "distilc check --site site.yaml spec.yaml",
+    ),
+    "E308": Code(
+        "a path that cannot be",
+        "A file or folder has a name that no file system takes: longer than 255 bytes, or with a NUL in it.",
+        'data: {train: {files: "rows\\0.jsonl"}}',
+        'data: {train: {files: "rows.jsonl"}}',
+    ),
+    # --- E4xx, W4xx: rules across fields, data ----------------------------------------------------
+    "E401": Code(
+        "not available in this release",
+        "The language can say it, this release cannot run it. It is refused rather than ignored.",
+        "loss: {labels: 1.0, logits: 0.8}",
+        "loss: {labels: 1.0}",
+    ),
+    "E402": Code(
+        "a metric that does not fit the task",
+        "ROUGE is for summaries (its tokenizer knows ASCII words only), BLEU and chrF for translations, accuracy "
+        "for classes.",
+        "evaluation: {metrics: [accuracy]}",
+        "evaluation: {metrics: [rouge1, rouge2, rougeLsum]}",
+    ),
+    "E403": Code(
+        "what decides is not measured",
+        "`stopping.monitor` and the metrics of `stopping.retention` must be among `validation.metrics`.",
+        "stopping: {monitor: rouge2}\nvalidation: {metrics: [loss]}",
+        "stopping: {monitor: rouge2}\nvalidation: {metrics: [loss, rouge2]}",
+    ),
+    "E404": Code(
+        "a key of another task",
+        "A column or key of `data` that the task does not have. It would be ignored, so it is refused.",
+        "data: {columns: {premise: text}}",
+        "data: {columns: {source: text}}",
+    ),
+    "E405": Code(
+        "source and target are the same column",
+        "A model that reads what it has to write learns to copy.",
+        "data: {columns: {source: text, target: text}}",
+        "data: {columns: {source: text, target: summary}}",
+    ),
+    "E406": Code(
+        "a split that is not there",
+        "Files have no splits; a built-in corpus has train, validation and test.",
+        "data: {test: {builtin: bulletins, split: dev}}",
+        "data: {test: {builtin: bulletins, split: test}}",
+    ),
+    "E407": Code(
+        "nothing stops the training",
+        "All of `max_epochs`, `max_steps`, `max_hours`, `patience` and `retention` are off.",
+        "stopping: {max_epochs: null, patience: null}",
+        "stopping: {max_epochs: null, patience: 4}",
+    ),
+    "E408": Code(
+        "min_length above max_length",
+        "No text has at least `min_length` and at most `max_length` tokens.",
+        "evaluation: {generation: {min_length: 60, max_length: 48}}",
+        "evaluation: {generation: {min_length: 10, max_length: 48}}",
+    ),
+    "E409": Code(
+        "nothing is learned",
+        "Every term of the loss has the weight 0.",
+        "loss: {labels: 0}",
+        "loss: {labels: 1}",
+    ),
+    "E410": Code(
+        "an untrained teacher",
+        "A model from scratch knows nothing. `train: {}` trains it first, with default settings.",
+        "teacher:\n  train: null",
+        "teacher:\n  train: {}",
+    ),
+    "E411": Code(
+        "random weights would be frozen",
+        "What starts at random has to be trained: it cannot be in `freeze`.",
+        "student: {init: {encoder: random}, freeze: [encoder]}",
+        "student: {init: {encoder: random}, freeze: none}",
+    ),
+    "E412": Code(
+        "a data file of an unknown kind",
+        "The suffix of a data file says what it is: .jsonl and .ndjson (one JSON object a line), .json (a list of "
+        "objects), .csv and .tsv (the columns in the first line), .parquet.",
+        "data: {train: {files: train.txt}}",
+        "data: {train: {files: train.jsonl}}",
+    ),
+    "E421": Code(
+        "a data file that cannot be read",
+        "A data file is UTF-8, and what its suffix says: .jsonl has one JSON object a line. (`check --data`)",
+        "$ echo 'A cat.' > rows.jsonl; distilc check --data spec.yaml\ndata: {test: {files: rows.jsonl}}",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+    ),
+    "E422": Code(
+        "a column is not there",
+        "`data.columns` says which column holds what; a row of a data file lacks it, or holds no text in it. "
+        "(`check --data`)",
+        """$ echo '{"text": "A cat sat.", "summary": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}, columns: {source: texts, target: summary, id: null}}""",
+        """$ echo '{"text": "A cat sat.", "summary": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}, columns: {source: text, target: summary, id: null}}""",
+    ),
+    "E423": Code(
+        "an empty source or target",
+        "There is nothing to read or nothing to learn in a row of a data file. (`check --data`)",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": ""}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+    ),
+    "E424": Code(
+        "a data source without rows",
+        "The files are there and hold no rows. (`check --data`)",
+        "$ echo > rows.jsonl; distilc check --data spec.yaml\ndata: {test: {files: rows.jsonl}}",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+    ),
+    "E425": Code(
+        "an id twice",
+        "Predictions and labels are aligned by id. Leave `columns.id` out to count the rows instead. (`check --data`)",
+        """$ yes '{"id": 1, "source": "A cat sat.", "target": "A cat."}' | head -2 > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+        """$ yes '{"id": 1, "source": "A cat sat.", "target": "A cat."}' | head -2 > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}, columns: {id: null}}""",
+    ),
+    "W401": Code(
+        "testing on training data",
+        "`validation` or `test` reads what `train` reads: scores on it say nothing about other texts.",
+        "data: {test: {builtin: bulletins, split: train}}",
+        "data: {test: {builtin: bulletins, split: test}}",
+    ),
+    "W402": Code(
+        "a validation or a patience that never comes",
+        "The training ends before its first validation, or before the patience can run out.",
+        "stopping: {max_epochs: 1, patience: 8}\nvalidation: {every: {epochs: 0.25}}",
+        "stopping: {max_epochs: 4, patience: 8}\nvalidation: {every: {epochs: 0.25}}",
+    ),
+    "W403": Code(
+        "a warm-up longer than the training",
+        "The learning rate never reaches its value.",
+        "training: {warmup: {steps: 500}}\nstopping: {max_steps: 200}",
+        "training: {warmup: {ratio: 0.1}}\nstopping: {max_steps: 200}",
+    ),
+    "W422": Code(
+        "a file that was not opened",
+        "Parquet files need libraries that take seconds to load; `check` does without them. The run opens them "
+        "before it trains. (`check --data`)",
+        """$ echo PAR1 > rows.parquet; distilc check --data spec.yaml
+data: {test: {files: rows.parquet}}""",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+    ),
+    "W421": Code(
+        "many texts are cut",
+        "More than 5 % of the texts of a file have more words than the limit has tokens, so they are cut for "
+        "certain; texts with fewer words may be cut too. (`check --data`)",
+        """$ echo '{"id": 1, "source": "A cat sat on a mat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}, max_source_tokens: 4}""",
+        """$ echo '{"id": 1, "source": "A cat sat on a mat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}, max_source_tokens: 64}""",
+    ),
+    # --- E5xx: lowering ---------------------------------------------------------------------------
+    "E501": Code(
+        "a model cannot be found",
+        "A `path` is a folder with config.json, weights and tokenizer files, relative to the spec. A hub id is looked "
+        "for in the folders given with --models, in the hub's local cache and, unless offline, on the hub.",
+        "teacher: {path: ./my-model}",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E502": Code(
+        "a model folder is damaged",
+        "config.json is missing, cut short, or holds values of the wrong kind: often a download that was interrupted.",
+        """\
+$ mkdir my-model; echo '{"model_type": "ba' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E503": Code(
+        "a family that is not supported",
+        "The families are bart, marian, mbart, pegasus and t5: where their layers, embeddings and positions lie is "
+        "known. The family is `model_type` in config.json.",
+        """\
+$ mkdir my-model; echo '{"model_type": "gpt2"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "t5"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E504": Code(
+        "a family that is not built from scratch",
+        "mBART needs the multilingual tokenizer that it was trained with, so it exists only as a finished model. From "
+        "scratch: bart, marian, pegasus, t5.",
+        "teacher: {architecture: {family: mbart}}",
+        "teacher: {architecture: {family: bart}}",
+    ),
+    "E505": Code(
+        "widths that do not go together",
+        "The width d_model is cut into `heads` equal parts, so it is a multiple of heads; sinusoidal positions (marian, "
+        "pegasus) need an even one.",
+        "teacher: {architecture: {d_model: 128, heads: 3}}",
+        "teacher: {architecture: {d_model: 126, heads: 3}}",
+    ),
+    "E508": Code(
+        "a data file is not there",
+        "Files of data sources are relative to the spec that names them; `${paths.NAME}` puts in a folder of the site.",
+        "data: {train: {files: rows.jsonl}}",
+        """\
+$ echo '{"id": 1, "source": "a b", "target": "a"}' > rows.jsonl; distilc check spec.yaml
+data: {train: {files: rows.jsonl}}""",
+    ),
+    "E510": Code(
+        "the teacher has no teacher",
+        "`stopping.retention` ends a training when a percentage of the teacher's score is reached. The teacher's own "
+        "training has nothing to compare with.",
+        "teacher: {train: {stopping: {retention: {rouge2: 99}}, validation: {metrics: [loss, rouge2]}}}",
+        "teacher: {train: {stopping: {patience: 4}, validation: {metrics: [loss, rouge2]}}}",
+    ),
+    "E511": Code(
+        "fp16 overflows in this family",
+        "Activations of pegasus and t5 models leave the range of fp16: the loss becomes NaN, sooner or later. bf16 has "
+        "the range of fp32 and costs what fp16 costs.",
+        """\
+$ mkdir my-model; echo '{"model_type": "t5"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}
+precision: fp16""",
+        """\
+$ mkdir my-model; echo '{"model_type": "t5"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}
+precision: bf16""",
+    ),
+    "E512": Code(
+        "a precision that the device has not",
+        "fp16 needs a GPU, bf16 on a GPU an Ampere or newer one. `precision: auto` takes bf16 where there is one, "
+        "else fp32.",
+        """\
+$ echo 'devices: {kind: cpu}' > site.yaml; distilc check --site site.yaml spec.yaml
+precision: fp16""",
+        """\
+$ echo 'devices: {kind: cpu}' > site.yaml; distilc check --site site.yaml spec.yaml
+precision: auto""",
+    ),
+    "E513": Code(
+        "sequences longer than the model's positions",
+        "The model has a table of positions (max_position_embeddings in config.json); a longer sequence would read "
+        "beyond its end.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}
+data: {max_source_tokens: 2048}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}
+data: {max_source_tokens: 1024}""",
+    ),
+    "E514": Code(
+        "an offload that cannot be",
+        "`offload` of the site moves the optimizer (ZeRO 1 or more) or the parameters too (ZeRO 3) from the GPU's memory "
+        "to the host's. The optimizer is then DeepSpeed's CPU Adam.",
+        "$ echo '{offload: optimizer, zero: 0, devices: {kind: cuda}}' > site.yaml; distilc check --site site.yaml spec.yaml",
+        "$ echo '{offload: optimizer, zero: auto, devices: {kind: cuda}}' > site.yaml; distilc check --site site.yaml spec.yaml",
+    ),
+    "E515": Code(
+        "a language is missing",
+        "mBART marks every sequence with the code of its language, and starts to write from the target's.",
+        """\
+$ mkdir my-model; echo '{"model_type": "mbart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}
+data: {source_language: en_XX}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "mbart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}
+data: {source_language: en_XX, target_language: ro_RO}""",
+    ),
+    "E516": Code(
+        "16 bits without ZeRO",
+        "DeepSpeed's ZeRO stage 0 accumulates gradients and steps in 16 bits: the losses leave those of an fp32 run. From "
+        "stage 1 on, gradients are summed and weights are kept in fp32. One device loses nothing by stage 1.",
+        """\
+$ echo '{zero: 0}' > site.yaml; distilc check --site site.yaml spec.yaml
+precision: bf16""",
+        """\
+$ echo '{zero: auto}' > site.yaml; distilc check --site site.yaml spec.yaml
+precision: bf16""",
+    ),
+    "E517": Code(
+        "no lock to compare with",
+        "`compile --locked` holds the plan to the lock.yaml that an earlier compilation wrote into its folder. There is "
+        "none, or it is damaged or of another version.",
+        "$ distilc compile --locked spec.yaml",
+        "$ distilc compile spec.yaml; distilc compile --locked spec.yaml",
+    ),
+    "E518": Code(
+        "something moved since the lock",
+        "The resolved spec, a model, a data file or the version of a package is not what lock.yaml says.",
+        "$ distilc compile spec.yaml; distilc compile --locked --set batch.examples=8 spec.yaml",
+        "$ distilc compile --set batch.examples=8 spec.yaml; distilc compile --locked --set batch.examples=8 spec.yaml",
+    ),
+    "E521": Code(
+        "the student is deeper",
+        "A student stack has at most as many layers as what it is made of.",
+        "student: {decoder_layers: 9}",
+        "student: {decoder_layers: 4}",
+    ),
+    "E522": Code(
+        "a layer that does not exist",
+        "Layers are counted from 0, so a stack of 6 has the layers 0 to 5.",
+        "student: {init: {decoder: {layers: [0, 6]}}}",
+        "student: {init: {decoder: {layers: [0, 5]}}}",
+    ),
+    "E523": Code(
+        "a list of layers of another length",
+        "A list of layers names one for each layer of the student; a layer may be named more than once. `all` is for "
+        "stacks of equal depth.",
+        "student: {init: {decoder: {layers: [0, 2, 5]}}}",
+        "student: {decoder_layers: 3, init: {decoder: {layers: [0, 2, 5]}}}",
+    ),
+    "E524": Code(
+        "a φ that does not apply",
+        "`every-kth` needs a student depth that divides the teacher's; `copied-from` needs layers that were copied from "
+        "the teacher.",
+        "student: {decoder_layers: 4}\nphi: {decoder: every-kth}",
+        "student: {decoder_layers: 3}\nphi: {decoder: every-kth}",
+    ),
+    "E525": Code(
+        "copies between different widths",
+        "Weights are copied as they are, so d_model, heads and ffn_dim of a copied stack, and d_model for the embeddings, "
+        "are the origin's.",
+        "student: {ffn_dim: 256}",
+        "student: {ffn_dim: 256, init: {encoder: random, decoder: random}}",
+    ),
+    "E526": Code(
+        "copies between different families",
+        "Layers of one family have no place for the weights of another.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+student: {init: {decoder: {from: {path: ./my-model}}}}""",
+        "student: {init: {decoder: {from: teacher}}}",
+    ),
+    "W501": Code(
+        "two layer counts that differ",
+        "config.json has `encoder_layers` and the older `num_hidden_layers` with another number. The weights were saved "
+        "with the former, and that is what counts here; transformers 5 alone would take the latter and build random layers.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart", "encoder_layers": 6, "num_hidden_layers": 12}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart", "encoder_layers": 6}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+}

@@ -1,0 +1,107 @@
+"""Files and options -> one tree, positions kept.
+
+In: a spec, the files that it extends, the `--set` options. Out: one `Node` tree in which short forms are
+spelled out, overlays merged and file locations absolute, and every value still knows who wrote it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from .diagnostics import Reporter, quoted, shown_path
+from .merging import clean, merge, spell_out
+from .overrides import set_values
+from .parse import Files, Node, near_file, read_source
+from .paths import Locator, possible_path
+from .structure import Schema
+
+MAX_CHAIN = 20
+
+
+def compose(
+    path: Path,
+    overrides: tuple[str, ...],
+    schema: Schema,
+    paths: Mapping[str, Path],
+    files: Files,
+    reporter: Reporter,
+) -> Node | None:
+    """The composed tree of a spec; None: it could not be read, and `reporter` says why."""
+    tree = read_with_bases(path, str(path), schema, files, reporter, ())
+    if tree is None:
+        return None
+    tree = clean(set_values(tree, overrides, schema, files, reporter), schema, schema.root)
+    locator = Locator(schema, paths, files.folders, reporter, files.refused)
+    return locator.locate(tree, schema.root)
+
+
+def read_with_bases(
+    path: Path, name: str, schema: Schema, files: Files, reporter: Reporter, chain: tuple[str, ...]
+) -> Node | None:
+    """A spec laid over the specs that it extends. `chain`: the files that extend it, innermost first."""
+    files.chains[name] = chain
+    source = read_source(path, name, reporter, files.texts)
+    if source is None:
+        return None
+    files.folders[name] = path.resolve().parent
+    tree = spell_out(source.tree, schema, schema.root)
+    assert isinstance(tree.value, dict)
+    named = tree.value.pop("extends", None)
+    result: Node | None = None
+    bases = _bases(named, name, files, reporter, (*chain, name))
+    for base in bases:
+        below = read_with_bases(base, shown_path(base), schema, files, reporter, (name, *chain))
+        if below is None:
+            files.complete = False
+        else:
+            result = below if result is None else merge(result, below, schema, schema.root)
+    return tree if result is None else merge(result, tree, schema, schema.root)
+
+
+def _bases(named: Node | None, name: str, files: Files, reporter: Reporter, open_files: tuple[str, ...]) -> list[Path]:
+    """The paths in `extends` that can be read; a diagnosis for each of the others."""
+    if named is None:
+        return []
+    items = named.value if isinstance(named.value, list) else [named]
+    found: list[Path] = []
+    for item in items:
+        if not isinstance(item.value, str) or not item.value or not possible_path(item.value):
+            reporter.error_at(
+                "E203",
+                item.place,
+                "`extends` must be a path or a list of paths",
+                "extends: base.yaml",
+                ("extends",),
+            )
+            continue
+        path = files.folders[name] / item.value
+        if any(Path(other).resolve() == path.resolve() for other in open_files):
+            reporter.error_at(
+                "E302",
+                item.place,
+                f"{quoted(item.value)} extends this file in turn: a circle",
+                "move what both need into a third file",
+                ("extends",),
+            )
+        elif len(open_files) > MAX_CHAIN:
+            reporter.error_at(
+                "E302",
+                item.place,
+                f"more than {MAX_CHAIN} files extend each other",
+                "put some of them together",
+                ("extends",),
+            )
+        elif not path.is_file():
+            near = near_file(path)
+            reporter.error_at(
+                "E301",
+                item.place,
+                f"there is no file {shown_path(path)}",
+                f"did you mean {Path(item.value).parent / near.name}?" if near else f"the path is relative to {name}",
+                ("extends",),
+            )
+        else:
+            found.append(path)
+    files.complete &= len(found) == len(items)
+    return found

@@ -1,0 +1,457 @@
+"""The typed, frozen form of one run: what the schema says, bound last.
+
+In: a resolved tree (defaults filled in, variants applied). Out: `Experiment`. Nothing in here depends
+on the machine, the network or the clock. Field names are the spec's keys; `tests/compiler/` holds
+this file and `schema/experiment.schema.json` to each other in both directions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from types import NoneType, UnionType
+from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+Task = Literal["summarization", "translation", "classification", "masked-lm"]
+Strategy = Literal["spaced", "first", "last", "middle", "all"]
+Part = Literal["encoder", "embeddings", "positions"]
+Kind = TypeVar("Kind")
+
+
+# --- models ------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Architecture:
+    """A model from scratch. Depths in layers, widths in units, `max_positions` in tokens."""
+
+    family: str
+    encoder_layers: int
+    decoder_layers: int
+    d_model: int
+    heads: int
+    ffn_dim: int
+    dropout: float
+    max_positions: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerTraining:
+    """A tokenizer that is trained on the training data. `vocab_size` counts special tokens too."""
+
+    kind: Literal["bpe", "unigram"]
+    vocab_size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelReference:
+    """An existing model: exactly one of `hub`, `path`, `mlflow`, `spec` is set."""
+
+    hub: str | None
+    revision: str | None
+    path: str | None
+    mlflow: str | None
+    spec: str | None
+    variant: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teacher:
+    """A reference, or an architecture with a tokenizer; `train` makes training it a stage of its own."""
+
+    reference: ModelReference | None
+    architecture: Architecture | None
+    tokenizer: TokenizerTraining | None
+    seed: int
+    train: Training | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerOrigin:
+    """Where the layers of one student stack come from. `from_` None is the teacher."""
+
+    from_: ModelReference | None
+    layers: Strategy | tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentInit:
+    """`embeddings` covers everything outside the layer stacks; a stack is an origin or random."""
+
+    embeddings: Literal["teacher", "random"]
+    encoder: LayerOrigin | Literal["random"]
+    decoder: LayerOrigin | Literal["random"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Student:
+    """Depths None: as the teacher's. Widths None: as the teacher's."""
+
+    encoder_layers: int | None
+    decoder_layers: int | None
+    d_model: int | None
+    heads: int | None
+    ffn_dim: int | None
+    init: StudentInit
+    freeze: Literal["auto", "none"] | tuple[Part, ...]
+
+
+# --- training ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Generation:
+    """None everywhere: the checkpoint's own setting stays. Lengths in tokens."""
+
+    beams: int | None
+    length_penalty: float | None
+    min_length: int | None
+    max_length: int | None
+    no_repeat_ngram: int | None
+    early_stopping: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """One optimizer step over all devices, in examples or in source + target tokens."""
+
+    examples: int | None
+    tokens: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimizer:
+    name: Literal["adamw", "adafactor"]
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Warmup:
+    """Exactly one of the two is set; `ratio` is a share of all steps."""
+
+    steps: int | None
+    ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """The spec's `training` section. `dropout` None: the checkpoint's own stays (spec: `inherit`)."""
+
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"]
+    warmup: Warmup
+    optimizer: Optimizer
+    gradient_clipping: float | None
+    dropout: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stopping:
+    """Whichever comes first. `patience` in validations; `retention`: metric -> percent of the teacher."""
+
+    max_epochs: float | None
+    max_steps: int | None
+    max_hours: float | None
+    patience: int | None
+    monitor: str
+    min_delta: float
+    retention: Mapping[str, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Every:
+    """Exactly one of the two is set."""
+
+    epochs: float | None
+    steps: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """`limit` in examples (the first ones); metrics beyond `loss` need generation."""
+
+    every: Every
+    limit: int | None
+    metrics: tuple[str, ...]
+    generation: Generation
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsTerm:
+    weight: float
+    smoothing: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Training:
+    """How one model is trained: the student's sections, or `teacher.train`."""
+
+    batch: Batch
+    precision: Literal["auto", "fp32", "bf16", "fp16"]
+    optimization: Optimization
+    stopping: Stopping
+    validation: Validation
+    labels: LabelsTerm
+
+
+# --- data and evaluation -----------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSource:
+    """Exactly one of `hub`, `files`, `builtin` is set. `limit`: the first N rows."""
+
+    hub: str | None
+    config: str | None
+    revision: str | None
+    split: str | None
+    files: tuple[str, ...] | None
+    builtin: str | None
+    limit: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    source: str
+    target: str
+    id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Data:
+    """`test` maps a test set's name to its sources; a single test set is named `test`."""
+
+    train: tuple[DataSource, ...]
+    validation: tuple[DataSource, ...]
+    test: Mapping[str, tuple[DataSource, ...]]
+    columns: Columns
+    max_source_tokens: int
+    max_target_tokens: int
+    prefix: str
+    source_language: str | None
+    target_language: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Speed:
+    """`batch_size` in examples, `repeats` timed passes after one warm-up, over the first `examples`."""
+
+    batch_size: int
+    repeats: int
+    examples: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Evaluation:
+    """`generation` is the student's; the teacher keeps its checkpoint's unless `teacher_generation`."""
+
+    metrics: tuple[str, ...]
+    generation: Generation
+    teacher_generation: Generation
+    limit: int | None
+    speed: Speed | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    experiment: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Experiment:
+    """One run, no unknowns left."""
+
+    name: str
+    variant: str | None
+    seed: int
+    task: Task
+    teacher: Teacher
+    student: Student
+    phi_encoder: str | tuple[int, ...]
+    phi_decoder: str | tuple[int, ...]
+    training: Training
+    data: Data
+    evaluation: Evaluation
+    tracking: Tracking
+
+
+# --- binding -------------------------------------------------------------------------------------
+
+SUMMARY_METRICS = ("rouge1", "rouge2", "rougeLsum")
+DERIVED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    # task: metrics of the result table, the metric that decides what is best
+    "summarization": (SUMMARY_METRICS, "rouge2"),
+    "translation": (("bleu", "chrf"), "bleu"),
+    "classification": (("accuracy",), "accuracy"),
+    "masked-lm": (("loss",), "loss"),
+}
+
+
+def bind_experiment(tree: Mapping[str, Any], variant: str | None = None, seed: int | None = None) -> Experiment:
+    """A tree that fits the schema, with its defaults filled in, as an `Experiment`.
+
+    What depends on the task is decided here: the metrics, the monitor, the names of the columns. Raises
+    TypeError when schema and dataclasses disagree, which is a mistake in distilc, not in a spec.
+    """
+    task = tree["task"]
+    data = tree["data"]
+    evaluation = tree["evaluation"]
+    tracking = tree["tracking"]
+    return Experiment(
+        name=tree["name"],
+        variant=variant,
+        seed=tree["seeds"][0] if seed is None else seed,
+        task=task,
+        teacher=bind_teacher(tree["teacher"], task),
+        student=bind_student(tree["student"]),
+        phi_encoder=_choice_or_layers(tree["phi"]["encoder"]),
+        phi_decoder=_choice_or_layers(tree["phi"]["decoder"]),
+        training=bind_training(tree, task),
+        data=bind_data(data, task),
+        evaluation=Evaluation(
+            metrics=tuple(evaluation.get("metrics", DERIVED[task][0])),
+            generation=bind(Generation, evaluation["generation"]),
+            teacher_generation=bind(Generation, evaluation["teacher_generation"]),
+            limit=evaluation["limit"],
+            speed=None if evaluation["speed"] is None else bind(Speed, evaluation["speed"]),
+        ),
+        tracking=Tracking(experiment=tracking.get("experiment", tree["name"]), tags=dict(tracking["tags"])),
+    )
+
+
+def bind_teacher(tree: Mapping[str, Any], task: Task) -> Teacher:
+    """The teacher: a reference, or an architecture with its tokenizer."""
+    architecture, tokenizer, train = tree.get("architecture"), tree.get("tokenizer"), tree.get("train")
+    return Teacher(
+        reference=None if architecture is not None else bind_reference(tree),
+        architecture=None if architecture is None else bind(Architecture, architecture),
+        tokenizer=None if tokenizer is None else bind(TokenizerTraining, tokenizer),
+        seed=tree["seed"],
+        train=None if train is None else bind_training(train, task),
+    )
+
+
+def bind_reference(tree: Mapping[str, Any]) -> ModelReference:
+    """A reference to a model that exists."""
+    return ModelReference(**{field.name: tree.get(field.name) for field in fields(ModelReference)})
+
+
+def bind_student(tree: Mapping[str, Any]) -> Student:
+    """The student's shape and origin."""
+
+    def origin(stack: Any) -> LayerOrigin | Literal["random"]:
+        if stack == "random":
+            return "random"
+        model = None if stack["from"] == "teacher" else bind_reference(stack["from"])
+        return LayerOrigin(from_=model, layers=_choice_or_layers(stack["layers"]))
+
+    init = tree["init"]
+    freeze = tree["freeze"]
+    return Student(
+        **{name: tree.get(name) for name in ("encoder_layers", "decoder_layers", "d_model", "heads", "ffn_dim")},
+        init=StudentInit(
+            embeddings=init["embeddings"], encoder=origin(init["encoder"]), decoder=origin(init["decoder"])
+        ),
+        freeze=tuple(freeze) if isinstance(freeze, list) else freeze,
+    )
+
+
+def bind_training(tree: Mapping[str, Any], task: Task) -> Training:
+    """The sections that say how a model is trained: of the spec, or of `teacher.train`."""
+    training, validation, stopping = tree["training"], tree["validation"], tree["stopping"]
+    metrics = tuple(validation["metrics"])
+    best = DERIVED[task][1]
+    labels = tree["loss"].get("labels")
+    return Training(
+        batch=_one_of(Batch, tree["batch"]),
+        precision=tree["precision"],
+        optimization=Optimization(
+            learning_rate=float(training["learning_rate"]),
+            schedule=training["schedule"],
+            warmup=_one_of(Warmup, training["warmup"]),
+            optimizer=bind(Optimizer, training["optimizer"]),
+            gradient_clipping=_bound(float | None, training["gradient_clipping"]),
+            dropout=None if training["dropout"] == "inherit" else float(training["dropout"]),
+        ),
+        stopping=bind(Stopping, {"monitor": best if best in metrics else "loss", **stopping}),
+        validation=Validation(
+            every=_one_of(Every, validation["every"]),
+            limit=validation["limit"],
+            metrics=metrics,
+            generation=bind(Generation, validation["generation"]),
+        ),
+        labels=LabelsTerm(weight=0.0, smoothing=0.0) if labels is None else bind(LabelsTerm, labels),
+    )
+
+
+def bind_data(tree: Mapping[str, Any], task: Task) -> Data:
+    """The data. `columns.source` and `columns.target` are called so by default."""
+    columns = tree["columns"]
+    names = {"source": "source", "target": "target"} if task in ("summarization", "translation") else {}
+
+    def sources(items: list[Any]) -> tuple[DataSource, ...]:
+        return tuple(_one_of(DataSource, item) for item in items)
+
+    return Data(
+        train=sources(tree["train"]),
+        validation=sources(tree["validation"]),
+        test={name: sources(items) for name, items in tree["test"].items()},
+        columns=Columns(
+            source=columns.get("source", names.get("source", "")),
+            target=columns.get("target", names.get("target", "")),
+            id=columns.get("id"),
+        ),
+        max_source_tokens=int(tree["max_source_tokens"]),
+        max_target_tokens=int(tree["max_target_tokens"]),
+        prefix=tree["prefix"],
+        source_language=tree.get("source_language"),
+        target_language=tree.get("target_language"),
+    )
+
+
+def _choice_or_layers(value: Any) -> Any:
+    return tuple(int(layer) for layer in value) if isinstance(value, list) else value
+
+
+def _one_of(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
+    """Bind a mapping in which only one of several keys stands: the others are None."""
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    return bind(kind, {**dict.fromkeys(names), **tree})
+
+
+def bind(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
+    """A mapping as a dataclass: the same names, no more and no fewer, and values of the declared types."""
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    if set(tree) != set(names):
+        raise TypeError(f"{kind.__name__} has {sorted(names)}, the tree has {sorted(tree)}")
+    return kind(**{name: _bound(hints[name], tree[name]) for name in names})
+
+
+def _bound(kind: Any, value: Any) -> Any:
+    """`value` as `kind`; numbers change between 5 and 5.0 where that loses nothing."""
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        if value is None and NoneType in get_args(kind):
+            return None
+        kinds = [choice for choice in get_args(kind) if choice is not NoneType]
+        return _bound(kinds[0], value)
+    if origin is Literal:
+        if value in get_args(kind):
+            return value
+    elif origin is tuple:
+        item = get_args(kind)[0]
+        if isinstance(value, list | tuple):
+            return tuple(_bound(item, entry) for entry in value)
+    elif origin is Mapping:
+        if isinstance(value, Mapping):
+            return {str(name): _bound(get_args(kind)[1], entry) for name, entry in value.items()}
+    elif kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
+        if kind(value) == value:
+            return kind(value)
+    elif isinstance(kind, type) and isinstance(value, kind):
+        return value
+    raise TypeError(f"{value!r} is no {kind}")

@@ -1,0 +1,21 @@
+"""`distilc init`: a starter spec that checks clean, with comments that teach."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .structure import FOLDER
+
+SPECS = FOLDER.parent / "specs" / "recipes"
+RECIPES = ("sft", "translation")
+SCHEMA_LINE = "# yaml-language-server: $schema="
+
+
+def write_recipe(recipe: str, file: Path) -> None:
+    """Write the recipe to a file that is not there yet. The schema that editors read becomes the installed
+    one, and the commands in its comments name the file. Raises OSError."""
+    lines = (SPECS / f"{recipe}.yaml").read_text("utf-8").replace("spec.yaml", str(file)).split("\n")
+    if lines[0].startswith(SCHEMA_LINE):
+        lines[0] = f"{SCHEMA_LINE}{FOLDER / 'experiment.schema.json'}"
+    with file.open("x", encoding="utf-8") as stream:
+        stream.write("\n".join(lines))

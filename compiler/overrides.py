@@ -1,0 +1,124 @@
+"""`--set path=value`: values of the command line, laid over a tree. In messages they are the lines of a file
+that is called `--set`."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+from .diagnostics import Position, Reporter, Trail, dotted, quoted
+from .merging import merge, spell_out, unnamed_test_set
+from .parse import Files, Node, parse_value
+from .structure import Fragment, Schema
+
+SET = "--set"
+
+STEP = re.compile(r"(?:^|\.)([^.\[\]=]+)|\[([0-9]{1,6})\]")
+
+
+def set_values(tree: Node, overrides: tuple[str, ...], schema: Schema, files: Files, reporter: Reporter) -> Node:
+    """The tree with each `path=value` laid over it, in order."""
+    if not overrides:
+        return tree
+    files.texts[SET] = "\n".join(" ".join(override.split("\n")) for override in overrides)
+    files.folders[SET] = Path.cwd()
+    for line, override in enumerate(overrides, 1):
+        text, _, value_text = " ".join(override.split("\n")).partition("=")
+        steps = split_path(text)
+        if steps is None:
+            reporter.error_at(
+                "E305",
+                Position(SET, line, 1),
+                f"{quoted(text)} is no path",
+                "write --set stopping.max_epochs=3, or --set data.train[0].limit=100",
+            )
+            continue
+        # Blanks in place of the path, so that the value's positions are those on the command line.
+        value = parse_value("\n" * (line - 1) + " " * (len(text) + 1) + value_text, SET, reporter)
+        if value is not None:
+            tree = _assign(tree, steps, value, schema, schema.root, reporter, ())
+    return tree
+
+
+def split_path(text: str) -> list[tuple[str | int, int]] | None:
+    """`data.train[0].limit` -> its steps, each with its column; None: it is no path."""
+    steps: list[tuple[str | int, int]] = []
+    end = 0
+    for found in STEP.finditer(text):
+        if found.start() != end:
+            return None
+        end = found.end()
+        key, index = found.groups()
+        steps.append((int(index), found.start() + 1) if key is None else (key, found.start(1) + 1))
+    whole = steps and end == len(text) and not text.startswith((".", "["))
+    return steps if whole else None
+
+
+def _assign(
+    node: Node,
+    steps: list[tuple[str | int, int]],
+    value: Node,
+    schema: Schema,
+    fragment: Fragment,
+    reporter: Reporter,
+    path: Trail,
+) -> Node:
+    """The node with the value put at the end of `steps`, which start below it."""
+    if not steps:
+        return merge(node, spell_out(value, schema, fragment), schema, fragment)
+    step, column = steps[0]
+    key_place = Position(SET, value.place.line, column)
+    if isinstance(node.value, list):
+        if isinstance(step, str) and len(node.value) == 1 and node.value[0].implied:
+            steps, step = [(0, column), *steps], 0
+        if isinstance(step, str) or step >= len(node.value):
+            count = len(node.value)
+            reporter.error_at(
+                "E305",
+                key_place,
+                f"`{dotted(path)}` is a list with {count} item{'s' if count != 1 else ''}",
+                f"write {dotted(path)}[0]" + (f" to {dotted(path)}[{count - 1}]" if count > 1 else ""),
+                path,
+            )
+            return node
+        items = list(node.value)
+        below = _child(schema, fragment, step)
+        items[step] = _assign(items[step], steps[1:], value, schema, below, reporter, (*path, step))
+        return replace(node, value=items)
+    inside = node.value if isinstance(node.value, dict) else {}
+    # A test set of its own that was written without a name is called `test`: step into it.
+    if (alone := unnamed_test_set(node)) is not None and (isinstance(step, int) or step not in inside):
+        alone = _assign(alone, steps, value, schema, _child(schema, fragment, "test"), reporter, path)
+        return replace(node, value={"test": alone})
+    if isinstance(step, int) or not isinstance(node.value, dict | None):
+        what = "a mapping" if inside else f"the single value {quoted(node.value)}"
+        reporter.error_at(
+            "E305",
+            key_place,
+            f"`{dotted(path)}` is {what}, there is no `{step}` in it",
+            f"set `{dotted(path)}` itself" if path else "",
+            path,
+        )
+        return node
+    child = inside.get(step)
+    if len(steps) > 1 and child is not None and isinstance(child.value, dict | list):
+        below = _child(schema, fragment, step)
+        inner = _assign(child, steps[1:], value, schema, below, reporter, (*path, step))
+        return replace(node, value={**inside, step: inner})
+    merged = merge(node, spell_out(_nested(steps, value), schema, fragment), schema, fragment)
+    # The mapping still stands where it stood: only a value in it comes from the command line.
+    return replace(merged, place=node.place, key=node.key)
+
+
+def _child(schema: Schema, fragment: Fragment, step: str | int) -> Fragment:
+    chosen = schema.choose(fragment, "array" if isinstance(step, int) else "object", [str(step)])
+    return (schema.child(chosen, step) if chosen is not None else None) or {}
+
+
+def _nested(steps: list[tuple[str | int, int]], value: Node) -> Node:
+    """The overlay `{a: {b: value}}` of a path `a.b`."""
+    for step, column in reversed(steps):
+        place = Position(SET, value.place.line, column)
+        value = Node({str(step): replace(value, key=place)}, place)
+    return value

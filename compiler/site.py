@@ -1,0 +1,167 @@
+"""Where it runs: the site file(s), the command line's options, and what this machine has.
+
+Nothing in here changes a result, and nothing in here is part of a key. Sources, the later wins: defaults
+(schema/site.schema.json), `~/.config/distilc/site.yaml`, the file in DISTILC_SITE, `--site FILE`, options.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from .diagnostics import Diagnostic, Places, Reporter, shown_path
+from .merging import clean, merge, spell_out
+from .parse import Node, flatten, read_source
+from .structure import Schema, load_schema, with_defaults
+from .validate import validate
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Folders are absolute. `memory_gb` of one device, None: unknown. `micro_batch_tokens` None: derived."""
+
+    workspace: Path
+    shared_stores: tuple[Path, ...]
+    offline: bool
+    models: tuple[Path, ...]
+    paths: Mapping[str, Path]
+    device: Literal["cpu", "cuda"]
+    device_name: str
+    nodes: int
+    per_node: int
+    memory_gb: float | None
+    hostfile: Path | None
+    zero: Literal["auto"] | int
+    offload: Literal["none", "optimizer", "parameters"]
+    micro_batch_tokens: int | None
+    save_minutes: float
+    tracking_uri: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class SiteOptions:
+    """What the command line says about the site. Folders are relative to the current one."""
+
+    site: Path | None = None
+    workspace: Path | None = None
+    models: tuple[Path, ...] = ()
+    offline: bool = False
+    devices: int | None = None
+    paths: Mapping[str, Path] | None = None
+
+
+@dataclass(frozen=True)
+class LoadedSite:
+    """`site` is None when there were errors. `texts`: file -> text, for printing the diagnostics."""
+
+    site: Site | None
+    diagnostics: list[Diagnostic]
+    texts: Mapping[str, str]
+
+
+def load_site(options: SiteOptions) -> LoadedSite:
+    """The site from all of its sources."""
+    schema = load_schema("site")
+    texts: dict[str, str] = {}
+    reader = Reporter(Places())
+    tree: Node | None = None
+    for file in _site_files(options):
+        source = read_source(file, str(file), reader, texts)
+        if source is None:
+            continue
+        below = spell_out(source.tree, schema, schema.root)
+        below = _absolute(below, schema, schema.root, file.resolve().parent)
+        tree = below if tree is None else merge(tree, below, schema, schema.root)
+    places = Places()
+    plain = {} if tree is None else flatten(clean(tree, schema, schema.root), places)
+    reporter = Reporter(places)
+    reporter.take(reader.diagnostics)
+    validate(plain, schema, reporter)
+    site = None
+    if not reporter.failed:
+        site = _bind(with_defaults(schema, schema.root, plain), options, reporter)
+    return LoadedSite(None if reporter.failed else site, reporter.diagnostics, texts)
+
+
+def _site_files(options: SiteOptions) -> list[Path]:
+    """The site files, the weakest first. Only the one in the home folder may be missing."""
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    own = config / "distilc" / "site.yaml"
+    files = [own] if own.is_file() else []
+    if named := os.environ.get("DISTILC_SITE"):
+        files.append(Path(named).expanduser())
+    if options.site is not None:
+        files.append(options.site)
+    return files
+
+
+def _absolute(node: Node, schema: Schema, fragment: Any, folder: Path) -> Node:
+    """The tree of a site file with its locations absolute."""
+    value = node.value
+    if isinstance(value, str):
+        if "x-location" in schema.resolve(fragment) and value:
+            return Node(str(Path(folder, Path(value).expanduser())), node.place, node.key, node.text)
+        return node
+    chosen = schema.resolve(fragment)
+
+    def visit(child: Node, step: str | int) -> Node:
+        below = schema.child(chosen, step)
+        return child if below is None else _absolute(child, schema, below, folder)
+
+    if isinstance(value, dict):
+        return Node({key: visit(child, key) for key, child in value.items()}, node.place, node.key)
+    if isinstance(value, list):
+        return Node([visit(child, i) for i, child in enumerate(value)], node.place, node.key)
+    return node
+
+
+def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> Site:
+    """The site of a tree that fits the schema, with the options and the machine's own facts put in."""
+    from .machine import Machine, detect
+
+    devices = tree["devices"]
+    found = detect()
+    if devices["kind"] == "cpu" and found.device == "cuda":
+        found = Machine("cpu", "CPU", 1, None)
+    elif devices["kind"] == "cuda" and found.device == "cpu":
+        found = Machine("cuda", "GPU", 1, None)  # compiled here to run elsewhere
+    hostfile = devices.get("hostfile")
+    if devices["nodes"] > 1 and hostfile is None:
+        reporter.error(
+            "E307",
+            ("devices", "nodes"),
+            f"{devices['nodes']} machines, and no hostfile that names them",
+            "add `hostfile: FILE` with one line `NAME slots=DEVICES` for each machine",
+        )
+    if hostfile is not None and not Path(hostfile).is_file():
+        reporter.error("E306", ("devices", "hostfile"), f"there is no file {shown_path(Path(hostfile))}")
+    for i, folder in enumerate(tree["models"]):
+        if not Path(folder).is_dir():
+            reporter.error("E306", ("models", i), f"there is no folder {shown_path(Path(folder))}")
+    here = Path.cwd()
+    workspace = options.workspace or tree.get("workspace") or ".distilc"
+    paths = {name: Path(folder) for name, folder in tree["paths"].items()}
+    paths |= {name: here / folder for name, folder in (options.paths or {}).items()}
+    zero = tree["zero"]
+    micro_batch_tokens = tree["micro_batch_tokens"]
+    return Site(
+        workspace=Path(os.path.normpath(here / workspace)),
+        shared_stores=tuple(Path(store) for store in tree["shared_stores"]),
+        offline=options.offline or tree["offline"],
+        models=(*(here / folder for folder in options.models), *(Path(folder) for folder in tree["models"])),
+        paths=paths,
+        device=found.device,
+        device_name=devices.get("name", found.name),
+        nodes=int(devices["nodes"]),
+        per_node=int(options.devices or devices.get("per_node") or found.count),
+        memory_gb=devices.get("memory_gb", found.memory_gb),
+        hostfile=None if hostfile is None else Path(hostfile),
+        zero=zero if zero == "auto" else int(zero),
+        offload=tree["offload"],
+        micro_batch_tokens=None if micro_batch_tokens is None else int(micro_batch_tokens),
+        save_minutes=float(tree["save_minutes"]),
+        tracking_uri=tree["tracking"].get("uri"),
+    )

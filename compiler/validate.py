@@ -1,0 +1,365 @@
+"""A tree held to its JSON Schema. What does not fit becomes diagnostics in YAML's words (E2xx).
+
+In: a composed tree with its places. Out: nothing, or diagnostics and a mended copy of the tree, in which
+stand-ins take the place of what was refused, so that later rules can still look at the rest.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from .diagnostics import Places, Position, Reporter, Trail, did_you_mean, dotted, listed, quoted
+from .merging import spell_out
+from .parse import Node, flatten
+from .structure import Fragment, Schema, kind_of
+
+WORDS = {
+    "object": "a mapping",
+    "array": "a list",
+    "string": "text",
+    "integer": "a whole number",
+    "number": "a number",
+    "boolean": "true or false",
+    "null": "null",
+}
+
+
+def validate(tree: Any, schema: Schema, reporter: Reporter, *, complete: bool = True) -> set[Trail]:
+    """Report everything in which the tree does not fit; the paths that were refused or are missing.
+    `complete` False: a part of the tree could not be read, so what is missing is not reported."""
+    from jsonschema import Draft202012Validator
+
+    refused: set[Trail] = set()
+    told: set[tuple[Trail, str]] = set()
+    for error in _specific(Draft202012Validator(schema.root).iter_errors(tree), schema):
+        path = tuple(error.absolute_path)
+        of_name = "propertyNames" in list(error.relative_schema_path)[-2:]
+        if error.validator == "required" and not complete:
+            refused.update((*path, key) for key in error.validator_value if key not in error.instance)
+            continue
+        tell = tell_name if of_name else TELLERS[error.validator]
+        mark = (path, f"{error.validator} {error.instance if of_name else ''}")
+        if mark in told:
+            continue
+        told.add(mark)
+        refused.update(tell(error, path, schema, reporter))
+    return refused
+
+
+def _specific(errors: Iterable[Any], schema: Schema) -> Iterator[Any]:
+    """The errors, those of alternatives replaced by the errors of the alternative that was meant."""
+    for error in errors:
+        if error.validator != "anyOf":
+            yield error
+            continue
+        kind = kind_of(error.instance)
+        meant = schema.choose(error.schema, kind, error.instance if kind == "object" else ())
+        index = next((i for i, branch in enumerate(error.validator_value) if _holds(schema, branch, meant)), None)
+        if meant is None or index is None:
+            yield error
+        else:
+            yield from _specific((e for e in error.context if e.relative_schema_path[0] == index), schema)
+
+
+def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
+    resolved = schema.resolve(branch)
+    return resolved == meant or any(_holds(schema, below, meant) for below in resolved.get("anyOf", ()))
+
+
+# --- one function a keyword of JSON Schema ---------------------------------------------------------
+# Each reports, and returns the paths that are refused or missing.
+
+
+def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    known = list(error.schema.get("properties", ()))
+    refused: list[Trail] = []
+    for key in error.instance:
+        if key in known:
+            continue
+        near = did_you_mean(key, known)
+        elsewhere = [place for place in schema.key_paths() if place[-1] == key and place[:-1] != path]
+        inside = f" in `{reporter.spelled(path)}`" if path else ""
+        if near:
+            hint = f"did you mean `{near}`?"
+            refused.append((*path, near))
+        elif elsewhere:
+            hint = (
+                f"`{key}` belongs under `{dotted(elsewhere[0][:-1])}`"
+                if elsewhere[0][:-1]
+                else (f"`{key}` belongs at the top level")
+            )
+        else:
+            hint = f"known here: {listed(known, 'and')}"
+        reporter.error("E201", (*path, key), f"unknown key {quoted(key)}{inside}", hint, at="key")
+        refused.append((*path, key))
+    return refused
+
+
+def tell_required(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    missing = [key for key in error.validator_value if key not in error.instance]
+    for key in missing:
+        # A key that was misspelt is told as such.
+        known = error.schema.get("properties", {})
+        if any(did_you_mean(other, known) == key for other in error.instance if other not in known):
+            continue
+        below = schema.child(error.schema, key)
+        example = f"for example `{key}: {_flow(schema.example(below))}`" if below is not None else ""
+        inside = f" in `{reporter.spelled(path)}`" if path else ""
+        reporter.error("E202", path, f"the key `{key}` is missing{inside}", example, at="key")
+    return [(*path, key) for key in missing]
+
+
+def tell_type(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    kinds = [kind for kind in dict.fromkeys(schema.kinds(error.schema)) if kind != "null"]
+    if "number" in kinds:
+        kinds.remove("integer")
+    wanted = listed(WORDS[kind] for kind in kinds)
+    value = error.instance
+    found = {"object": "a mapping", "array": "a list", "null": "empty"}.get(kind_of(value))
+    written = reporter.places.texts.get(path)
+    found = found or (f"the text {quoted(value)}" if isinstance(value, str) else str(written or quoted(value)))
+    if "string" in kinds and kind_of(value) in ("integer", "number", "boolean"):
+        hint = f'quote it: "{written or value}"'
+    elif isinstance(value, str) and "boolean" in kinds and value.lower() in ("yes", "no", "on", "off"):
+        hint = f"write {'true' if value.lower() in ('yes', 'on') else 'false'}"
+    elif isinstance(value, str) and ({"integer", "number"} & set(kinds)) and _is_number(value):
+        hint = "write it without quotes, digits only"
+    elif error.validator == "anyOf" or kinds in (["object"], ["array"]):
+        hint = f"for example `{_last_name(path)}: {_flow(schema.example(error.schema))}`"
+    else:
+        hint = ""
+    reporter.error("E203", path, f"`{reporter.spelled(path)}` must be {wanted}, it is {found}", hint)
+    return [path]
+
+
+def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    choices = error.validator_value if error.validator == "enum" else [error.validator_value]
+    near = did_you_mean(str(error.instance), [str(choice) for choice in choices if choice is not None])
+    one = f"one of {listed(choices)}" if len(choices) > 1 else str(choices[0])
+    reporter.error(
+        "E204",
+        path,
+        f"`{reporter.spelled(path)}` must be {one}, it is {quoted(error.instance)}",
+        f"did you mean {near}?" if near else "",
+    )
+    return [path]
+
+
+BOUNDS = {
+    "minimum": "at least",
+    "maximum": "at most",
+    "exclusiveMinimum": "more than",
+    "exclusiveMaximum": "less than",
+}
+
+
+def tell_bound(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    bound = f"{BOUNDS[error.validator]} {error.validator_value}"
+    written = reporter.places.texts.get(path, error.instance)
+    reporter.error("E205", path, f"`{reporter.spelled(path)}` must be {bound}, it is {written}")
+    return [path]
+
+
+def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    if not isinstance(error.instance, Mapping):
+        return [path]  # told as a wrong type
+    choices = error.schema.get("x-either", ())
+    present = [key for key in error.instance if key in choices]
+    known = error.schema.get("properties", {})
+    if not present and any(did_you_mean(key, known) in choices for key in error.instance if key not in known):
+        return [path]  # told as a misspelt key
+    companions = error.schema.get("dependentRequired", {})
+    if not present and any(set(companions.get(key, ())) & set(choices) for key in error.instance):
+        return [path]  # told as a key without its companion
+    named = listed(f"`{choice}`" for choice in choices)
+    where = reporter.spelled(path) or "the spec"
+    if present:
+        # Where somebody added the second one.
+        latest = max(present, key=lambda key: _order(reporter, (*path, key)))
+        reporter.error(
+            "E206",
+            (*path, latest),
+            f"`{where}` needs exactly one of {named}, it has {listed((f'`{key}`' for key in present), 'and')}",
+            "keep one of them",
+            at="key",
+        )
+    else:
+        reporter.error(
+            "E206",
+            path,
+            f"`{where}` needs exactly one of {named}, it has none",
+            f"for example `{_last_name(path)}: {_flow(schema.example(error.schema))}`",
+            at="key",
+        )
+    return [path]
+
+
+def tell_dependent(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    refused: list[Trail] = []
+    for key, needed in error.validator_value.items():
+        for other in needed:
+            if key not in error.instance or other in error.instance:
+                continue
+            reporter.error(
+                "E207",
+                (*path, key),
+                f"`{key}` goes with `{other}`, which is not in `{reporter.spelled(path)}`",
+                f"add `{other}`, or remove `{key}`",
+                at="key",
+            )
+            refused += [(*path, key), (*path, other)]
+    return refused
+
+
+def tell_text(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    words = error.schema.get("x-words")
+    what = f"`{reporter.spelled(path)}`"
+    if error.validator == "maxLength":
+        message = f"{what} has {len(error.instance)} characters, more than {error.validator_value}"
+    elif error.validator == "minLength" or error.instance == "":
+        message = f"{what} is empty"
+    else:
+        message = f"{what} must be {words or 'another text'}, it is {quoted(error.instance)}"
+    reporter.error("E208", path, message)
+    return [path]
+
+
+def tell_size(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    what, limit, count = f"`{reporter.spelled(path)}`", error.validator_value, len(error.instance)
+    if error.validator == "uniqueItems":
+        twice = [item for i, item in enumerate(error.instance) if item in error.instance[:i]]
+        index = max(i for i, item in enumerate(error.instance) if item == twice[0])
+        reporter.error("E209", (*path, index), f"{what} has {quoted(twice[0])} twice", "remove one of them")
+        return [path]
+    entries = "entry" if limit == 1 else "entries"
+    word = "at least" if error.validator.startswith("min") else "at most"
+    reporter.error("E209", path, f"{what} must have {word} {limit} {entries}, it has {count}")
+    return [path]
+
+
+def tell_name(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    """A key that the user chose and that may not be called so."""
+    rule, name = error.schema, error.instance
+    if "enum" in rule:
+        near = did_you_mean(str(name), rule["enum"])
+        hint = f"did you mean `{near}`?" if near else f"known here: {listed(rule['enum'], 'and')}"
+        message = f"unknown key {quoted(name)} in `{reporter.spelled(path)}`"
+    else:
+        message, hint = f"the key {quoted(name)} must be {rule.get('x-words', 'another name')}", "rename it"
+    reporter.error("E201" if "enum" in rule else "E208", (*path, name), message, hint, at="key")
+    return [(*path, name)]
+
+
+TELLERS = {
+    "additionalProperties": tell_additional,
+    "required": tell_required,
+    "type": tell_type,
+    "anyOf": tell_type,
+    "enum": tell_enum,
+    "const": tell_enum,
+    "minimum": tell_bound,
+    "maximum": tell_bound,
+    "exclusiveMinimum": tell_bound,
+    "exclusiveMaximum": tell_bound,
+    "oneOf": tell_either,
+    "dependentRequired": tell_dependent,
+    "pattern": tell_text,
+    "minLength": tell_text,
+    "maxLength": tell_text,
+    "uniqueItems": tell_size,
+    "minItems": tell_size,
+    "maxItems": tell_size,
+    "minProperties": tell_size,
+}
+
+
+def _order(reporter: Reporter, path: Trail) -> tuple[bool, int, int]:
+    place = reporter.place(path, "key")
+    return place.file == "--set", place.line, place.column
+
+
+def _last_name(path: Trail) -> str:
+    return next((step for step in reversed(path) if isinstance(step, str)), "spec")
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text.replace("_", "").replace(",", ""))
+    except ValueError:
+        return False
+    return True
+
+
+def _flow(value: Any) -> str:
+    """A value as one line of YAML."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, str) and (not value or value[0] in "$*&!%@`{[\"'" or ": " in value or value.isdigit()):
+        return f'"{value}"'
+    return str(value)
+
+
+# --- mending -------------------------------------------------------------------------------------
+
+
+def mend(tree: Any, schema: Schema, refused: Iterable[Trail]) -> Any | None:
+    """A copy of the tree that fits the schema: refused values are left out, and what is then missing is
+    taken from the schema's examples. None: it cannot be mended like that."""
+    from jsonschema import Draft202012Validator
+
+    mended = copy.deepcopy(tree)
+    validator = Draft202012Validator(schema.root)
+    for path in sorted(refused, key=len, reverse=True):
+        _remove(mended, path)
+    for _ in range(6):
+        errors = list(_specific(validator.iter_errors(mended), schema))
+        if not errors:
+            return mended
+        for error in errors:
+            path = tuple(error.absolute_path)
+            if error.validator == "required":
+                for key in error.validator_value:
+                    below = schema.child(error.schema, key)
+                    if key not in error.instance and below is not None:
+                        error.instance[key] = _stand_in(schema, below)
+            elif path:
+                _remove(mended, path)
+            else:
+                return None
+    return None
+
+
+def _stand_in(schema: Schema, fragment: Fragment) -> Any:
+    """The example of a fragment, spelled out."""
+
+    def nodes(value: Any) -> Node:
+        if isinstance(value, Mapping):
+            return Node({key: nodes(item) for key, item in value.items()}, NOWHERE)
+        return Node([nodes(item) for item in value] if isinstance(value, list) else value, NOWHERE)
+
+    return flatten(spell_out(nodes(schema.example(fragment)), schema, fragment), Places())
+
+
+NOWHERE = Position("", 1, 1)
+
+
+def _remove(tree: Any, path: Trail) -> None:
+    """Take the value at `path` out; from a list, the whole list (its other items lose their place)."""
+    holder: Any = None
+    for step in path[:-1]:
+        try:
+            if isinstance(tree, dict):
+                holder = (tree, step)
+            tree = tree[step]
+        except (KeyError, IndexError, TypeError):
+            return
+    if isinstance(tree, dict):
+        tree.pop(path[-1], None)
+    elif isinstance(tree, list) and holder is not None:
+        holder[0].pop(holder[1], None)

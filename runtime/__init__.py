@@ -1,0 +1,1 @@
+"""The run half: plan.json -> results. Never reads YAML and nothing of the compile half."""

@@ -1,0 +1,57 @@
+"""`python -m distilc.runtime VERB ...`: the verbs that the `distilc` command hands over, and the worker.
+
+The words here are for programs (the command line, the launcher); people type `distilc`.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+
+
+def main(argv: list[str]) -> int:
+    """Dispatch to the verb. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="python -m distilc.runtime", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    run = verbs.add_parser("run", help="run compiled plans")
+    run.add_argument("plans", nargs="+", type=Path)
+    run.add_argument("--only", help="only plans whose name matches this pattern")
+    run.add_argument("--until", help="stop after this stage")
+    run.add_argument("--redo", action="append", default=[], help="compute this stage again (repeatable)")
+    run.add_argument("--in-process", action="store_true", help="one process, no launcher")
+    run.add_argument("--workspace", type=Path, help="instead of the plan's")
+    worker = verbs.add_parser("worker", help="one process of a launch")
+    worker.add_argument("plan", type=Path)
+    worker.add_argument("--stages", required=True)
+    worker.add_argument("--control", required=True, type=Path)
+    worker.add_argument("--driver", type=int)
+    for name in ("status", "doctor"):
+        verbs.add_parser(name, add_help=False)
+    options, rest = parser.parse_known_args(argv)
+    if options.verb == "status":
+        from .status import main as status
+
+        return status(rest)
+    if options.verb == "doctor":
+        from .doctor import main as doctor
+
+        return doctor(rest)
+    if rest:
+        parser.error(f"unrecognized arguments: {' '.join(rest)}")
+    if options.verb == "worker":
+        from .control import Control
+        from .plan import load_plan
+        from .worker import work
+
+        return work(load_plan(options.plan), options.stages.split(","), Control(options.control), options.driver)
+    from .driver import Options
+    from .driver import main as drive
+
+    return drive(
+        options.plans, options.only, Options(options.until, options.redo, options.in_process, options.workspace)
+    )
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,145 @@
+"""What a stage gets: its folder, its inputs, its ranks, its journal and its progress bar.
+
+A stage module in `runtime/stages/` has two names:
+
+    PARALLEL: bool                                     # do all ranks work, or rank 0 alone?
+    run(stage: Stage, context: Context) -> dict        # writes the artifact into context.folder
+
+The dict is the artifact's `summary` (JSON; goes into its manifest; rank 0's counts). A stage raises
+`Failure` for everything a user can mend.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from .plan import Plan, Stage
+
+
+@dataclass(kw_only=True)
+class Context:
+    """`folder` is kept across interruptions, so a stage may leave there what it resumes from; it is
+    published as it is, less `scratch`, when `run` returns. `inputs`: role -> the needed artifact's folder."""
+
+    plan: Plan
+    stage: Stage
+    folder: Path
+    scratch: Path
+    inputs: Mapping[str, Path]
+    rank: int
+    world: int
+    device: str
+    journal: Journal
+    progress: Progress
+    stop_requested: Callable[[], bool] = field(default=lambda: False)
+
+    @property
+    def first(self) -> bool:
+        """Is this rank 0, the one that writes?"""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """All ranks wait for each other (parallel stages only)."""
+        self.gather(None)
+
+    def gather(self, value: Any) -> list[Any]:
+        """Every rank's value, in rank order, on every rank. Small Python objects only."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        values: list[Any] = [None] * self.world
+        dist.all_gather_object(values, value, group=control_group())
+        return values
+
+
+_control_group: Any = None
+
+
+def control_group() -> Any:
+    """A gloo group with a long patience: ranks may wait hours while rank 0 works, without spinning."""
+    global _control_group
+    if _control_group is None:
+        from datetime import timedelta
+
+        import torch.distributed as dist
+
+        _control_group = dist.new_group(backend="gloo", timeout=timedelta(days=14))
+    return _control_group
+
+
+class Journal:
+    """The stage's `metrics.jsonl`: one line a record, `{"time": ms, "step": n, "metrics": {...}}`.
+
+    A resumed stage computes some steps a second time. The values are the same, so what was written
+    stays: a (metric, step) that is already there is not written again.
+    """
+
+    def __init__(self, path: Path | None) -> None:
+        self.path = path
+        self._seen: set[tuple[str, int]] = set()
+        if path is None or not path.exists():
+            return
+        kept = bytearray()
+        for line in path.read_bytes().splitlines(keepends=True):
+            if not line.endswith(b"\n"):
+                break  # killed while writing
+            kept += line
+            record = json.loads(line)
+            self._seen.update((name, record["step"]) for name in record["metrics"])
+        if len(kept) != path.stat().st_size:
+            os.truncate(path, len(kept))
+
+    def log(self, metrics: Mapping[str, float], step: int) -> None:
+        """Append metrics of a step (names as in the spec: `loss/total`, `eval/rouge2`, `learning_rate`)."""
+        new = {name: float(value) for name, value in metrics.items() if (name, step) not in self._seen}
+        if self.path is None or not new:
+            return
+        self._seen.update((name, step) for name in new)
+        line = json.dumps({"time": int(time.time() * 1000), "step": step, "metrics": new}) + "\n"
+        with self.path.open("a", encoding="utf-8") as file:
+            file.write(line)
+
+
+class Progress:
+    """Where a stage stands, for the driver's bar: a small JSON file, replaced at most 5 times a second."""
+
+    def __init__(self, path: Path | None, stage: str) -> None:
+        self.path = path
+        self.stage = stage
+        self._written = 0.0
+        self._state: dict[str, Any] = {}
+
+    @contextmanager
+    def task(self, title: str, total: float | None, unit: str = "") -> Iterator[Callable[..., None]]:
+        """Yields `update(done, note="")`. `total` None: the end is not known."""
+
+        def update(done: float, note: str = "") -> None:
+            self._state = {
+                "stage": self.stage,
+                "title": title,
+                "done": done,
+                "total": total,
+                "unit": unit,
+                "note": note,
+            }
+            self._write(force=total is not None and done >= total)
+
+        update(0)
+        yield update
+
+    def _write(self, force: bool) -> None:
+        now = time.monotonic()
+        if self.path is None or (now - self._written < 0.2 and not force):
+            return
+        self._written = now
+        temporary = self.path.with_suffix(".tmp")
+        temporary.write_text(json.dumps(self._state), "utf-8")
+        temporary.replace(self.path)

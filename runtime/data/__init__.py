@@ -1,0 +1,1 @@
+"""Sources, tokenization, token rows, batches, the built-in corpus."""

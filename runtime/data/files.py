@@ -1,0 +1,169 @@
+"""One data file -> its records, read as a stream: .jsonl, .json, .csv, .tsv, .parquet.
+
+A record is what a row of the file holds, with a name for diagnoses: file and line where the format has lines,
+else file and row (counted from 1).
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+import json
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+from ..failure import Failure
+
+Records = Iterator[tuple[str, Any]]
+
+_CHUNK_BYTES = 1 << 22
+
+
+def read_file(path: Path, fingerprint: str, spec_path: str) -> Records:
+    """(where, record) of each row. `fingerprint` is the sha256 that the file must have.
+
+    Raises `Failure` R201 (cannot be read, or of a kind that is not read), R202 (not the text it should be),
+    R206 (another content than when the plan was compiled).
+    """
+    reader = _READERS.get(path.suffix.lower())
+    if reader is None:
+        raise Failure(
+            "R201",
+            f"{path}: files of kind {path.suffix or 'without a suffix'} are not read",
+            "use .jsonl, .json, .csv, .tsv or .parquet",
+            spec_path=spec_path,
+        )
+    try:
+        if _sha256(path) != fingerprint:
+            raise Failure(
+                "R206",
+                f"{path} is not what it was when the plan was compiled",
+                "compile the spec again",
+                spec_path=spec_path,
+            )
+        yield from reader(path, spec_path)
+    except OSError as error:
+        raise Failure(
+            "R201",
+            f"cannot read {path}: {error.strerror or error}",
+            "is it there, and may you read it?",
+            spec_path=spec_path,
+        ) from error
+
+
+def _sha256(path: Path) -> str:
+    sha = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(_CHUNK_BYTES):
+            sha.update(chunk)
+    return sha.hexdigest()
+
+
+def _lines(path: Path, spec_path: str) -> Iterator[str]:
+    """The lines of a UTF-8 file with their ends; only a line feed ends one (a text may hold U+2028)."""
+    position = 0
+    with path.open("rb") as file:
+        for number, line in enumerate(file, start=1):
+            try:
+                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+            except UnicodeDecodeError as error:
+                raise Failure(
+                    "R202",
+                    f"{path}:{number}: not UTF-8: byte 0x{line[error.start]:02x} at offset {position + error.start}",
+                    f"convert it: iconv -f LATIN1 -t UTF-8 {path.name} > {path.stem}-utf8{path.suffix}",
+                    spec_path=spec_path,
+                ) from error
+            position += len(line)
+
+
+def _json_lines(path: Path, spec_path: str) -> Records:
+    for number, line in enumerate(_lines(path, spec_path), start=1):
+        if line.strip():
+            yield f"{path}:{number}", _json(line, f"{path}:{number}", spec_path)
+
+
+def _json_list(path: Path, spec_path: str) -> Records:
+    records = _json("".join(_lines(path, spec_path)), str(path), spec_path)
+    if not isinstance(records, list):
+        raise Failure(
+            "R202",
+            f"{path} must hold a list of objects",
+            "or write one object a line, and name the file .jsonl",
+            spec_path=spec_path,
+        )
+    for number, record in enumerate(records, start=1):
+        yield f"{path} row {number}", record
+
+
+def _json(text: str, where: str, spec_path: str) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError) as error:
+        raise Failure(
+            "R202",
+            f"{where}: not JSON: {error}",
+            "one JSON object a line (.jsonl), or a list of them (.json)",
+            spec_path=spec_path,
+        ) from error
+
+
+def _table(delimiter: str) -> Callable[[Path, str], Records]:
+    def read(path: Path, spec_path: str) -> Records:
+        csv.field_size_limit(sys.maxsize)  # a document is longer than the 128 KiB that csv takes for a field
+        reader = csv.reader(_lines(path, spec_path), delimiter=delimiter, strict=True)
+        columns: list[str] | None = None
+        try:
+            for cells in reader:
+                where = f"{path}:{reader.line_num}"
+                if columns is None:
+                    columns = cells
+                elif cells:
+                    if len(cells) != len(columns):
+                        raise Failure(
+                            "R202",
+                            f"{where}: {len(cells)} cells in a table of {len(columns)} columns",
+                            "put a cell that holds the separator or a line break into double quotes",
+                            spec_path=spec_path,
+                        )
+                    yield where, dict(zip(columns, cells, strict=True))
+        except csv.Error as error:
+            raise Failure(
+                "R202",
+                f"{path}:{reader.line_num}: {error}",
+                "write quotes inside a quoted cell twice",
+                spec_path=spec_path,
+            ) from error
+
+    return read
+
+
+def _parquet(path: Path, spec_path: str) -> Records:
+    import pyarrow
+    import pyarrow.parquet
+
+    number = 0
+    try:
+        with pyarrow.parquet.ParquetFile(path) as file:
+            for batch in file.iter_batches(batch_size=1024):
+                for record in batch.to_pylist():
+                    number += 1
+                    yield f"{path} row {number}", record
+    except pyarrow.ArrowException as error:
+        raise Failure(
+            "R202",
+            f"cannot read {path} as Parquet: {str(error).splitlines()[0]}",
+            "is the file complete?",
+            spec_path=spec_path,
+        ) from error
+
+
+_READERS: dict[str, Callable[[Path, str], Records]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_list,
+    ".csv": _table(","),
+    ".tsv": _table("\t"),
+    ".parquet": _parquet,
+}

@@ -1,0 +1,135 @@
+"""Token rows on disk: written once, memory-mapped ever after. The example id is the row number.
+
+Each split is five files: `<split>.source.npy` and `<split>.target.npy` (all token ids end to end, int32),
+`<split>.source_offsets.npy` and `<split>.target_offsets.npy` (int64, N + 1 entries: row i is
+`ids[offsets[i]:offsets[i + 1]]`), and `<split>.jsonl` (the raw texts: id, source, target). Splits are
+`train`, `validation` and `test.<set>`.
+"""
+
+from __future__ import annotations
+
+import json
+import mmap
+from array import array
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..failure import Failure
+
+Ids = NDArray[np.int32]
+Lengths = NDArray[np.int64]
+
+_SIDES = ("source", "target")
+
+
+class Rows:
+    """One split, read only. `source(i)` and `target(i)` are views of the mapped file; targets are labels
+    (end token included, no decoder start token, no padding). Lengths are in tokens."""
+
+    def __init__(self, folder: Path, split: str) -> None:
+        self.folder = folder
+        self.split = split
+        try:
+            self._ids = {side: np.load(folder / f"{split}.{side}.npy", mmap_mode="r") for side in _SIDES}
+            self._offsets = {side: np.load(folder / f"{split}.{side}_offsets.npy") for side in _SIDES}
+        except (OSError, ValueError) as error:
+            raise Failure("R231", f"cannot read the token rows of {split} in {folder}: {error}",
+                          "make them again: --redo data") from error
+        self.source_lengths: Lengths = np.diff(self._offsets["source"])  # (N,)
+        self.target_lengths: Lengths = np.diff(self._offsets["target"])  # (N,)
+        self._lines: tuple[mmap.mmap, NDArray[np.int64]] | None = None
+
+    @classmethod
+    def open(cls, folder: Path, split: str) -> Rows:
+        """The rows of a split of a data artifact. `Failure` R231: they are not there or damaged."""
+        return cls(folder, split)
+
+    @property
+    def num_examples(self) -> int:
+        return len(self.source_lengths)
+
+    def __len__(self) -> int:
+        return len(self.source_lengths)
+
+    def source(self, i: int) -> Ids:
+        """Token ids of source i, (S,) int32."""
+        return self._row("source", i)
+
+    def target(self, i: int) -> Ids:
+        """Label ids of target i, (T,) int32."""
+        return self._row("target", i)
+
+    def raw(self, i: int) -> dict[str, Any]:
+        """The texts of row i as they were read: {"id", "source", "target"}."""
+        if self._lines is None:
+            self._lines = _map_lines(self.folder / f"{self.split}.jsonl")
+        text, starts = self._lines
+        record: dict[str, Any] = json.loads(text[starts[i] : starts[i + 1]])
+        return record
+
+    def _row(self, side: str, i: int) -> Ids:
+        offsets = self._offsets[side]
+        row: Ids = self._ids[side][offsets[i] : offsets[i + 1]]
+        return row
+
+
+def split_names(folder: Path) -> list[str]:
+    """The splits of a data artifact: train, validation, then the test sets by name."""
+    suffix = ".source_offsets.npy"
+    found = sorted(path.name.removesuffix(suffix) for path in folder.glob(f"*{suffix}"))
+    first = [name for name in ("train", "validation") if name in found]
+    return first + [name for name in found if name not in first]
+
+
+def write_rows(
+    folder: Path, split: str, rows: Iterable[tuple[Sequence[int], Sequence[int], Mapping[str, str]]]
+) -> None:
+    """Write one split from (source ids, target ids, {"id", "source", "target"}), a row at a time."""
+    offsets = {side: array("q", [0]) for side in _SIDES}
+    with (
+        (folder / f"{split}.source.npy").open("wb") as source_file,
+        (folder / f"{split}.target.npy").open("wb") as target_file,
+        (folder / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as text_file,
+    ):
+        files = {"source": source_file, "target": target_file}
+        for file in files.values():
+            _write_header(file, 0)
+        for source, target, record in rows:
+            for side, ids in (("source", source), ("target", target)):
+                files[side].write(np.asarray(ids, dtype="<i4").tobytes())
+                offsets[side].append(offsets[side][-1] + len(ids))
+            text_file.write(json.dumps(dict(record), ensure_ascii=False) + "\n")
+        for side, file in files.items():
+            _write_header(file, offsets[side][-1])
+    for side in _SIDES:
+        np.save(folder / f"{split}.{side}_offsets.npy", np.asarray(offsets[side], dtype=np.int64))
+
+
+def _write_header(file: BinaryIO, num_ids: int) -> None:
+    """The .npy header, written before the length is known and once more after: numpy pads it so that a
+    longer shape does not move the data."""
+    end = file.tell()
+    file.seek(0)
+    np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (num_ids,)})
+    if end and file.tell() != _HEADER_BYTES:
+        raise AssertionError("the .npy header grew")
+    file.seek(max(end, file.tell()))
+
+
+_HEADER_BYTES = 128
+
+
+def _map_lines(path: Path) -> tuple[mmap.mmap, NDArray[np.int64]]:
+    """The mapped file and where its lines start, (N + 1,)."""
+    with path.open("rb") as file:
+        text = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
+    ends = array("q", [0])
+    position = text.find(b"\n")
+    while position >= 0:
+        ends.append(position + 1)
+        position = text.find(b"\n", position + 1)
+    return text, np.asarray(ends, dtype=np.int64)

@@ -1,0 +1,181 @@
+"""A plan's data sources -> rows of text, checked one by one.
+
+A row is {"id", "source", "target"}. What cannot be trained on is a diagnosis with its file and row, never
+dropped without a word.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..failure import Failure
+from ..plan import Columns, Source
+from . import bulletins
+from .files import Records, read_file
+
+# name -> (version, split and limit -> rows)
+BUILTIN = {"bulletins": (bulletins.VERSION, bulletins.bulletins)}
+BUILTIN_COLUMNS = Columns(source="source", target="target", id="id")
+
+
+def read_sources(
+    sources: Sequence[Source], columns: Columns, split: str, locations: Mapping[str, str], offline: bool
+) -> Iterator[dict[str, str]]:
+    """The rows of all sources, one after the other. `split` is the place in the spec (`train`, `validation`,
+    `test`, `test.<set>`): it names them in diagnoses and in the ids of rows that have none.
+
+    Raises `Failure` R201 (cannot be read), R202 (not the text it should be), R203 (a column is missing, empty
+    or not text), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan).
+    """
+    spec_path = f"data.{split}"
+    seen: set[str] = set()
+    for source in sources:
+        names = BUILTIN_COLUMNS if source.kind == "builtin" else columns
+        for where, record in islice(_records(source, locations, offline, spec_path), source.limit):
+            row = _row(record, names, where, f"{split}-{len(seen)}")
+            if row["id"] in seen:
+                raise Failure(
+                    "R205",
+                    f"{where}: the id {row['id']!r} comes twice in data.{split}",
+                    "ids must be unique; without data.columns.id the number of the row is the id",
+                    spec_path="data.columns.id",
+                )
+            seen.add(row["id"])
+            yield row
+    if not seen:
+        raise Failure("R204", f"data.{split} has no rows", "name a file with at least one row", spec_path=spec_path)
+
+
+def _records(source: Source, locations: Mapping[str, str], offline: bool, spec_path: str) -> Records:
+    """(where, record) of one source; `where` is what a diagnosis calls the row."""
+    if source.kind == "builtin":
+        yield from _builtin_records(source, spec_path)
+    elif source.kind == "hub":
+        yield from _hub_records(source, offline, spec_path)
+    else:
+        for fingerprint in source.fingerprints:
+            if fingerprint not in locations:
+                raise Failure(
+                    "R206",
+                    f"the plan does not say where a file of {spec_path} is on this machine ({fingerprint[:12]})",
+                    "compile the spec again here",
+                    spec_path=spec_path,
+                )
+            yield from read_file(Path(locations[fingerprint]), fingerprint, spec_path)
+
+
+def _row(record: Any, columns: Columns, where: str, default_id: str) -> dict[str, str]:
+    if not isinstance(record, Mapping):
+        raise Failure(
+            "R202",
+            f"{where}: a row must be an object with columns, not {type(record).__name__}",
+            'one JSON object a line: {"source": "...", "target": "..."}',
+            spec_path="data.columns",
+        )
+    row = {"id": default_id}
+    if columns.id is not None:
+        value = _cell(record, columns.id, "id", where)
+        row["id"] = _text(str(value) if isinstance(value, int) else value, columns.id, "id", where)
+        where = f"{where} (id {row['id']})"
+    row["source"] = _text(_cell(record, columns.source, "source", where), columns.source, "source", where)
+    row["target"] = _text(_cell(record, columns.target, "target", where), columns.target, "target", where)
+    return row
+
+
+def _cell(record: Mapping[str, Any], name: str, role: str, where: str) -> Any:
+    """A column, or a dotted path into nested ones (`translation.en`)."""
+    if name in record:
+        return record[name]
+    value: Any = record
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            close = difflib.get_close_matches(name, map(str, record), n=1)
+            did_you_mean = f"did you mean {close[0]!r}? " if close else ""
+            raise Failure(
+                "R203",
+                f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, record))}",
+                f"{did_you_mean}set data.columns.{role}",
+                spec_path=f"data.columns.{role}",
+            )
+        value = value[part]
+    return value
+
+
+def _text(value: Any, name: str, role: str, where: str) -> str:
+    spec_path = f"data.columns.{role}"
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise Failure(
+            "R203",
+            f"{where}: the column {name!r} is empty",
+            "remove the row from the data, or fill it in",
+            spec_path=spec_path,
+        )
+    if not isinstance(value, str):
+        raise Failure(
+            "R203",
+            f"{where}: the column {name!r} holds {type(value).__name__}, not text",
+            f"set {spec_path} to a column of texts",
+            spec_path=spec_path,
+        )
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Failure(
+            "R202",
+            f"{where}: the column {name!r} holds half a character (\\u{ord(value[error.start]):04x})",
+            "a text was cut inside an escaped character; mend the row",
+            spec_path=spec_path,
+        ) from error
+    return value
+
+
+def _builtin_records(source: Source, spec_path: str) -> Records:
+    version, rows = BUILTIN.get(source.name or "", (None, None))
+    if rows is None or version != source.revision:
+        raise Failure(
+            "R206",
+            f"the plan asks for version {source.revision} of the corpus {source.name}; here is {version}",
+            "compile the spec again with the installed version",
+            spec_path=spec_path,
+        )
+    split = source.split or "train"
+    if split not in bulletins.SPLITS:
+        raise Failure(
+            "R201",
+            f"the corpus {source.name} has no split {split!r}",
+            f"its splits are {', '.join(bulletins.SPLITS)}",
+            spec_path=spec_path,
+        )
+    for number, row in enumerate(rows(split, source.limit), start=1):
+        yield f"{source.name} {split} row {number}", row
+
+
+def _hub_records(source: Source, offline: bool, spec_path: str) -> Records:
+    import datasets
+    import huggingface_hub.constants
+
+    if offline:  # both libraries look at their environment variable when they are imported, and then at this
+        datasets.config.HF_HUB_OFFLINE = True
+        huggingface_hub.constants.HF_HUB_OFFLINE = True
+    datasets.utils.logging.set_verbosity_error()
+    datasets.disable_progress_bars()
+    revision = None if source.revision == "unresolved" else source.revision
+    name = f"{source.name}{f'/{source.config}' if source.config else ''} ({source.split})"
+    try:
+        rows = datasets.load_dataset(source.name, source.config, split=source.split, revision=revision)
+    except Exception as error:  # the library raises many kinds; each means: not to be had
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise Failure(
+            "R201",
+            f"cannot load the data set {name}: {reason}",
+            "fetch it first on a machine with a network: this run is offline"
+            if offline
+            else "check its name, split and revision, and the network",
+            spec_path=spec_path,
+        ) from error
+    for number, record in enumerate(rows, start=1):
+        yield f"{name} row {number}", record

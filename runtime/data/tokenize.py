@@ -1,0 +1,81 @@
+"""Texts -> token rows, by the tokenizer of the teacher (the student shares it)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from ..failure import Failure
+from ..plan import DataSettings
+
+CHUNK_ROWS = 1024
+LONGEST = 1_000_000_000  # too long rows are cut here; the tokenizer need not warn of them
+
+TokenRow = tuple[list[int], list[int], dict[str, str]]
+
+
+@dataclass
+class Counts:
+    """What became of a split."""
+
+    examples: int = 0
+    source_tokens: int = 0
+    target_tokens: int = 0
+    truncated_source: int = 0
+    truncated_target: int = 0
+
+
+def tokenize(
+    rows: Iterable[dict[str, str]],
+    tokenizer: Any,
+    settings: DataSettings,
+    counts: Counts,
+    on_progress: Callable[[int], None],
+) -> Iterator[TokenRow]:
+    """(source ids, target ids, raw row) of each row; counts as it goes. Too long sequences are cut before their
+    end token, which stays. Targets are encoded as targets (Marian and mBART switch by `text_target`)."""
+    prepare(tokenizer, settings)
+    iterator = iter(rows)
+    while chunk := list(islice(iterator, CHUNK_ROWS)):
+        sources = tokenizer([settings.prefix + row["source"] for row in chunk])["input_ids"]
+        targets = tokenizer(text_target=[row["target"] for row in chunk])["input_ids"]
+        for row, source, target in zip(chunk, sources, targets, strict=True):
+            counts.truncated_source += len(source) > settings.max_source_tokens
+            counts.truncated_target += len(target) > settings.max_target_tokens
+            source = _cut(source, settings.max_source_tokens, tokenizer)
+            target = _cut(target, settings.max_target_tokens, tokenizer)
+            counts.examples += 1
+            counts.source_tokens += len(source)
+            counts.target_tokens += len(target)
+            yield source, target, row
+        on_progress(counts.examples)
+
+
+def prepare(tokenizer: Any, settings: DataSettings) -> None:
+    """Set the languages of a multilingual tokenizer. `Failure` R211: it does not know one of them."""
+    tokenizer.model_max_length = LONGEST
+    for name, language in (("src_lang", settings.source_language), ("tgt_lang", settings.target_language)):
+        if language is None or not hasattr(tokenizer, name):
+            continue
+        if language not in tokenizer.get_vocab():
+            field = "source_language" if name == "src_lang" else "target_language"
+            raise Failure(
+                "R211",
+                f"the tokenizer has no language code {language!r}",
+                "mBART writes them like en_XX, ro_RO",
+                spec_path=f"data.{field}",
+            )
+        setattr(tokenizer, name, language)
+
+
+def _cut(ids: list[int], limit: int, tokenizer: Any) -> list[int]:
+    """At most `limit` ids. What the tokenizer puts behind every sequence stays at its end."""
+    if len(ids) <= limit:
+        return ids
+    special = set(tokenizer.all_special_ids)
+    kept = 0
+    while kept < len(ids) and ids[len(ids) - 1 - kept] in special:
+        kept += 1
+    return ids[: max(0, limit - kept)] + ids[len(ids) - kept :] if kept else ids[:limit]

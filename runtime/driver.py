@@ -1,0 +1,296 @@
+"""Runs a plan: looks into the store, launches the workers for what is missing, collects the results.
+
+In: a plan folder. Out: `<workspace>/runs/<name>-<key8>/` with summary.json, metrics.jsonl and logs; the exit
+code. The driver imports neither torch nor deepspeed: a plan whose artifacts are all there ends in seconds.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from fnmatch import fnmatch
+from pathlib import Path
+from typing import Any, Literal
+
+from .console import Console
+from .control import Control
+from .failure import Failure
+from .launch import launch_command, launch_environment
+from .plan import Plan, Stage, load_plan
+from .report.model_card import model_card
+from .report.summary import summarize
+from .report.table import table_markdown, table_text
+from .stop_signal import StopSignal, stop_on_signal
+from .store import Store
+from .tracking import Tracker, ui_command
+
+POLL_SECONDS = 0.2
+TRACKING_WAIT_SECONDS = 20.0
+
+
+@dataclass(frozen=True)
+class Options:
+    """`until`: the last stage to run; `redo`: stages to compute again, with all that depends on them;
+    `workspace`: instead of the plan's."""
+
+    until: str | None = None
+    redo: Sequence[str] = ()
+    in_process: bool = False
+    workspace: Path | None = None
+
+
+@dataclass
+class Run:
+    """One plan on its way: what it reads, where it writes, who is told."""
+
+    plan: Plan
+    folder: Path
+    store: Store
+    control: Control
+    console: Console
+    tracker: Tracker
+    options: Options
+    cached: set[str] = field(default_factory=set)  # stage ids that were in the store at the start
+    told: set[str] = field(default_factory=set)  # stage ids whose artifact the tracker knows
+
+
+def main(plans: Sequence[Path], only: str | None, options: Options) -> int:
+    """Run plans one after the other; the exit code is the first one that is not 0."""
+    code = 0
+    for folder in plans:
+        console = Console()
+        try:
+            plan = load_plan(folder)
+            if only is not None and not fnmatch(plan.name, only):
+                continue
+            result = run(plan, folder, options, console)
+        except Failure as failure:
+            console.failure(failure, None)
+            result = failure.exit_code
+        if result in (75, 130):
+            return result
+        code = code or result
+    return code
+
+
+def run(plan: Plan, folder: Path, options: Options, console: Console) -> int:
+    """Run one plan. Returns the exit code (0, 1, 75, 130). Raises `Failure` when it cannot even begin."""
+    if options.workspace is not None:
+        plan = replace(plan, site=replace(plan.site, workspace=str(options.workspace.absolute())))
+    workspace = Path(plan.site.workspace)
+    store = Store(workspace / "store", [Path(path) for path in plan.site.shared_stores])
+    run_folder = workspace / "runs" / f"{plan.name}-{plan.key[:8]}"
+    control = Control(run_folder / "control")
+    try:
+        run_folder.mkdir(parents=True, exist_ok=True)
+        _copy_plan(folder, run_folder, plan.site.workspace)
+        control.clear()
+        _redo(plan, store, options.redo)
+    except OSError as error:
+        raise Failure(
+            "R404",
+            f"cannot write into the workspace {workspace}: {error.strerror}",
+            "give another one with --workspace DIR",
+        ) from error
+    stages = _pending(plan, store, options.until)
+    console.headline(plan, len(plan.stages) - len(stages), len(stages))
+    this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, workspace), options)
+    this.tracker.start()
+    this.cached.update(stage.id for stage in _tell_published(this, cached=True))
+    failure = _execute(this, stages) if stages else None
+    return _finish(this, failure)
+
+
+def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
+    """The stages to compute, in order: what is not in the store and is wanted by something not in the store."""
+    stages = list(plan.stages)
+    if until is not None:
+        _require_stage(plan, until)
+        ids = [stage.id for stage in stages]
+        stages = stages[: ids.index(until) + 1]
+    used = {id for stage in stages for id in stage.needs.values()}
+    wanted: set[str] = set()
+    for stage in reversed(stages):
+        if (stage.id in wanted or stage.id not in used) and not store.has(stage.key):
+            wanted.add(stage.id)
+            wanted.update(stage.needs.values())
+    return [stage for stage in stages if stage.id in wanted and not store.has(stage.key)]
+
+
+def _redo(plan: Plan, store: Store, ids: Sequence[str]) -> None:
+    for id in ids:
+        _require_stage(plan, id)
+    again = set(ids)
+    for stage in plan.stages:
+        if stage.id in again or again & set(stage.needs.values()):
+            again.add(stage.id)
+            store.discard(stage.key)
+
+
+def _require_stage(plan: Plan, id: str) -> None:
+    ids = [stage.id for stage in plan.stages]
+    if id not in ids:
+        raise Failure("R105", f"the plan has no stage {id!r}", f"its stages: {', '.join(ids)}")
+
+
+def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
+    """One launch for all pending stages: what a start costs (imports, rendezvous) is paid once."""
+    for stage in stages:
+        run.tracker.follow(stage.id, run.store.root / ".work" / stage.key / "metrics.jsonl")
+    with stop_on_signal(run.control.stop_file, run.console.say, raise_again=run.options.in_process) as stopping:
+        if run.options.in_process:
+            ended = _work_here(run, stages)
+        else:
+            ended = _launch(run, stages, stopping)
+    _tell_published(run, cached=False)
+    missing = [stage for stage in stages if not run.store.has(stage.key)]
+    if not missing:
+        return None
+    failure = run.control.failure() or Failure(
+        "R405",
+        f"the processes of stage {missing[0].id} ended without a word ({ended}); something outside killed them, "
+        "for example for memory",
+        "the same command goes on from the last checkpoint",
+        exit_code=75,
+    )
+    if stopping.by_scheduler and failure.exit_code == 130:
+        failure.exit_code = 75
+    run.tracker.stage_failed(missing[0].id, failure.message)
+    return failure
+
+
+def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> str:
+    """Start the launcher and watch it to its end. Returns how it ended, in words, with its log."""
+    log = run.folder / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}.log"
+    log.parent.mkdir(exist_ok=True)
+    command = launch_command(run.plan, run.folder, stages, run.control)
+    with log.open("ab") as output:
+        launcher = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env=launch_environment(run.plan, run.plan.site.per_node),
+            start_new_session=True,
+        )
+    run.console.launched(run.plan, log)
+    _watch(run, lambda: launcher.poll() is None and not stopping.expired())
+    with suppress(ProcessLookupError):
+        os.killpg(launcher.pid, signal.SIGKILL)  # ranks can outlive their launcher
+    launcher.wait()
+    return f"exit code {launcher.returncode}; log: {log}"
+
+
+def _work_here(run: Run, stages: Sequence[Stage]) -> str:
+    """All in this very process, for a debugger: one rank, whatever the site says."""
+    os.environ.update(launch_environment(run.plan, 1))
+    from .worker import work
+
+    over = threading.Event()
+    watch = threading.Thread(target=_watch, args=(run, lambda: not over.is_set()), daemon=True, name="watch")
+    watch.start()
+    try:
+        code = work(run.plan, [stage.id for stage in stages], run.control, None)
+    finally:
+        over.set()
+        watch.join()
+    return f"exit code {code}"
+
+
+def _watch(run: Run, running: Callable[[], bool]) -> None:
+    """Show progress and tell of published stages while the workers run."""
+    with run.console.live() as show:
+        while running():
+            time.sleep(POLL_SECONDS)
+            progress = run.control.progress()
+            if progress is not None:
+                show(progress)
+                run.tracker.stage_started(run.plan.stage(progress["stage"]))
+            _tell_published(run, cached=False)
+
+
+def _tell_published(run: Run, cached: bool) -> list[Stage]:
+    """Tell tracker and user of every stage that is in the store and was not told of yet."""
+    new = [stage for stage in run.plan.stages if stage.id not in run.told and run.store.has(stage.key)]
+    for stage in new:
+        run.told.add(stage.id)
+        folder, manifest = run.store.find(stage.key), run.store.manifest(stage.key)
+        assert folder is not None
+        run.tracker.stage_finished(stage.id, manifest, folder, cached=cached)
+        if not cached:
+            run.console.stage_done(stage, manifest)
+    return new
+
+
+def _finish(run: Run, failure: Failure | None) -> int:
+    """Write what came out, tell the tracker, show the table or the diagnosis."""
+    complete = failure is None and run.options.until is None
+    summary: dict[str, Any] = {}
+    artifacts: list[Path] = []
+    if complete:
+        summary = summarize(run.plan, run.store, cached=run.cached)
+        table = run.folder / "table.md"
+        table.write_text(table_markdown(summary), "utf-8")
+        artifacts.append(table)
+    status: Literal["FINISHED", "FAILED", "KILLED"] = (
+        "FINISHED" if failure is None else "KILLED" if failure.exit_code in (75, 130) else "FAILED"
+    )
+    tracked = run.tracker.finish(status, summary, artifacts, TRACKING_WAIT_SECONDS)
+    if complete:
+        summary["mlflow_run_id"] = tracked.run_id
+        _write_json(run.folder / "summary.json", summary)
+        run.console.print(table_text(summary, run.console.width))
+        run.console.closing(run.folder, _link_student(run, summary), ui_command(tracked.uri))
+    if tracked.pending:
+        run.console.say(f"warning: R501: {tracked.message}")
+    if failure is not None:
+        run.console.failure(failure, _place(run.plan, failure.spec_path))
+        return failure.exit_code
+    return 0
+
+
+def _link_student(run: Run, summary: dict[str, Any]) -> Path:
+    """`student/` in the run folder: the files of the published model, which other runs may share, and this
+    run's model card."""
+    folder = run.folder / "student"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir()
+    for file in run.store.folder(run.plan.stage("train").key).iterdir():
+        (folder / file.name).symlink_to(os.path.relpath(file, folder))
+    (folder / "README.md").write_text(model_card(run.plan, summary), "utf-8")
+    return folder
+
+
+def _place(plan: Plan, path: str | None) -> tuple[str, int, int] | None:
+    """Where in the spec a path stands, or the nearest thing above it."""
+    while path:
+        if path in plan.places:
+            return plan.places[path]
+        path = path.rpartition(".")[0]
+    return None
+
+
+def _copy_plan(folder: Path, run_folder: Path, workspace: str) -> None:
+    """The plan folder as it is run, in the run folder: what the workers read and what is looked up later."""
+    source = folder if folder.is_dir() else folder.parent
+    for file in source.iterdir():
+        if file.is_file() and file.resolve() != (run_folder / file.name).resolve():
+            shutil.copy2(file, run_folder / file.name)
+    tree = json.loads((run_folder / "plan.json").read_text("utf-8"))
+    if tree["site"]["workspace"] != workspace:
+        tree["site"]["workspace"] = workspace
+        _write_json(run_folder / "plan.json", tree)
+
+
+def _write_json(path: Path, value: Any) -> None:
+    temporary = path.with_suffix(".tmp")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "utf-8")
+    temporary.replace(path)

@@ -1,0 +1,29 @@
+"""A diagnosis of the run half: what went wrong, where it comes from, what to type."""
+
+from __future__ import annotations
+
+
+class Failure(Exception):
+    """A run that cannot go on, said in the user's words.
+
+    `code` R1xx plan, R2xx inputs (data, models), R3xx training, R4xx store and machine, R5xx tracking.
+    `spec_path` (for example `data.columns.source`) lets the driver point at the line of the spec.
+    `exit_code`: 1 a diagnosis, 75 try again, 130 interrupted by the user (resumable).
+    """
+
+    def __init__(
+        self, code: str, message: str, hint: str = "", *, spec_path: str | None = None, exit_code: int = 1
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.hint = hint
+        self.spec_path = spec_path
+        self.exit_code = exit_code
+
+
+def interrupted(stage_id: str) -> Failure:
+    """What a stage raises when it ends early because it was asked to."""
+    return Failure(
+        "R300", f"stopped in stage {stage_id}", "the same command goes on from here", exit_code=130
+    )

@@ -1,0 +1,1 @@
+"""ROUGE, BLEU and their confidence intervals."""

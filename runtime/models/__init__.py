@@ -1,0 +1,1 @@
+"""Model families: where layers, embeddings and positions live; load, shrink, freeze."""

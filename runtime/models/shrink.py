@@ -1,0 +1,199 @@
+"""A teacher -> a student with fewer layers, every copied weight proven to be its source's.
+
+Weights go by parameter name through state dicts, never by moving modules: a moved layer keeps its old cache
+index and breaks generation, and a layer that is listed twice would be one layer. What is left of the
+teacher's data type, tying and block-0 bias is handled here. Source: domain facts 1, 11.2, 11.4.
+"""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..failure import Failure
+from ..plan import StackInit, StudentSettings
+from .build import check_names, construct
+from .families import (
+    STACKS,
+    Family,
+    Place,
+    Stack,
+    count_parameters,
+    depths,
+    family_of,
+    head_is_tied,
+    parameter_name,
+    place,
+)
+
+State = Mapping[str, Tensor]
+
+
+@dataclass(frozen=True)
+class CopiedLayer:
+    """Student layer `layer` of `stack` is layer `origin_layer` of the model in role `origin`.
+
+    `sha256` is of its weights, without what only layer 0 owns.
+    """
+
+    stack: Stack
+    layer: int
+    origin: str
+    origin_layer: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class ShrinkReport:
+    """What was built and what was copied."""
+
+    parameters: int
+    encoder_layers: int
+    decoder_layers: int
+    copied: tuple[CopiedLayer, ...]
+
+
+def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) -> tuple[Any, ShrinkReport]:
+    """The student of the settings, in fp32, in train mode, on the CPU.
+
+    `origins`: role -> model that layers are taken from. Layers that no origin gives, and everything outside
+    the layers when `embeddings` is random, are drawn with `settings.seed`.
+
+    Raises `Failure` R227 (widths), R229 (what was built is not the plan's), R241 (an impossible copy).
+    """
+    family = family_of(teacher)
+    inits: dict[Stack, StackInit] = {"encoder": settings.encoder, "decoder": settings.decoder}
+    _check_inits(family, settings, inits, origins)
+    student = construct(family, _config(family, teacher, settings), settings.seed or 0,
+                        own_head=not head_is_tied(teacher))
+    states = {role: model.state_dict() for role, model in origins.items()}
+    outside = teacher.state_dict() if settings.embeddings == "teacher" else None
+    source = _Source(family, outside, inits, states)
+    state = student.state_dict()
+    copied = {name: tensor for name in state if (tensor := source.tensor(name)) is not None}
+    _check_shapes(state, copied)
+    student.load_state_dict({**state, **copied}, strict=True)
+    student.generation_config = copy.deepcopy(teacher.generation_config)
+    return student, _verify(student, settings, source, copied)
+
+
+class _Source:
+    """Which tensor of which model a student's tensor is copied from."""
+
+    def __init__(self, family: Family, outside: State | None, inits: Mapping[Stack, StackInit],
+                 states: Mapping[str, State]) -> None:
+        self.family = family
+        self.outside = outside
+        self.inits = inits
+        self.states = states
+
+    def tensor(self, name: str) -> Tensor | None:
+        """The source of a student's tensor; None: it stays as it was drawn."""
+        found = place(self.family, name)
+        if found is None:
+            return None if self.outside is None else self.outside[name]
+        init = self.inits[found.stack]
+        if init.origin is None or init.layers is None:
+            return None
+        # What only layer 0 owns (T5's position bias) is the origin's layer 0's, whichever layer is copied.
+        index = 0 if found.name in self.family.first_layer_only else init.layers[found.layer]
+        return self.states[init.origin][parameter_name(self.family, Place(found.stack, index, found.name))]
+
+
+def _config(family: Family, teacher: Any, settings: StudentSettings) -> dict[str, Any]:
+    check_names(family, settings.config)
+    config: dict[str, Any] = teacher.config.to_dict()
+    for name in ("dtype", "model_type", "architectures", "transformers_version"):
+        config.pop(name, None)
+    config.update(settings.config)
+    config[family.depths["encoder"]] = settings.encoder_layers
+    config[family.depths["decoder"]] = settings.decoder_layers
+    return config
+
+
+def _check_inits(family: Family, settings: StudentSettings, inits: Mapping[Stack, StackInit],
+                 origins: Mapping[str, Any]) -> None:
+    if settings.family != family.model_type:
+        raise _impossible(f"a {settings.family} student cannot be made of a {family.model_type} teacher",
+                          "student")
+    for stack, depth in zip(STACKS, (settings.encoder_layers, settings.decoder_layers), strict=True):
+        init = inits[stack]
+        if init.origin is None or init.layers is None:
+            continue
+        origin = origins[init.origin]
+        if family_of(origin) is not family:
+            raise _impossible(f"{stack} layers of a {family_of(origin).model_type} model do not fit a "
+                              f"{family.model_type} student", f"student.init.{stack}.from")
+        if len(init.layers) != depth:
+            raise _impossible(f"{len(init.layers)} {stack} layers are listed, the student has {depth}",
+                              f"student.init.{stack}.layers")
+        available = depths(origin)[stack]
+        for index in init.layers:
+            if not 0 <= index < available:
+                raise _impossible(f"there is no {stack} layer {index}: the origin has 0 to {available - 1}",
+                                  f"student.init.{stack}.layers")
+
+
+def _check_shapes(state: State, copied: State) -> None:
+    for name, tensor in copied.items():
+        if state[name].shape != tensor.shape:
+            raise _impossible(f"{name} is {list(state[name].shape)} in the student and {list(tensor.shape)} "
+                              "where it is copied from", "student")
+
+
+def _verify(student: Any, settings: StudentSettings, source: _Source, copied: State) -> ShrinkReport:
+    """Read back what was built. Raises `Failure` R229 on any difference."""
+    built, parameters = depths(student), count_parameters(student)
+    for stack, depth in zip(STACKS, (settings.encoder_layers, settings.decoder_layers), strict=True):
+        if built[stack] != depth:
+            raise _not_the_plans(f"{built[stack]} {stack} layers were built, the plan says {depth}")
+    if parameters != settings.parameters:
+        raise _not_the_plans(f"the student has {parameters:,} parameters, not {settings.parameters:,}")
+    state = student.state_dict()
+    # Outside the layers tensors share memory under several names: one copy may have overwritten another.
+    for name, tensor in copied.items():
+        if not torch.equal(state[name], tensor.to(state[name].dtype)):
+            raise _not_the_plans(f"{name} is not what it was copied from")
+    return ShrinkReport(parameters, built["encoder"], built["decoder"], tuple(_copied_layers(state, source)))
+
+
+def _copied_layers(state: State, source: _Source) -> Iterator[CopiedLayer]:
+    for stack in STACKS:
+        init = source.inits[stack]
+        if init.origin is None or init.layers is None:
+            continue
+        for layer, origin_layer in enumerate(init.layers):
+            is_now = _checksum(source.family, state, stack, layer)
+            was = _checksum(source.family, source.states[init.origin], stack, origin_layer)
+            if is_now != was:
+                raise _not_the_plans(f"{stack} layer {layer} is not {init.origin}'s layer {origin_layer}")
+            yield CopiedLayer(stack, layer, init.origin, origin_layer, is_now)
+
+
+def _checksum(family: Family, state: State, stack: Stack, layer: int) -> str:
+    """sha256 over the names and fp32 values of a layer, in the order of the names."""
+    found: dict[str, Tensor] = {}
+    for name, tensor in state.items():
+        where = place(family, name)
+        if where is not None and where[:2] == (stack, layer) and where.name not in family.first_layer_only:
+            found[where.name] = tensor
+    digest = hashlib.sha256()
+    for name in sorted(found):
+        tensor = found[name].detach().to("cpu", torch.float32).contiguous()
+        digest.update(f"{name} {list(tensor.shape)}\n".encode())
+        digest.update(tensor.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _impossible(message: str, spec_path: str) -> Failure:
+    return Failure("R241", message, "change student.init or the student's sizes", spec_path=spec_path)
+
+
+def _not_the_plans(message: str) -> Failure:
+    return Failure("R229", message, "compile the spec again; if it stays, please report this")

@@ -1,0 +1,1 @@
+"""The training objective: terms as pure functions, assembled from the plan."""

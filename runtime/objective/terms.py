@@ -1,0 +1,34 @@
+"""The terms of the objective as pure functions of tensors.
+
+Each returns the SUM over its valid items. What it is divided by, the number of valid items of the whole
+optimizer step over all ranks and micro-batches, is one number that the loop knows before the first backward.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+from torch.nn import functional
+
+IGNORED = -100  # label of a position that does not count
+
+
+def labels_term(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """Cross-entropy of the labels, in nats, summed over label tokens (Eq 1 of Shleifer & Rush 2020).
+
+    logits (..., V), any float type; labels (...) int64 with `IGNORED` where nothing is to be learnt. Divided
+    by the number of label tokens it equals torch's mean cross-entropy; with `smoothing` e the mean form of
+    label smoothing, (1 - e) nll + e/V sum of -log p (the 2020 code summed it over the batch instead).
+    Computed in float32 whatever the logits are. Returns a scalar.
+    """
+    return functional.cross_entropy(
+        logits.reshape(-1, logits.shape[-1]).float(),
+        labels.reshape(-1),
+        ignore_index=IGNORED,
+        label_smoothing=smoothing,
+        reduction="sum",
+    )
+
+
+def num_label_tokens(labels: Tensor) -> Tensor:
+    """How many positions count; scalar int64."""
+    return (labels != IGNORED).sum()

@@ -1,0 +1,466 @@
+"""plan.json -> frozen dataclasses. Standard library only.
+
+In: the bytes of a plan. Out: `Plan`. A plan of another format, with an unknown key, a missing key or a
+value of another type is refused: the compiled plan is complete, the runtime has no defaults. The field
+names are the contract with `schema/plan.schema.json`; a test holds the two to each other.
+
+Every stage has `settings` (in its key: they change the result) and `execution` (not in its key: where
+and how it runs). Content that lies outside the store is named by fingerprint in `settings`;
+`execution.locations` says where on this machine the fingerprint is found.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, is_dataclass
+from pathlib import Path
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from .failure import Failure
+
+FORMAT = 1
+
+# --- settings, one class a stage kind ------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Source:
+    """One data source. kind files: `fingerprints` are the sha256 of the files, in order, each found by
+    `execution.locations`; kind hub: `name` is the repository and `revision` the commit; kind builtin:
+    `name` is the corpus and `revision` the version of its generator. `limit`: the first N rows."""
+
+    kind: Literal["files", "hub", "builtin"]
+    name: str | None
+    config: str | None
+    revision: str | None
+    split: str | None
+    fingerprints: tuple[str, ...]
+    limit: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Columns:
+    source: str
+    target: str
+    id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenizerSettings:
+    """A tokenizer trained on source and target texts of the training data. `family` decides the special
+    tokens and what is put around a sequence."""
+
+    algorithm: Literal["bpe", "unigram"]
+    vocab_size: int
+    family: str
+    train: tuple[Source, ...]
+    columns: Columns
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataSettings:
+    """Lengths in tokens, special tokens included; longer rows are truncated, the end token kept."""
+
+    task: str
+    train: tuple[Source, ...]
+    validation: tuple[Source, ...]
+    test: Mapping[str, tuple[Source, ...]]
+    columns: Columns
+    max_source_tokens: int
+    max_target_tokens: int
+    prefix: str
+    source_language: str | None
+    target_language: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TeacherSettings:
+    """Where a model comes from. kind architecture: `config` are the constructor arguments of the family's
+    transformers config and `seed` draws the weights (needs: tokenizer). kind folder: `fingerprint`, found
+    by `execution.locations`. kind hub: `repository` at commit `revision`."""
+
+    kind: Literal["architecture", "folder", "hub"]
+    family: str
+    config: Mapping[str, Any] | None
+    seed: int | None
+    fingerprint: str | None
+    repository: str | None
+    revision: str | None
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class StackInit:
+    """One student stack: `origin` is the role in `needs` whose model gives the layers, or None for random
+    weights; `layers[i]` is the 0-based layer of the origin that student layer i is copied from."""
+
+    origin: str | None
+    layers: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class StudentSettings:
+    """`config` holds the config fields that differ from the teacher's (depths, widths). `seed` is None
+    unless something is random. `parameters` is what the compiler computed; the built model must agree."""
+
+    family: str
+    config: Mapping[str, Any]
+    encoder_layers: int
+    decoder_layers: int
+    embeddings: Literal["teacher", "random"]
+    encoder: StackInit
+    decoder: StackInit
+    seed: int | None
+    parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelsTerm:
+    weight: float
+    smoothing: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class ObjectiveSettings:
+    labels: LabelsTerm | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class GenerationSettings:
+    """None: the checkpoint's own setting stays. Lengths in tokens."""
+
+    engine: Literal["transformers"]
+    beams: int | None
+    length_penalty: float | None
+    min_length: int | None
+    max_length: int | None
+    no_repeat_ngram: int | None
+    early_stopping: bool | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSettings:
+    """One optimizer step over all devices. unit tokens: source + target tokens, special tokens included."""
+
+    unit: Literal["examples", "tokens"]
+    size: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimizerSettings:
+    name: Literal["adamw", "adafactor"]
+    betas: tuple[float, float]
+    eps: float
+    weight_decay: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class StoppingSettings:
+    """Whichever comes first. `retention` is absolute here: metric -> percent of the teacher's score, the
+    score taken from the stage in role `reference`."""
+
+    max_epochs: float | None
+    max_steps: int | None
+    max_hours: float | None
+    patience: int | None
+    monitor: str
+    min_delta: float
+    retention: Mapping[str, float] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class ValidationSettings:
+    """`every_epochs` or `every_steps`. `limit` in examples. Metrics beyond `loss` are generated."""
+
+    every_epochs: float | None
+    every_steps: int | None
+    limit: int | None
+    metrics: tuple[str, ...]
+    generation: GenerationSettings
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainSettings:
+    task: str
+    seed: int
+    precision: Literal["fp32", "bf16", "fp16"]
+    objective: ObjectiveSettings
+    freeze: tuple[Literal["encoder", "embeddings", "positions"], ...]
+    batch: BatchSettings
+    learning_rate: float
+    schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"]
+    warmup_steps: int | None
+    warmup_ratio: float | None
+    optimizer: OptimizerSettings
+    gradient_clipping: float | None
+    dropout: float | None
+    stopping: StoppingSettings
+    validation: ValidationSettings
+    trainable_parameters: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateSettings:
+    """`split` is `test` (all test sets) or `validation`; `limit` the first N examples."""
+
+    task: str
+    split: Literal["test", "validation"]
+    limit: int | None
+    metrics: tuple[str, ...]
+    generation: GenerationSettings
+    precision: Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BenchmarkSettings:
+    """Speed of generation on the first `examples` of the first test set; `device` names the machine."""
+
+    task: str
+    batch_size: int
+    repeats: int
+    examples: int
+    generation: GenerationSettings
+    precision: Literal["fp32", "bf16", "fp16"]
+    device: str
+
+
+Settings = (
+    TokenizerSettings
+    | DataSettings
+    | TeacherSettings
+    | StudentSettings
+    | TrainSettings
+    | EvaluateSettings
+    | BenchmarkSettings
+)
+
+KINDS: dict[str, type[Any]] = {
+    "tokenizer": TokenizerSettings,
+    "data": DataSettings,
+    "teacher": TeacherSettings,
+    "student": StudentSettings,
+    "train": TrainSettings,
+    "evaluate": EvaluateSettings,
+    "benchmark": BenchmarkSettings,
+}
+
+# --- execution, stages, plan ---------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Execution:
+    """How a stage runs here. `micro_batch_tokens`: padded source + target tokens that one device takes at
+    a time; `save_minutes`: how often a training checkpoint is written (0: after every step);
+    `deepspeed`: the engine's config (train stages)."""
+
+    locations: Mapping[str, str]
+    micro_batch_tokens: int | None
+    save_minutes: float | None
+    deepspeed: Mapping[str, Any] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Stage:
+    """One unit of work. `needs`: role -> id of an earlier stage of the plan."""
+
+    id: str
+    kind: str
+    key: str
+    needs: Mapping[str, str]
+    settings: Any
+    execution: Execution
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelSummary:
+    model: str
+    family: str
+    parameters: int
+    trainable_parameters: int
+    encoder_layers: int
+    decoder_layers: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMaps:
+    encoder: tuple[int, ...] | None
+    decoder: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrackingSite:
+    """`uri` None: MLFLOW_TRACKING_URI, else SQLite in the workspace."""
+
+    uri: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Site:
+    """Where the plan runs. `device`: cpu or cuda. `hostfile` None: this machine alone."""
+
+    workspace: str
+    shared_stores: tuple[str, ...]
+    offline: bool
+    device: Literal["cpu", "cuda"]
+    nodes: int
+    per_node: int
+    hostfile: str | None
+    tracking: TrackingSite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tracking:
+    experiment: str
+    tags: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plan:
+    """One run, lowered. `key` names the run (a hash of its stage keys); `places`: spec path -> [file,
+    line, column], so that the runtime can point into the spec; `spec`: the resolved spec, for the record."""
+
+    format: int
+    name: str
+    variant: str | None
+    task: str
+    seed: int
+    key: str
+    teacher: ModelSummary
+    student: ModelSummary
+    copy: LayerMaps
+    phi: LayerMaps
+    metrics: tuple[str, ...]
+    stages: tuple[Stage, ...]
+    site: Site
+    tracking: Tracking
+    spec: Mapping[str, Any]
+    places: Mapping[str, tuple[str, int, int]]
+
+    def stage(self, id: str) -> Stage:
+        """The stage of that id. KeyError: there is none."""
+        for stage in self.stages:
+            if stage.id == id:
+                return stage
+        raise KeyError(id)
+
+
+# --- binding -------------------------------------------------------------------------------------
+
+
+def load_plan(path: Path) -> Plan:
+    """Read and bind a plan.
+
+    Raises `Failure` (R1xx) when the file is missing, is not JSON, is of another format, or does not fit.
+    """
+    if path.is_dir():
+        path = path / "plan.json"
+    try:
+        tree = json.loads(path.read_text("utf-8"))
+    except OSError as error:
+        raise Failure(
+            "R101", f"cannot read the plan {path}: {error.strerror}", "compile it again: distilc compile SPEC"
+        ) from error
+    except ValueError as error:
+        raise Failure(
+            "R102", f"{path} is not a plan: {error}", "compile it again: distilc compile SPEC"
+        ) from error
+    found = tree.get("format") if isinstance(tree, dict) else None
+    if found != FORMAT:
+        raise Failure(
+            "R103",
+            f"{path} has plan format {found!r}, this distilc reads format {FORMAT}",
+            "compile the spec again with the installed version",
+        )
+    return bind_plan(tree)
+
+
+def bind_plan(tree: Mapping[str, Any]) -> Plan:
+    """Bind a parsed plan. Raises `Failure` R104 naming the path of the first thing that does not fit."""
+    tree = dict(tree)
+    stages = tree.get("stages")
+    if isinstance(stages, list):
+        tree["stages"] = [_bind_settings(stage, f"stages[{i}]") for i, stage in enumerate(stages)]
+    plan: Plan = bind(Plan, tree, "plan")
+    known: set[str] = set()
+    for stage in plan.stages:
+        for role, id in stage.needs.items():
+            if id not in known:
+                raise _misfit(f"stage {stage.id}", f"needs.{role} names {id!r}, which is no earlier stage")
+        known.add(stage.id)
+    return plan
+
+
+def _bind_settings(stage: Any, path: str) -> Any:
+    if not isinstance(stage, dict) or stage.get("kind") not in KINDS:
+        raise _misfit(path, f"is no stage of a known kind ({', '.join(KINDS)})")
+    return {**stage, "settings": bind(KINDS[stage["kind"]], stage.get("settings"), f"{path}.settings")}
+
+
+def bind(kind: Any, value: Any, path: str) -> Any:
+    """`value` as `kind` (a dataclass, tuple, mapping, literal, union or plain type), strictly."""
+    if kind is Any or (isinstance(kind, type) and is_dataclass(kind) and isinstance(value, kind)):
+        return value
+    origin = get_origin(kind)
+    if origin in (Union, UnionType):
+        choices = get_args(kind)
+        if value is None and NoneType in choices:
+            return None
+        remaining = [choice for choice in choices if choice is not NoneType]
+        if len(remaining) == 1:
+            return bind(remaining[0], value, path)
+        for choice in remaining:
+            try:
+                return bind(choice, value, path)
+            except Failure:
+                continue
+        raise _misfit(path, f"{value!r} is none of {kind}")
+    if origin is Literal:
+        if value not in get_args(kind):
+            raise _misfit(path, f"{value!r} is not one of {', '.join(map(str, get_args(kind)))}")
+        return value
+    if origin is tuple:
+        return _bind_tuple(get_args(kind), value, path)
+    if origin in (Mapping, dict):
+        if not isinstance(value, Mapping):
+            raise _misfit(path, "must be a mapping")
+        item = get_args(kind)[1]
+        return {str(key): bind(item, entry, f"{path}.{key}") for key, entry in value.items()}
+    if is_dataclass(kind):
+        return _bind_dataclass(kind, value, path)
+    if kind is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
+        raise _misfit(path, f"must be {kind.__name__}, is {value!r}")
+    return value
+
+
+def _bind_tuple(items: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        raise _misfit(path, "must be a list")
+    if len(items) == 2 and items[1] is Ellipsis:
+        return tuple(bind(items[0], entry, f"{path}[{i}]") for i, entry in enumerate(value))
+    if len(items) != len(value):
+        raise _misfit(path, f"must have {len(items)} entries, has {len(value)}")
+    return tuple(
+        bind(item, entry, f"{path}[{i}]") for i, (item, entry) in enumerate(zip(items, value, strict=True))
+    )
+
+
+def _bind_dataclass(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise _misfit(path, "must be a mapping")
+    hints = get_type_hints(kind)
+    names = [field.name for field in fields(kind)]
+    for key in value:
+        if key not in names:
+            raise _misfit(path, f"has an unknown key {key!r}")
+    for name in names:
+        if name not in value:
+            raise _misfit(path, f"lacks the key {name!r}")
+    return kind(**{name: bind(hints[name], value[name], f"{path}.{name}") for name in names})
+
+
+def _misfit(path: str, message: str) -> Failure:
+    return Failure("R104", f"{path} {message}", "compile the spec again with the installed version")

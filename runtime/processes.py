@@ -1,0 +1,129 @@
+"""The processes of a stage: threads, ranks, the process group, and the watch on the driver."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+DRIVER_GRACE_SECONDS = 30.0
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """Where this process stands. `device`: cpu or cuda:<local rank>."""
+
+    rank: int
+    world: int
+    local_rank: int
+    local_world: int
+    device: str
+
+
+def num_cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def thread_environment(local_world: int) -> dict[str, str]:
+    """Environment for worker processes: cores are shared out, not fought over (2 ranks with 2 threads each
+    on 2 cores take six times as long as with one)."""
+    threads = str(max(1, num_cores() // local_world))
+    return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+
+
+def join(device: str) -> Ranks:
+    """Join the process group that the launcher's environment describes; one process alone makes its own."""
+    os.environ.setdefault("RANK", "0")
+    os.environ.setdefault("WORLD_SIZE", "1")
+    os.environ.setdefault("LOCAL_RANK", "0")
+    os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
+    os.environ.setdefault("MASTER_PORT", str(free_port()))
+    rank, world, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
+    local_world = int(os.environ.get("LOCAL_SIZE", "1"))
+
+    import torch
+
+    torch.set_num_threads(max(1, num_cores() // local_world))
+    _quiet_deepspeed()
+    import deepspeed
+    import deepspeed.ops
+
+    if device == "cuda":
+        torch.cuda.set_device(local_rank)
+    else:
+        # The shared-memory operator is built at every start, leaks, and a lock file left by a killed run
+        # hangs the next one for ever. gloo does the work.
+        deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False
+    if not torch.distributed.is_initialized():
+        deepspeed.init_distributed("nccl" if device == "cuda" else "gloo", verbose=False)
+    place = f"cuda:{local_rank}" if device == "cuda" else "cpu"
+    return Ranks(rank=rank, world=world, local_rank=local_rank, local_world=local_world, device=place)
+
+
+def _quiet_deepspeed() -> None:
+    import logging
+
+    logging.getLogger("DeepSpeed").setLevel(logging.WARNING)
+
+
+def free_port() -> int:
+    """A port that nobody listens on just now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def process_start(pid: int) -> str | None:
+    """The start time of a process in clock ticks since boot (field 22 of stat); None: no such process (any more).
+
+    With the pid it names a process: a pid alone may have been given to another one since."""
+    try:
+        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return None
+    return None if fields[0] == "Z" else fields[19]
+
+
+class StopRequest:
+    """The wish to stop, agreed on by all ranks at a step boundary.
+
+    It comes from the driver as a file, or from the driver's death: a worker must not outlive the command
+    that started it, but it may still save."""
+
+    def __init__(self, file: Path | None, driver_pid: int | None, ranks: Ranks) -> None:
+        self._file = file
+        self._ranks = ranks
+        self._driver_gone = threading.Event()
+        if driver_pid is not None:
+            watch = threading.Thread(target=self._watch, args=(driver_pid,), daemon=True, name="driver-watch")
+            watch.start()
+
+    def _watch(self, pid: int) -> None:
+        started = process_start(pid)
+        while started is not None and process_start(pid) == started:
+            time.sleep(1.0)
+        self._driver_gone.set()
+        time.sleep(DRIVER_GRACE_SECONDS)
+        os._exit(130)
+
+    def here(self) -> bool:
+        """Has this process been asked to stop?"""
+        return self._driver_gone.is_set() or (self._file is not None and self._file.exists())
+
+    def agreed(self) -> bool:
+        """Has any rank been asked to stop? Every rank must call this at the same step."""
+        if self._ranks.world == 1:
+            return self.here()
+        import torch
+        import torch.distributed as dist
+
+        from .context import control_group
+
+        flag = torch.tensor([int(self.here())])
+        dist.all_reduce(flag, op=dist.ReduceOp.MAX, group=control_group())
+        return bool(flag.item())

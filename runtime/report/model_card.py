@@ -1,0 +1,91 @@
+"""A plan and its summary -> the README.md of the student's folder."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from ..plan import Plan
+from .table import table_markdown
+
+PIPELINE_TAGS = {"summarization": "summarization", "translation": "translation"}
+
+
+def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
+    """Front matter for the hub, the result table, how it was made, how to load it, and the whole spec."""
+    student, teacher = plan.student, plan.teacher
+    lines = [
+        *_front_matter(plan),
+        f"# {plan.name}",
+        "",
+        f"A {student.family} model with {student.encoder_layers} encoder and {student.decoder_layers} decoder layers "
+        f"({student.parameters / 1e6:.1f}M parameters), distilled from {_teacher_name(plan)} "
+        f"({teacher.encoder_layers}-{teacher.decoder_layers}, {teacher.parameters / 1e6:.1f}M) for {plan.task}.",
+        "",
+        "## Results",
+        "",
+        table_markdown(summary).rstrip(),
+        "",
+        "## Use",
+        "",
+        "```python",
+        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer",
+        "",
+        'folder = "."  # the folder of this file',
+        "tokenizer = AutoTokenizer.from_pretrained(folder)",
+        "model = AutoModelForSeq2SeqLM.from_pretrained(folder)",
+        f'inputs = tokenizer({_example_input(plan)}, return_tensors="pt")',
+        "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0])",
+        "```",
+        "",
+        "The folder's `generation_config.json` has the generation settings it inherited from the teacher.",
+        "",
+        "## How it was made",
+        "",
+        f"- encoder layers copied from the teacher's: {_layers(plan.copy.encoder)}",
+        f"- decoder layers copied from the teacher's: {_layers(plan.copy.decoder)}",
+        f"- teacher layers that supervise the decoder (φ): {_layers(plan.phi.decoder)}",
+        f"- trained parameters: {student.trainable_parameters / 1e6:.1f}M; seed {plan.seed}",
+        f"- plan key: `{plan.key}`",
+        *(f"- MLflow run: `{run_id}`" for run_id in [summary["mlflow_run_id"]] if run_id),
+        "",
+        "<details><summary>The resolved spec</summary>",
+        "",
+        "```json",
+        json.dumps(plan.spec, indent=1, ensure_ascii=False, default=str),
+        "```",
+        "",
+        "</details>",
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _front_matter(plan: Plan) -> list[str]:
+    """YAML, from words that need no care but the hub's name of the teacher, which is quoted as JSON is."""
+    lines = ["---", "library_name: transformers", "tags:", "- distillation", "- distilc", f"- {plan.student.family}"]
+    if plan.task in PIPELINE_TAGS:
+        lines.append(f"pipeline_tag: {PIPELINE_TAGS[plan.task]}")
+    repository = _repository(plan)
+    if repository is not None:
+        lines.append(f"base_model: {json.dumps(repository)}")
+    return [*lines, "---", ""]
+
+
+def _repository(plan: Plan) -> str | None:
+    """The teacher's repository on the hub, when it comes from there."""
+    return next((stage.settings.repository for stage in plan.stages if stage.id == "teacher"), None)
+
+
+def _teacher_name(plan: Plan) -> str:
+    repository = _repository(plan)
+    return f"`{repository}`" if repository is not None else f"a {plan.teacher.family} teacher"
+
+
+def _example_input(plan: Plan) -> str:
+    prefix = next((stage.settings.prefix for stage in plan.stages if stage.kind == "data"), "")
+    return json.dumps(f"{prefix}Text goes here.", ensure_ascii=False)
+
+
+def _layers(layers: Sequence[int] | None) -> str:
+    return "none" if layers is None else ", ".join(map(str, layers))

@@ -1,0 +1,127 @@
+"""The artifacts of a run -> its summary: one JSON object with all that is worth comparing."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..plan import Plan
+from ..store import Store
+
+FORMAT = 1
+LOWER_IS_BETTER = ("loss", "perplexity")  # a share of the teacher's would say nothing
+PREFERRED = ("rouge2", "bleu", "chrf", "rougeL", "rouge1", "accuracy", "loss")
+
+Scores = Mapping[str, Mapping[str, Any]]  # metric -> {value, low?, high?, ...}
+
+
+def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict[str, Any]:
+    """What `summary.json` holds. A stage whose artifact is not there leaves its part empty.
+
+    `teacher`, `student`, `baselines`, `retention` and `intervals` are those of the first test set (the plan's
+    order); `test_sets` has all of them. `cached`: ids of the stages that this run found in the store.
+    `mlflow_run_id` is None here; the driver knows it. Percentages are percent; speed-up is the student's
+    examples a second over the teacher's.
+    """
+    folders = {stage.id: folder for stage in plan.stages if (folder := store.find(stage.key)) is not None}
+    scores = {who: _read(folders, f"evaluate-{who}", "metrics.json") for who in ("teacher", "student")}
+    test_sets = {name: _test_set(plan, name, scores) for name in _test_set_names(plan, scores)}
+    first: dict[str, Any] = next(iter(test_sets.values()), _test_set(plan, "", scores))
+    speed = {who: _read(folders, f"benchmark-{who}", "speed.json") for who in ("teacher", "student")}
+    training = _read(folders, "train", "training.json")
+    return {
+        "format": FORMAT,
+        "name": plan.name,
+        "key": plan.key,
+        "variant": plan.variant,
+        "task": plan.task,
+        "seed": plan.seed,
+        "stages": _stages(plan, store, cached),
+        "teacher": _values(first["teacher"]),
+        "student": _values(first["student"]),
+        "baselines": {name: _values(found) for name, found in first["baselines"].items()},
+        "retention": first["retention"],
+        "intervals": {
+            **{name: _intervals(found) for name, found in first["baselines"].items()},
+            **{who: _intervals(first[who]) for who in ("teacher", "student")},
+        },
+        "test_sets": test_sets,
+        "speed": speed,
+        "speedup": _ratio(speed["student"], speed["teacher"], "examples_per_second"),
+        "parameters": {
+            "teacher": plan.teacher.parameters,
+            "student": plan.student.parameters,
+            "student_trainable": plan.student.trainable_parameters,
+        },
+        "models": {"teacher": asdict(plan.teacher), "student": asdict(plan.student)},
+        "training": training,
+        "stopped_by": training.get("stopped_by"),
+        "mlflow_run_id": None,
+    }
+
+
+def main_metric(summary: Mapping[str, Any]) -> str | None:
+    """The metric that says the most about the run, for one-line views."""
+    found = summary["student"] or summary["teacher"]
+    return next((metric for metric in PREFERRED if metric in found), next(iter(found), None))
+
+
+def _stages(plan: Plan, store: Store, cached: Collection[str]) -> dict[str, Any]:
+    return {
+        stage.id: {
+            "key": stage.key,
+            "seconds": store.manifest(stage.key)["seconds"] if store.has(stage.key) else None,
+            "cached": stage.id in cached,
+        }
+        for stage in plan.stages
+    }
+
+
+def _read(folders: Mapping[str, Path], stage: str, name: str) -> dict[str, Any]:
+    """A stage's result file; empty when the stage has not run."""
+    if stage not in folders:
+        return {}
+    found: dict[str, Any] = json.loads((folders[stage] / name).read_text("utf-8"))
+    return found
+
+
+def _test_set_names(plan: Plan, scores: Mapping[str, Any]) -> list[str]:
+    there = {name for found in scores.values() for name in found if name != "baselines"}
+    order = [name for stage in plan.stages if stage.kind == "data" for name in stage.settings.test]
+    return [name for name in order if name in there] + sorted(there - set(order))
+
+
+def _test_set(plan: Plan, name: str, scores: Mapping[str, Any]) -> dict[str, Any]:
+    teacher, student = (_ordered(plan, scores[who].get(name, {})) for who in ("teacher", "student"))
+    retention = {
+        metric: 100 * student[metric]["value"] / teacher[metric]["value"]
+        for metric in student
+        if metric not in LOWER_IS_BETTER and teacher.get(metric, {}).get("value")
+    }
+    baselines: dict[str, Any] = {}
+    for found in scores.values():
+        for baseline, sets in found.get("baselines", {}).items():
+            if name in sets:
+                baselines[baseline] = _ordered(plan, sets[name])
+    return {"teacher": teacher, "student": student, "baselines": baselines, "retention": retention}
+
+
+def _ordered(plan: Plan, scores: Scores) -> dict[str, Any]:
+    """In the order of the spec's metrics."""
+    order = [metric for metric in plan.metrics if metric in scores]
+    return {metric: dict(scores[metric]) for metric in [*order, *(name for name in scores if name not in order)]}
+
+
+def _values(scores: Scores) -> dict[str, float]:
+    return {metric: entry["value"] for metric, entry in scores.items()}
+
+
+def _intervals(scores: Scores) -> dict[str, list[float]]:
+    return {metric: [entry["low"], entry["high"]] for metric, entry in scores.items() if "low" in entry}
+
+
+def _ratio(above: Mapping[str, Any], below: Mapping[str, Any], name: str) -> float | None:
+    return float(above[name]) / float(below[name]) if above.get(name) and below.get(name) else None

@@ -1,0 +1,187 @@
+"""A run's summary -> the result table: baselines, teacher and student, side by side."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from io import StringIO
+from typing import Any
+
+GAP = "  "
+
+
+@dataclass(frozen=True)
+class Cell:
+    """`interval` stands behind the value where there is room, else below it."""
+
+    value: str
+    interval: str = ""
+
+    @property
+    def text(self) -> str:
+        return f"{self.value} {self.interval}".rstrip()
+
+
+@dataclass(frozen=True)
+class Table:
+    """`rows[0]` is the header. The first column is words, the others are numbers."""
+
+    title: str
+    rows: tuple[tuple[Cell, ...], ...]
+
+
+def result_tables(summary: Mapping[str, Any]) -> list[Table]:
+    """One table for each test set; parameters and speed stand in the first. No test set: a table without
+    scores."""
+    sets: Mapping[str, Any] = summary["test_sets"] or {"": _no_scores()}
+    title = f"{summary['name']} ({summary['task']})"
+    names = {name: f"{title}, {name}" if len(sets) > 1 else title for name in sets}
+    return [
+        Table(names[name], _rows(summary, scores, with_sizes=number == 0))
+        for number, (name, scores) in enumerate(sets.items())
+    ]
+
+
+def table_text(summary: Mapping[str, Any], width: int) -> str:
+    """For people: drawn on a terminal, plain aligned text elsewhere. At most `width` columns, where the words
+    and the numbers fit."""
+    draw = _drawn if sys.stdout.isatty() else _plain
+    blocks = [draw(table, width) for table in result_tables(summary)]
+    return "\n\n".join(blocks) + "\n" + footnote(summary)
+
+
+def table_markdown(summary: Mapping[str, Any]) -> str:
+    """The same tables in Markdown."""
+    blocks = []
+    for table in result_tables(summary):
+        header, *rows = table.rows
+        lines = [_markdown_row(header), "|---|" + "---:|" * (len(header) - 1), *map(_markdown_row, rows)]
+        blocks.append(f"**{table.title}**\n\n" + "\n".join(lines))
+    return "\n\n".join(blocks) + f"\n\n{footnote(summary)}\n"
+
+
+def footnote(summary: Mapping[str, Any]) -> str:
+    """How to read the table, and how the training ended; one line."""
+    parts = []
+    if any(summary["intervals"].values()):
+        parts.append("in brackets: 95 % interval (bootstrap over examples)")
+    speed = summary["speed"]["student"]
+    if speed:
+        parts.append(f"speed: batches of {speed['batch_size']} on {speed['device']}, decoding included")
+    training = summary["training"]
+    if training:
+        parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")
+    return "; ".join(parts)
+
+
+def _rows(summary: Mapping[str, Any], scores: Mapping[str, Any], *, with_sizes: bool) -> tuple[tuple[Cell, ...], ...]:
+    metrics = list(dict.fromkeys([*scores["teacher"], *scores["student"]]))
+    with_speed = with_sizes and any(summary["speed"].values())
+    header = [Cell(""), *map(Cell, metrics)]
+    header += [Cell("params")] * with_sizes + [Cell("examples/s"), Cell("speed-up")] * with_speed
+    rows = [header]
+    for name, found in scores["baselines"].items():
+        rows.append([Cell(f"{name} baseline"), *(_score(found, metric) for metric in metrics)])
+    for who in ("teacher", "student"):
+        row = [Cell(_label(summary, who)), *(_score(scores[who], metric) for metric in metrics)]
+        row += [Cell(f"{summary['parameters'][who] / 1e6:.1f}M")] * with_sizes
+        if with_speed:
+            row += [_rate(summary["speed"][who]), _speedup(summary, who)]
+        rows.append(row)
+    if scores["retention"]:
+        shares = scores["retention"]
+        rows.append(
+            [Cell("student keeps"), *(Cell(f"{shares[name]:.1f} %" if name in shares else "") for name in metrics)]
+        )
+        if with_sizes:
+            rows[-1].append(Cell(f"{100 * summary['parameters']['student'] / summary['parameters']['teacher']:.1f} %"))
+    return tuple(tuple(row + [Cell("")] * (len(header) - len(row))) for row in rows)
+
+
+def _label(summary: Mapping[str, Any], who: str) -> str:
+    model = summary["models"][who]
+    return f"{who} {model['family']} {model['encoder_layers']}-{model['decoder_layers']}"
+
+
+def _score(scores: Mapping[str, Any], metric: str) -> Cell:
+    entry = scores.get(metric)
+    if entry is None:
+        return Cell("")
+    if metric == "loss":
+        return Cell(f"{entry['value']:.4f}")
+    interval = f"[{entry['low']:.1f}, {entry['high']:.1f}]" if "low" in entry else ""
+    return Cell(f"{entry['value']:.2f}", interval)
+
+
+def _rate(speed: Mapping[str, Any]) -> Cell:
+    if not speed:
+        return Cell("")
+    rate = float(speed["examples_per_second"])
+    return Cell(f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}")
+
+
+def _speedup(summary: Mapping[str, Any], who: str) -> Cell:
+    if summary["speedup"] is None:
+        return Cell("")
+    return Cell("1.00x" if who == "teacher" else f"{summary['speedup']:.2f}x")
+
+
+def _no_scores() -> dict[str, Any]:
+    return {"teacher": {}, "student": {}, "baselines": {}, "retention": {}}
+
+
+# --- drawing ---------------------------------------------------------------------------------------
+
+
+def _plain(table: Table, width: int) -> str:
+    lines = _aligned([[[cell.text] for cell in row] for row in table.rows])
+    if max(map(len, lines)) > width:
+        lines = _aligned([[[cell.value, cell.interval] for cell in row] for row in table.rows])
+    return "\n".join([table.title, *lines])
+
+
+def _aligned(rows: Sequence[Sequence[Sequence[str]]]) -> list[str]:
+    """Rows of cells of lines -> lines of text under a rule; words to the left, numbers to the right."""
+    widths = [max(len(line) for row in rows for line in row[i]) for i in range(len(rows[0]))]
+    lines = []
+    for number, row in enumerate(rows):
+        for parts in zip(*row, strict=True):
+            cells = [part.rjust(width) for part, width in zip(parts, widths, strict=True)]
+            cells[0] = parts[0].ljust(widths[0])
+            if any(parts):
+                lines.append(GAP.join(cells).rstrip())
+        if number == 0:
+            lines.append(GAP.join("-" * width for width in widths))
+    return lines
+
+
+def _drawn(table: Table, width: int) -> str:
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table as RichTable
+
+    header, *rows = table.rows
+    one_line = sum(max(len(row[i].text) for row in table.rows) + 2 for i in range(len(header))) <= width
+    drawing = RichTable(title=table.title, title_justify="left", box=box.SIMPLE_HEAD, header_style="bold")
+    for number, cell in enumerate(header):
+        drawing.add_column(cell.value, justify="right" if number else "left", no_wrap=one_line)
+    for row in rows:
+        style = "bold" if row[0].value.startswith("student") else ""
+        drawing.add_row(*(_styled(cell, " " if one_line else "\n") for cell in row), style=style)
+    output = StringIO()
+    Console(file=output, width=width, force_terminal=True, highlight=False).print(drawing)
+    return output.getvalue().rstrip("\n")
+
+
+def _styled(cell: Cell, between: str) -> Any:
+    from rich.text import Text
+
+    text = Text(cell.value)
+    if cell.interval:
+        text.append(between + cell.interval, "dim")
+    return text
+
+
+def _markdown_row(row: Sequence[Cell]) -> str:
+    return "| " + " | ".join(cell.text.replace("|", "\\|") for cell in row) + " |"

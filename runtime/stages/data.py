@@ -1,0 +1,39 @@
+"""The `data` stage: texts and a tokenizer -> immutable token rows for every split."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+from ..context import Context
+from ..data.rows import write_rows
+from ..data.sources import read_sources
+from ..data.tokenize import Counts, tokenize
+from ..models.load import load_tokenizer, model_folder
+from ..plan import DataSettings, Source, Stage
+
+PARALLEL = False
+
+
+def run(stage: Stage, context: Context) -> dict[str, Any]:
+    """Read, check, tokenize and write train, validation and each test set."""
+    settings: DataSettings = stage.settings
+    tokenizer = load_tokenizer(model_folder(context.inputs["tokenizer"]))
+    splits: dict[str, tuple[Source, ...]] = {"train": settings.train, "validation": settings.validation}
+    splits |= {f"test.{name}": sources for name, sources in settings.test.items()}
+    summary: dict[str, Any] = {}
+    for split, sources in splits.items():
+        counts = Counts()
+        place = "test" if split == "test.test" else split  # a spec need not name a single test set
+        rows = read_sources(
+            sources, settings.columns, place, stage.execution.locations, context.plan.site.offline
+        )
+        with context.progress.task(f"tokenizing {split}", None, "examples") as update:
+            write_rows(context.folder, split, tokenize(rows, tokenizer, settings, counts, update))
+        summary[split] = asdict(counts)
+    train = summary["train"]
+    cut = train["truncated_source"] + train["truncated_target"]
+    line = (
+        f"{train['examples']:,} training examples, {train['source_tokens'] + train['target_tokens']:,} tokens"
+    )
+    return {**summary, "line": line + (f", {cut:,} texts cut" if cut else "")}

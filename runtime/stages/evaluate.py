@@ -1,0 +1,135 @@
+"""The `evaluate` stage: a model and token rows -> scores on the test sets (or on validation), and the texts.
+
+metrics.json                  {test set: {metric: {value, low, high, ...}}, "baselines": {"lead": {...}}}
+predictions.<test set>.jsonl  {id, source, reference, prediction}, in the order of the data
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ..context import Context
+from ..data.batches import collate, sorted_batches
+from ..data.rows import Rows, split_names
+from ..generation.transformers_engine import generate_batches
+from ..metrics.score import score
+from ..metrics.sentences import split_sentences
+from ..models.load import load_model, load_tokenizer, model_folder
+from ..objective.terms import labels_term
+from ..plan import EvaluateSettings, Stage
+
+PARALLEL = True
+LOSS_BATCH_TOKENS = 8192
+
+
+def run(stage: Stage, context: Context) -> dict[str, Any]:
+    """Every rank generates its share of each set; rank 0 scores and writes."""
+    settings: EvaluateSettings = stage.settings
+    folder = model_folder(context.inputs["model"])
+    model = load_model(folder, precision=settings.precision).to(context.device)
+    tokenizer = load_tokenizer(folder)
+    result: dict[str, Any] = {}
+    baselines: dict[str, Any] = {}
+    splits = [name for name in split_names(context.inputs["data"]) if _is_asked(name, settings.split)]
+    for split in splits:
+        name = split.removeprefix("test.")
+        rows = Rows.open(context.inputs["data"], split)
+        num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
+        result[name] = _evaluate(model, tokenizer, rows, num_examples, name, settings, context)
+        texts = [metric for metric in settings.metrics if metric != "loss"]
+        if settings.task == "summarization" and texts and context.first:
+            baselines[name] = _lead(rows, num_examples, texts)
+    if not context.first:
+        return {}
+    result["baselines"] = {"lead": baselines} if baselines else {}
+    (context.folder / "metrics.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
+    values = {name: {metric: entry["value"] for metric, entry in result[name].items()}
+              for name in result if name != "baselines"}  # fmt: skip
+    prefix = "" if len(values) == 1 else "{}/"
+    for name, scores in values.items():
+        context.journal.log(
+            {f"eval/{prefix.format(name)}{metric}": value for metric, value in scores.items()}, 0
+        )
+    line = "; ".join(
+        ", ".join(f"{metric} {value:.2f}" for metric, value in scores.items()) for scores in values.values()
+    )
+    return {"metrics": values, "line": line}
+
+
+def _is_asked(name: str, split: str) -> bool:
+    return name == "validation" if split == "validation" else name.startswith("test.")
+
+
+def _evaluate(
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    num_examples: int,
+    name: str,
+    settings: EvaluateSettings,
+    context: Context,
+) -> dict[str, Any]:
+    # Longest first, dealt out in turn: every rank gets about the same work.
+    order = np.argsort(-rows.source_lengths[:num_examples], kind="stable")
+    mine = order[context.rank :: context.world]
+    scores: dict[str, Any] = {}
+    texts = [metric for metric in settings.metrics if metric != "loss"]
+    if texts:
+        with context.progress.task(f"generating for {name}", len(mine), "examples") as update:
+            predicted = generate_batches(
+                model, tokenizer, rows, mine, settings.generation, context.device, update
+            )
+        everywhere = context.gather(dict(zip(mine.tolist(), predicted, strict=True)))
+        predictions = {i: text for part in everywhere for i, text in part.items()}
+        if context.first:
+            records = [rows.raw(i) for i in range(num_examples)]
+            ordered = [predictions[i] for i in range(num_examples)]
+            scores = score(texts, ordered, [record["target"] for record in records])
+            _write_predictions(context.folder / f"predictions.{name}.jsonl", records, ordered)
+    if "loss" in settings.metrics:
+        sums = context.gather(_loss(model, rows, mine, tokenizer.pad_token_id, context.device))
+        loss, tokens = (sum(part[i] for part in sums) for i in (0, 1))
+        scores["loss"] = {"value": loss / tokens}
+    return scores
+
+
+@torch.inference_mode()
+def _loss(model: Any, rows: Rows, ids: np.ndarray[Any, Any], pad_id: int, device: str) -> tuple[float, int]:
+    """Label cross-entropy summed over label tokens, in nats, and their number."""
+    lengths = rows.source_lengths[ids] + rows.target_lengths[ids]
+    loss = 0.0
+    for batch in sorted_batches(lengths, LOSS_BATCH_TOKENS):
+        tensors = {name: tensor.to(device) for name, tensor in collate(rows, ids[batch], pad_id).items()}
+        decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=tensors["labels"])
+        logits = model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"],
+                       decoder_input_ids=decoder_input_ids, use_cache=False).logits  # fmt: skip
+        loss += float(labels_term(logits, tensors["labels"], smoothing=0.0))
+    return loss, int(rows.target_lengths[ids].sum())
+
+
+def _write_predictions(path: Path, records: Sequence[dict[str, Any]], predictions: Sequence[str]) -> None:
+    with path.open("w", encoding="utf-8") as file:
+        for record, prediction in zip(records, predictions, strict=True):
+            line = {
+                "id": record["id"],
+                "source": record["source"],
+                "reference": record["target"],
+                "prediction": prediction,
+            }
+            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+
+
+def _lead(rows: Rows, num_examples: int, metrics: Sequence[str]) -> dict[str, Any]:
+    """The baseline that every summary must beat: the first sentences of the source, as many as the references
+    have on average."""
+    records = [rows.raw(i) for i in range(num_examples)]
+    references = [record["target"] for record in records]
+    num_sentences = max(1, round(sum(len(split_sentences(text)) for text in references) / num_examples))
+    leads = [" ".join(split_sentences(record["source"])[:num_sentences]) for record in records]
+    return score(metrics, leads, references)

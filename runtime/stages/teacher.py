@@ -1,0 +1,111 @@
+"""The teacher: built from an architecture, or an existing model that is looked at and referenced, not copied.
+
+Artifact: a plain model folder (kind architecture), or `reference.json` with the place and the files of an
+existing one (kinds folder and hub). Role `tokenizer` is needed for an architecture.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ..context import Context
+from ..failure import Failure
+from ..models.build import build
+from ..models.families import STACKS, count_parameters, family_of
+from ..models.fetch import fetch
+from ..models.load import load_tokenizer, read_config, stored_parameters
+from ..models.save import save_model
+from ..models.weights import weight_files
+from ..plan import Stage, TeacherSettings
+
+PARALLEL = False
+
+
+def run(stage: Stage, context: Context) -> dict[str, Any]:
+    """Raises `Failure` R22x and R24x: a model that is incomplete, unreachable, or not the plan's."""
+    settings: TeacherSettings = stage.settings
+    if settings.kind == "architecture":
+        return _build(settings, context)
+    folder = _place(settings, context)
+    summary = _look_at(folder, settings)
+    reference = {
+        "path": str(folder.resolve()),
+        "fingerprint": settings.fingerprint,
+        "repository": settings.repository,
+        "revision": settings.revision,
+        "files": {file.name: file.stat().st_size for file in (folder / "config.json", *weight_files(folder))},
+    }
+    text = json.dumps(reference, indent=2, sort_keys=True)
+    (context.folder / "reference.json").write_text(text + "\n", "utf-8")
+    return summary
+
+
+def _build(settings: TeacherSettings, context: Context) -> dict[str, Any]:
+    assert settings.config is not None and settings.seed is not None
+    source = context.inputs["tokenizer"]
+    with context.progress.task("teacher", 2, "steps") as update:
+        model = build(settings.family, settings.config, settings.seed, load_tokenizer(source))
+        parameters = count_parameters(model)
+        _check_parameters(parameters, settings)
+        update(1, "built")
+        save_model(model, context.folder, tokenizer=source)
+        update(2, "saved")
+    return _summary(model.config, parameters)
+
+
+def _place(settings: TeacherSettings, context: Context) -> Path:
+    """The folder of an existing model: where the site has it, else the hub's cache, else the hub."""
+    locations = context.stage.execution.locations
+    if settings.kind == "hub":
+        assert settings.repository is not None and settings.revision is not None
+        known = locations.get(f"{settings.repository}@{settings.revision}")
+        if known is not None:
+            return Path(known)
+        with context.progress.task(f"fetching {settings.repository}", None):
+            return fetch(settings.repository, settings.revision, offline=context.plan.site.offline)
+    if settings.fingerprint is None or settings.fingerprint not in locations:
+        raise Failure(
+            "R242",
+            "the plan does not say where the teacher's folder is on this machine",
+            "compile the spec again here",
+            spec_path="teacher",
+        )
+    return Path(locations[settings.fingerprint])
+
+
+def _look_at(folder: Path, settings: TeacherSettings) -> dict[str, Any]:
+    """Is it complete and what the plan says? The weights are not loaded for it."""
+    config = read_config(folder)
+    family = family_of(config)
+    if family.model_type != settings.family:
+        raise Failure(
+            "R229",
+            f"{folder} is a {family.model_type} model, the plan says {settings.family}",
+            "compile the spec again",
+            spec_path="teacher",
+        )
+    parameters = stored_parameters(folder)
+    _check_parameters(parameters, settings)
+    load_tokenizer(folder)
+    return _summary(config, parameters)
+
+
+def _summary(config: Any, parameters: int) -> dict[str, Any]:
+    family = family_of(config)
+    return {
+        "family": family.model_type,
+        "parameters": parameters,
+        **{f"{stack}_layers": getattr(config, family.depths[stack]) for stack in STACKS},
+    }
+
+
+def _check_parameters(parameters: int, settings: TeacherSettings) -> None:
+    if parameters != settings.parameters:
+        raise Failure(
+            "R229",
+            f"the teacher has {parameters:,} parameters, not {settings.parameters:,}",
+            "compile the spec again; if it stays, please report this",
+            spec_path="teacher",
+        )

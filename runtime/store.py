@@ -1,0 +1,208 @@
+"""Artifacts by key: the folder that every run of a workspace shares.
+
+    <root>/<key>/            a published artifact, complete, with manifest.json; never changed again
+    <root>/.work/<key>/      the folder in which a stage is at work; kept across interruptions
+    <root>/.locks/<key>.json who is at work on it
+
+An artifact is published by one rename, so a half-written one is never seen. Of two processes that want
+the same key one computes; the other waits, or takes over when the owner is dead.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import hashlib
+import json
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+from .failure import Failure
+from .processes import process_start
+
+MANIFEST = "manifest.json"
+MANIFEST_FORMAT = 1
+HEARTBEAT_SECONDS = 5.0
+STALE_SECONDS = 60.0  # an owner on another machine that was silent this long is taken for dead
+
+
+class Store:
+    """`root` is written; `shared` stores are looked into as well, never written."""
+
+    def __init__(self, root: Path, shared: Sequence[Path] = ()) -> None:
+        self.root = root
+        self.shared = tuple(shared)
+
+    def find(self, key: str) -> Path | None:
+        """The folder of the published artifact, or None."""
+        for root in (self.root, *self.shared):
+            folder = root / key
+            if (folder / MANIFEST).is_file():
+                return folder
+        return None
+
+    def has(self, key: str) -> bool:
+        return self.find(key) is not None
+
+    def folder(self, key: str) -> Path:
+        """The folder of a published artifact whose files are all there at their sizes.
+
+        Raises `Failure` R401: it is not there, or was damaged."""
+        folder = self.find(key)
+        if folder is None:
+            raise Failure(
+                "R401", f"the artifact {key[:12]} is not in the store {self.root}", "run the plan again"
+            )
+        for name, entry in self.manifest(key)["files"].items():
+            file = folder / name
+            if not file.is_file() or file.stat().st_size != entry["bytes"]:
+                raise Failure(
+                    "R401",
+                    f"the artifact {folder} is damaged: {name} is missing or cut short",
+                    f"remove the folder and run again: rm -r {folder}",
+                )
+        return folder
+
+    def manifest(self, key: str) -> dict[str, Any]:
+        folder = self.find(key)
+        if folder is None:
+            raise Failure(
+                "R401", f"the artifact {key[:12]} is not in the store {self.root}", "run the plan again"
+            )
+        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+        return manifest
+
+    def work(self, key: str) -> Path:
+        """The work folder of a key, made when it is not there."""
+        folder = self.root / ".work" / key
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def discard(self, key: str) -> None:
+        """Forget an artifact and what is left of work on it. The owner of a live lock is left alone."""
+        if self.owner(key) is not None:
+            raise Failure(
+                "R403", f"another process is at work on {key[:12]}", "wait for it, or stop it first"
+            )
+        shutil.rmtree(self.root / key, ignore_errors=True)
+        shutil.rmtree(self.root / ".work" / key, ignore_errors=True)
+
+    def publish(self, key: str, *, kind: str, stage: str, seconds: float, summary: Mapping[str, Any]) -> Path:
+        """Hash the work folder's files, write the manifest and rename the folder into its place."""
+        folder = self.work(key)
+        files = {
+            path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+            for path in sorted(folder.rglob("*"))
+            if path.is_file()
+        }
+        manifest = {
+            "format": MANIFEST_FORMAT,
+            "kind": kind,
+            "key": key,
+            "stage": stage,
+            "created": time.time(),
+            "seconds": seconds,
+            "summary": dict(summary),
+            "files": files,
+        }
+        with (folder / MANIFEST).open("w", encoding="utf-8") as file:
+            json.dump(manifest, file, indent=1, sort_keys=True)
+            file.write("\n")
+            file.flush()
+            os.fsync(file.fileno())
+        target = self.root / key
+        try:
+            folder.rename(target)
+        except OSError as error:
+            if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+                raise
+            shutil.rmtree(folder)  # somebody else published the same key: equal content by construction
+        return target
+
+    # --- who is at work --------------------------------------------------------------------------
+
+    def owner(self, key: str) -> dict[str, Any] | None:
+        """The live process at work on a key: {host, boot, pid, started, heartbeat}; None: nobody."""
+        record = _read_record(self._lock(key))
+        return record if record is not None and _is_alive(record) else None
+
+    @contextmanager
+    def lease(self, key: str) -> Iterator[bool]:
+        """Try to become the owner of a key; yields whether it worked. Kept alive by a heartbeat."""
+        path = self._lock(key)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        record = {
+            "host": socket.gethostname(),
+            "boot": _boot_id(),
+            "pid": os.getpid(),
+            "started": process_start(os.getpid()),
+        }
+        with path.with_suffix(".guard").open("w") as guard:
+            fcntl.flock(guard, fcntl.LOCK_EX)
+            mine = self.owner(key) is None
+            if mine:
+                _write_record(path, record)
+        if not mine:
+            yield False
+            return
+        over = threading.Event()
+        beat = threading.Thread(
+            target=_keep_alive, args=(path, record, over), daemon=True, name="store-heartbeat"
+        )
+        beat.start()
+        try:
+            yield True
+        finally:
+            over.set()
+            beat.join()
+            with suppress(FileNotFoundError):
+                path.unlink()
+
+    def _lock(self, key: str) -> Path:
+        return self.root / ".locks" / f"{key}.json"
+
+
+def _keep_alive(path: Path, record: dict[str, Any], over: threading.Event) -> None:
+    while not over.wait(HEARTBEAT_SECONDS):
+        with suppress(OSError):
+            _write_record(path, record)
+
+
+def _write_record(path: Path, record: dict[str, Any]) -> None:
+    temporary = path.with_suffix(f".{os.getpid()}")
+    temporary.write_text(json.dumps({**record, "heartbeat": time.time()}), "utf-8")
+    temporary.replace(path)
+
+
+def _read_record(path: Path) -> dict[str, Any] | None:
+    try:
+        record = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return record if isinstance(record, dict) else None
+
+
+def _is_alive(record: Mapping[str, Any]) -> bool:
+    """On this machine the process table decides; of another machine only the heartbeat is known."""
+    if record["host"] != socket.gethostname():
+        return time.time() - float(record["heartbeat"]) < STALE_SECONDS
+    return bool(record["boot"] == _boot_id() and record["started"] == process_start(int(record["pid"])))
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,0 +1,108 @@
+"""Which tracking server, how to reach it without a word or a wait too many, and how to look at it."""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import shlex
+import shutil
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+from urllib.parse import quote
+
+DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
+
+
+def tracking_uri(site_uri: str | None, workspace: Path) -> str:
+    """The site's, else MLFLOW_TRACKING_URI, else SQLite in the workspace."""
+    return site_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.resolve()}/mlflow.db"
+
+
+def redact(text: str) -> str:
+    """`text` without the `user:password@` of the addresses in it."""
+    return re.sub(r"://[^/@\s]+@", "://***@", text)
+
+
+def ui_command(uri: str) -> str:
+    """What to type, or which address to open, to see the runs of a tracking server."""
+    uri = redact(uri)
+    if uri.startswith(("http://", "https://")):
+        return uri
+    beside = Path(sys.executable).parent / "mlflow"
+    program = "mlflow" if shutil.which("mlflow") or not beside.exists() else str(beside)
+    return shlex.join([program, "ui", "--backend-store-uri", uri])
+
+
+def artifact_location(uri: str, workspace: Path, experiment: str) -> str | None:
+    """Where a new experiment keeps its artifacts; None: the server says. A database without a server before
+    it would put them into `./mlruns`, wherever the command was typed."""
+    scheme = uri.partition(":")[0].partition("+")[0]
+    if scheme not in DATABASES:
+        return None
+    file = sqlite_file(uri)
+    folder = workspace.resolve() if file is None else file.resolve().parent
+    return (folder / "mlartifacts").as_uri() + "/" + quote(experiment, safe="")
+
+
+def connect(uri: str) -> Any:
+    """An `MlflowClient`. No telemetry, no talk; one short retry, because everything is sent again later."""
+    os.environ["MLFLOW_DISABLE_TELEMETRY"] = "true"
+    os.environ["DO_NOT_TRACK"] = "true"
+    os.environ["MLFLOW_SUPPRESS_PRINTING_URL_TO_STDOUT"] = "true"
+    os.environ.setdefault("MLFLOW_LOGGING_LEVEL", "ERROR")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "1")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_TIMEOUT", "10")
+    os.environ.setdefault("MLFLOW_HTTP_REQUEST_BACKOFF_FACTOR", "1")
+    os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
+    from mlflow.tracking import MlflowClient
+
+    for name in ("mlflow", "alembic", "urllib3"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    file = sqlite_file(uri)
+    with _alone(file):
+        if file is not None and not file.exists():
+            _make_tables(file, MlflowClient)
+        return MlflowClient(tracking_uri=uri, registry_uri=uri)
+
+
+def _make_tables(file: Path, client_class: Any) -> None:
+    """A new database appears by one rename: one that was killed half-way through its migrations could never
+    be opened again."""
+    new = file.with_name(f".{file.name}.new")
+    new.unlink(missing_ok=True)
+    address = f"sqlite:///{new}"
+    client = client_class(tracking_uri=address, registry_uri=address)
+    client.search_experiments(max_results=1)
+    new.replace(file)
+
+
+def sqlite_file(uri: str) -> Path | None:
+    """The file of a SQLite address."""
+    if not uri.startswith("sqlite:///"):
+        return None
+    return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+@contextmanager
+def _alone(file: Path | None) -> Iterator[None]:
+    """One process at a time makes the tables of a new SQLite file."""
+    if file is None:
+        yield
+        return
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with (file.parent / f".{file.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def error_kind(error: Exception) -> Literal["gone", "refused", "away"]:
+    """gone: the run is not on the server (any more); refused: sending again will not help; away: it may."""
+    code = getattr(error, "error_code", None)
+    if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
+        return "gone"
+    return "refused" if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") else "away"

@@ -1,0 +1,109 @@
+"""The DeepSpeed engine: how an objective, its optimizer and the step's arithmetic meet.
+
+The loss of an optimizer step is a mean over ALL label tokens of the step. Every backward therefore gets the
+sum over its micro-batch divided by the step's token count; ranks are averaged by DeepSpeed, hence the factor
+`world`. Accumulation and the number of ranks do not change the loss.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..failure import Failure
+from ..plan import Stage, TrainSettings
+
+
+def start_engine(objective: nn.Module, stage: Stage) -> Any:
+    """A DeepSpeed engine around the objective, with the plan's config.
+
+    Raises `Failure` R303: nothing is left to train, or the number of trainable parameters is not the plan's.
+    """
+    import deepspeed
+
+    settings: TrainSettings = stage.settings
+    parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
+    num_trainable = sum(parameter.numel() for parameter in parameters)
+    if num_trainable == 0:
+        raise Failure(
+            "R303",
+            "everything is frozen: there is nothing to train",
+            "set student.freeze to less",
+            spec_path="student.freeze",
+        )
+    if num_trainable != settings.trainable_parameters:
+        raise Failure(
+            "R303",
+            f"{num_trainable:,} parameters are trainable, the plan says {settings.trainable_parameters:,}",
+            "compile the spec again; if it stays, report it",
+        )
+    config = dict(stage.execution.deepspeed or {})
+    offload = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
+    optimizer = _optimizer(parameters, settings, on_cpu=offload == "cpu")
+    engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
+    return engine
+
+
+def _optimizer(parameters: list[nn.Parameter], settings: TrainSettings, on_cpu: bool) -> Any:
+    chosen = settings.optimizer
+    if chosen.name == "adafactor":
+        from transformers import Adafactor
+
+        return Adafactor(
+            parameters,
+            lr=settings.learning_rate,
+            eps=(1e-30, 1e-3),
+            scale_parameter=False,
+            relative_step=False,
+            warmup_init=False,
+            weight_decay=chosen.weight_decay,
+        )
+    arguments: dict[str, Any] = {
+        "lr": settings.learning_rate,
+        "betas": chosen.betas,
+        "eps": chosen.eps,
+        "weight_decay": chosen.weight_decay,
+    }
+    if on_cpu:
+        from deepspeed.ops.adam import DeepSpeedCPUAdam
+
+        return DeepSpeedCPUAdam(parameters, adamw_mode=True, **arguments)
+    return torch.optim.AdamW(parameters, fused=parameters[0].is_cuda, **arguments)
+
+
+def backward(engine: Any, loss_sum: Tensor, num_items: int, world: int, last: bool) -> None:
+    """One micro-batch's share of the step. `num_items`: label tokens of the whole step on all ranks."""
+    engine.set_gradient_accumulation_boundary(is_boundary=last)
+    engine.backward(loss_sum * (world / num_items), scale_wrt_gas=False)
+
+
+def set_learning_rate(engine: Any, value: float) -> None:
+    for group in engine.optimizer.param_groups:
+        group["lr"] = value
+
+
+def gradient_norm(engine: Any) -> float | None:
+    """The global gradient norm of the last step; None where the engine does not compute one."""
+    norm = engine.get_global_grad_norm()
+    return None if norm is None else float(norm)
+
+
+class whole_parameters:
+    """Within it, the parameters of a ZeRO-3 model are whole on every rank; elsewhere nothing happens."""
+
+    def __init__(self, engine: Any) -> None:
+        self._gathered: Any = None
+        if engine.zero_optimization_partition_weights():
+            import deepspeed
+
+            self._gathered = deepspeed.zero.GatheredParameters(list(engine.module.parameters()))
+
+    def __enter__(self) -> None:
+        if self._gathered is not None:
+            self._gathered.__enter__()
+
+    def __exit__(self, *error: Any) -> None:
+        if self._gathered is not None:
+            self._gathered.__exit__(*error)

@@ -1,0 +1,297 @@
+"""The training loop: optimizer steps over a DeepSpeed engine until a rule says stop.
+
+In: a model folder and token rows. Out: the best checkpoint as a transformers folder in `context.folder`, and
+`training.json`. A step is one batch of the course, cut into micro-batches over the ranks; what the loss is
+divided by is the whole step's.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from ..context import Context
+from ..data.batches import collate, micro_batches
+from ..data.rows import Rows
+from ..failure import Failure, interrupted
+from ..models.freeze import freeze
+from ..models.load import load_model, load_tokenizer, model_folder
+from ..models.save import save_model
+from ..objective.objective import Objective, total
+from ..plan import Stage, TrainSettings
+from .checkpoint import Checkpoints
+from .course import Course, Step
+from .engine import backward, gradient_norm, set_learning_rate, start_engine, whole_parameters
+from .stopping import Progress, Stopping
+from .validation import validate
+
+LOG_EVERY_STEPS = 10
+
+
+@dataclass
+class Training:
+    """What a training stage works with, from its start to its end."""
+
+    settings: TrainSettings
+    context: Context
+    objective: Objective
+    engine: Any
+    source: Path  # the folder of the model that is trained
+    tokenizer: Any
+    rows: Rows
+    validation_rows: Rows
+    course: Course
+    stopping: Stopping
+    micro_batch_tokens: int
+
+
+def train(stage: Stage, context: Context) -> dict[str, Any]:
+    """Train, validate, keep the best. Returns the artifact's summary. Raises `Failure` R3xx."""
+    training = _prepare(stage, context)
+    checkpoints = Checkpoints(context, training.engine)
+    step = _resume(training, checkpoints)
+    _run(training, checkpoints, step)
+    return _finish(training)
+
+
+def _prepare(stage: Stage, context: Context) -> Training:
+    settings: TrainSettings = stage.settings
+    source = model_folder(context.inputs["model"])
+    model = load_model(source, precision="fp32")
+    if settings.dropout is not None:
+        _set_dropout(model, settings.dropout)
+    freeze(model, settings.freeze)
+    objective = Objective(model, settings.objective, settings.freeze)
+    rows = Rows.open(context.inputs["data"], "train")
+    course = Course(settings, rows)
+    reference: dict[str, float] = {}
+    if settings.stopping.retention is not None:
+        scores = json.loads((context.inputs["reference"] / "metrics.json").read_text("utf-8"))
+        reference = {name: entry["value"] for name, entry in scores["validation"].items()}
+    assert stage.execution.micro_batch_tokens is not None
+    return Training(
+        settings=settings,
+        context=context,
+        objective=objective,
+        engine=start_engine(objective, stage),
+        source=source,
+        tokenizer=load_tokenizer(source),
+        rows=rows,
+        validation_rows=Rows.open(context.inputs["data"], "validation"),
+        course=course,
+        stopping=Stopping(settings.stopping, reference, course.num_steps),
+        micro_batch_tokens=stage.execution.micro_batch_tokens,
+    )
+
+
+def _set_dropout(model: Any, value: float) -> None:
+    """Every dropout of the model: modules, and the rates that transformers layers keep as numbers."""
+    for module in model.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = value
+        for name in ("dropout", "attention_dropout", "activation_dropout", "dropout_rate"):
+            if isinstance(getattr(module, name, None), float):
+                setattr(module, name, value)
+
+
+def _resume(training: Training, checkpoints: Checkpoints) -> int:
+    found = checkpoints.resume()
+    training.engine.train()  # loading leaves the module as it was made
+    if found is None:
+        return 0
+    step, state = found
+    training.stopping.progress = Progress(**state)
+    return step
+
+
+def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
+    context, stopping = training.context, training.stopping
+    save_minutes = context.stage.execution.save_minutes
+    save_seconds = math.inf if save_minutes is None else save_minutes * 60
+    begun = saved = time.monotonic()
+    seconds_before = stopping.progress.seconds
+    record = _Record(training)
+    if stopping.reason(step) is not None:  # interrupted between its end and its publication
+        return
+    with context.progress.task("training", training.course.num_steps, "steps") as update:
+        while True:
+            for planned in training.course.steps(after=step):
+                _step(training, planned, record)
+                step = planned.number
+                now = time.monotonic()
+                stopping.progress.seconds = seconds_before + now - begun
+                if step % LOG_EVERY_STEPS == 0 or planned.validate:
+                    record.flush()
+                update(step, record.note)
+                stop = context.stop_requested()
+                if planned.validate:
+                    record.pause()
+                    if stopping.validated(validate(training, step), step):
+                        _keep_best(training)
+                    record.go_on()
+                reason = _agree(context, stopping.reason(step))
+                due = _agree(context, time.monotonic() - saved >= save_seconds)
+                if planned.validate or due or stop or reason is not None:
+                    record.flush()
+                    checkpoints.save(step, stopping.progress.state())
+                    saved = time.monotonic()
+                if reason is not None:
+                    return
+                if stop:
+                    raise interrupted(context.stage.id)
+
+
+def _agree(context: Context, value: Any) -> Any:
+    """Rank 0's word: what depends on the clock must not differ between ranks."""
+    return context.gather(value)[0]
+
+
+def _step(training: Training, step: Step, record: _Record) -> None:
+    """One optimizer step: forward and backward over its micro-batches, then the update."""
+    context, engine, rows = training.context, training.engine, training.rows
+    parts = micro_batches(
+        step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
+    )
+    num_tokens = int(rows.target_lengths[step.ids].sum())  # the mean is over the whole step
+    # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
+    torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
+    set_learning_rate(engine, training.course.learning_rate(step.number))
+    weights = training.objective.weights()
+    sums: dict[str, torch.Tensor] = {}
+    for index, micro_step in enumerate(parts):
+        batch = {
+            name: tensor.to(engine.device, non_blocking=True)
+            for name, tensor in collate(
+                rows, micro_step[context.rank], training.tokenizer.pad_token_id
+            ).items()
+        }
+        terms = engine(batch)
+        backward(engine, total(terms, weights), num_tokens, context.world, last=index == len(parts) - 1)
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0) + term.detach()
+    engine.step()
+    record.add(step, {name: value / num_tokens for name, value in sums.items()}, num_tokens)
+
+
+class _Record:
+    """What is logged of the steps: kept on the device, brought to the host every few steps."""
+
+    def __init__(self, training: Training) -> None:
+        self._training = training
+        self._pending: list[tuple[Step, torch.Tensor, float]] = []
+        self._names = sorted(training.objective.weights())
+        self._tokens = 0
+        self._since = time.monotonic()
+        self._paused = 0.0
+        self.note = ""
+
+    def add(self, step: Step, terms: Mapping[str, torch.Tensor], num_tokens: int) -> None:
+        rows = self._training.rows
+        self._tokens += int(rows.source_lengths[step.ids].sum() + rows.target_lengths[step.ids].sum())
+        values = torch.stack([terms[name].float() for name in self._names])  # (terms,)
+        self._pending.append((step, values, self._training.course.learning_rate(step.number)))
+
+    def pause(self) -> None:
+        """The clock of tokens per second stands still while something else is done."""
+        self._paused = time.monotonic()
+
+    def go_on(self) -> None:
+        self._since += time.monotonic() - self._paused
+
+    def flush(self) -> None:
+        """Sum over ranks, check, write. Raises `Failure` R301: a loss is not a number."""
+        if not self._pending:
+            return
+        training = self._training
+        context = training.context
+        values = torch.stack([values for _, values, _ in self._pending])  # (steps, terms)
+        if context.world > 1:
+            dist.all_reduce(values)
+        weights = [training.objective.weights()[name] for name in self._names]
+        elapsed = max(1e-9, time.monotonic() - self._since)
+        for (step, _, learning_rate), row in zip(self._pending, values.tolist(), strict=True):
+            self._require_finite(step, row)
+            weighted = [weight * value for weight, value in zip(weights, row, strict=True)]
+            loss = sum(weighted)
+            metrics = {"loss/total": loss, "learning_rate": learning_rate, "epoch": step.epochs_done}
+            for name, value, part in zip(self._names, row, weighted, strict=True):
+                metrics[f"loss/{name}"] = value
+                if len(self._names) > 1:
+                    metrics[f"loss_weighted/{name}"] = part
+                    metrics[f"loss_share/{name}"] = part / loss if loss else 0.0
+            if step is self._pending[-1][0]:
+                metrics["speed/tokens_per_second"] = self._tokens / elapsed
+                norm = gradient_norm(training.engine)
+                if norm is not None:
+                    metrics["gradient_norm"] = norm
+            context.journal.log(metrics, step.number)
+        best = training.stopping.progress.best
+        shown = "" if best is None else f" | best {training.settings.stopping.monitor} {best:.2f}"
+        self.note = f"loss {loss:.3f} | {self._tokens / elapsed:,.0f} tokens/s{shown}"
+        self._pending.clear()
+        self._tokens, self._since = 0, time.monotonic()
+
+    def _require_finite(self, step: Step, values: list[float]) -> None:
+        wrong = [name for name, value in zip(self._names, values, strict=True) if not math.isfinite(value)]
+        if wrong:
+            ids = [self._training.rows.raw(int(i))["id"] for i in step.ids[:5]]
+            raise Failure(
+                "R301",
+                f"the loss is not finite at step {step.number} (term {', '.join(wrong)}; first examples of the step: "
+                f"{', '.join(map(str, ids))}); the last checkpoint is kept",
+                "lower training.learning_rate, lengthen the warm-up, or use fp32",
+                spec_path="training.learning_rate",
+            )
+
+
+def _keep_best(training: Training) -> None:
+    """Write the current weights as the best so far (replaced by rename)."""
+    context = training.context
+    with whole_parameters(training.engine):
+        if context.first:
+            new, best = context.scratch / "best.new", context.scratch / "best"
+            shutil.rmtree(new, ignore_errors=True)
+            save_model(training.objective.student, new, tokenizer=training.source)
+            shutil.rmtree(best, ignore_errors=True)
+            new.rename(best)
+    context.barrier()
+
+
+def _finish(training: Training) -> dict[str, Any]:
+    """Put the best model into the artifact, with what is known of its training."""
+    context, progress = training.context, training.stopping.progress
+    step = 0
+    marker = json.loads((context.scratch / "checkpoint.json").read_text("utf-8"))
+    step = int(marker["step"])
+    reason = training.stopping.reason(step)
+    epochs = next((planned.epochs_done for planned in training.course.steps(after=step - 1)), 0.0)
+    result = {
+        "stopped_by": reason,
+        "steps": step,
+        "epochs": round(epochs, 4),
+        "best_step": progress.best_step,
+        "best": progress.best,
+        "best_metrics": progress.best_metrics,
+        "monitor": training.settings.stopping.monitor,
+        "seconds": progress.seconds,
+    }
+    if context.first:
+        for file in (context.scratch / "best").iterdir():
+            shutil.copy2(file, context.folder / file.name)
+        (context.folder / "training.json").write_text(
+            json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8"
+        )
+    training.engine.destroy()
+    line = (
+        f"{step} steps, {reason}; best {result['monitor']} {progress.best:.3f} at step {progress.best_step}"
+    )
+    return {**result, "line": line}

@@ -1,0 +1,93 @@
+"""Validation in the middle of a training: the loss on held-out rows, and scores of generated text."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+import torch.distributed as dist
+
+from ..data.batches import collate, micro_batches
+from ..generation.transformers_engine import generate_batches
+from ..metrics.score import score
+from ..models.load import load_model, model_folder
+from .engine import whole_parameters
+
+if TYPE_CHECKING:
+    from .loop import Training
+
+
+def validate(training: Training, step: int) -> dict[str, float]:
+    """The asked metrics on the first `limit` validation rows; the same numbers on every rank."""
+    settings, rows = training.settings.validation, training.validation_rows
+    num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
+    ids = np.arange(num_examples)
+    training.engine.eval()
+    metrics = {"loss": _loss(training, ids)}
+    generated = [name for name in settings.metrics if name != "loss"]
+    if generated:
+        metrics.update(_scores(training, ids, generated))
+    training.engine.train()
+    training.context.journal.log({f"validation/{name}": value for name, value in metrics.items()}, step)
+    return metrics
+
+
+def _loss(training: Training, ids: Any) -> float:
+    """Mean label cross-entropy per token, in nats, without smoothing or weights."""
+    context, engine, rows = training.context, training.engine, training.validation_rows
+    device = engine.device
+    sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, tokens
+    parts = micro_batches(
+        ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
+    )
+    with context.progress.task("validation loss", len(parts), "batches") as update:
+        for index, micro_step in enumerate(parts):
+            batch = {
+                name: tensor.to(device)
+                for name, tensor in collate(
+                    rows, micro_step[context.rank], training.tokenizer.pad_token_id
+                ).items()
+            }
+            sums += training.objective.label_loss(batch)
+            update(index + 1)
+    if context.world > 1:
+        dist.all_reduce(sums)
+    loss, tokens = sums.tolist()
+    return float(loss / tokens)
+
+
+def _scores(training: Training, ids: Any, names: list[str]) -> dict[str, float]:
+    """Each rank generates every `world`-th row; all score the whole, so all agree."""
+    context, rows = training.context, training.validation_rows
+    mine = ids[context.rank :: context.world]
+    model, lent = _generator(training)
+    with context.progress.task("validation texts", len(mine), "examples") as update:
+        texts = generate_batches(
+            model,
+            training.tokenizer,
+            rows,
+            mine,
+            training.settings.validation.generation,
+            training.engine.device,
+            update,
+        )
+    if lent is not None:
+        del model
+    everywhere = context.gather(dict(zip(mine.tolist(), texts, strict=True)))
+    predictions = {i: text for part in everywhere for i, text in part.items()}
+    references = [rows.raw(int(i))["target"] for i in ids]
+    result = score(names, [predictions[int(i)] for i in ids], references)
+    return {name: float(result[name]["value"]) for name in names}
+
+
+def _generator(training: Training) -> tuple[Any, Any]:
+    """The model to generate with. Under ZeRO 3 ranks would have to take the same number of decoding steps;
+    a whole copy on each rank has no such need."""
+    student = training.objective.student
+    if not training.engine.zero_optimization_partition_weights():
+        return student, None
+    copy = load_model(model_folder(training.context.inputs["model"]), precision="fp32")
+    with whole_parameters(training.engine):
+        copy.load_state_dict({name: tensor.detach().cpu() for name, tensor in student.state_dict().items()})
+    return copy.to(training.engine.device).eval(), copy

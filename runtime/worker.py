@@ -1,0 +1,143 @@
+"""One process of a launch: runs the stages that it was given, in order.
+
+    python -m distilc.runtime worker PLAN --stages data,train --control DIR [--driver PID]
+
+Started by the launcher, one process a device (or by the driver itself, `--in-process`). Every rank walks the
+same list; rank 0 decides through the store what is computed. Success is a published artifact.
+"""
+
+from __future__ import annotations
+
+import gc
+import importlib
+import json
+import re
+import shutil
+import time
+import traceback
+from collections.abc import Sequence
+from pathlib import Path
+
+from .context import Context, Journal, Progress
+from .control import Control
+from .failure import Failure, interrupted
+from .plan import Plan, Stage
+from .processes import Ranks, StopRequest, join
+from .store import Store
+
+SCRATCH = ".scratch"  # what a stage keeps to resume from; dropped before its artifact is published
+WAIT_SECONDS = 0.5
+
+
+def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | None) -> int:
+    """Run the named stages. Returns the exit code: 0, or that of the first failure."""
+    try:
+        ranks = join(plan.site.device)
+        stop = StopRequest(control.stop_file, driver_pid, ranks)
+        store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
+        for id in stages:
+            run_stage(plan, plan.stage(id), store, control, ranks, stop)
+            gc.collect()
+    except Failure as failure:
+        control.fail(failure)
+        return failure.exit_code
+    except Exception as error:
+        traceback.print_exc()
+        control.fail(_unforeseen(error))
+        return 1
+    return 0
+
+
+def run_stage(
+    plan: Plan, stage: Stage, store: Store, control: Control, ranks: Ranks, stop: StopRequest
+) -> None:
+    """One stage on all ranks: computed once, by whoever holds its lease; otherwise waited for."""
+    module = importlib.import_module(f".stages.{stage.kind}", __package__)
+    context = Context(
+        plan=plan,
+        stage=stage,
+        folder=store.work(stage.key),
+        scratch=store.work(stage.key) / SCRATCH,
+        inputs={role: store.folder(plan.stage(id).key) for role, id in stage.needs.items()},
+        rank=ranks.rank,
+        world=ranks.world,
+        device=ranks.device,
+        journal=Journal(None),
+        progress=Progress(control.progress_file if ranks.rank == 0 else None, stage.id),
+        stop_requested=stop.agreed if module.PARALLEL else stop.here,
+    )
+    while True:
+        with store.lease(stage.key) if context.first else _no_lease() as mine:
+            published = context.gather(store.has(stage.key))[0]
+            computing = context.gather(mine)[0] and not published
+            if computing:
+                _compute(module, context, store)
+        if published or computing:
+            return
+        with context.progress.task("another run is at work on it: waiting", None) as update:
+            update(0)
+        time.sleep(WAIT_SECONDS)
+        if any(context.gather(stop.here())):
+            raise interrupted(stage.id)
+
+
+def _compute(module: object, context: Context, store: Store) -> None:
+    stage = context.stage
+    earlier, started = _seconds_before(context.scratch), time.monotonic()
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    context.journal = Journal(context.folder / "metrics.jsonl" if context.first else None)
+    summary = {}
+    if module.PARALLEL or context.first:  # type: ignore[attr-defined]
+        summary = module.run(stage, context)  # type: ignore[attr-defined]
+    context.barrier()
+    if context.first:
+        shutil.rmtree(context.scratch, ignore_errors=True)
+        seconds = earlier + time.monotonic() - started
+        store.publish(stage.key, kind=stage.kind, stage=stage.id, seconds=seconds, summary=summary)
+    context.barrier()
+
+
+def _seconds_before(scratch: Path) -> float:
+    """Time that interrupted attempts had spent, as far as the stage noted it (`seconds.json`)."""
+    try:
+        return float(json.loads((scratch / "seconds.json").read_text("utf-8")))
+    except (OSError, ValueError):
+        return 0.0
+
+
+class _no_lease:
+    """The ranks beside rank 0 hold no lease."""
+
+    def __enter__(self) -> bool:
+        return False
+
+    def __exit__(self, *_: object) -> None:
+        return None
+
+
+def _unforeseen(error: Exception) -> Failure:
+    if isinstance(error, OSError) and error.errno in (28, 122):  # no space, quota
+        return Failure(
+            "R402",
+            f"no space left on the disk of {error.filename or 'the workspace'}",
+            "make room (distilc status shows what is in the workspace), then run the same command again",
+        )
+    if "out of memory" in str(error).lower():
+        return Failure(
+            "R302",
+            f"out of memory: {str(error).splitlines()[0]}",
+            "give the site a smaller micro_batch_tokens; the result does not depend on it",
+        )
+    if re.search(r"gloo|nccl|connection (reset|closed) by peer", str(error), re.IGNORECASE):
+        return Failure(
+            "R405",
+            "a process of the run was lost (killed, or its node went away)",
+            "the same command goes on from the last checkpoint",
+            exit_code=75,
+        )
+    kind = type(error).__name__
+    return Failure(
+        "R999",
+        f"{kind}: {str(error).splitlines()[0] if str(error) else 'no message'}",
+        "this is a fault of distilc, not of the spec; the log has the traceback",
+    )

@@ -1,0 +1,163 @@
+"""`make bench`: the speed goals, as ratios within one run, medians of several.
+
+    python tests/benchmarks/bench.py [NAME...]      (all benchmarks, or those whose name begins so)
+
+Each benchmark is one function `bench_*` that prints nothing and returns rows; the table goes to stdout.
+Nothing here is a test: a slow machine is not a fault.
+"""
+
+from __future__ import annotations
+
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+
+
+@dataclass(frozen=True)
+class Row:
+    """One line of the table. `met` None: there is no goal."""
+
+    what: str
+    measured: str
+    goal: str
+    met: bool | None
+
+
+def main(names: list[str]) -> int:
+    """Run the chosen benchmarks and print their rows as a Markdown table."""
+    chosen = [bench for bench in BENCHMARKS if not names or any(bench.__name__.startswith(f"bench_{n}") for n in names)]
+    print("| what | measured | goal | met |")
+    print("|---|---|---|---|")
+    for bench in chosen:
+        for row in bench():
+            met = "" if row.met is None else "yes" if row.met else "NO"
+            print(f"| {row.what} | {row.measured} | {row.goal} | {met} |", flush=True)
+    return 0
+
+
+def bench_check() -> Iterator[Row]:
+    """Cold `distilc check` of a good spec, a new process each time."""
+    command = [sys.executable, "-m", "distilc.compiler", "check", str(ROOT / "specs" / "quickstart.yaml")]
+    seconds = median_seconds(lambda: subprocess.run(command, check=True, capture_output=True), times=9)
+    python = median_seconds(lambda: subprocess.run([sys.executable, "-c", "pass"], check=True), times=9)
+    yield Row("`distilc check`, cold", f"{seconds:.2f} s (Python alone {python:.2f} s)", "<= 0.35 s", seconds <= 0.35)
+
+
+def bench_step() -> Iterator[Row]:
+    """An SFT step of our loop (DeepSpeed engine, ZeRO 0) against a bare PyTorch loop: same model, same batches."""
+    from distilc.runtime.processes import join
+
+    join("cpu")
+    ratio, tokens = _step_ratio()
+    yield Row(f"SFT step / bare PyTorch loop ({tokens:,} tokens a step)", f"{ratio:.3f} x", "<= 1.03 x", ratio <= 1.03)
+
+
+def _step_ratio() -> tuple[float, int]:
+    import copy
+
+    import torch
+
+    from distilc.runtime.data.batches import collate
+    from distilc.runtime.objective.objective import Objective, total
+    from distilc.runtime.plan import LabelsTerm, ObjectiveSettings
+    from distilc.runtime.training.engine import backward
+
+    rows = _rows(num_rows=192)
+    model = _model()
+    bare = copy.deepcopy(model)
+    objective = Objective(model, ObjectiveSettings(labels=LabelsTerm(weight=1.0, smoothing=0.0)), ())
+    engine = _engine(objective)
+    engine.train()
+    optimizer = torch.optim.AdamW(bare.parameters(), lr=1e-4, weight_decay=0.0)
+    bare.train()
+    batches = [collate(rows, range(start, start + 48), pad_id=0) for start in (0, 48, 96, 144)]
+    num_label_tokens = int(sum((batch["labels"] != -100).sum() for batch in batches))
+
+    def ours() -> None:
+        for index, batch in enumerate(batches):
+            loss = total(engine(batch), objective.weights())
+            backward(engine, loss, num_label_tokens, world=1, last=index == len(batches) - 1)
+        engine.step()
+
+    def theirs() -> None:
+        optimizer.zero_grad()
+        for batch in batches:
+            decoder_input_ids = bare.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+            logits = bare(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"],
+                          decoder_input_ids=decoder_input_ids, use_cache=False).logits  # fmt: skip
+            loss = torch.nn.functional.cross_entropy(logits.flatten(0, 1), batch["labels"].flatten(), reduction="sum")
+            (loss / num_label_tokens).backward()
+        torch.nn.utils.clip_grad_norm_(bare.parameters(), 1.0)
+        optimizer.step()
+
+    ours(), theirs()
+    ratios = []
+    for _ in range(7):
+        ratios.append(seconds_of(ours) / seconds_of(theirs))
+    tokens = int(rows.source_lengths.sum() + rows.target_lengths.sum())
+    return statistics.median(ratios), tokens
+
+
+def _model() -> Any:
+    import torch
+    from transformers import MarianConfig, MarianMTModel
+
+    torch.manual_seed(0)
+    return MarianMTModel(
+        MarianConfig(vocab_size=8000, d_model=256, encoder_layers=6, decoder_layers=3, encoder_attention_heads=8,
+                     decoder_attention_heads=8, encoder_ffn_dim=1024, decoder_ffn_dim=1024, pad_token_id=0, eos_token_id=1,
+                     decoder_start_token_id=0, forced_eos_token_id=1, max_position_embeddings=256, scale_embedding=True)
+    )  # fmt: skip
+
+
+def _engine(objective: Any) -> Any:
+    import deepspeed
+    import torch
+
+    optimizer = torch.optim.AdamW(objective.parameters(), lr=1e-4, weight_decay=0.0)
+    config = {"train_micro_batch_size_per_gpu": 1, "gradient_accumulation_steps": 1, "gradient_clipping": 1.0,
+              "zero_allow_untested_optimizer": True, "zero_optimization": {"stage": 0}, "steps_per_print": 10**9}  # fmt: skip
+    engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
+    return engine
+
+
+def _rows(num_rows: int) -> Any:
+    """Rows with the lengths of a translation corpus: some 30 tokens on each side."""
+    import numpy as np
+
+    from distilc.runtime.data.rows import Rows, write_rows
+
+    generator = np.random.default_rng(0)
+    folder = Path(tempfile.mkdtemp())
+    lengths = np.sort(generator.gamma(9.0, 2.8, (num_rows, 2)).astype(int) + 4, axis=0)
+    texts = {"id": "", "source": "", "target": ""}
+    write_rows(folder, "train", [
+        (generator.integers(4, 8000, source), generator.integers(4, 8000, target), texts) for source, target in lengths
+    ])  # fmt: skip
+    return Rows.open(folder, "train")
+
+
+def median_seconds(action: Callable[[], Any], times: int) -> float:
+    """Median wall time of an action."""
+    return statistics.median(seconds_of(action) for _ in range(times))
+
+
+def seconds_of(action: Callable[[], Any]) -> float:
+    """Wall time of one call."""
+    started = time.perf_counter()
+    action()
+    return time.perf_counter() - started
+
+
+BENCHMARKS = (bench_check, bench_step)
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

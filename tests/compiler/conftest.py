@@ -1,0 +1,72 @@
+"""A spec as text -> its plan, on a machine that is always the same one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilc.compiler.experiment import Experiment
+from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.site import Site
+
+SPEC = """
+version: 1
+name: small
+task: summarization
+teacher:
+  architecture: {family: marian, encoder_layers: 3, decoder_layers: 6, d_model: 64, heads: 4, ffn_dim: 128}
+  tokenizer: {vocab_size: 500}
+  train: {}
+student: {decoder_layers: 2}
+data:
+  train: {builtin: bulletins, limit: 100}
+  validation: {builtin: bulletins, limit: 20}
+  test: {builtin: bulletins, limit: 20}
+"""
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """`plan` is None when there were errors; `codes` are those of all diagnostics, in order."""
+
+    plan: Any
+    experiment: Experiment
+    diagnostics: list[Any]
+
+    @property
+    def codes(self) -> list[str]:
+        return [diagnostic.code for diagnostic in self.diagnostics]
+
+    def stage(self, id: str) -> Any:
+        return next(stage for stage in self.plan["stages"] if stage["id"] == id)
+
+
+def make_site(workspace: Path, **changes: Any) -> Site:
+    """One CPU with 16 GB, offline."""
+    facts: dict[str, Any] = {
+        "workspace": workspace, "shared_stores": (), "offline": True, "models": (), "paths": {}, "device": "cpu",
+        "device_name": "test CPU", "nodes": 1, "per_node": 1, "memory_gb": 16.0, "hostfile": None, "zero": "auto",
+        "offload": "none", "micro_batch_tokens": None, "save_minutes": 10.0, "tracking_uri": None,
+    }  # fmt: skip
+    return Site(**{**facts, **changes})
+
+
+@pytest.fixture
+def compile_text(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Lowered]:
+    """`compile_text(*overrides, text=SPEC, fingerprints=True, **site)`: overrides as in `--set`."""
+    monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
+    monkeypatch.chdir(tmp_path)
+
+    def compile_it(*overrides: str, text: str = SPEC, fingerprints: bool = True, **site: Any) -> Lowered:
+        (tmp_path / "spec.yaml").write_text(text, "utf-8")
+        where = make_site(site.pop("workspace", tmp_path / "workspace"), **site)
+        compiled = compile_spec(tmp_path / "spec.yaml", overrides, where)
+        assert compiled.runs, compiled.diagnostics
+        plans, after = lower_runs(compiled, where, fingerprints=fingerprints)
+        return Lowered(plans[0] if plans else None, compiled.runs[0].experiment, after.diagnostics)
+
+    return compile_it

@@ -1,0 +1,256 @@
+"""Rules across fields: each fires where it should, and only there."""
+
+from __future__ import annotations
+
+import inspect
+import json
+from pathlib import Path
+
+import pytest
+
+from distilc.compiler import check as rules
+from distilc.compiler.check import CHECKS
+from distilc.compiler.data import check_data
+from distilc.compiler.diagnostics import Diagnostic
+from distilc.compiler.pipeline import compile_spec
+from distilc.compiler.site import SiteOptions, load_site
+
+GOOD = """\
+version: 1
+name: x
+task: summarization
+teacher:
+  architecture: {family: marian, encoder_layers: 2, decoder_layers: 4, d_model: 64, heads: 2, ffn_dim: 128}
+  tokenizer: {vocab_size: 500}
+  train: {}
+student: {decoder_layers: 2}
+data:
+  train: {builtin: bulletins}
+  validation: {builtin: bulletins}
+  test: {builtin: bulletins}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
+    return tmp_path
+
+
+def judged(*overrides: str, text: str = GOOD, data: bool = False) -> list[Diagnostic]:
+    Path("spec.yaml").write_text(text, "utf-8")
+    site = load_site(SiteOptions(offline=True)).site
+    assert site is not None
+    compiled = compile_spec(Path("spec.yaml"), overrides, site)
+    if data:
+        for run in compiled.runs:
+            check_data(run.experiment, run.reporter)
+            return run.reporter.diagnostics
+    return compiled.diagnostics
+
+
+def found(*overrides: str) -> list[tuple[str, str]]:
+    return [(diagnostic.code, diagnostic.path) for diagnostic in judged(*overrides)]
+
+
+def test_every_rule_is_in_the_tuple() -> None:
+    functions = {
+        function
+        for name, function in inspect.getmembers(rules, inspect.isfunction)
+        if name.startswith("check_") and function.__module__ == rules.__name__
+    }
+    assert functions == set(CHECKS)
+    assert len(CHECKS) == len(set(CHECKS))
+    assert all(rule.__doc__ for rule in CHECKS)
+
+
+def test_a_good_spec_passes_every_rule() -> None:
+    assert found() == []
+
+
+@pytest.mark.parametrize(
+    ("overrides", "expected"),
+    [
+        # what this release does not run
+        (["task=masked-lm"], [("E401", "task")]),
+        (["loss.logits=0.8"], [("E401", "loss.logits")]),
+        (["loss.hidden={decoder: 3.0}"], [("E401", "loss.hidden")]),
+        (["loss.attention={decoder_cross: 1}"], [("E401", "loss.attention")]),
+        (["loss={labels: 1, cosine: 1.0, embedding: 2}"], [("E401", "loss.cosine"), ("E401", "loss.embedding")]),
+        (["loss={labels: 1, logits: {weight: 0}, hidden: {decoder: 0.0}, cosine: 0}"], []),
+        (["pseudo_labels={own: {by: teacher}}", "targets=[original, own]"], [("E401", "pseudo_labels")]),
+        (["targets=[own]"], [("E401", "targets")]),
+        (["seeds=[1, 2]"], [("E401", "seeds")]),
+        (["seeds=[1]"], []),
+        (["variants={a: {}}"], [("E401", "variants")]),
+        (["matrix={student.decoder_layers: [1, 2]}"], [("E401", "matrix")]),
+        (["expect={teacher: {rouge2: 22.29}}"], [("E401", "expect")]),
+        (["teacher={mlflow: models:/a/1}"], [("E401", "teacher.mlflow")]),
+        (["teacher={spec: other.yaml}"], [("E401", "teacher.spec")]),
+        (["student.init.decoder={from: {spec: other.yaml}}"], [("E401", "student.init.decoder.from.spec")]),
+        # metrics
+        (["evaluation.metrics=[rouge1, accuracy]"], [("E402", "evaluation.metrics[1]")]),
+        (["task=translation", "evaluation.metrics=[rouge1, bleu]"], [("E402", "evaluation.metrics[0]")]),
+        (["task=translation", "teacher.train.validation.metrics=[rouge1]"],
+         [("E402", "teacher.train.validation.metrics[0]"), ("E403", "teacher.train.stopping.monitor")]),
+        (["stopping.monitor=rouge2"], [("E403", "stopping.monitor")]),
+        (["stopping.monitor=rouge2", "validation.metrics=[rouge2]"], []),
+        (["stopping.retention={rouge2: 95}"], [("E403", "stopping.retention.rouge2")]),
+        (["teacher.train.stopping.monitor=rouge1"], [("E403", "teacher.train.stopping.monitor")]),
+        (["validation.metrics=[rouge1]"], [("E403", "stopping.monitor")]),
+        # data
+        (["data.columns={label: y}"], [("E404", "data.columns.label")]),
+        (["data.labels=[a, b]"], [("E404", "data.labels")]),
+        (["data.columns={source: a, target: a}"], [("E405", "data.columns.target")]),
+        (["data.columns={source: target}"], [("E405", "data.columns.target")]),
+        (["data.train={files: a.jsonl, split: train}"], [("E406", "data.train.split")]),
+        (["data.test.split=tst"], [("E406", "data.test.split")]),
+        (["data.test=[{builtin: bulletins}, {files: a.csv, split: b}]"], [("E406", "data.test[1].split")]),
+        (["data.train={files: [a.jsonl, b.txt, c]}"],
+         [("E412", "data.train.files[1]"), ("E412", "data.train.files[2]")]),
+        (["data.train={files: [a.JSONL, b.ndjson, c.json, d.csv, e.tsv, f.parquet]}"], []),
+        # stopping
+        (["stopping.max_epochs=null"], [("E407", "stopping")]),
+        (["stopping={max_epochs: null, max_hours: 1}"], []),
+        (["teacher.train.stopping.max_epochs=null"], [("E407", "teacher.train.stopping")]),
+        # generation
+        (["evaluation.teacher_generation={min_length: 9, max_length: 8}"],
+         [("E408", "evaluation.teacher_generation.min_length")]),
+        (["validation.generation={min_length: 8, max_length: 8}"], []),
+        # loss, teacher, freezing
+        (["loss={labels: 0}"], [("E409", "loss")]),
+        (["teacher.train.loss={labels: {weight: 0}}"], [("E409", "teacher.train.loss")]),
+        (["teacher.train=null"], [("E410", "teacher.architecture")]),
+        (["student.init.encoder=random", "student.freeze=[encoder]"], [("E411", "student.freeze[0]")]),
+        (["student.init.embeddings=random", "student.freeze=[encoder, positions, embeddings]"],
+         [("E411", "student.freeze[1]"), ("E411", "student.freeze[2]")]),
+        (["student.init.encoder=random", "student.freeze=[embeddings]"], []),
+        # allowed, and probably not meant
+        (["data.test.split=train"], [("W401", "data.test")]),
+        (["data.train={files: [a.csv, b.csv]}", "data.validation={files: b.csv}"], [("W401", "data.validation.files")]),
+        (["stopping.patience=20"], [("W402", "stopping.patience")]),
+        (["stopping.patience=4"], []),
+        (["stopping.max_epochs=0.2"], [("W402", "validation.every.epochs")]),
+        (["stopping.max_steps=100", "validation.every={steps: 200}", "training.warmup={ratio: 0.1}"],
+         [("W402", "validation.every.steps")]),
+        (["stopping.max_steps=100"], [("W403", "training.warmup.steps")]),
+    ],
+)  # fmt: skip
+def test_rule(overrides: list[str], expected: list[tuple[str, str]]) -> None:
+    assert sorted(found(*overrides)) == sorted(expected)
+
+
+def test_a_rule_says_nothing_about_what_was_refused() -> None:
+    """The task is misspelt: whether BLEU fits it cannot be said."""
+    assert found("task=translatoin", "evaluation.metrics=[bleu]") == [("E204", "task")]
+    assert found("validation.metrcs=[rouge2]", "stopping.monitor=rouge2") == [("E201", "validation.metrcs")]
+
+
+def test_a_rule_is_held_to_the_rest_of_a_wrong_spec() -> None:
+    assert found("name=a b", "evaluation.metrics=[accuracy]", "stopping.max_epochs=null") == [
+        ("E208", "name"), ("E402", "evaluation.metrics[0]"), ("E407", "stopping"),
+    ]  # fmt: skip
+
+
+def test_what_a_default_does_wrong_points_at_its_section() -> None:
+    (one,) = judged("stopping.max_epochs=null")
+    assert (one.file, one.line) == ("--set", 1)
+    (one,) = judged(text=GOOD + "validation: {metrics: [rouge1]}\n")
+    assert (one.code, one.path, one.line) == ("E403", "stopping.monitor", 1)
+
+
+# --- check --data ----------------------------------------------------------------------------------
+
+ROWS = [{"id": i, "source": f"A cat sat on mat {i}.", "target": f"Cat {i}."} for i in range(40)]
+
+
+def write_rows(rows: list[object], name: str = "rows.jsonl") -> None:
+    Path(name).write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+
+
+def of_data(*overrides: str) -> list[tuple[str, str, str]]:
+    wide = ("data.test={files: rows.jsonl}", *overrides)
+    return [(d.code, d.path, d.message) for d in judged(*wide, data=True)]
+
+
+def test_good_rows() -> None:
+    write_rows(list(ROWS))
+    assert of_data("data.columns.id=id") == []
+
+
+@pytest.mark.parametrize(
+    ("row", "code", "path", "words"),
+    [
+        ({"id": 7, "text": "x"}, "E422", "data.columns.source", "row 41: there is no column 'source'"),
+        ({"id": 50, "source": "x", "target": 3}, "E422", "data.columns.target", "row 41: 'target' is no text"),
+        ({"id": 50, "source": " ", "target": "x"}, "E423", "data.test.files", "the source is empty in row 41"),
+        (
+            {"id": 7, "source": "x", "target": "y"},
+            "E425",
+            "data.test.files",
+            "row 41: the id '7' was in rows.jsonl, row 8, already",
+        ),
+        ([1, 2], "E421", "data.test.files", "row 41: no JSON object, but [1, 2]"),
+    ],
+)
+def test_a_bad_row(row: object, code: str, path: str, words: str) -> None:
+    write_rows([*ROWS, row])
+    ((found_code, found_path, message),) = of_data("data.columns.id=id")
+    assert (found_code, found_path) == (code, path)
+    assert message.startswith("rows.jsonl") and words in message
+    assert of_data("data.columns.id=id", "data.test.limit=40") == []  # the first rows are good
+
+
+def test_bytes_that_are_no_rows() -> None:
+    for content, words in (
+        (b'{"source": "caf\xe9"}\n', "row 1: not UTF-8 (byte 0xe9)"),
+        (b"a\tb\n", "row 1: not JSON"),
+    ):
+        Path("rows.jsonl").write_bytes(content)
+        ((code, _, message),) = of_data()
+        assert code == "E421" and words in message
+
+
+def test_no_rows_and_several_files() -> None:
+    write_rows([])
+    assert [code for code, _, _ in of_data()] == ["E424"]
+    write_rows(list(ROWS), "more.jsonl")
+    assert of_data("data.test={files: [rows.jsonl, more.jsonl]}") == []
+
+
+def test_other_kinds_of_files() -> None:
+    Path("a.csv").write_bytes(b'\xef\xbb\xbfsource,target\n"x, y","z"\n')
+    Path("a.tsv").write_text("source\ttarget\nx\ty\n")
+    Path("a.json").write_text('[{"source": "x", "target": "y"}]')
+    Path("nested.jsonl").write_text('{"t": {"en": "x", "de": "y"}}\n')
+    Path("a.parquet").write_text("PAR1")
+    assert of_data("data.test={files: [a.csv, a.tsv, a.json]}") == []
+    assert of_data("data.test={files: nested.jsonl}", "data.columns={source: t.en, target: t.de}") == []
+    assert [code for code, _, _ in of_data("data.test={files: a.parquet}")] == ["W422"]
+    Path("a.json").write_text('{"source": "x"}')
+    Path("a.tsv").write_bytes(b"source\ttarget\n\xe9\ty\n")
+    Path("a.csv").write_text("source\nx\n")
+    found = of_data("data.test={files: [a.csv, a.tsv, a.json]}")
+    assert sorted((code, message.partition(":")[0]) for code, _, message in found) == [
+        ("E421", "a.json holds no list of rows"), ("E421", "a.tsv"), ("E422", "a.csv, row 1"),
+    ]  # fmt: skip
+
+
+def test_ids_are_unique_in_a_split() -> None:
+    write_rows(list(ROWS[:3]))
+    write_rows(list(ROWS[2:5]), "more.jsonl")
+    ((code, _, message),) = of_data("data.test={files: [rows.jsonl, more.jsonl]}", "data.columns.id=id")
+    assert (code, message) == ("E425", "more.jsonl, row 1: the id '2' was in rows.jsonl, row 3, already")
+    both = "data.test={a: {files: rows.jsonl}, b: {files: more.jsonl}}"
+    assert of_data(both, "data.columns.id=id") == []
+
+
+def test_many_cut_rows_are_a_warning() -> None:
+    write_rows([*ROWS, *({"source": "a " * 30, "target": "b"} for _ in range(3))])
+    assert of_data("data.max_source_tokens=20") == [
+        ("W421", "data.test.files",
+         "rows.jsonl: 7 % of the sources have more words than max_source_tokens 20, and are cut"),
+    ]  # fmt: skip
+    assert of_data("data.max_source_tokens=30") == []

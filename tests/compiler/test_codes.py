@@ -1,0 +1,80 @@
+"""Every code that the compiler reports is explained, and its examples do what they say."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from distilc.compiler.codes import CODES
+from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.site import SiteOptions, load_site
+
+ROOT = Path(__file__).parents[2]
+STARTER = (ROOT / "specs" / "recipes" / "sft.yaml").read_text("utf-8")
+EXAMPLES = [(code, kind) for code in CODES for kind in ("failing", "mended")]
+
+
+def reported() -> set[str]:
+    """The codes in the compiler's source."""
+    codes: set[str] = set()
+    for file in (ROOT / "compiler").glob("*.py"):
+        if file.name != "codes.py":
+            codes.update(re.findall(r'"([EW]\d{3})"', file.read_text("utf-8")))
+    return codes
+
+
+def test_every_code_is_explained_and_every_explanation_is_of_a_code() -> None:
+    assert reported() == set(CODES)
+
+
+def test_every_code_is_a_phrase_and_sentences() -> None:
+    for code, entry in CODES.items():
+        assert entry.title and not entry.title.endswith("."), code
+        assert entry.meaning.endswith((".", ")", "]")), code
+        assert entry.failing != entry.mended, code
+
+
+@pytest.mark.parametrize(("code", "kind"), EXAMPLES, ids=[f"{code}-{kind}" for code, kind in EXAMPLES])
+def test_example(code: str, kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    text = getattr(CODES[code], kind)
+    (tmp_path / "base.yaml").write_text(STARTER, "utf-8")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
+    command, _, rest = text.partition("\n") if text.startswith("$ ") else ("", "", text)
+    if not rest:
+        rest = STARTER
+    elif not rest.startswith(("version:", "-", "%")) and "extends:" not in rest:
+        rest = f"extends: base.yaml\n{rest}"
+    Path("spec.yaml").write_text(rest + "\n", "utf-8")
+    codes = codes_of_command(command[2:]) if command else codes_of_spec()
+    assert (code in codes) == (kind == "failing"), codes
+
+
+def codes_of_spec() -> list[str]:
+    site = load_site(SiteOptions(offline=True)).site
+    assert site is not None
+    compiled = compile_spec(Path("spec.yaml"), (), site)
+    if compiled.runs:
+        _, compiled = lower_runs(compiled, site, fingerprints=False)
+    return [diagnostic.code for diagnostic in compiled.diagnostics]
+
+
+def codes_of_command(command: str) -> list[str]:
+    program = f"{sys.executable} -m distilc.compiler"
+    result = subprocess.run(
+        command.replace("distilc ", f"{program} "),
+        shell=True,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env={**os.environ, "NO_COLOR": "1"},
+    )
+    assert "Traceback" not in result.stderr, result.stderr
+    assert result.returncode in (0, 1), result.stdout + result.stderr
+    return re.findall(r"^\S.*:\d+:\d+: ([EW]\d{3}):", result.stdout + result.stderr, re.MULTILINE)

@@ -1,0 +1,46 @@
+"""Golden diagnostics: every spec under invalid/ prints exactly the text beside it.
+
+`UPDATE_GOLDEN=1 pytest tests/compiler/test_invalid.py` writes the texts anew; read the difference.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner
+
+from distilc.compiler.cli import distilc
+from distilc.compiler.codes import CODES
+
+FOLDER = Path(__file__).parent / "invalid"
+SPECS = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "base.yaml" and ".site" not in file.name)
+NO_GOLDEN = {"E102"}  # a file of more than a megabyte: made in test_parse.py
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=[spec.stem for spec in SPECS])
+def test_golden_text(spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(FOLDER)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
+    first = spec.read_bytes().split(b"\n")[0].decode("utf-8", "replace")
+    command = first.removeprefix("# $ distilc ") if first.startswith("# $ ") else f"check {spec.name}"
+    result = CliRunner().invoke(distilc, [*command.split(), "--offline"])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    golden = spec.with_suffix(".txt")
+    if os.environ.get("UPDATE_GOLDEN"):
+        golden.write_text(result.output, "utf-8")
+    assert result.output == golden.read_text("utf-8")
+    assert result.exit_code == (0 if spec.stem.startswith("W") else 1)
+    if spec.stem in CODES:
+        assert f" {spec.stem}: " in result.output
+
+
+def test_every_code_has_a_golden_spec() -> None:
+    covered = {spec.stem for spec in SPECS}
+    assert {code for code in CODES if not code.startswith("E5")} - covered == NO_GOLDEN
+
+
+def test_no_golden_text_is_left_over() -> None:
+    assert {file.stem for file in FOLDER.glob("*.txt")} == {spec.stem for spec in SPECS}

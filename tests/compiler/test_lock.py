@@ -1,0 +1,94 @@
+"""The lock: what it holds, and what it says when something has moved."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from distilc.compiler.diagnostics import Places, Reporter
+from distilc.compiler.lock import check_locked, compare_locks, git_state, lock_text, make_lock, read_lock
+
+
+def moved(old, new) -> list[str]:
+    return compare_locks(make_lock(old.plan), make_lock(new.plan))
+
+
+def test_a_lock_comes_back_as_it_was_written(compile_text, tmp_path):
+    lock = make_lock(compile_text().plan)
+    (tmp_path / "lock.yaml").write_text(lock_text(lock), "utf-8")
+    assert read_lock(tmp_path / "lock.yaml") == lock
+
+
+def test_what_a_lock_holds(compile_text):
+    plan = compile_text().plan
+    lock = make_lock(plan)
+    assert lock["key"] == plan["key"]
+    assert lock["stages"]["train"] == next(stage["key"] for stage in plan["stages"] if stage["id"] == "train")
+    assert lock["spec"]["student"]["decoder_layers"] == 2
+    assert lock["packages"]["torch"].startswith("2.")
+    assert lock["inputs"]["data"]["train"][0]["name"] == "bulletins"
+
+
+def test_nothing_moved(compile_text):
+    assert moved(compile_text(), compile_text(per_node=4, workspace=Path("/elsewhere"))) == []
+
+
+def test_a_setting_moved(compile_text):
+    lines = moved(compile_text(), compile_text("student.decoder_layers=3"))
+    assert lines == ["spec.student.decoder_layers was 2, is 3"]
+
+
+def test_a_file_that_moved_is_the_same_and_one_that_changed_is_not(compile_text, tmp_path):
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text("same\n", "utf-8")
+    one = compile_text("data.train={files: a.jsonl}")
+    assert moved(one, compile_text("data.train={files: b.jsonl}")) == []
+    (tmp_path / "a.jsonl").write_text("other\n", "utf-8")
+    (line,) = moved(one, compile_text("data.train={files: a.jsonl}"))
+    assert line.startswith("inputs.data.train[0].fingerprints[0] was ")
+
+
+def test_a_package_moved(compile_text):
+    old = make_lock(compile_text().plan)
+    new = {**old, "packages": {**old["packages"], "torch": "1.0", "mlflow": None}}
+    assert compare_locks(old, new) == [
+        f"packages.torch was {old['packages']['torch']}, is 1.0",
+        f"packages.mlflow was {old['packages']['mlflow']}, is absent",
+    ]
+
+
+def test_a_key_that_moved_alone_is_told(compile_text):
+    old = make_lock(compile_text().plan)
+    new = {**old, "stages": {**old["stages"], "train": "0" * 64}}
+    (line,) = compare_locks(old, new)
+    assert line.startswith("stages.train was ")
+
+
+@pytest.mark.parametrize("text", [None, "key: [", "format: 99\n", "- a\n"])
+def test_no_lock_to_compare_with(compile_text, tmp_path, text):
+    if text is not None:
+        (tmp_path / "lock.yaml").write_text(text, "utf-8")
+    reporter = Reporter(Places(), file="spec.yaml")
+    check_locked(compile_text().plan, tmp_path / "lock.yaml", reporter)
+    assert [(d.code, d.file) for d in reporter.diagnostics] == [("E517", "spec.yaml")]
+
+
+def test_everything_that_moved_is_reported(compile_text, tmp_path):
+    (tmp_path / "lock.yaml").write_text(lock_text(make_lock(compile_text().plan)), "utf-8")
+    reporter = Reporter(Places(), file="spec.yaml")
+    check_locked(compile_text().plan, tmp_path / "lock.yaml", reporter)
+    assert not reporter.failed
+    check_locked(compile_text("batch={examples: 8}", "precision=bf16").plan, tmp_path / "lock.yaml", reporter)
+    assert [d.code for d in reporter.diagnostics] == ["E518", "E518"]
+
+
+def test_git(tmp_path):
+    assert git_state(tmp_path) == {"commit": None, "dirty": None}
+    (tmp_path / "file").write_text("one", "utf-8")
+    author = ["-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init", "-q"], ["add", "."], [*author, "commit", "-q", "-m", "one"]):
+        subprocess.run(["git", "-C", str(tmp_path), *arguments], check=True)
+    state = git_state(tmp_path)
+    assert (len(state["commit"]), state["dirty"]) == (40, False)
+    (tmp_path / "file").write_text("two", "utf-8")
+    assert git_state(tmp_path)["dirty"] is True

@@ -1,0 +1,107 @@
+"""The schemas themselves: valid, described, exampled; and every shipped spec fits."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.site import SiteOptions, load_site
+from distilc.compiler.structure import load_schema, with_defaults
+
+ROOT = Path(__file__).parents[2]
+NAMES = ("experiment", "site")
+SPECS = sorted(file for file in (ROOT / "specs").rglob("*.yaml"))
+SCHEMA_LINE = "# yaml-language-server: $schema="
+
+
+def keys(fragment: Any, path: str = "") -> Iterator[tuple[str, Any]]:
+    """Every key with a fixed name, with its fragment."""
+    if isinstance(fragment, dict):
+        for name, below in fragment.get("properties", {}).items():
+            yield f"{path}.{name}", below
+        for name, below in fragment.items():
+            yield from keys(below, f"{path}.{name}")
+    elif isinstance(fragment, list):
+        for below in fragment:
+            yield from keys(below, path)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_schema_is_valid(name: str) -> None:
+    Draft202012Validator.check_schema(load_schema(name).root)
+    text = (ROOT / "schema" / f"{name}.schema.json").read_text("utf-8")
+    assert json.loads(text)["$schema"] == "https://json-schema.org/draft/2020-12/schema"
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_key_has_a_description_and_an_example_that_fits(name: str) -> None:
+    schema = load_schema(name)
+    found = dict(keys(schema.root))
+    assert len(found) > 15
+    for path, fragment in found.items():
+        resolved = schema.resolve(fragment)
+        assert resolved.get("description", "").endswith((".", ")")), path
+        assert resolved.get("examples"), path
+        validator = Draft202012Validator({**resolved, "$defs": schema.root.get("$defs", {})})
+        for example in resolved["examples"]:
+            assert not list(validator.iter_errors(example)), (path, example)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_default_fits(name: str) -> None:
+    schema = load_schema(name)
+    for path, fragment in keys(schema.root):
+        resolved = schema.resolve(fragment)
+        if "default" in resolved:
+            validator = Draft202012Validator({**resolved, "$defs": schema.root.get("$defs", {})})
+            filled = with_defaults(schema, fragment, resolved["default"])
+            for value in (resolved["default"], filled):
+                assert not list(validator.iter_errors(value)), (path, value)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_every_mapping_is_closed(name: str) -> None:
+    """An object with fixed keys allows no other."""
+
+    def visit(fragment: Any, path: str) -> None:
+        if isinstance(fragment, dict):
+            if "properties" in fragment and isinstance(fragment["properties"], dict):
+                assert fragment.get("additionalProperties") is False, path
+            for key, below in fragment.items():
+                visit(below, f"{path}.{key}")
+        elif isinstance(fragment, list):
+            for below in fragment:
+                visit(below, path)
+
+    visit(load_schema(name).root, name)
+
+
+def test_annotations_are_the_documented_ones() -> None:
+    readme = (ROOT / "schema" / "README.md").read_text("utf-8")
+    for name in NAMES:
+        text = json.dumps(load_schema(name).root)
+        for word in ("x-either", "x-short", "x-location", "x-words"):
+            assert f"`{word}`" in readme
+            text = text.replace(f'"{word}"', "")
+        assert '"x-' not in text
+
+
+@pytest.mark.parametrize("spec", SPECS, ids=[str(spec.relative_to(ROOT / "specs")) for spec in SPECS])
+def test_shipped_specs_check_clean_and_lead_editors_to_the_schema(spec: Path, tmp_path: Path) -> None:
+    lines = spec.read_text("utf-8").split("\n")
+    assert lines[0].startswith(SCHEMA_LINE)
+    assert (spec.parent / lines[0].removeprefix(SCHEMA_LINE)).resolve() == ROOT / "schema" / "experiment.schema.json"
+    assert any("distilc run " in line for line in lines[:14]), "it opens with its command"
+    site = load_site(SiteOptions(offline=True, workspace=tmp_path, paths={"multi30k": tmp_path})).site
+    assert site is not None
+    compiled = compile_spec(spec, (), site)
+    assert compiled.diagnostics == []
+    _, compiled = lower_runs(compiled, site, fingerprints=False)
+    # Their data files lie elsewhere.
+    assert {diagnostic.code for diagnostic in compiled.diagnostics} <= {"E508"}

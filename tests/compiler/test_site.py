@@ -1,0 +1,119 @@
+"""The site: its sources in order of strength, its diagnostics, and what the machine has."""
+
+from __future__ import annotations
+
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+
+from distilc.compiler import machine
+from distilc.compiler.machine import Machine
+from distilc.compiler.site import LoadedSite, Site, SiteOptions, load_site
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "config"))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
+    on(monkeypatch, Machine("cpu", "a CPU", 1, 16.0))
+    return tmp_path
+
+
+def on(monkeypatch: pytest.MonkeyPatch, found: Machine) -> None:
+    monkeypatch.setattr(machine, "detect", lambda: found)
+
+
+def loaded(text: str = "", **options: object) -> Site:
+    result = load(text, **options)
+    assert result.site is not None, result.diagnostics
+    return result.site
+
+
+def load(text: str = "", **options: object) -> LoadedSite:
+    if text:
+        Path("site.yaml").write_text(text, "utf-8")
+        options["site"] = Path("site.yaml")
+    return load_site(SiteOptions(**options))  # type: ignore[arg-type]
+
+
+def test_defaults(folder: Path) -> None:
+    assert loaded() == Site(
+        workspace=folder / ".distilc", shared_stores=(), offline=False, models=(), paths={}, device="cpu",
+        device_name="a CPU", nodes=1, per_node=1, memory_gb=16.0, hostfile=None, zero="auto", offload="none",
+        micro_batch_tokens=None, save_minutes=10.0, tracking_uri=None,
+    )  # fmt: skip
+
+
+def test_everything_given(folder: Path) -> None:
+    (folder / "models").mkdir()
+    (folder / "hosts").write_text("a slots=8\nb slots=8\n")
+    site = loaded(
+        "workspace: w\nshared_stores: [/s, t]\noffline: true\nmodels: [models]\npaths: {data: d, home: ~/x}\n"
+        "devices: {kind: cuda, name: A100, nodes: 2, per_node: 8, memory_gb: 80, hostfile: hosts}\n"
+        "zero: 3\noffload: parameters\nmicro_batch_tokens: 4096\nsave_minutes: 0\ntracking: {uri: http://m:5000}\n"
+    )
+    assert site == Site(
+        workspace=folder / "w", shared_stores=(Path("/s"), folder / "t"), offline=True, models=(folder / "models",),
+        paths={"data": folder / "d", "home": Path.home() / "x"}, device="cuda", device_name="A100", nodes=2,
+        per_node=8, memory_gb=80, hostfile=folder / "hosts", zero=3, offload="parameters", micro_batch_tokens=4096,
+        save_minutes=0.0, tracking_uri="http://m:5000",
+    )  # fmt: skip
+    assert len(fields(Site)) == 16  # all of them are above
+
+
+def test_the_later_source_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "config" / "distilc").mkdir(parents=True)
+    (folder / "config" / "distilc" / "site.yaml").write_text(
+        "zero: 1\nsave_minutes: 1\noffline: true\npaths: {a: /1}\n"
+    )
+    (folder / "cluster.yaml").write_text("zero: 2\nsave_minutes: 2\npaths: {b: /2}\n")
+    monkeypatch.setenv("DISTILC_SITE", "cluster.yaml")
+    site = loaded("zero: 3\npaths: {a: /3, c: /3}\n", paths={"c": Path("rel")}, workspace=Path("w"), devices=4)
+    assert (site.zero, site.save_minutes, site.offline, site.per_node) == (3, 2.0, True, 4)
+    assert site.paths == {"a": Path("/3"), "b": Path("/2"), "c": folder / "rel"}
+    assert site.workspace == folder / "w"
+
+
+def test_the_machine_fills_what_is_not_said(monkeypatch: pytest.MonkeyPatch) -> None:
+    on(monkeypatch, Machine("cuda", "NVIDIA H200", 4, 139.0))
+    site = loaded()
+    assert (site.device, site.device_name, site.per_node, site.memory_gb) == ("cuda", "NVIDIA H200", 4, 139.0)
+    assert loaded("devices: {per_node: 2}\n").per_node == 2
+    site = loaded("devices: {kind: cpu}\n")
+    assert (site.device, site.per_node, site.memory_gb) == ("cpu", 1, None)
+
+
+def test_models_of_the_command_line_are_looked_in_first(folder: Path) -> None:
+    for name in ("a", "b"):
+        (folder / name).mkdir()
+    assert loaded("models: [b]\n", models=(Path("a"),)).models == (folder / "a", folder / "b")
+
+
+@pytest.mark.parametrize(
+    ("text", "code", "column", "words"),
+    [
+        ("wrokspace: x\n", "E201", 1, "unknown key 'wrokspace'"),
+        ("zero: 4\n", "E205", 7, "`zero` must be at most 3, it is 4"),
+        ("zero: on\n", "E204", 7, "`zero` must be auto, it is 'on'"),
+        ("devices: {nodes: 2}\n", "E307", 18, "no hostfile"),
+        ("devices: {hostfile: nowhere}\n", "E306", 21, "there is no file nowhere"),
+        ("models: [nowhere]\n", "E306", 10, "there is no folder nowhere"),
+        ("paths: {a b: /x}\n", "E208", 9, "the key 'a b' must be a name"),
+        ("offline: 1\n", "E203", 10, "`offline` must be true or false, it is 1"),
+        ("devices: [\n", "E105", 11, "not valid YAML"),
+    ],
+)
+def test_mistakes(text: str, code: str, column: int, words: str) -> None:
+    result = load(text)
+    assert result.site is None
+    (found,) = result.diagnostics
+    assert (found.code, found.file, found.line, found.column) == (code, "site.yaml", 1, column)
+    assert words in found.message
+
+
+def test_a_named_site_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("DISTILC_SITE", "/nowhere/site.yaml")
+    result = load()
+    assert result.site is None and [d.code for d in result.diagnostics] == ["E101"]

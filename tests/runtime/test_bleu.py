@@ -1,0 +1,24 @@
+"""BLEU and chrF are sacrebleu's, with its signature."""
+
+from __future__ import annotations
+
+import pytest
+import sacrebleu
+
+from distilc.runtime.metrics.score import score
+
+PREDICTIONS = ["the cat sat on the mat", "hello world this is a test", "Ein Mann geht über die Straße."]
+REFERENCES = ["the cat sat on the mat .", "hello world this is a big test", "Ein Mann läuft über eine Straße."]
+
+
+def test_corpus_scores() -> None:
+    found = score(["bleu", "chrf"], PREDICTIONS, REFERENCES)
+    assert found["bleu"]["value"] == pytest.approx(sacrebleu.corpus_bleu(PREDICTIONS, [REFERENCES]).score)
+    assert found["chrf"]["value"] == pytest.approx(sacrebleu.corpus_chrf(PREDICTIONS, [REFERENCES]).score)
+    assert found["bleu"]["signature"].startswith("nrefs:1|case:mixed|eff:no|tok:13a|smooth:exp|version:")
+    assert found["bleu"]["low"] < found["bleu"]["value"] < found["bleu"]["high"]
+
+
+def test_unknown_metrics_are_refused() -> None:
+    with pytest.raises(ValueError, match="meteor"):
+        score(["meteor"], PREDICTIONS, REFERENCES)

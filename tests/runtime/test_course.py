@@ -1,0 +1,127 @@
+"""The course of a training: steps, validations and learning rates, known before the first step."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.plan import (
+    BatchSettings,
+    GenerationSettings,
+    LabelsTerm,
+    ObjectiveSettings,
+    OptimizerSettings,
+    StoppingSettings,
+    TrainSettings,
+    ValidationSettings,
+)
+from distilc.runtime.training.course import Course
+
+GENERATION = GenerationSettings(
+    engine="transformers", beams=None, length_penalty=None, min_length=None, max_length=None,
+    no_repeat_ngram=None, early_stopping=None,
+)  # fmt: skip
+SETTINGS = TrainSettings(
+    task="summarization",
+    seed=7,
+    precision="fp32",
+    objective=ObjectiveSettings(labels=LabelsTerm(weight=1.0, smoothing=0.0)),
+    freeze=(),
+    batch=BatchSettings(unit="examples", size=10),
+    learning_rate=1.0,
+    schedule="linear",
+    warmup_steps=4,
+    warmup_ratio=None,
+    optimizer=OptimizerSettings(name="adamw", betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
+    gradient_clipping=1.0,
+    dropout=None,
+    stopping=StoppingSettings(
+        max_epochs=2.5,
+        max_steps=None,
+        max_hours=None,
+        patience=None,
+        monitor="loss",
+        min_delta=0.0,
+        retention=None,
+    ),
+    validation=ValidationSettings(
+        every_epochs=0.5, every_steps=None, limit=None, metrics=("loss",), generation=GENERATION
+    ),
+    trainable_parameters=1,
+)
+
+
+@pytest.fixture(scope="module")
+def rows(tmp_path_factory: pytest.TempPathFactory) -> Rows:
+    folder = tmp_path_factory.mktemp("rows")
+    generator = np.random.default_rng(0)
+    lengths = generator.integers(3, 30, (100, 2))
+    texts = [{"id": str(i), "source": "", "target": ""} for i in range(100)]
+    write_rows(
+        folder, "train", [(range(s), range(t), text) for (s, t), text in zip(lengths, texts, strict=True)]
+    )
+    return Rows.open(folder, "train")
+
+
+def test_an_epoch_sees_every_example_once(rows: Rows) -> None:
+    course = Course(SETTINGS, rows)
+    epoch = course.steps(after=0)
+    assert sorted(int(i) for step in epoch for i in step.ids) == list(range(100))
+    assert [step.number for step in epoch] == list(range(1, 11))
+
+
+def test_part_of_an_epoch_counts_by_its_steps(rows: Rows) -> None:
+    course = Course(SETTINGS, rows)
+    assert course.num_steps == 25
+    assert [step.number for step in course.steps(after=20)] == [21, 22, 23, 24, 25]
+    assert course.steps(after=25) == []
+
+
+def test_max_steps_cuts_the_course(rows: Rows) -> None:
+    stopping = replace(SETTINGS.stopping, max_steps=13)
+    assert Course(replace(SETTINGS, stopping=stopping), rows).num_steps == 13
+    endless = replace(SETTINGS.stopping, max_epochs=None, max_steps=1234)
+    assert Course(replace(SETTINGS, stopping=endless), rows).num_steps == 1234
+
+
+def test_validations_come_at_parts_of_an_epoch_and_at_the_end(rows: Rows) -> None:
+    course = Course(SETTINGS, rows)
+    due = [step.number for after in (0, 10, 20) for step in course.steps(after) if step.validate]
+    assert due == [5, 10, 15, 20, 25]
+    validation = replace(SETTINGS.validation, every_epochs=None, every_steps=7)
+    course = Course(replace(SETTINGS, validation=validation), rows)
+    due = [step.number for after in (0, 10, 20) for step in course.steps(after) if step.validate]
+    assert due == [7, 14, 21, 25]
+
+
+def test_resuming_in_the_middle_sees_the_same_examples(rows: Rows) -> None:
+    whole = Course(SETTINGS, rows).steps(after=10)
+    resumed = Course(SETTINGS, rows).steps(after=13)
+    assert [step.ids.tolist() for step in resumed] == [step.ids.tolist() for step in whole[3:]]
+    assert [step.number for step in resumed] == [14, 15, 16, 17, 18, 19, 20]
+
+
+def test_epochs_differ_and_seeds_differ(rows: Rows) -> None:
+    course = Course(SETTINGS, rows)
+    first, second = course.steps(after=0), course.steps(after=10)
+    other = Course(replace(SETTINGS, seed=8), rows).steps(after=0)
+    assert [step.ids.tolist() for step in first] != [step.ids.tolist() for step in second]
+    assert [step.ids.tolist() for step in first] != [step.ids.tolist() for step in other]
+
+
+@pytest.mark.parametrize(
+    ("schedule", "rates"),
+    [
+        ("constant", {1: 0.2, 4: 0.8, 5: 1.0, 25: 1.0}),
+        ("linear", {1: 0.2, 4: 0.8, 5: 1.0, 15: 1 - 10 / 21, 25: 1 / 21}),
+        ("cosine", {4: 0.8, 5: 1.0, 25: 0.0055845}),
+        ("inverse-sqrt", {4: 0.8, 5: 1.0, 17: 0.5}),
+    ],
+)
+def test_learning_rates(rows: Rows, schedule: str, rates: dict[int, float]) -> None:
+    course = Course(replace(SETTINGS, schedule=schedule), rows)  # type: ignore[arg-type]
+    for step, rate in rates.items():
+        assert course.learning_rate(step) == pytest.approx(rate, abs=1e-6)

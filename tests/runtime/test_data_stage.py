@@ -1,0 +1,130 @@
+"""The stages `tokenizer` and `data`: a spec's sources become a tokenizer folder and token rows."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+from distilc.runtime.context import Context, Journal, Progress
+from distilc.runtime.data.bulletins import VERSION, bulletin
+from distilc.runtime.data.rows import Rows, split_names
+from distilc.runtime.failure import Failure
+from distilc.runtime.models.load import load_tokenizer
+from distilc.runtime.plan import Columns, DataSettings, Execution, Source, Stage, TokenizerSettings
+from distilc.runtime.stages import data, tokenizer
+
+COLUMNS = Columns(source="en", target="de", id=None)
+
+
+def builtin(split: str, limit: int) -> Source:
+    return Source(kind="builtin", name="bulletins", config=None, revision=VERSION, split=split, fingerprints=(), limit=limit)
+
+
+def files(*paths: Path) -> tuple[Source, dict[str, str]]:
+    hashes = tuple(hashlib.sha256(path.read_bytes()).hexdigest() for path in paths)
+    source = Source(kind="files", name=None, config=None, revision=None, split=None, fingerprints=hashes, limit=None)
+    return source, dict(zip(hashes, map(str, paths), strict=True))
+
+
+def data_settings(**changes: Any) -> DataSettings:
+    given = {
+        "task": "summarization", "train": (builtin("train", 30),), "validation": (builtin("validation", 10),),
+        "test": {"test": (builtin("test", 12),)}, "columns": COLUMNS, "max_source_tokens": 60, "max_target_tokens": 80,
+        "prefix": "", "source_language": None, "target_language": None,
+    }  # fmt: skip
+    return DataSettings(**{**given, **changes})
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
+    def run(module: Any, settings: Any, inputs: Any = None, locations: Any = None) -> tuple[Path, dict[str, Any]]:
+        kind = module.__name__.rpartition(".")[2]
+        execution = Execution(locations=locations or {}, micro_batch_tokens=None, save_minutes=None, deepspeed=None)
+        stage = Stage(id=kind, kind=kind, key="0" * 64, needs={}, settings=settings, execution=execution)
+        folder = tmp_path / f"artifact-{kind}"
+        folder.mkdir(exist_ok=True)
+        plan: Any = SimpleNamespace(site=SimpleNamespace(offline=True))
+        context = Context(
+            plan=plan, stage=stage, folder=folder, scratch=tmp_path / "scratch", inputs=inputs or {}, rank=0, world=1,
+            device="cpu", journal=Journal(None), progress=Progress(None, kind),
+        )  # fmt: skip
+        return folder, module.run(stage, context)
+
+    return run
+
+
+@pytest.fixture
+def trained(start: Any) -> Path:
+    settings = TokenizerSettings(
+        algorithm="bpe", vocab_size=600, family="marian", train=(builtin("train", 200),), columns=COLUMNS
+    )
+    folder, summary = start(tokenizer, settings)
+    assert summary["vocab_size"] == 600
+    return Path(folder)
+
+
+def test_the_builtin_corpus_becomes_rows(start: Any, trained: Path) -> None:
+    folder, summary = start(data, data_settings(), {"tokenizer": trained})
+    assert split_names(folder) == ["train", "validation", "test.test"]
+    assert {split: counts["examples"] for split, counts in summary.items() if split != "line"} == {
+        "train": 30, "validation": 10, "test.test": 12
+    }  # fmt: skip
+    rows = Rows.open(folder, "test.test")
+    assert rows.raw(5) == bulletin("test", 5)
+    loaded = load_tokenizer(trained)
+    whole = loaded(bulletin("test", 5)["source"])["input_ids"]
+    assert len(whole) > 60 and rows.source(5).tolist() == [*whole[:59], loaded.eos_token_id]
+    assert rows.target(5).tolist() == loaded(bulletin("test", 5)["target"])["input_ids"]
+    train = Rows.open(folder, "train")
+    counts = summary["train"]
+    assert counts["source_tokens"] == int(train.source_lengths.sum())
+    assert counts["target_tokens"] == int(train.target_lengths.sum())
+    assert counts["truncated_source"] == int((train.source_lengths == 60).sum()) > 20
+    assert counts["truncated_target"] == 0
+    assert "texts cut" in summary["line"]
+
+
+def test_the_same_data_gives_the_same_bytes(start: Any, trained: Path) -> None:
+    hashes = []
+    for _ in range(2):
+        folder, _ = start(data, data_settings(), {"tokenizer": trained})
+        hashes.append({file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in folder.iterdir()})
+    assert hashes[0] == hashes[1] and len(hashes[0]) == 15
+
+
+def test_files_and_named_test_sets(start: Any, trained: Path, tmp_path: Path) -> None:
+    pairs = [{"en": f"house number {i}", "de": f"Haus Nummer {i}"} for i in range(6)]
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("".join(json.dumps(pair) + "\n" for pair in pairs), "utf-8")
+    source, locations = files(path)
+    settings = data_settings(train=(source, builtin("train", 2)), test={"a": (source,), "b": (source,)})
+    folder, summary = start(data, settings, {"tokenizer": trained}, locations)
+    assert split_names(folder) == ["train", "validation", "test.a", "test.b"]
+    assert summary["train"]["examples"] == 8
+    assert Rows.open(folder, "train").raw(4) == {"id": "train-4", "source": "house number 4", "target": "Haus Nummer 4"}
+    assert Rows.open(folder, "test.b").raw(0)["id"] == "test.b-0"
+
+
+@pytest.mark.parametrize(("sets", "spec_path"), [({"test": "x"}, "data.test"), ({"hard": "x"}, "data.test.hard")])
+def test_a_fault_points_at_its_set(start: Any, trained: Path, tmp_path: Path, sets: dict[str, str], spec_path: str) -> None:
+    path = tmp_path / "pairs.jsonl"
+    path.write_text("\n", "utf-8")
+    source, locations = files(path)
+    with pytest.raises(Failure) as caught:
+        start(data, data_settings(test=dict.fromkeys(sets, (source,))), {"tokenizer": trained}, locations)
+    assert caught.value.code == "R204" and caught.value.spec_path == spec_path
+
+
+def test_a_tokenizer_without_padding_is_a_diagnosis(start: Any, trained: Path) -> None:
+    config = json.loads((trained / "tokenizer_config.json").read_text("utf-8"))
+    del config["pad_token"]
+    (trained / "tokenizer_config.json").write_text(json.dumps(config), "utf-8")
+    with pytest.raises(Failure) as caught:
+        start(data, data_settings(), {"tokenizer": trained})
+    assert caught.value.code == "R226"

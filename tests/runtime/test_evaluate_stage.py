@@ -1,0 +1,176 @@
+"""The stages `evaluate` and `benchmark` on tiny models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from distilc.runtime.context import Context, Journal, Progress
+from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.metrics.score import score
+from distilc.runtime.models.families import count_parameters
+from distilc.runtime.models.load import load_model, load_tokenizer
+from distilc.runtime.plan import BenchmarkSettings, EvaluateSettings, Execution, GenerationSettings, Stage
+from distilc.runtime.stages import benchmark, evaluate
+
+GENERATION = GenerationSettings(
+    engine="transformers", beams=1, length_penalty=None, min_length=None, max_length=12, no_repeat_ngram=None,
+    early_stopping=None,
+)  # fmt: skip
+SUMMARIES = [
+    ("Rain fell on the town. The school stayed shut.", "rain closed the school"),
+    ("The team won. It was a full ground.", "the team won the final"),
+    ("Prices of bread rose. Milk rose by four percent. The office said so in march.", "bread and milk cost more"),
+    ("A museum opened. Letters are shown.", "the museum shows letters"),
+    ("Doctors warned.", "a fever spreads"),
+]
+
+
+@pytest.fixture
+def artifacts(tmp_path: Path, tiny_model_folder: Any) -> Callable[..., dict[str, Path]]:
+    def make(family: str = "marian", splits: tuple[str, ...] = ("test.test",)) -> dict[str, Path]:
+        model = Path(tiny_model_folder(family))
+        tokenizer = load_tokenizer(model)
+        data = tmp_path / "data"
+        data.mkdir()
+        for split in splits:
+            write_rows(data, split, [
+                (tokenizer(source)["input_ids"], tokenizer(text_target=target)["input_ids"],
+                 {"id": f"{split}-{i}", "source": source, "target": target})
+                for i, (source, target) in enumerate(SUMMARIES)
+            ])  # fmt: skip
+        return {"model": model, "data": data}
+
+    return make
+
+
+def settings(**changes: Any) -> EvaluateSettings:
+    given = {
+        "task": "summarization", "split": "test", "limit": None, "metrics": ("rouge1", "rouge2", "loss"),
+        "generation": GENERATION, "precision": "fp32",
+    }  # fmt: skip
+    return EvaluateSettings(**{**given, **changes})
+
+
+def context_of(module: Any, chosen: Any, inputs: dict[str, Path], folder: Path, rank: int = 0, world: int = 1) -> Context:
+    kind = module.__name__.rpartition(".")[2]
+    execution = Execution(locations={}, micro_batch_tokens=None, save_minutes=None, deepspeed=None)
+    stage = Stage(id=kind, kind=kind, key="0" * 64, needs={}, settings=chosen, execution=execution)
+    folder.mkdir(exist_ok=True)
+    plan: Any = SimpleNamespace(site=SimpleNamespace(offline=True))
+    return Context(
+        plan=plan, stage=stage, folder=folder, scratch=folder / ".scratch", inputs=inputs, rank=rank, world=world,
+        device="cpu", journal=Journal(folder / "metrics.jsonl" if rank == 0 else None), progress=Progress(None, kind),
+    )  # fmt: skip
+
+
+def run(module: Any, chosen: Any, inputs: dict[str, Path], folder: Path) -> dict[str, Any]:
+    context = context_of(module, chosen, inputs, folder)
+    summary: dict[str, Any] = module.run(context.stage, context)
+    return summary
+
+
+def lines(path: Path) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in path.read_text("utf-8").splitlines()]
+
+
+def test_scores_texts_and_baseline(tmp_path: Path, artifacts: Any) -> None:
+    inputs = artifacts()
+    folder = tmp_path / "evaluated"
+    summary = run(evaluate, settings(), inputs, folder)
+    found = json.loads((folder / "metrics.json").read_text("utf-8"))
+    assert set(found) == {"test", "baselines"}
+    predictions = lines(folder / "predictions.test.jsonl")
+    assert [record["id"] for record in predictions] == [f"test.test-{i}" for i in range(5)]
+    assert [(record["source"], record["reference"]) for record in predictions] == SUMMARIES
+    references = [target for _, target in SUMMARIES]
+    texts = [record["prediction"] for record in predictions]
+    assert len(set(texts)) > 1
+    expected = score(["rouge1", "rouge2"], texts, references)
+    assert {metric: found["test"][metric] for metric in expected} == expected
+    # References of one sentence each: the lead is the first sentence.
+    leads = [source[: source.index(".") + 1] for source, _ in SUMMARIES]
+    assert found["baselines"]["lead"]["test"] == score(["rouge1", "rouge2"], leads, references)
+    assert summary["metrics"]["test"]["rouge1"] == found["test"]["rouge1"]["value"]
+    logged = lines(folder / "metrics.jsonl")[0]["metrics"]
+    assert logged["eval/rouge1"] == found["test"]["rouge1"]["value"]
+    assert logged["eval/loss"] == found["test"]["loss"]["value"]
+
+
+@pytest.mark.parametrize("family", ["bart", "mbart", "pegasus", "marian", "t5"])
+def test_the_loss_is_the_models_own(tmp_path: Path, artifacts: Any, family: str) -> None:
+    inputs = artifacts(family)
+    run(evaluate, settings(metrics=("loss",)), inputs, tmp_path / "evaluated")
+    found = json.loads((tmp_path / "evaluated" / "metrics.json").read_text("utf-8"))["test"]["loss"]["value"]
+    model, rows = load_model(inputs["model"]), Rows.open(inputs["data"], "test.test")
+    total = 0.0
+    with torch.inference_mode():
+        for i in range(rows.num_examples):  # one by one, nothing padded
+            labels = torch.tensor(rows.target(i).astype("int64"))[None]
+            output = model(input_ids=torch.tensor(rows.source(i).astype("int64"))[None], labels=labels)
+            total += float(output.loss) * labels.numel()
+    assert found == pytest.approx(total / int(rows.target_lengths.sum()), rel=1e-5)
+
+
+def test_two_ranks_find_what_one_finds(tmp_path: Path, artifacts: Any) -> None:
+    inputs = artifacts(splits=("test.a", "test.b", "validation"))
+    run(evaluate, settings(), inputs, tmp_path / "one")
+    # Rank 1 goes first, with nobody to hear it; rank 0 then hears what it said.
+    said: list[Any] = []
+    second = context_of(evaluate, settings(), inputs, tmp_path / "two", 1, 2)
+    second.gather = lambda value: said.append(value) or [value, value]  # type: ignore[assignment, method-assign, func-returns-value]
+    assert evaluate.run(second.stage, second) == {}
+    assert not list((tmp_path / "two").iterdir())
+    first = context_of(evaluate, settings(), inputs, tmp_path / "two", 0, 2)
+    first.gather = lambda value: [value, said.pop(0)]  # type: ignore[method-assign]
+    evaluate.run(first.stage, first)
+    assert said == []
+    for name in ("predictions.a.jsonl", "predictions.b.jsonl"):
+        assert (tmp_path / "two" / name).read_text("utf-8") == (tmp_path / "one" / name).read_text("utf-8")
+    one, two = (json.loads((tmp_path / name / "metrics.json").read_text("utf-8")) for name in ("one", "two"))
+    assert set(one) == {"a", "b", "baselines"}
+    assert two["a"].pop("loss")["value"] == pytest.approx(one["a"].pop("loss")["value"], rel=1e-6)
+    assert two["a"] == one["a"] and two["baselines"] == one["baselines"]
+    logged = {name for line in lines(tmp_path / "two" / "metrics.jsonl") for name in line["metrics"]}
+    assert logged == {f"eval/{name}/{metric}" for name in ("a", "b") for metric in ("rouge1", "rouge2", "loss")}
+
+
+def test_validation_with_a_limit(tmp_path: Path, artifacts: Any) -> None:
+    inputs = artifacts(splits=("test.test", "validation"))
+    chosen = settings(split="validation", limit=3, metrics=("bleu",), task="translation")
+    run(evaluate, chosen, inputs, tmp_path / "evaluated")
+    found = json.loads((tmp_path / "evaluated" / "metrics.json").read_text("utf-8"))
+    assert set(found) == {"validation", "baselines"} and found["baselines"] == {}
+    assert "tok:13a" in found["validation"]["bleu"]["signature"]
+    assert len(lines(tmp_path / "evaluated" / "predictions.validation.jsonl")) == 3
+
+
+@pytest.fixture
+def threads_restored() -> Iterator[None]:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def test_benchmark(tmp_path: Path, artifacts: Any, threads_restored: None) -> None:
+    inputs = artifacts()
+    chosen = BenchmarkSettings(
+        task="summarization", batch_size=2, repeats=3, examples=4, generation=GENERATION, precision="fp32", device="cpu: x"
+    )  # fmt: skip
+    summary = run(benchmark, chosen, inputs, tmp_path / "speed")
+    found = json.loads((tmp_path / "speed" / "speed.json").read_text("utf-8"))
+    assert found.items() <= summary.items()
+    assert (found["device"], found["batch_size"], found["examples"], len(found["seconds"])) == ("cpu: x", 2, 4, 3)
+    median = sorted(found["seconds"])[1]
+    assert found["examples_per_second"] == pytest.approx(4 / median)
+    assert found["latency_ms_per_example"] == pytest.approx(250 * median)
+    assert 0 < found["tokens_per_second"] <= 4 * 12 / median
+    assert found["parameters"] == count_parameters(load_model(inputs["model"]))
+    assert torch.get_num_threads() == 1

@@ -1,0 +1,165 @@
+"""Artifacts -> summary -> result table and model card."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilc.runtime.plan import Plan, load_plan
+from distilc.runtime.report.model_card import model_card
+from distilc.runtime.report.summary import main_metric, summarize
+from distilc.runtime.report.table import result_tables, table_markdown, table_text
+from distilc.runtime.store import Store
+
+TEACHER = {"rouge1": {"value": 40.0, "low": 38.0, "high": 42.0}, "rouge2": {"value": 20.0, "low": 19.0, "high": 21.0}}
+STUDENT = {"rouge1": {"value": 38.0, "low": 36.5, "high": 39.5}, "rouge2": {"value": 18.5, "low": 17.25, "high": 19.75}}
+LEAD = {"rouge1": {"value": 11.0, "low": 10.0, "high": 12.0}, "rouge2": {"value": 3.0, "low": 2.5, "high": 3.5}}
+SPEED = {"batch_size": 32, "device": "cpu", "examples_per_second": 8.0, "latency_ms_per_example": 125.0}
+TRAINING = {"stopped_by": "patience", "steps": 120, "best": 18.9, "monitor": "rouge2"}
+
+
+@pytest.fixture
+def plan() -> Plan:
+    return load_plan(Path(__file__).with_name("sample_plan.json"))
+
+
+def publish(store: Store, plan: Plan, stage: str, file: str, content: Any) -> None:
+    key = plan.stage(stage).key
+    (store.work(key) / file).write_text(json.dumps(content))
+    store.publish(key, kind=plan.stage(stage).kind, stage=stage, seconds=1.5, summary={})
+
+
+@pytest.fixture
+def store(plan: Plan, tmp_path: Path) -> Store:
+    """The results of a finished run."""
+    store = Store(tmp_path / "store")
+    baselines = {"baselines": {"lead": {"test": LEAD}}}
+    publish(store, plan, "train", "training.json", TRAINING)
+    publish(store, plan, "evaluate-teacher", "metrics.json", {"test": TEACHER, **baselines})
+    publish(store, plan, "evaluate-student", "metrics.json", {"test": STUDENT, **baselines})
+    publish(store, plan, "benchmark-teacher", "speed.json", SPEED)
+    publish(store, plan, "benchmark-student", "speed.json", {**SPEED, "examples_per_second": 12.5})
+    return store
+
+
+def test_summary(plan: Plan, store: Store) -> None:
+    summary = summarize(plan, store, cached={"train"})
+    assert summary["name"] == "news-6-3"
+    assert summary["key"] == plan.key
+    assert summary["stages"]["train"] == {"key": "4" * 64, "seconds": 1.5, "cached": True}
+    assert summary["stages"]["data"] == {"key": "2" * 64, "seconds": None, "cached": False}
+    assert summary["teacher"] == {"rouge1": 40.0, "rouge2": 20.0}
+    assert summary["student"] == {"rouge1": 38.0, "rouge2": 18.5}
+    assert summary["baselines"] == {"lead": {"rouge1": 11.0, "rouge2": 3.0}}
+    assert summary["retention"] == {"rouge1": 95.0, "rouge2": 92.5}
+    assert summary["intervals"]["student"]["rouge2"] == [17.25, 19.75]
+    assert summary["speedup"] == 1.5625
+    assert summary["parameters"] == {"teacher": 4000000, "student": 3000000, "student_trainable": 1200000}
+    assert (summary["stopped_by"], summary["mlflow_run_id"]) == ("patience", None)
+    assert main_metric(summary) == "rouge2"
+    assert json.loads(json.dumps(summary)) == summary
+
+
+def test_summary_of_a_run_that_has_only_begun(plan: Plan, tmp_path: Path) -> None:
+    summary = summarize(plan, Store(tmp_path / "store"))
+    assert (summary["teacher"], summary["student"], summary["retention"]) == ({}, {}, {})
+    assert (summary["speedup"], summary["stopped_by"], main_metric(summary)) == (None, None, None)
+    assert "teacher marian 6-6" in table_text(summary, 100)
+
+
+def test_loss_has_no_retention_and_a_zero_teacher_no_share(plan: Plan, tmp_path: Path) -> None:
+    store = Store(tmp_path / "store")
+    publish(store, plan, "evaluate-teacher", "metrics.json", {"test": {"loss": {"value": 2.0}, "bleu": {"value": 0.0}}})
+    publish(store, plan, "evaluate-student", "metrics.json", {"test": {"loss": {"value": 2.5}, "bleu": {"value": 0.0}}})
+    summary = summarize(plan, store)
+    assert summary["retention"] == {}
+    assert "2.5000" in table_text(summary, 100)
+
+
+def test_plain_table(plan: Plan, store: Store) -> None:
+    assert table_text(summarize(plan, store), 120).splitlines() == [
+        "news-6-3 (summarization)",
+        "                                rouge1              rouge2  params  examples/s  speed-up",
+        "------------------  ------------------  ------------------  ------  ----------  --------",
+        "lead baseline       11.00 [10.0, 12.0]     3.00 [2.5, 3.5]",
+        "teacher marian 6-6  40.00 [38.0, 42.0]  20.00 [19.0, 21.0]    4.0M        8.00     1.00x",
+        "student marian 6-3  38.00 [36.5, 39.5]  18.50 [17.2, 19.8]    3.0M        12.5     1.56x",
+        "student keeps                   95.0 %              92.5 %  75.0 %",
+        "in brackets: 95 % interval (bootstrap over examples); speed: batches of 32 on cpu, decoding included; "
+        "training stopped by patience after 120 steps",
+    ]
+
+
+def test_narrow_table_puts_intervals_below(plan: Plan, store: Store) -> None:
+    lines = table_text(summarize(plan, store), 80).splitlines()[:-1]
+    assert max(map(len, lines)) <= 80
+    student = next(number for number, line in enumerate(lines) if line.startswith("student marian"))
+    assert lines[student].split()[3:5] == ["38.00", "18.50"]
+    assert re.findall(r"\[.*?\]", lines[student + 1]) == ["[36.5, 39.5]", "[17.2, 19.8]"]
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_drawn_table(plan: Plan, store: Store, width: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True, raising=False)
+    text = re.sub(r"\x1b\[[0-9;]*m", "", table_text(summarize(plan, store), width))
+    *drawn, _ = text.splitlines()
+    assert max(map(len, drawn)) <= width
+    assert any("student keeps" in line and "92.5 %" in line for line in drawn)
+    assert "[17.2, 19.8]" in text
+
+
+def test_markdown(plan: Plan, store: Store) -> None:
+    lines = table_markdown(summarize(plan, store)).splitlines()
+    assert lines[2:5] == [
+        "|  | rouge1 | rouge2 | params | examples/s | speed-up |",
+        "|---|---:|---:|---:|---:|---:|",
+        "| lead baseline | 11.00 [10.0, 12.0] | 3.00 [2.5, 3.5] |  |  |  |",
+    ]
+    assert lines[7] == "| student keeps | 95.0 % | 92.5 % | 75.0 % |  |  |"
+
+
+def test_one_table_a_test_set(plan: Plan, tmp_path: Path) -> None:
+    data = plan.stage("data")
+    settings = replace(data.settings, test={"matched": (), "mismatched": ()})
+    stages = tuple(replace(stage, settings=settings) if stage.id == "data" else stage for stage in plan.stages)
+    plan = replace(plan, stages=stages)
+    store = Store(tmp_path / "store")
+    for who, scores in (("teacher", TEACHER), ("student", STUDENT)):
+        publish(
+            store, plan, f"evaluate-{who}", "metrics.json", {"mismatched": LEAD, "matched": scores, "baselines": {}}
+        )
+    summary = summarize(plan, store)
+    assert summary["student"]["rouge2"] == 18.5
+    assert summary["test_sets"]["mismatched"]["retention"] == {"rouge1": 100.0, "rouge2": 100.0}
+    first, second = result_tables(summary)
+    assert (first.title, second.title) == ("news-6-3 (summarization), matched", "news-6-3 (summarization), mismatched")
+    assert [cell.value for cell in second.rows[0]] == ["", "rouge1", "rouge2"]
+
+
+def test_model_card(plan: Plan, store: Store) -> None:
+    summary = {**summarize(plan, store), "mlflow_run_id": "abc"}
+    card = model_card(plan, summary)
+    assert card.startswith(
+        "---\nlibrary_name: transformers\ntags:\n- distillation\n- distilc\n- marian\n"
+        "pipeline_tag: summarization\n---\n"
+    )
+    assert "| student keeps | 95.0 % | 92.5 % |" in card
+    assert "- decoder layers copied from the teacher's: 0, 2, 5\n" in card
+    assert f"- plan key: `{plan.key}`\n- MLflow run: `abc`\n" in card
+    code = card.partition("```python\n")[2].partition("```")[0]
+    compile(code, "README.md", "exec")
+
+
+def test_model_card_names_the_teacher_of_the_hub(plan: Plan, store: Store) -> None:
+    teacher = plan.stage("teacher")
+    settings = replace(teacher.settings, kind="hub", repository="team/big-model", revision="abc")
+    plan = replace(plan, stages=(replace(teacher, settings=settings), *plan.stages[1:]))
+    card = model_card(plan, summarize(plan, store))
+    assert 'base_model: "team/big-model"\n---\n' in card
+    assert "distilled from `team/big-model` (6-6, 4.0M)" in card

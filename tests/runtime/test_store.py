@@ -1,0 +1,109 @@
+"""The store: atomic publication, leases, take-over of a dead owner, damage."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import pytest
+
+from distilc.runtime.failure import Failure
+from distilc.runtime.store import Store
+
+KEY = "a" * 64
+
+
+def publish(store: Store, text: str = "hello") -> Path:
+    (store.work(KEY) / "file.txt").write_text(text, "utf-8")
+    return store.publish(KEY, kind="data", stage="data", seconds=1.5, summary={"line": "done"})
+
+
+def hold_lease(root: Path) -> subprocess.Popen[str]:
+    code = f"""
+        import time
+        from pathlib import Path
+        from distilc.runtime.store import Store
+        with Store(Path({str(root)!r})).lease({KEY!r}) as mine:
+            print(mine, flush=True)
+            time.sleep(60)
+    """
+    return subprocess.Popen([sys.executable, "-c", textwrap.dedent(code)], stdout=subprocess.PIPE, text=True)
+
+
+def test_unpublished_work_is_not_seen(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (store.work(KEY) / "half.txt").write_text("ha", "utf-8")
+    assert not store.has(KEY)
+    with pytest.raises(Failure, match="is not in the store"):
+        store.folder(KEY)
+
+
+def test_published_artifact_has_its_manifest(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    folder = publish(store)
+    manifest = store.manifest(KEY)
+    assert folder == store.folder(KEY)
+    assert (
+        manifest["kind"] == "data" and manifest["seconds"] == 1.5 and manifest["summary"] == {"line": "done"}
+    )
+    assert manifest["files"]["file.txt"] == {
+        "sha256": "2cf24dba5fb0a30e26e83b2ac5b9e29e1b161e5c1fa7425e73043362938b9824",
+        "bytes": 5,
+    }
+    assert not (tmp_path / ".work" / KEY).exists()
+
+
+def test_a_second_publication_of_a_key_leaves_the_first(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    publish(store, "first")
+    folder = publish(store, "second")
+    assert (folder / "file.txt").read_text("utf-8") == "first"
+
+
+def test_a_cut_file_is_a_diagnosis(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    (publish(store) / "file.txt").write_text("hell", "utf-8")
+    with pytest.raises(Failure, match=r"damaged: file\.txt") as caught:
+        store.folder(KEY)
+    assert caught.value.code == "R401"
+
+
+def test_a_shared_store_is_looked_into(tmp_path: Path) -> None:
+    publish(Store(tmp_path / "shared"))
+    store = Store(tmp_path / "own", [tmp_path / "shared"])
+    assert store.folder(KEY) == tmp_path / "shared" / KEY
+
+
+def test_a_lease_excludes_and_a_dead_owner_is_taken_over(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    other = hold_lease(tmp_path)
+    assert other.stdout is not None and other.stdout.readline().strip() == "True"
+    with store.lease(KEY) as mine:
+        assert not mine
+    owner = store.owner(KEY)
+    assert owner is not None and owner["pid"] == other.pid
+    with pytest.raises(Failure, match="another process is at work"):
+        store.discard(KEY)
+    os.kill(other.pid, signal.SIGKILL)
+    other.wait()
+    assert store.owner(KEY) is None
+    with store.lease(KEY) as mine:
+        assert mine
+        assert store.owner(KEY) is not None
+    assert store.owner(KEY) is None
+
+
+def test_an_owner_elsewhere_lives_by_its_heartbeat(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    lock = tmp_path / ".locks" / f"{KEY}.json"
+    lock.parent.mkdir()
+    record = {"host": "another-machine", "boot": "x", "pid": 1, "started": "1"}
+    lock.write_text(json.dumps({**record, "heartbeat": 4e9}), "utf-8")
+    assert store.owner(KEY) is not None
+    lock.write_text(json.dumps({**record, "heartbeat": 1.0}), "utf-8")
+    assert store.owner(KEY) is None

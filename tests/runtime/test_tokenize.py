@@ -1,0 +1,139 @@
+"""Trained tokenizers come back through AutoTokenizer; rows are cut before their end token; languages."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilc.runtime.data.tokenize import Counts, tokenize
+from distilc.runtime.data.train_tokenizer import LAYOUTS, train_tokenizer
+from distilc.runtime.failure import Failure
+from distilc.runtime.models.load import load_tokenizer
+from distilc.runtime.plan import Columns, DataSettings
+
+TEXTS = [
+    "Die Straße führt über den Fluß nach Süden.",
+    "Ședința a început la ora șapte, în București.",
+    "The council of the small town approved a new bridge.",
+] * 20
+ODD = ["  two  spaces, don't n't !", "tab\there\nline \u2028", "emoji 😀 漢字", "<s> in a text </s>", "ț Ț ă â î ß ẞ"]
+
+
+def settings(**changes: Any) -> DataSettings:
+    given = {
+        "task": "translation", "train": (), "validation": (), "test": {}, "prefix": "",
+        "columns": Columns(source="s", target="t", id=None), "max_source_tokens": 100, "max_target_tokens": 100,
+        "source_language": None, "target_language": None,
+    }  # fmt: skip
+    return DataSettings(**{**given, **changes})
+
+
+def rows_of(tokenizer: Any, pairs: list[tuple[str, str]], **changes: Any) -> tuple[list[Any], Counts]:
+    counts = Counts()
+    rows = ({"id": str(i), "source": source, "target": target} for i, (source, target) in enumerate(pairs))
+    return list(tokenize(rows, tokenizer, settings(**changes), counts, lambda done: None)), counts
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+@pytest.mark.parametrize("family", LAYOUTS)
+def test_a_trained_tokenizer_comes_back_beside_a_model(tmp_path: Path, algorithm: Any, family: str) -> None:
+    trained = train_tokenizer(TEXTS, algorithm, 400, family, 512)
+    ids = trained(TEXTS + ODD)["input_ids"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    trained.save_pretrained(first)
+    (first / "config.json").write_text(json.dumps({"model_type": family}), "utf-8")
+    loaded = load_tokenizer(first)
+    loaded.save_pretrained(second)
+    (second / "config.json").write_text(json.dumps({"model_type": family}), "utf-8")
+    for tokenizer in (loaded, load_tokenizer(second)):
+        assert tokenizer(TEXTS + ODD)["input_ids"] == ids
+        assert tokenizer(text_target=ODD)["input_ids"] == ids[-len(ODD) :]
+        assert (tokenizer.pad_token_id, tokenizer.eos_token_id, tokenizer.unk_token_id) == (0, 1, 2)
+        assert tokenizer.convert_tokens_to_ids("<s>") == 3
+        assert tokenizer.model_max_length == 512
+    begin = [3] if family == "bart" else []
+    assert all(row[: len(begin)] == begin and row[-1] == 1 for row in ids)
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_every_text_comes_back_exactly(algorithm: Any) -> None:
+    tokenizer = train_tokenizer(TEXTS, algorithm, 400, "marian", 512)
+    texts = [text for text in TEXTS[:3] + ODD if "<s>" not in text]
+    ids = tokenizer(texts)["input_ids"]
+    assert tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == texts
+    assert all(2 not in row for row in ids)
+    assert len(tokenizer) <= 400
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_the_same_texts_give_the_same_tokenizer(algorithm: Any) -> None:
+    first, second = (train_tokenizer(iter(TEXTS), algorithm, 350, "t5", 512).backend_tokenizer.to_str() for _ in range(2))
+    assert first == second
+
+
+@pytest.mark.parametrize(("vocab_size", "family"), [(299, "marian"), (400, "mbart")])
+def test_what_cannot_be_trained(vocab_size: int, family: str) -> None:
+    with pytest.raises(Failure) as caught:
+        train_tokenizer(TEXTS, "bpe", vocab_size, family, 512)
+    assert caught.value.code == "R212"
+
+
+@pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
+def test_the_smallest_vocabulary(algorithm: Any) -> None:
+    assert 260 <= len(train_tokenizer(TEXTS, algorithm, 300, "marian", 512)) <= 300
+
+
+def test_a_long_row_is_cut_before_its_end(tiny_tokenizer_folder: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(tiny_tokenizer_folder("bart"))
+    long, short = "the council of the small town", "the"
+    rows, counts = rows_of(tokenizer, [(long, short), (short, long)], max_source_tokens=6, max_target_tokens=5)
+    whole = tokenizer(long)["input_ids"]
+    assert rows[0][0] == [*whole[:5], tokenizer.eos_token_id]
+    assert rows[1][1] == [*whole[:4], tokenizer.eos_token_id]
+    assert rows[0][2] == {"id": "0", "source": long, "target": short}  # the text stays whole
+    assert (counts.examples, counts.truncated_source, counts.truncated_target) == (2, 1, 1)
+    assert counts.source_tokens == sum(len(source) for source, _, _ in rows)
+
+
+def test_the_prefix_is_put_before_sources_only(tiny_tokenizer_folder: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(tiny_tokenizer_folder("t5"))
+    rows, _ = rows_of(tokenizer, [("a bridge", "a bridge")], prefix="the town: ")
+    assert rows[0][0] == tokenizer("the town: a bridge")["input_ids"]
+    assert rows[0][1] == tokenizer("a bridge")["input_ids"]
+
+
+def test_mbart_rows_end_with_their_language(tiny_tokenizer_folder: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(tiny_tokenizer_folder("mbart"))
+    pairs = [("the", "a bridge"), ("the council of the small town approved a new bridge", "a")]
+    rows, counts = rows_of(
+        tokenizer, pairs, source_language="ro_RO", target_language="fr_XX", max_source_tokens=6
+    )
+    end, romanian, french = tokenizer.convert_tokens_to_ids(["</s>", "ro_RO", "fr_XX"])
+    assert [source[-2:] for source, _, _ in rows] == [[end, romanian]] * 2
+    assert [target[-2:] for _, target, _ in rows] == [[end, french]] * 2
+    assert len(rows[1][0]) == 6 and counts.truncated_source == 1
+
+
+def test_an_unknown_language_is_a_diagnosis(tiny_tokenizer_folder: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(tiny_tokenizer_folder("mbart"))
+    with pytest.raises(Failure) as caught:
+        rows_of(tokenizer, [("a", "b")], source_language="en_XX", target_language="xx_YY")
+    assert caught.value.code == "R211" and caught.value.spec_path == "data.target_language"
+
+
+def test_real_marian_targets_use_their_own_pieces() -> None:
+    folder = Path(__file__).parents[2].parent / "shared" / "tokenizers" / "marian_en_mg"
+    if not folder.is_dir():
+        pytest.skip(f"{folder} is not here")
+    from transformers import MarianTokenizer
+
+    tokenizer = MarianTokenizer.from_pretrained(folder, local_files_only=True)
+    text = "Misaotra betsaka tompoko"
+    (source, target, _), *_ = rows_of(tokenizer, [(text, text)])[0]
+    assert source == tokenizer(text)["input_ids"]
+    assert target == tokenizer(text_target=text)["input_ids"]
+    assert source != target

@@ -1,0 +1,15 @@
+"""The short form of kill_and_resume.py: three kills."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+
+def test_killed_runs_end_as_undisturbed_ones(tmp_path: Path) -> None:
+    script = Path(__file__).parent / "kill_and_resume.py"
+    command = [sys.executable, str(script), "--kills", "3", "--steps", "20", "--seed", "3", "--keep", str(tmp_path)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=540)
+    assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+    assert " 0 differ" in result.stdout
