@@ -465,10 +465,10 @@ precision: bf16""",
         "fp16 needs a GPU, bf16 on a GPU an Ampere or newer one. `precision: auto` takes bf16 where there is one, "
         "else fp32.",
         """\
-$ echo 'devices: {kind: cpu}' > site.yaml; distilc check --site site.yaml spec.yaml
-precision: fp16""",
+$ echo 'devices: {kind: cuda, name: V100}' > site.yaml; distilc check --site site.yaml spec.yaml
+precision: bf16""",
         """\
-$ echo 'devices: {kind: cpu}' > site.yaml; distilc check --site site.yaml spec.yaml
+$ echo 'devices: {kind: cuda, name: V100}' > site.yaml; distilc check --site site.yaml spec.yaml
 precision: auto""",
     ),
     "E513": Code(
