@@ -1,9 +1,4 @@
-"""config.json -> the facts of a model: family, depths, widths, parameter counts.
-
-The counts are those of `sum(p.numel() for p in model.parameters())` in transformers 5: tied weights once,
-sinusoidal position tables included (they are parameters there), buffers not. A test builds every family on
-the meta device and compares.
-"""
+"""config.json -> the facts of a model: family, head, depths, widths, parameter counts."""
 
 from __future__ import annotations
 
@@ -14,51 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .diagnostics import listed, shown_path
-
-FAMILIES = ("bart", "marian", "mbart", "pegasus", "t5")
-
-# Our name -> the family's name in config.json, and what transformers takes when it is not there.
-_BART_FIELDS = {
-    "encoder_layers": ("encoder_layers", 12),
-    "decoder_layers": ("decoder_layers", 12),
-    "d_model": ("d_model", 1024),
-    "encoder_heads": ("encoder_attention_heads", 16),
-    "decoder_heads": ("decoder_attention_heads", 16),
-    "encoder_ffn_dim": ("encoder_ffn_dim", 4096),
-    "decoder_ffn_dim": ("decoder_ffn_dim", 4096),
-    "vocab_size": ("vocab_size", 50265),
-    "max_positions": ("max_position_embeddings", 1024),
-}
-_T5_FIELDS = {
-    "encoder_layers": ("num_layers", 6),
-    "decoder_layers": ("num_decoder_layers", None),  # as many as the encoder's
-    "d_model": ("d_model", 512),
-    "encoder_heads": ("num_heads", 8),
-    "decoder_heads": ("num_heads", 8),
-    "encoder_ffn_dim": ("d_ff", 2048),
-    "decoder_ffn_dim": ("d_ff", 2048),
-    "vocab_size": ("vocab_size", 32128),
-}
-FIELDS: dict[str, dict[str, tuple[str, int | None]]] = {
-    "bart": dict(_BART_FIELDS),
-    "mbart": dict(_BART_FIELDS),
-    "pegasus": dict(_BART_FIELDS),
-    "marian": {**_BART_FIELDS, "vocab_size": ("vocab_size", 58101)},
-    "t5": dict(_T5_FIELDS),
-}
-LEARNED_POSITIONS = ("bart", "mbart")  # tables of max_positions + 2 rows
-STATIC_POSITIONS = ("marian", "pegasus")  # sinusoidal tables: parameters that are never trained
-EMBEDDING_NORM = ("bart", "mbart")
-FINAL_NORM = ("mbart", "pegasus")
-# Older names, read where the field itself is not there.
-_ALIASES = {
-    "encoder_layers": "num_hidden_layers",
-    "num_layers": "num_hidden_layers",
-    "d_model": "hidden_size",
-    "encoder_attention_heads": "num_attention_heads",
-    "num_heads": "num_attention_heads",
-    "d_kv": "head_dim",
-}
+from .extensions import installed
+from .families import ALIASES, FAMILIES, HEADS, Family, Head, families_for, layout_of, tasks_of
+from .parameters import decoder_layer, encoder_layer, parameter_groups
 
 
 class ArchitectureError(ValueError):
@@ -75,12 +28,16 @@ class ArchitectureError(ValueError):
 class Architecture:
     """A model's shape. Depths in layers, widths in units, `max_positions` in tokens (None: no such table).
 
-    `head_dim` is the width of one attention head (T5 sets it apart from d_model). `tied`: the vocabulary
-    projection is the embedding. `shared`: encoder and decoder have one embedding. `legacy_layers`: the old
-    `num_hidden_layers` of the same file, which transformers 5 prefers to `encoder_layers`.
+    Of an encoder-only model everything that is a decoder's is 0. `num_labels`: classes of a classification
+    head, else 0. `spare_positions`: rows of the position table that no token uses. `head_dim` is the width of
+    one attention head (T5 sets it apart from d_model). `tied`: the vocabulary projection is the embedding.
+    `shared`: encoder and decoder have one embedding. `legacy_layers`: the old `num_hidden_layers` of the same
+    file, which transformers 5 prefers to the family's own field.
     """
 
     family: str
+    head: Head
+    num_labels: int
     encoder_layers: int
     decoder_layers: int
     d_model: int
@@ -90,7 +47,9 @@ class Architecture:
     decoder_ffn_dim: int
     vocab_size: int
     decoder_vocab_size: int
+    token_types: int
     max_positions: int | None
+    spare_positions: int
     head_dim: int
     gated: bool
     relative_buckets: int
@@ -99,26 +58,52 @@ class Architecture:
     legacy_layers: int | None
 
     @property
+    def encoder_only(self) -> bool:
+        """Has it no decoder?"""
+        return FAMILIES[self.family].encoder_only
+
+    @property
+    def layout(self) -> str:
+        """The family of ours that this one is laid out as: itself, if it is ours."""
+        return layout_of(self.family)
+
+    @property
+    def size(self) -> str:
+        """Depths as the field writes them: 12-3, or 6 for an encoder-only model."""
+        return str(self.encoder_layers) if self.encoder_only else f"{self.encoder_layers}-{self.decoder_layers}"
+
+    @property
+    def num_logits(self) -> int:
+        """Width of the output: entries of the vocabulary, or classes."""
+        return self.num_labels if self.head == "classification" else self.decoder_vocab_size
+
+    @property
     def parameters(self) -> int:
         """All parameters, tied ones once."""
-        return sum(count for count, _ in self._groups())
+        return sum(count for count, _ in parameter_groups(self))
+
+    @property
+    def head_parameters(self) -> int:
+        """Those of them that are the head's alone."""
+        return sum(count for count, parts in parameter_groups(self) if "head" in parts)
 
     def trainable(self, freeze: Collection[str]) -> int:
         """Parameters that are trained when `freeze` (of encoder, embeddings, positions) is frozen.
 
         A part that is shared with a frozen one is frozen: the encoder's token embedding is the decoder's and,
-        where tied, the vocabulary projection. Sinusoidal tables are never trained.
+        where tied, the vocabulary projection. Sinusoidal tables are never trained; those of a DistilBERT are
+        ordinary weights.
         """
         frozen = {*freeze, "static"}
-        return sum(count for count, parts in self._groups() if not frozen & parts)
+        return sum(count for count, parts in parameter_groups(self) if not frozen & parts)
 
     def encoder_layer(self) -> int:
         """Parameters of one encoder layer, T5's position bias not counted."""
-        return self._attention(self.encoder_heads) + self._feed_forward(self.encoder_ffn_dim)
+        return encoder_layer(self)
 
     def decoder_layer(self) -> int:
         """Parameters of one decoder layer: self-attention, cross-attention, feed-forward."""
-        return 2 * self._attention(self.decoder_heads) + self._feed_forward(self.decoder_ffn_dim)
+        return decoder_layer(self)
 
     def shrunk(
         self,
@@ -128,81 +113,57 @@ class Architecture:
         d_model: int,
         heads: int | None,
         ffn_dim: int | None,
+        family: str | None = None,
     ) -> Architecture:
-        """The same model with other depths and widths. `heads` and `ffn_dim` None: as they are."""
-        head_dim = self.head_dim
-        if self.family != "t5":
-            head_dim = d_model // (heads or self.encoder_heads)
+        """The same model with other depths and widths. `heads`, `ffn_dim` and `family` None: as they are.
+        An encoder-only model takes no notice of `decoder_layers`."""
+        heads_now = heads or self.encoder_heads
+        decoder: dict[str, Any] = {}
+        if not self.encoder_only:
+            decoder = {
+                "decoder_layers": decoder_layers,
+                "decoder_heads": heads or self.decoder_heads,
+                "decoder_ffn_dim": ffn_dim or self.decoder_ffn_dim,
+            }
+        family = family or self.family
         return replace(
             self,
+            family=family,
             encoder_layers=encoder_layers,
-            decoder_layers=decoder_layers,
             d_model=d_model,
-            head_dim=head_dim,
-            encoder_heads=heads or self.encoder_heads,
-            decoder_heads=heads or self.decoder_heads,
+            head_dim=self.head_dim if layout_of(family) == "t5" else d_model // heads_now,
+            encoder_heads=heads_now,
             encoder_ffn_dim=ffn_dim or self.encoder_ffn_dim,
-            decoder_ffn_dim=ffn_dim or self.decoder_ffn_dim,
+            token_types=self.token_types if "token_types" in FAMILIES[family].fields else 0,
             legacy_layers=None,
+            **decoder,
         )
 
-    def changes(self, teacher: Architecture) -> dict[str, int]:
-        """The config.json fields that make the teacher's config this one's: both depths always (T5 would keep
-        the old one of the other stack), widths where they differ."""
-        fields = FIELDS[self.family]
-        changed: dict[str, int] = {}
-        for name, (field, _) in fields.items():
+    def changes(self, teacher: Architecture) -> dict[str, Any]:
+        """The config.json fields that make the teacher's config this one's: depths always (T5 would keep the
+        old one of the other stack), widths where they differ. Of another family: all that are sizes, under
+        the family's own names; what else there is (activation, dropout, token ids) is the teacher's."""
+        other = self.family != teacher.family
+        changed: dict[str, Any] = {}
+        for name, (field, _) in FAMILIES[self.family].fields.items():
             value = getattr(self, name)
-            if name in ("encoder_layers", "decoder_layers") or value != getattr(teacher, name):
+            if other or name in ("encoder_layers", "decoder_layers") or value != getattr(teacher, name):
                 changed[field] = value
+        if other and self.family == "distilbert":
+            changed["sinusoidal_pos_embds"] = False  # its positions are BERT's learned ones
         return changed
 
-    def _groups(self) -> list[tuple[int, frozenset[str]]]:
-        """(parameters, parts they belong to); each parameter in one group."""
-        d = self.d_model
-        groups: list[tuple[int, frozenset[str]]] = []
-
-        def add(count: int, *parts: str) -> None:
-            groups.append((count, frozenset(parts)))
-
-        if self.shared and (self.tied or self.family == "t5"):
-            add(self.vocab_size * d, "embeddings", "encoder")
-        else:
-            # Untied, transformers 5 makes all of shared, both embed_tokens and the head separate weights;
-            # a Marian model with two vocabularies has no `shared` at all.
-            if self.shared:
-                add(self.vocab_size * d, "embeddings")
-            add(self.vocab_size * d, "embeddings", "encoder")
-            add(self.decoder_vocab_size * d, "embeddings")
-        if not self.tied:
-            add(self.decoder_vocab_size * d, "head")
-        if self.max_positions is not None:
-            static = ("static",) if self.family in STATIC_POSITIONS else ()
-            rows = self.max_positions + (2 if self.family in LEARNED_POSITIONS else 0)
-            add(rows * d, "positions", "encoder", *static)
-            add(rows * d, "positions", *static)
-        norm = d if self.family == "t5" else 2 * d
-        norms = (self.family in EMBEDDING_NORM) + (self.family in FINAL_NORM or self.family == "t5")
-        for part, layers, layer, heads in (
-            ("encoder", self.encoder_layers, self.encoder_layer(), self.encoder_heads),
-            ("decoder", self.decoder_layers, self.decoder_layer(), self.decoder_heads),
-        ):
-            # T5's position bias exists in block 0 alone
-            bias = self.relative_buckets * heads if self.family == "t5" and layers else 0
-            add(layers * layer + bias + norms * norm, part)
-        return groups
-
-    def _attention(self, heads: int) -> int:
-        d = self.d_model
-        if self.family == "t5":
-            return 4 * d * heads * self.head_dim + d
-        return 4 * (d * d + d) + 2 * d
-
-    def _feed_forward(self, ffn_dim: int) -> int:
-        d = self.d_model
-        if self.family == "t5":
-            return (3 if self.gated else 2) * d * ffn_dim + d
-        return 2 * d * ffn_dim + ffn_dim + d + 2 * d
+    def changed(self, family: str, config: Mapping[str, Any]) -> Architecture:
+        """The inverse of `changes`: this model as one of `family` with these config fields."""
+        fields = FAMILIES[family].fields
+        sizes = {name: config.get(field, getattr(self, name)) for name, (field, _) in fields.items()}
+        return replace(
+            self,
+            family=family,
+            **{"token_types": 0, **sizes},
+            head_dim=self.head_dim if family == "t5" else sizes["d_model"] // sizes["encoder_heads"],
+            legacy_layers=None,
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -218,66 +179,108 @@ def read_config(folder: Path) -> dict[str, Any]:
         raise ArchitectureError(
             "E502", f"{shown_path(folder)} is no model folder: config.json: {error.strerror}", hint
         ) from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ArchitectureError("E502", f"{shown_path(file)} is damaged: {error}", hint) from error
     if not isinstance(config, dict):
         raise ArchitectureError("E502", f"{shown_path(file)} is damaged: it holds no mapping", hint)
     return config
 
 
-def architecture_of(config: Mapping[str, Any]) -> Architecture:
-    """The facts of a parsed config.json.
+def architecture_of(
+    config: Mapping[str, Any], task: str = "summarization", num_labels: int | None = None
+) -> Architecture:
+    """The facts of a parsed config.json, of the model that a task builds from it.
 
-    A file with both `encoder_layers` and the older `num_hidden_layers` means the former: that is what the
-    weights were saved with. transformers 5 reads the latter, so the runtime drops it before it loads.
+    The task decides the head, whatever class the file was saved from. `num_labels`: classes of a
+    classification head; None: as many as the config names. A file with both `encoder_layers` and the older
+    `num_hidden_layers` means the former: that is what the weights were saved with. transformers 5 reads the
+    latter, so the runtime drops it before it loads.
 
-    Raises `ArchitectureError`: E503 a family that is not supported; E502 a field of the wrong kind.
+    Raises `ArchitectureError`: E503 a family that is not supported; E551-E554 one of a package that cannot be
+    used; E531 one that cannot do the task; E502 a
+    field of the wrong kind.
     """
-    family = config.get("model_type")
-    if family not in FAMILIES:
+    name = config.get("model_type")
+    if isinstance(name, str) and (problem := installed().problem("families", name)) is not None:
+        raise ArchitectureError(problem.code, problem.message, problem.hint)
+    if not isinstance(name, str) or name not in FAMILIES:
         raise ArchitectureError(
             "E503",
-            f"models of the family {family!r} cannot be distilled"
-            if family
-            else "config.json has no model_type",
+            f"models of the family {name!r} cannot be distilled" if name else "config.json has no model_type",
             f"the families are {listed(FAMILIES, 'and')}",
         )
-    values: dict[str, Any] = {}
-    for name, (field, default) in FIELDS[family].items():
-        values[name] = _whole(config, field, default)
-    if values["decoder_layers"] is None:
-        values["decoder_layers"] = config.get("num_layers") or 6  # the field's own value, not its alias's
-    heads = values["encoder_heads"]
+    family, head = FAMILIES[name], HEADS[task]
+    if head not in family.heads:
+        raise ArchitectureError(
+            "E531",
+            f"{name} models cannot be distilled for {task}",
+            f"{task} is done by {listed(families_for(head), 'and')}; {name} does {listed(tasks_of(name), 'and')}",
+        )
+    values, layout = _sizes(config, family), layout_of(name)
+    shared = config.get("share_encoder_decoder_embeddings", True) is not False or layout != "marian"
     tied = config.get("tie_word_embeddings", True) is not False
-    shared = config.get("share_encoder_decoder_embeddings", True) is not False or family != "marian"
-    if family == "t5":
+    if layout == "t5":
         # The old flag of an untied T5 (v1.1, Flan) is saved as scale_decoder_outputs by transformers 5.
         tied = tied and config.get("scale_decoder_outputs", True) is not False
+    own_field = family.fields["encoder_layers"][0]
+    legacy = None if own_field == "num_hidden_layers" else _whole(config, "num_hidden_layers", None)
     return Architecture(
-        family=family,
-        **{"max_positions": None, **values},
+        family=name,
+        head=head,
+        num_labels=(num_labels or labels_of(config)) if head == "classification" else 0,
+        **values,
         decoder_vocab_size=values["vocab_size"]
         if shared
         else _whole(config, "decoder_vocab_size", values["vocab_size"]),
-        head_dim=_whole(config, "d_kv", 64) if family == "t5" else values["d_model"] // heads,
-        gated=str(config.get("feed_forward_proj", "relu")).startswith("gated-"),
-        relative_buckets=_whole(config, "relative_attention_num_buckets", 32) if family == "t5" else 0,
+        head_dim=_whole(config, "d_kv", 64) if layout == "t5" else values["d_model"] // values["encoder_heads"],
+        gated=layout == "t5" and str(config.get("feed_forward_proj", "relu")).startswith("gated-"),
+        relative_buckets=_whole(config, "relative_attention_num_buckets", 32) if layout == "t5" else 0,
         tied=tied,
         shared=shared,
-        legacy_layers=_whole(config, "num_hidden_layers", None) if "num_hidden_layers" in config else None,
+        legacy_layers=legacy,
     )
 
 
-def _whole(config: Mapping[str, Any], field: str, default: int | None) -> Any:
+def labels_of(config: Mapping[str, Any]) -> int:
+    """The number of classes that a config.json names, as transformers counts: `num_labels`, else the entries
+    of `id2label`, else the family's default."""
+    named = config.get("id2label")
+    default = len(named) if isinstance(named, Mapping) and named else FAMILIES[config["model_type"]].num_labels
+    return int(_whole(config, "num_labels", default))
+
+
+def _sizes(config: Mapping[str, Any], family: Family) -> dict[str, Any]:
+    """Depths, widths and tables. What the family does not have is 0, a table of positions None."""
+    absent = ("decoder_layers", "decoder_heads", "decoder_ffn_dim", "token_types")
+    sizes: dict[str, Any] = {**dict.fromkeys(absent, 0), "max_positions": None}
+    for name, (field, default) in family.fields.items():
+        sizes[name] = _whole(config, field, default, least=0 if name == "token_types" else 1)
+    if sizes["decoder_layers"] is None:
+        sizes["decoder_layers"] = config.get("num_layers") or 6  # the field's own value, not its alias's
+    spare = family.spare_positions
+    if family.config_counts_spare:
+        spare = _whole(config, "pad_token_id", spare - 1, least=0) + 1
+        if sizes["max_positions"] <= spare:
+            raise ArchitectureError(
+                "E502",
+                f"config.json: max_position_embeddings is {sizes['max_positions']}, and the first {spare} "
+                "positions are never used",
+                "fetch the model again",
+            )
+        sizes["max_positions"] -= spare
+    return {**sizes, "spare_positions": spare}
+
+
+def _whole(config: Mapping[str, Any], field: str, default: int | None, least: int = 1) -> Any:
     value = config.get(field)
-    if value is None and field in _ALIASES:
-        value = config.get(_ALIASES[field])
+    if value is None and field in ALIASES:
+        value = config.get(ALIASES[field])
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+    if isinstance(value, bool) or not isinstance(value, int) or value < least:
         raise ArchitectureError(
             "E502",
-            f"config.json: {field} is {value!r}, not a whole number of at least 1",
+            f"config.json: {field} is {value!r}, not a whole number of at least {least}",
             "fetch the model again",
         )
     return value

@@ -238,11 +238,62 @@ CODES: dict[str, Code] = {
         'data: {train: {files: "rows.jsonl"}}',
     ),
     # --- E4xx, W4xx: rules across fields, data ----------------------------------------------------
+    "E311": Code(
+        "a path that a matrix cannot vary",
+        "The keys of `matrix` are dotted paths to values of a run. What makes the runs (`variants`, `matrix`, `seeds`), the name and the version are no such values; vary seeds with `seeds`.",
+        "matrix: {seeds: [1, 2]}",
+        "seeds: [1, 2]",
+    ),
+    "E312": Code(
+        "an exclusion that excludes nothing",
+        "Each entry of `matrix.exclude` names paths of the matrix, and for each a value that the matrix has.",
+        """\
+matrix:
+  student.decoder_layers: [1, 3]
+  exclude: [{student.decoder_layers: 2}]""",
+        """\
+matrix:
+  student.decoder_layers: [1, 3]
+  exclude: [{student.decoder_layers: 1}]""",
+    ),
+    "E313": Code(
+        "too many runs, or none",
+        "Variants, matrix and seeds multiply. A spec has at most 10,000 runs, and `exclude` leaves at least one.",
+        """\
+matrix:
+  student.decoder_layers: [1, 3]
+  exclude: [{student.decoder_layers: 1}, {student.decoder_layers: 3}]""",
+        """\
+matrix:
+  student.decoder_layers: [1, 3]
+  exclude: [{student.decoder_layers: 1}]""",
+    ),
+    "E314": Code(
+        "expected of nobody",
+        "`expect` names the `teacher`, the `student` of every run, a variant, or a run by its name without the spec's.",
+        """\
+variants: {narrow: {student: {decoder_layers: 1}}}
+expect: {narow: {rouge2: 20.0}}""",
+        """\
+variants: {narrow: {student: {decoder_layers: 1}}}
+expect: {narrow: {rouge2: 20.0}}""",
+    ),
+    "E315": Code(
+        "set and varied at once",
+        "`--set` is laid over every run. What the matrix varies would then be the same in all of them.",
+        """\
+$ distilc check --set student.decoder_layers=2 spec.yaml
+matrix: {student.decoder_layers: [1, 3]}""",
+        """\
+$ distilc check --set 'matrix.student.decoder_layers=[2]' spec.yaml
+matrix: {student.decoder_layers: [1, 3]}""",
+    ),
+    # --- E4xx, W4xx: rules across fields -----------------------------------------------------------
     "E401": Code(
         "not available in this release",
-        "The language can say it, this release cannot run it. It is refused rather than ignored.",
-        "loss: {labels: 1.0, logits: 0.8}",
-        "loss: {labels: 1.0}",
+        "The language can say it, this release cannot find such a model. It is refused rather than ignored.",
+        "teacher: {mlflow: 'models:/bart-xsum/3'}",
+        "teacher: {architecture: {family: marian, encoder_layers: 2, decoder_layers: 2, d_model: 64, heads: 2, ffn_dim: 128}, tokenizer: {vocab_size: 500}, train: {}}",
     ),
     "E402": Code(
         "a metric that does not fit the task",
@@ -312,6 +363,36 @@ CODES: dict[str, Code] = {
         "data: {train: {files: train.txt}}",
         "data: {train: {files: train.jsonl}}",
     ),
+    "E413": Code(
+        "an option of another divergence",
+        "`beta` belongs to jsd, `alpha` to skew-kl, `positions` to the task masked-lm. Elsewhere they would be ignored.",
+        "loss: {labels: 1.0, logits: {weight: 0.8, alpha: 0.1}}",
+        "loss: {labels: 1.0, logits: {weight: 0.8, divergence: skew-kl, alpha: 0.1}}",
+    ),
+    "E414": Code(
+        "targets that nobody writes",
+        "`targets` lists `original` and names of `pseudo_labels`. Labellers write texts, for summarization and translation.",
+        """\
+pseudo_labels: {own: {by: teacher}}
+targets: [original, onw, own]""",
+        """\
+pseudo_labels: {own: {by: teacher}}
+targets: [original, own]""",
+    ),
+    "E415": Code(
+        "a labeller that nothing uses",
+        "Labels cost many GPU hours: a labeller that no run names in `targets` is a mistake, not a bill.",
+        "pseudo_labels: {own: {by: teacher}}",
+        """\
+pseudo_labels: {own: {by: teacher}}
+targets: [own]""",
+    ),
+    "E416": Code(
+        "expected on a test set that is not there",
+        "With several test sets, a published score is that of one: `TEST SET.METRIC`, as `data.test` names them.",
+        "expect: {teacher: {hard.rouge2: 20.0}}",
+        "expect: {teacher: {test.rouge2: 20.0}}",
+    ),
     "E421": Code(
         "a data file that cannot be read",
         "A data file is UTF-8, and what its suffix says: .jsonl has one JSON object a line. (`check --data`)",
@@ -368,6 +449,43 @@ data: {test: {files: rows.jsonl}, columns: {id: null}}""",
         "The learning rate never reaches its value.",
         "training: {warmup: {steps: 500}}\nstopping: {max_steps: 200}",
         "training: {warmup: {ratio: 0.1}}\nstopping: {max_steps: 200}",
+    ),
+    "W411": Code(
+        "the last layer is not supervised",
+        "The code of 2020 compared the inputs of layers: its last student layer was never supervised, and its first pair was the embeddings. `align: inputs` repeats that.",
+        "loss: {labels: 1.0, hidden: {decoder: 3.0, align: inputs}}",
+        "loss: {labels: 1.0, hidden: {decoder: 3.0}}",
+    ),
+    "W413": Code(
+        "pseudo-labels that are known to lose",
+        "On CNN/DailyMail every mix with pseudo-labels scored below the original targets (arXiv 2010.13002, Table 10).",
+        """\
+data: {train: {hub: abisee/cnn_dailymail, config: 3.0.0, split: train}}
+pseudo_labels: {own: {by: teacher}}
+targets: [own]""",
+        "data: {train: {hub: abisee/cnn_dailymail, config: 3.0.0, split: train}}",
+    ),
+    "W414": Code(
+        "a distribution over another model's texts",
+        "The term `logits` asks the teacher what it would write next. On texts that another model wrote it is off its own distribution.",
+        """\
+$ mkdir m; echo '{"model_type": "marian"}' > m/config.json; distilc check spec.yaml
+loss: {labels: 1.0, logits: 0.8}
+pseudo_labels: {other: {by: ./m}}
+targets: [other]""",
+        """\
+$ mkdir m; echo '{"model_type": "marian"}' > m/config.json; distilc check spec.yaml
+loss: {labels: 1.0}
+pseudo_labels: {other: {by: ./m}}
+targets: [other]""",
+    ),
+    "W415": Code(
+        "a φ that nothing uses",
+        "φ pairs the layers for the terms `hidden` and `attention`. No run has one of them.",
+        "phi: {decoder: block-ends}",
+        """\
+phi: {decoder: block-ends}
+loss: {labels: 1.0, hidden: {decoder: 3.0}}""",
     ),
     "W422": Code(
         "a file that was not opened",
@@ -568,6 +686,28 @@ $ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc 
 student: {init: {decoder: {from: {path: ./my-model}}}}""",
         "student: {init: {decoder: {from: teacher}}}",
     ),
+    "E527": Code(
+        "a term without its stack",
+        "Encoder-only models have no decoder, so nothing there can be compared.",
+        """\
+$ mkdir m; echo '{"model_type": "bert"}' > m/config.json; distilc check spec.yaml
+version: 1
+name: x
+task: masked-lm
+teacher: ./m
+student: {encoder_layers: 6}
+data: {train: {files: base.yaml}, validation: {files: base.yaml}, test: {files: base.yaml}}
+loss: {labels: 1.0, hidden: {decoder: 1.0}}""",
+        """\
+$ mkdir m; echo '{"model_type": "bert"}' > m/config.json; distilc check spec.yaml
+version: 1
+name: x
+task: masked-lm
+teacher: ./m
+student: {encoder_layers: 6}
+data: {train: {files: base.yaml}, validation: {files: base.yaml}, test: {files: base.yaml}}
+loss: {labels: 1.0, hidden: {encoder: 1.0}}""",
+    ),
     "W501": Code(
         "two layer counts that differ",
         "config.json has `encoder_layers` and the older `num_hidden_layers` with another number. The weights were saved "
@@ -578,5 +718,11 @@ teacher: {path: ./my-model}""",
         """\
 $ mkdir my-model; echo '{"model_type": "bart", "encoder_layers": 6}' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
+    ),
+    "W502": Code(
+        "a smaller encoder, frozen",
+        "An encoder with fewer layers than the teacher's has to learn to do without the others; frozen, it cannot.",
+        "student: {encoder_layers: 1, freeze: [encoder, embeddings]}",
+        "student: {encoder_layers: 1, freeze: auto}",
     ),
 }

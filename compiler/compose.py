@@ -1,39 +1,49 @@
 """Files and options -> one tree, positions kept.
 
 In: a spec, the files that it extends, the `--set` options. Out: one `Node` tree in which short forms are
-spelled out, overlays merged and file locations absolute, and every value still knows who wrote it.
+spelled out and overlays merged, and every value still knows who wrote it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 
-from .diagnostics import Reporter, quoted, shown_path
-from .merging import clean, merge, spell_out
-from .overrides import set_values
+from .diagnostics import Reporter, dotted, quoted, shown_path
+from .merging import merge, removes, spell_out
+from .overrides import Assignment, assign, read_overrides
 from .parse import Files, Node, near_file, read_source
-from .paths import Locator, possible_path
+from .paths import possible_path
 from .structure import Schema
 
 MAX_CHAIN = 20
 
 
+FRAME = ("variants", "matrix", "seeds", "expect")  # set before the runs are made: it makes them
+
+
 def compose(
-    path: Path,
-    overrides: tuple[str, ...],
-    schema: Schema,
-    paths: Mapping[str, Path],
-    files: Files,
-    reporter: Reporter,
-) -> Node | None:
-    """The composed tree of a spec; None: it could not be read, and `reporter` says why."""
+    path: Path, overrides: tuple[str, ...], schema: Schema, files: Files, reporter: Reporter
+) -> tuple[Node, list[Assignment]] | None:
+    """The tree of a spec, and the values of the command line that are to be laid over each of its runs. None:
+    it could not be read, and `reporter` says why."""
     tree = read_with_bases(path, str(path), schema, files, reporter, ())
     if tree is None:
         return None
-    tree = clean(set_values(tree, overrides, schema, files, reporter), schema, schema.root)
-    locator = Locator(schema, paths, files.folders, reporter, files.refused)
-    return locator.locate(tree, schema.root)
+    later: list[Assignment] = []
+    for assignment in read_overrides(overrides, files, reporter):
+        steps = assignment.steps
+        if steps[0][0] not in FRAME:
+            later.append(assignment)
+            continue
+        if steps[0][0] == "matrix" and len(steps) > 1:
+            # The keys of a matrix are paths themselves.
+            path_text = dotted(tuple(step for step, _ in steps[1:]))
+            steps = [steps[0], (path_text, steps[1][1])]
+        tree = assign(tree, steps, assignment.value, schema, schema.root, reporter)
+    assert isinstance(tree.value, dict)
+    kept = {key: node for key, node in tree.value.items() if not removes(key, node, schema, schema.root)}
+    return replace(tree, value=kept), later
 
 
 def read_with_bases(

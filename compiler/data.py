@@ -13,9 +13,9 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from .check import data_sources
 from .diagnostics import Reporter, Trail, did_you_mean, listed, quoted, shown_path
 from .experiment import DataSource, Experiment
+from .rules.ways import data_sources
 
 CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
 ROLES = ("source", "target", "id")

@@ -17,6 +17,7 @@ from typing import Any, Literal
 Trail = tuple[str | int, ...]
 Severity = Literal["error", "warning"]
 
+MOST_RUNS = 4  # that a message names
 WIDTH = 110  # characters of a source line that are shown
 
 
@@ -32,7 +33,7 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """`path` is the dotted path in the spec ("" for none). `chain`: the files that took this one in by
-    `extends`, innermost first."""
+    `extends`, innermost first; `runs`: the runs and variants that it is about, when it is not about all."""
 
     code: str
     severity: Severity
@@ -43,6 +44,15 @@ class Diagnostic:
     column: int
     path: str
     chain: tuple[str, ...] = ()
+    runs: tuple[str, ...] = ()
+
+    @property
+    def where(self) -> str:
+        """The runs in words; "" for all."""
+        if not self.runs:
+            return ""
+        more = len(self.runs) - MOST_RUNS
+        return ", ".join(self.runs[:MOST_RUNS]) + (f" and {more} more" if more > 0 else "")
 
 
 class CompileError(Exception):
@@ -266,6 +276,8 @@ def render_text(diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], c
             lines.append(f"  {paint(BLUE, 'hint:')} {diagnostic.hint}")
         if diagnostic.chain:
             lines.append(f"  {paint(BLUE, 'extended by:')} {' <- '.join(diagnostic.chain)}")
+        if diagnostic.where:
+            lines.append(f"  {paint(BLUE, 'only in:')} {diagnostic.where}")
         lines.append("")
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -298,6 +310,7 @@ def render_github(diagnostics: Iterable[Diagnostic]) -> str:
     lines = []
     for diagnostic in diagnostics:
         body = diagnostic.message + (f"\nhint: {diagnostic.hint}" if diagnostic.hint else "")
+        body += f"\nonly in: {diagnostic.where}" if diagnostic.where else ""
         where = ",".join(
             f"{key}={_escape(str(value), property=True)}"
             for key, value in (

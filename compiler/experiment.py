@@ -7,8 +7,9 @@ this file and `schema/experiment.schema.json` to each other in both directions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
+from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
@@ -85,8 +86,9 @@ class StudentInit:
 
 @dataclass(frozen=True, kw_only=True)
 class Student:
-    """Depths None: as the teacher's. Widths None: as the teacher's."""
+    """Depths None: as the teacher's. Widths None: as the teacher's. So is the family."""
 
+    family: Literal["distilbert"] | None
     encoder_layers: int | None
     decoder_layers: int | None
     d_model: int | None
@@ -185,6 +187,74 @@ class LabelsTerm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogitsTerm:
+    """`beta` is jsd's, `alpha` skew-kl's; `positions` is masked-lm's."""
+
+    weight: float
+    temperature: float
+    divergence: Literal["forward-kl", "reverse-kl", "jsd", "skew-kl"]
+    beta: float | None
+    alpha: float | None
+    positions: Literal["all", "masked"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenTerm:
+    """A weight for each stack."""
+
+    encoder: float
+    decoder: float
+    layer_norm: Literal["none", "per-token", "per-batch"]
+    align: Literal["outputs", "inputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTerm:
+    """A weight for each kind of attention."""
+
+    encoder_self: float
+    decoder_self: float
+    decoder_cross: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class OwnTerm:
+    """A term of an installed package: its settings, and what has to be computed for it."""
+
+    settings: Mapping[str, Any]
+    needs: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loss:
+    """The terms of a loss; None: the term is off. A term with the weight 0 is off, too. `own`: the terms of
+    installed packages that are on."""
+
+    labels: LabelsTerm | None
+    logits: LogitsTerm | None
+    hidden: HiddenTerm | None
+    attention: AttentionTerm | None
+    cosine: float | None
+    embedding: float | None
+    own: Mapping[str, OwnTerm]
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Does any term look at the teacher?"""
+        ours = ("logits", "hidden", "attention", "cosine", "embedding")
+        return any(getattr(self, name) is not None for name in ours) or self.own_needs("teacher")
+
+    @property
+    def needs_phi(self) -> bool:
+        """Does any term pair layers?"""
+        return self.hidden is not None or self.attention is not None or self.own_needs("phi")
+
+    def own_needs(self, what: str) -> bool:
+        """Does any term of an installed package need this?"""
+        return any(what in term.needs for term in self.own.values())
+
+
+@dataclass(frozen=True, kw_only=True)
 class Training:
     """How one model is trained: the student's sections, or `teacher.train`."""
 
@@ -193,7 +263,7 @@ class Training:
     optimization: Optimization
     stopping: Stopping
     validation: Validation
-    labels: LabelsTerm
+    loss: Loss
 
 
 # --- data and evaluation -----------------------------------------------------------------------
@@ -214,9 +284,38 @@ class DataSource:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
+    """Names of columns; "" for what the task does not have. A classification reads `source`, the text or
+    the premise, and `hypothesis`, None without pairs; masked-lm reads `source`."""
+
     source: str
+    hypothesis: str | None
     target: str
     id: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Masking:
+    """Shares in percent: `share` of the tokens are predicted, of which `masked` are masked and `random`
+    replaced; `rare` is the exponent that favours rare tokens."""
+
+    share: float
+    masked: float
+    random: float
+    rare: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class Labeller:
+    """Who writes targets: a model (`by` None is the teacher), or a `file` made elsewhere. `min_rouge2` in
+    percent; `max_source_tokens` None: as the student's data."""
+
+    by: ModelReference | None
+    file: str | None
+    file_id: str
+    file_text: str
+    generation: Generation
+    max_source_tokens: int | None
+    min_rouge2: float | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -232,6 +331,8 @@ class Data:
     prefix: str
     source_language: str | None
     target_language: str | None
+    labels: tuple[str, ...] | None
+    masking: Masking | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -261,8 +362,17 @@ class Tracking:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """Published scores; `within`: the largest difference that counts as reproduced."""
+
+    scores: Mapping[str, float]
+    within: float | None
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Experiment:
-    """One run, no unknowns left."""
+    """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it."""
 
     name: str
     variant: str | None
@@ -273,13 +383,17 @@ class Experiment:
     phi_encoder: str | tuple[int, ...]
     phi_decoder: str | tuple[int, ...]
     training: Training
+    pseudo_labels: Mapping[str, Labeller]
+    targets: tuple[str, ...]
     data: Data
     evaluation: Evaluation
+    expect: Mapping[Literal["teacher", "student"], Expectation]
     tracking: Tracking
 
 
 # --- binding -------------------------------------------------------------------------------------
 
+EXPECTED: tuple[Literal["teacher", "student"], ...] = ("teacher", "student")
 SUMMARY_METRICS = ("rouge1", "rouge2", "rougeLsum")
 DERIVED: Mapping[str, tuple[tuple[str, ...], str]] = {
     # task: metrics of the result table, the metric that decides what is best
@@ -290,8 +404,9 @@ DERIVED: Mapping[str, tuple[tuple[str, ...], str]] = {
 }
 
 
-def bind_experiment(tree: Mapping[str, Any], variant: str | None = None, seed: int | None = None) -> Experiment:
-    """A tree that fits the schema, with its defaults filled in, as an `Experiment`.
+def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | None = None) -> Experiment:
+    """A tree that fits the schema, with its defaults filled in, as an `Experiment`. `label`: what the run is
+    called beside the name of its spec.
 
     What depends on the task is decided here: the metrics, the monitor, the names of the columns. Raises
     TypeError when schema and dataclasses disagree, which is a mistake in distilc, not in a spec.
@@ -301,15 +416,17 @@ def bind_experiment(tree: Mapping[str, Any], variant: str | None = None, seed: i
     evaluation = tree["evaluation"]
     tracking = tree["tracking"]
     return Experiment(
-        name=tree["name"],
+        name=f"{tree['name']}-{label}" if label else tree["name"],
         variant=variant,
-        seed=tree["seeds"][0] if seed is None else seed,
+        seed=tree["seeds"][0],
         task=task,
         teacher=bind_teacher(tree["teacher"], task),
         student=bind_student(tree["student"]),
         phi_encoder=_choice_or_layers(tree["phi"]["encoder"]),
         phi_decoder=_choice_or_layers(tree["phi"]["decoder"]),
         training=bind_training(tree, task),
+        pseudo_labels={name: bind_labeller(item) for name, item in tree.get("pseudo_labels", {}).items()},
+        targets=tuple(tree["targets"]),
         data=bind_data(data, task),
         evaluation=Evaluation(
             metrics=tuple(evaluation.get("metrics", DERIVED[task][0])),
@@ -318,6 +435,7 @@ def bind_experiment(tree: Mapping[str, Any], variant: str | None = None, seed: i
             limit=evaluation["limit"],
             speed=None if evaluation["speed"] is None else bind(Speed, evaluation["speed"]),
         ),
+        expect={who: bind_expectation(tree["expect"][who]) for who in EXPECTED if who in tree.get("expect", {})},
         tracking=Tracking(experiment=tracking.get("experiment", tree["name"]), tags=dict(tracking["tags"])),
     )
 
@@ -339,6 +457,9 @@ def bind_reference(tree: Mapping[str, Any]) -> ModelReference:
     return ModelReference(**{field.name: tree.get(field.name) for field in fields(ModelReference)})
 
 
+DEPTHS_AND_WIDTHS = ("encoder_layers", "decoder_layers", "d_model", "heads", "ffn_dim")
+
+
 def bind_student(tree: Mapping[str, Any]) -> Student:
     """The student's shape and origin."""
 
@@ -351,7 +472,7 @@ def bind_student(tree: Mapping[str, Any]) -> Student:
     init = tree["init"]
     freeze = tree["freeze"]
     return Student(
-        **{name: tree.get(name) for name in ("encoder_layers", "decoder_layers", "d_model", "heads", "ffn_dim")},
+        **{name: tree.get(name) for name in ("family", *DEPTHS_AND_WIDTHS)},
         init=StudentInit(
             embeddings=init["embeddings"], encoder=origin(init["encoder"]), decoder=origin(init["decoder"])
         ),
@@ -364,7 +485,6 @@ def bind_training(tree: Mapping[str, Any], task: Task) -> Training:
     training, validation, stopping = tree["training"], tree["validation"], tree["stopping"]
     metrics = tuple(validation["metrics"])
     best = DERIVED[task][1]
-    labels = tree["loss"].get("labels")
     return Training(
         batch=_one_of(Batch, tree["batch"]),
         precision=tree["precision"],
@@ -383,14 +503,87 @@ def bind_training(tree: Mapping[str, Any], task: Task) -> Training:
             metrics=metrics,
             generation=bind(Generation, validation["generation"]),
         ),
-        labels=LabelsTerm(weight=0.0, smoothing=0.0) if labels is None else bind(LabelsTerm, labels),
+        loss=bind_loss(tree["loss"], task),
+    )
+
+
+def bind_loss(tree: Mapping[str, Any], task: Task) -> Loss:
+    """The terms that are on."""
+
+    def term(name: str, kind: type[Kind], weights: Sequence[str]) -> Kind | None:
+        found = tree.get(name)
+        if found is None or not any(found[weight] for weight in weights):
+            return None
+        return bind(kind, {**dict.fromkeys(LOGITS_OPTIONS if name == "logits" else ()), **found})
+
+    logits = term("logits", LogitsTerm, ["weight"])
+    if logits is not None:
+        if task == "masked-lm" and logits.positions is None:
+            logits = replace(logits, positions="all")
+        if logits.divergence == "jsd" and logits.beta is None:
+            logits = replace(logits, beta=0.5)
+        if logits.divergence == "skew-kl" and logits.alpha is None:
+            logits = replace(logits, alpha=0.1)
+    return Loss(
+        labels=term("labels", LabelsTerm, ["weight"]),
+        logits=logits,
+        hidden=term("hidden", HiddenTerm, ["encoder", "decoder"]),
+        attention=term("attention", AttentionTerm, ["encoder_self", "decoder_self", "decoder_cross"]),
+        cosine=_bound(float | None, tree.get("cosine") or None),
+        embedding=_bound(float | None, tree.get("embedding") or None),
+        own=_own_terms(tree),
+    )
+
+
+def _own_terms(tree: Mapping[str, Any]) -> dict[str, OwnTerm]:
+    """The terms of installed packages. One whose package cannot be used is on, too: it is told elsewhere."""
+    ours = {field.name for field in fields(Loss)}
+    terms: dict[str, OwnTerm] = {}
+    for name, found in tree.items():
+        settings = found if isinstance(found, Mapping) else {"weight": found}
+        if name not in ours and settings.get("weight", 1.0):
+            from .extensions import installed
+
+            terms[name] = OwnTerm(settings=settings, needs=tuple(installed().facts("terms", name).get("needs", ())))
+    return terms
+
+
+LOGITS_OPTIONS = ("beta", "alpha", "positions")  # of one divergence or task only: no default in the schema
+
+
+def bind_labeller(tree: Mapping[str, Any]) -> Labeller:
+    """A labeller: a model, or a file."""
+    by = tree.get("by")
+    columns = tree.get("columns", {})
+    return Labeller(
+        by=None if by in ("teacher", None) else bind_reference(by),
+        file=tree.get("file"),
+        file_id=columns.get("id", "id"),
+        file_text=columns.get("text", "text"),
+        generation=_one_of(Generation, tree.get("generation", {})),
+        max_source_tokens=_bound(int | None, tree.get("max_source_tokens")),
+        min_rouge2=_bound(float | None, tree.get("keep", {}).get("min_rouge2")),
+    )
+
+
+def bind_expectation(tree: Mapping[str, Any]) -> Expectation:
+    """Published scores."""
+    rest = ("within", "source")
+    return Expectation(
+        scores={name: float(value) for name, value in tree.items() if name not in rest},
+        within=_bound(float | None, tree.get("within")),
+        source=tree.get("source"),
     )
 
 
 def bind_data(tree: Mapping[str, Any], task: Task) -> Data:
-    """The data. `columns.source` and `columns.target` are called so by default."""
+    """The data. Columns are called as the spec's keys are, unless it says otherwise."""
     columns = tree["columns"]
-    names = {"source": "source", "target": "target"} if task in ("summarization", "translation") else {}
+    pairs = task == "classification" and bool({"premise", "hypothesis"} & set(columns))
+    source, target = {
+        "classification": ("premise" if pairs else "text", "label"),
+        "masked-lm": ("text", ""),
+    }.get(task, ("source", "target"))
 
     def sources(items: list[Any]) -> tuple[DataSource, ...]:
         return tuple(_one_of(DataSource, item) for item in items)
@@ -400,8 +593,9 @@ def bind_data(tree: Mapping[str, Any], task: Task) -> Data:
         validation=sources(tree["validation"]),
         test={name: sources(items) for name, items in tree["test"].items()},
         columns=Columns(
-            source=columns.get("source", names.get("source", "")),
-            target=columns.get("target", names.get("target", "")),
+            source=columns.get(source, source),
+            hypothesis=columns.get("hypothesis", "hypothesis") if pairs else None,
+            target=columns.get(target, target),
             id=columns.get("id"),
         ),
         max_source_tokens=int(tree["max_source_tokens"]),
@@ -409,7 +603,14 @@ def bind_data(tree: Mapping[str, Any], task: Task) -> Data:
         prefix=tree["prefix"],
         source_language=tree.get("source_language"),
         target_language=tree.get("target_language"),
+        labels=tuple(tree["labels"]) if "labels" in tree else None,
+        masking=bind(Masking, _masking(tree)) if task == "masked-lm" else None,
     )
+
+
+def _masking(tree: Mapping[str, Any]) -> Any:
+    """The section, or, where a spec has none, its defaults."""
+    return tree.get("masking", {"share": 15, "masked": 80, "random": 10, "rare": 0.7})
 
 
 def _choice_or_layers(value: Any) -> Any:
@@ -424,11 +625,16 @@ def _one_of(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
 
 def bind(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     """A mapping as a dataclass: the same names, no more and no fewer, and values of the declared types."""
-    hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]  # type: ignore[arg-type]
+    hints = _hints(kind)
+    names = list(hints)
     if set(tree) != set(names):
         raise TypeError(f"{kind.__name__} has {sorted(names)}, the tree has {sorted(tree)}")
     return kind(**{name: _bound(hints[name], tree[name]) for name in names})
+
+
+@cache
+def _hints(kind: type) -> dict[str, Any]:
+    return get_type_hints(kind)
 
 
 def _bound(kind: Any, value: Any) -> Any:

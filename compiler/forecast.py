@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from pathlib import Path
 from typing import Any
 
-from .architecture import FIELDS, Architecture, architecture_of
+from .architecture import Architecture
 from .estimate import GIB, Workload, memory_table, token_flops, training_disk_bytes
-from .hub import cached_snapshot
-from .reference import folder_architecture
+from .reference import planned_architecture
 
 Plan = Mapping[str, Any]
 
@@ -22,22 +20,9 @@ def stage_architecture(plan: Plan, id: str) -> Architecture:
     if stage["kind"] == "train":
         return stage_architecture(plan, stage["needs"]["model"])
     if stage["kind"] == "teacher":
-        if settings["kind"] == "architecture":
-            return architecture_of({"model_type": settings["family"], **settings["config"]})
-        return folder_architecture(_model_folder(stage))
+        return planned_architecture(stage, plan["task"])
     teacher = stage_architecture(plan, stage["needs"]["teacher"])
-    fields = FIELDS[teacher.family]
-
-    def changed(name: str) -> Any:
-        return settings["config"].get(fields[name][0])
-
-    return teacher.shrunk(
-        encoder_layers=settings["encoder_layers"],
-        decoder_layers=settings["decoder_layers"],
-        d_model=changed("d_model") or teacher.d_model,
-        heads=changed("encoder_heads"),
-        ffn_dim=changed("encoder_ffn_dim"),
-    )
+    return teacher.changed(settings["family"], settings["config"])
 
 
 def forecast_memory(plan: Plan) -> dict[str, dict[str, float]]:
@@ -84,19 +69,6 @@ def forecast_effort(plan: Plan) -> dict[str, dict[str, float]]:
                 "gigaflops_per_token": round(token_flops(architecture, freeze) / 1e9, 6),
             }
     return efforts
-
-
-def _model_folder(stage: Mapping[str, Any]) -> Path:
-    settings, locations = stage["settings"], stage["execution"]["locations"]
-    if settings["kind"] == "folder":
-        return Path(locations[settings["fingerprint"]])
-    name = f"{settings['repository']}@{settings['revision']}"
-    if name in locations:
-        return Path(locations[name])
-    folder = cached_snapshot("models", settings["repository"], settings["revision"])
-    if folder is None:
-        raise FileNotFoundError(name)
-    return folder
 
 
 def _stage(plan: Plan, id: str) -> Mapping[str, Any]:

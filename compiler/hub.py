@@ -19,7 +19,11 @@ _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 class HubError(Exception):
-    """The hub did not answer, or does not have it; the message is for the user."""
+    """The hub did not answer (`answered` is False), or does not have it; the message is for the user."""
+
+    def __init__(self, message: str, answered: bool = True) -> None:
+        super().__init__(message)
+        self.answered = answered
 
 
 def cache_folder() -> Path:
@@ -83,4 +87,5 @@ def _asked(question: Callable[[], Any]) -> Any:
         return question()
     except Exception as error:  # the library raises its own, requests', httpx' and the system's
         lines = str(error).strip().splitlines() or [type(error).__name__]
-        raise HubError(lines[0]) from error
+        status = getattr(getattr(error, "response", None), "status_code", None)
+        raise HubError(lines[0], answered=status is not None and status < 500) from error

@@ -7,7 +7,7 @@ from pathlib import Path
 from .structure import FOLDER
 
 SPECS = FOLDER.parent / "specs" / "recipes"
-RECIPES = ("sft", "translation")
+RECIPES = ("sft", "kd", "pseudo-labels", "translation", "nli", "distilbert")
 SCHEMA_LINE = "# yaml-language-server: $schema="
 
 

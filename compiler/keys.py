@@ -18,6 +18,8 @@ STAGE_FORMATS = {
     "data": 1,
     "teacher": 1,
     "student": 1,
+    "pseudo-labels": 1,
+    "targets": 1,
     "train": 1,
     "evaluate": 1,
     "benchmark": 1,

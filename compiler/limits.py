@@ -111,3 +111,37 @@ def check_offload(experiment: Experiment, reporter: Reporter, site: Site) -> Non
                 "offloading steps with DeepSpeed's CPU Adam; adafactor has no such form",
                 "choose adamw, or leave offload out of the site",
             )
+
+
+def check_stacks(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:
+    """Reports E527: a term of the loss that compares what the models do not have."""
+    if teacher.decoder_layers:
+        return
+    loss = experiment.training.loss
+    for term, names in (("hidden", ("decoder",)), ("attention", ("decoder_self", "decoder_cross"))):
+        for name in names:
+            if getattr(getattr(loss, term), name, 0):
+                reporter.error(
+                    "E527",
+                    ("loss", term, name),
+                    f"a {teacher.family} model has no decoder to compare",
+                    f"write `{term}: {{{'encoder' if term == 'hidden' else 'encoder_self'}: ...}}`",
+                    at="key",
+                )
+
+
+def check_encoder(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:
+    """Reports W502: an encoder that has fewer layers than the teacher's and is frozen never learns to do
+    without the others (arXiv 2010.13002, Table 6: those encoders were trained)."""
+    student = experiment.student
+    layers = student.encoder_layers
+    if isinstance(student.freeze, str) or "encoder" not in student.freeze or layers is None:
+        return
+    if layers < teacher.encoder_layers:
+        reporter.warning(
+            "W502",
+            ("student", "freeze", student.freeze.index("encoder")),
+            f"a frozen encoder with {layers} of {teacher.encoder_layers} layers never learns to do without the others",
+            "write `freeze: auto`: a smaller encoder is then trained",
+            because=[("student", "encoder_layers")],
+        )

@@ -6,74 +6,98 @@ versions of the packages that compute, and the commit of the repository that the
 
 from __future__ import annotations
 
-import io
 import subprocess
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping, Sequence
+from functools import cache
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
-from .diagnostics import Reporter
+from .diagnostics import Reporter, dotted
+from .differences import Difference, differences
+from .resolved import without_locations
+from .yaml_text import yaml_text
 
 FORMAT = 1
 PACKAGES = (
     "distilc", "torch", "transformers", "tokenizers", "safetensors", "sentencepiece", "datasets",
     "huggingface_hub", "deepspeed", "mlflow", "numpy", "rouge-score", "sacrebleu",
 )  # fmt: skip
-LOCATIONS = ("files", "path")  # where something lies says nothing about what it is; `inputs` does
+MOST_NAMES = 6  # runs that a message names
 HEADER = """\
 # What this plan was compiled from. `distilc compile --locked` compares, and refuses when any of it has moved.
 """
 
 
 def make_lock(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """The lock of a plan that is compiled now. Runs git, and looks at what is installed."""
+    """The lock of a plan that is compiled now. Runs git, and looks at what is installed: once in a process,
+    however many plans there are."""
     return {
         "format": FORMAT,
         "name": plan["name"],
         "key": plan["key"],
-        "inputs": _inputs(plan),
+        "inputs": plan_inputs(plan),
         "stages": {stage["id"]: stage["key"] for stage in plan["stages"]},
         "packages": {name: _version(name) for name in PACKAGES},
-        "git": git_state(_spec_folder(plan)),
         "spec": plan["spec"],
+        "git": _git_state_now(_spec_folder(plan)),
     }
 
 
 def lock_text(lock: Mapping[str, Any]) -> str:
     """A lock as YAML."""
-    from ruamel.yaml import YAML
-
-    yaml = YAML(typ="safe", pure=True)
-    yaml.default_flow_style = False
-    yaml.width = 100
-    yaml.sort_base_mapping_type_on_output = False  # type: ignore[assignment]
-    stream = io.StringIO()
-    yaml.dump(dict(lock), stream)
-    return HEADER + stream.getvalue()
+    return HEADER + yaml_text(lock)
 
 
-def check_locked(plan: Mapping[str, Any], lock_file: Path, reporter: Reporter) -> None:
-    """Hold a plan to a lock. Reports E517 (no lock there, or none that can be read) and E518, once for
-    everything that moved."""
-    try:
-        lock = read_lock(lock_file)
-    except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else str(error)
-        reporter.error("E517", (), f"{lock_file}: {reason}", "compile once without --locked, which writes the lock")
-        return
-    for moved in compare_locks(lock, make_lock(plan)):
-        reporter.error("E518", (), moved, "put it back, or compile without --locked to take what is there now")
+def check_locked(plans: Sequence[tuple[Mapping[str, Any], Path]], reporter: Reporter) -> None:
+    """Hold plans to their locks. Reports E517 for a lock that is not there or cannot be read, and E518 once for
+    everything that moved, with the runs in which it did."""
+    moved: dict[str, list[str]] = {}
+    for plan, lock_file in plans:
+        lock = make_lock(plan)
+        try:
+            text = lock_file.read_text("utf-8")
+            if _but_for_git(text) == _but_for_git(lock_text(lock)):
+                continue  # a thousand locks are not parsed to see that nothing moved
+            old = read_lock(text)
+        except (OSError, ValueError) as error:
+            reason = error.strerror if isinstance(error, OSError) else str(error)
+            reporter.error("E517", (), f"{lock_file}: {reason}", "compile once without --locked, which writes the lock")
+            continue
+        for difference in compare_locks(old, lock):
+            moved.setdefault(difference, []).append(plan["name"])
+    for difference, names in moved.items():
+        reporter.error(
+            "E518",
+            (),
+            difference + _of_runs(names, len(plans)),
+            "put it back, or compile without --locked to take what is there now",
+        )
 
 
-def read_lock(lock_file: Path) -> dict[str, Any]:
-    """A lock from its file. Raises OSError, and ValueError when it is no lock of this format."""
+def _of_runs(names: Sequence[str], number: int) -> str:
+    """Which of several runs."""
+    if number == 1:
+        return ""
+    if len(names) == number:
+        return f" (all {number} runs)"
+    more = f" and {len(names) - MOST_NAMES} more" if len(names) > MOST_NAMES else ""
+    return f" ({', '.join(names[:MOST_NAMES])}{more})"
+
+
+def _but_for_git(text: str) -> str:
+    """A lock without the state of the repository, which is there for the record and never compared."""
+    return text.rpartition("\ngit:")[0]
+
+
+def read_lock(text: str) -> dict[str, Any]:
+    """A lock from its text. Raises ValueError when it is no lock of this format."""
     from ruamel.yaml import YAML
     from ruamel.yaml.error import YAMLError
 
     try:
-        lock = YAML(typ="safe", pure=True).load(lock_file.read_text("utf-8"))
-    except (YAMLError, UnicodeDecodeError) as error:
+        lock = YAML(typ="safe", pure=True).load(text)
+    except YAMLError as error:
         raise ValueError("it is damaged") from error
     if not isinstance(lock, dict) or lock.get("format") != FORMAT:
         raise ValueError(f"it is no lock of format {FORMAT}")
@@ -85,9 +109,12 @@ def compare_locks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
     them did, the stage keys that did all the same: distilc itself computes them otherwise now."""
     moved: list[str] = []
     for section in ("inputs", "packages", "spec"):
-        moved += _differences(old.get(section), new.get(section), section)
+        before, now = old.get(section), new.get(section)
+        if section == "spec" and isinstance(before, Mapping):
+            before, now = without_locations(before), without_locations(now)
+        moved += [_told(found) for found in differences(before, now, (section,))]
     if not moved:
-        moved += _differences(old.get("stages"), new.get("stages"), "stages")
+        moved += [_told(found) for found in differences(old.get("stages"), new.get("stages"), ("stages",))]
     return moved
 
 
@@ -105,8 +132,8 @@ def git_state(folder: Path) -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def _inputs(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that lies outside spec and packages: what models and data were found to be."""
+def plan_inputs(plan: Mapping[str, Any]) -> dict[str, Any]:
+    """Everything that lies outside spec and packages: what models, data and files of labels were found to be."""
     inputs: dict[str, Any] = {}
     for stage in plan["stages"]:
         settings = stage["settings"]
@@ -115,20 +142,13 @@ def _inputs(plan: Mapping[str, Any]) -> dict[str, Any]:
             inputs[stage["id"]] = {name: settings[name] for name in kept}
         elif stage["kind"] == "data":
             inputs["data"] = {name: settings[name] for name in ("train", "validation", "test")}
+        elif stage["kind"] == "pseudo-labels" and settings["file"] is not None:
+            inputs[stage["id"]] = {"fingerprint": settings["file"]["fingerprint"]}
     return inputs
 
 
-def _differences(old: Any, new: Any, path: str) -> Iterator[str]:
-    if isinstance(old, Mapping) and isinstance(new, Mapping):
-        for key in [*old, *(key for key in new if key not in old)]:
-            if path.startswith("spec.") and key in LOCATIONS:
-                continue
-            yield from _differences(old.get(key), new.get(key), f"{path}.{key}")
-    elif isinstance(old, list) and isinstance(new, list) and len(old) == len(new):
-        for i, (one, other) in enumerate(zip(old, new, strict=True)):
-            yield from _differences(one, other, f"{path}[{i}]")
-    elif old != new:
-        yield f"{path} was {_shown(old)}, is {_shown(new)}"
+def _told(found: Difference) -> str:
+    return f"{dotted(found.path)} was {_shown(found.a)}, is {_shown(found.b)}"
 
 
 def _shown(value: Any) -> str:
@@ -136,6 +156,12 @@ def _shown(value: Any) -> str:
     return text if len(text) <= 60 else f"{text[:24]}...{text[-8:]}"
 
 
+@cache
+def _git_state_now(folder: Path) -> dict[str, Any]:
+    return git_state(folder)
+
+
+@cache
 def _version(package: str) -> str | None:
     try:
         return version(package)

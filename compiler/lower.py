@@ -7,252 +7,194 @@ here and enters the keys; where and how a stage runs goes into `execution`, whic
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
-from .diagnostics import Reporter
-from .experiment import Experiment, ModelReference, Training
-from .fingerprint import Fingerprints
-from .keys import run_key, stage_key
-from .limits import check_lengths, check_offload, check_retention, choose_precision
-from .placement import placement
-from .reference import ResolvedModel, resolve_reference
+from .diagnostics import Reporter, shown_path
+from .experiment import Experiment, Labeller, ModelReference
+from .fingerprint import UNRESOLVED, Fingerprints
+from .heads import fit_head
+from .keys import run_key
+from .limits import check_encoder, check_lengths, check_offload, check_retention, check_stacks, choose_precision
+from .reference import ResolvedModel, resolve_reference, use_of
 from .scratch import resolve_scratch
 from .site import Site
 from .sources import resolve_sources
-from .stage_settings import benchmark_settings, evaluate_settings, train_settings
-from .student import STACKS, ResolvedStudent, resolve_student
+from .stages import ORIGINAL, ResolvedData, ResolvedLabels, ResolvedRun, build_stages
+from .student import STACKS, resolve_student
 
 FORMAT = 1
 
 
-def lower(
-    experiment: Experiment,
-    tree: Mapping[str, Any],
-    reporter: Reporter,
-    site: Site,
-    *,
-    fingerprints: bool = True,
-) -> dict[str, Any] | None:
-    """The plan of a run, or None when it cannot be made: an error was reported, or, without `fingerprints`,
-    a hub model is not on this machine.
+class Lowering:
+    """Lowers the runs of a spec on a site.
 
     `fingerprints` False: files are looked for and not hashed, and the network is left alone; the keys of such
     a plan mean nothing.
     """
-    memory = Fingerprints(site.workspace / "fingerprints.json") if fingerprints else None
-    failed_before = reporter.failed
-    train_sources = _data(experiment, reporter, site, memory)
-    teacher = _teacher(experiment, reporter, site, memory)
-    if teacher is None:
-        return None
-    student = resolve_student(experiment, teacher.architecture, reporter, site, memory)
-    if memory is not None:
-        memory.save()
-    check_lengths(experiment, teacher.architecture, reporter)
-    check_offload(experiment, reporter, site)
-    check_retention(experiment, reporter)
-    precision = choose_precision(experiment.training, (), teacher.architecture.family, reporter, site)
-    own = experiment.teacher.train
-    teacher_precision = "fp32"
-    if own is not None:
-        teacher_precision = choose_precision(own, ("teacher", "train"), teacher.architecture.family, reporter, site)
-    if student is None or (reporter.failed and not failed_before):
-        return None
-    stages = _stages(experiment, train_sources, teacher, student, precision, teacher_precision, site)
-    name = experiment.name if experiment.variant is None else f"{experiment.name}-{experiment.variant}"
-    shape = student.architecture
-    plan: dict[str, Any] = {
-        "format": FORMAT,
-        "name": name,
-        "variant": experiment.variant,
-        "task": experiment.task,
-        "seed": experiment.seed,
-        "key": run_key(stages),
-        "teacher": _summary(teacher.name, teacher.architecture, () if own is not None else None),
-        "student": _summary(
-            f"{shape.family} {shape.encoder_layers}-{shape.decoder_layers}",
-            shape,
-            student.freeze,
-        ),
-        "copy": {stack: _layers(student.copies[stack]) for stack in STACKS},
-        "phi": {stack: _layers(student.phi[stack]) for stack in STACKS},
-        "metrics": experiment.evaluation.metrics,
-        "stages": stages,
-        "site": _site(site),
-        "tracking": asdict(experiment.tracking),
-        "spec": tree,
-        "places": reporter.all_places(),
-    }
-    result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
-    return result
 
+    def __init__(self, site: Site, *, fingerprints: bool = True) -> None:
+        self.site = site
+        self.memory = Fingerprints(site.workspace / "fingerprints.json") if fingerprints else None
 
-class _Stages(list[dict[str, Any]]):
-    """The stages so far, in order; each gets its key from those it needs."""
+    def close(self) -> None:
+        """Keep what was hashed for the next time."""
+        if self.memory is not None:
+            self.memory.save()
 
-    def add(
-        self,
-        id: str,
-        kind: str,
-        settings: Mapping[str, Any],
-        needs: Mapping[str, str] | None = None,
-        **execution: Any,
-    ) -> str:
-        keys = {stage["id"]: stage["key"] for stage in self}
-        needs = dict(needs or {})
-        self.append(
-            {
-                "id": id,
-                "kind": kind,
-                "key": stage_key(kind, settings, {role: keys[needed] for role, needed in needs.items()}),
-                "needs": needs,
-                "settings": dict(settings),
-                "execution": {
-                    "locations": {},
-                    "micro_batch_tokens": None,
-                    "save_minutes": None,
-                    "deepspeed": None,
-                    **execution,
-                },
-            }
-        )
-        return id
+    def lower(self, experiment: Experiment, tree: Mapping[str, Any], reporter: Reporter) -> dict[str, Any] | None:
+        """The plan of a run, or None when it cannot be made: an error was reported, or, without
+        `fingerprints`, a hub model is not on this machine."""
+        site = self.site
+        failed_before = reporter.failed
+        data = self._data(experiment, reporter)
+        teacher = self._teacher(experiment, reporter)
+        labels = self._labels(experiment, reporter)
+        if teacher is None:
+            return None
+        shape = teacher.architecture
+        student = resolve_student(experiment, shape, reporter, site, self.memory)
+        check_lengths(experiment, shape, reporter)
+        check_stacks(experiment, shape, reporter)
+        check_encoder(experiment, shape, reporter)
+        check_offload(experiment, reporter, site)
+        check_retention(experiment, reporter)
+        precision = choose_precision(experiment.training, (), shape.layout, reporter, site)
+        own = experiment.teacher.train
+        teacher_precision = "fp32"
+        if own is not None:
+            teacher_precision = choose_precision(own, ("teacher", "train"), shape.layout, reporter, site)
+        if student is None or labels is None or (reporter.failed and not failed_before):
+            return None
+        found = ResolvedRun(data, teacher, student, labels, precision, teacher_precision)
+        return self._plan(experiment, tree, reporter, found)
 
-
-def _stages(
-    experiment: Experiment,
-    data: tuple[dict[str, Any], dict[str, str], dict[str, str]],
-    teacher: ResolvedModel,
-    student: ResolvedStudent,
-    precision: str,
-    teacher_precision: str,
-    site: Site,
-) -> _Stages:
-    settings, locations, train_locations = data
-    task, evaluation, own = experiment.task, experiment.evaluation, experiment.teacher.train
-    stages = _Stages()
-    teacher_needs: dict[str, str] = {}
-    if experiment.teacher.tokenizer is not None:
-        tokenizer = {
-            "algorithm": experiment.teacher.tokenizer.kind,
-            "vocab_size": experiment.teacher.tokenizer.vocab_size,
-            "family": teacher.architecture.family,
-            "train": settings["train"],
-            "columns": settings["columns"],
-        }
-        teacher_needs = {"tokenizer": stages.add("tokenizer", "tokenizer", tokenizer, locations=train_locations)}
-    best = stages.add("teacher", "teacher", teacher.settings, teacher_needs, locations=dict(teacher.locations))
-    rows = stages.add(
-        "data", "data", settings, {"tokenizer": teacher_needs.get("tokenizer", best)}, locations=locations
-    )
-
-    def add_training(
-        id: str, training: Training, seed: int, precision: str, freeze: tuple[str, ...], needs: dict[str, str]
-    ) -> str:
-        architecture = student.architecture if id == "train" else teacher.architecture
-        trained = train_settings(task, training, seed, precision, freeze, architecture.trainable(freeze))
-        return stages.add(id, "train", trained, needs, **placement(trained, architecture, site))
-
-    def add_evaluation(id: str, model: str, settings: dict[str, Any]) -> None:
-        stages.add(
-            id,
-            "evaluate",
-            settings,
-            {"model": model, "data": rows},
-            micro_batch_tokens=placement(None, teacher.architecture, site)["micro_batch_tokens"],
-        )
-
-    if own is not None:
-        needs = {"model": best, "data": rows}
-        best = add_training("teacher-train", own, experiment.teacher.seed, teacher_precision, (), needs)
-    train_needs = {"data": rows}
-    retention = experiment.training.stopping.retention
-    if retention:
-        validation = experiment.training.validation
-        id = "evaluate-teacher-validation"
-        add_evaluation(
-            id,
-            best,
-            evaluate_settings(
-                task, "validation", validation.limit, sorted(retention), validation.generation, precision
+    def _plan(
+        self, experiment: Experiment, tree: Mapping[str, Any], reporter: Reporter, found: ResolvedRun
+    ) -> dict[str, Any]:
+        stages = build_stages(experiment, found, self.site)
+        teacher, student = found.teacher, found.student
+        shape = student.architecture
+        plan: dict[str, Any] = {
+            "format": FORMAT,
+            "name": experiment.name,
+            "variant": experiment.variant,
+            "task": experiment.task,
+            "seed": experiment.seed,
+            "key": run_key(stages),
+            "teacher": _summary(
+                teacher.name, teacher.architecture, () if experiment.teacher.train is not None else None
             ),
-        )
-        train_needs["reference"] = id
-    student_needs = {"teacher": best}
-    for stack, origin in student.origins.items():
-        student_needs[f"{stack}_origin"] = stages.add(
-            f"{stack}-origin", "teacher", origin.settings, locations=dict(origin.locations)
-        )
-    train_needs["model"] = stages.add("student", "student", student.settings, student_needs)
-    trained = add_training("train", experiment.training, experiment.seed, precision, student.freeze, train_needs)
-    candidates = (
-        ("teacher", best, evaluation.teacher_generation),
-        ("student", trained, evaluation.generation),
-    )
-    for who, model, generation in candidates:
-        add_evaluation(
-            f"evaluate-{who}",
-            model,
-            evaluate_settings(task, "test", evaluation.limit, evaluation.metrics, generation, precision),
-        )
-    if evaluation.speed is not None:
-        for who, model, generation in candidates:
-            measured = benchmark_settings(task, evaluation.speed, generation, precision, site.device_name)
-            stages.add(f"benchmark-{who}", "benchmark", measured, {"model": model, "data": rows})
-    return stages
+            "student": _summary(
+                f"{shape.family} {shape.size}",
+                shape,
+                student.freeze,
+            ),
+            "copy": {stack: _layers(student.copies.get(stack)) for stack in STACKS},
+            "phi": {stack: _layers(student.phi.get(stack)) for stack in STACKS},
+            "metrics": experiment.evaluation.metrics,
+            "expect": {who: asdict(expectation) for who, expectation in experiment.expect.items()},
+            "stages": list(stages),
+            "site": _site(self.site),
+            "tracking": asdict(experiment.tracking),
+            "spec": tree,
+            "places": reporter.all_places(),
+        }
+        result: dict[str, Any] = _lists(plan)
+        return result
 
+    def _teacher(self, experiment: Experiment, reporter: Reporter) -> ResolvedModel | None:
+        teacher = experiment.teacher
+        found = (
+            resolve_reference(teacher.reference, ("teacher",), reporter, self.site, self.memory, use_of(experiment))
+            if isinstance(teacher.reference, ModelReference)
+            else resolve_scratch(teacher, reporter, use_of(experiment))
+        )
+        if found is not None:
+            found = fit_head(experiment, found, reporter)
+        if found is not None and found.architecture.layout == "mbart":
+            for name in ("source_language", "target_language"):
+                if getattr(experiment.data, name) is None:
+                    reporter.error(
+                        "E515",
+                        ("data", name),
+                        f"mbart writes the language into every sequence: data.{name} is missing",
+                        f"write for example `{name}: en_XX`",
+                    )
+        return found
 
-def _teacher(
-    experiment: Experiment, reporter: Reporter, site: Site, fingerprints: Fingerprints | None
-) -> ResolvedModel | None:
-    teacher = experiment.teacher
-    found = (
-        resolve_reference(teacher.reference, ("teacher",), reporter, site, fingerprints)
-        if isinstance(teacher.reference, ModelReference)
-        else resolve_scratch(teacher, reporter)
-    )
-    if found is not None and found.architecture.family == "mbart":
-        for name in ("source_language", "target_language"):
-            if getattr(experiment.data, name) is None:
-                reporter.error(
-                    "E515",
-                    ("data", name),
-                    f"mbart writes the language into every sequence: data.{name} is missing",
-                    f"write for example `{name}: en_XX`",
+    def _labels(self, experiment: Experiment, reporter: Reporter) -> dict[str, ResolvedLabels] | None:
+        """Who writes the labels that are used, by name; None: one of them cannot be found."""
+        found: dict[str, ResolvedLabels] = {}
+        complete = True
+        for name in experiment.targets:
+            labeller = experiment.pseudo_labels.get(name)
+            if name == ORIGINAL or labeller is None:
+                continue
+            path = ("pseudo_labels", name)
+            if labeller.file is not None:
+                file = self._label_file(labeller, (*path, "file"), reporter)
+                complete &= file is not None
+                found[name] = ResolvedLabels(None, file)
+            elif labeller.by is not None:
+                model = resolve_reference(
+                    labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment)
                 )
-    return found
+                complete &= model is not None
+                found[name] = ResolvedLabels(model, None)
+            else:
+                found[name] = ResolvedLabels(None, None)
+        return found if complete else None
+
+    def _label_file(self, labeller: Labeller, path: tuple[str, ...], reporter: Reporter) -> tuple[str, str] | None:
+        assert labeller.file is not None
+        file = Path(labeller.file)
+        if not file.is_file():
+            reporter.error(
+                "E508",
+                path,
+                f"the file of labels {shown_path(file)} is not there",
+                "paths are relative to the spec that names them",
+            )
+            return None
+        return (UNRESOLVED if self.memory is None else self.memory.file(file)), str(file)
+
+    def _data(self, experiment: Experiment, reporter: Reporter) -> ResolvedData:
+        data, site, memory = experiment.data, self.site, self.memory
+        train, train_files = resolve_sources(data.train, ("data", "train"), "train", reporter, site, memory)
+        validation, files = resolve_sources(
+            data.validation, ("data", "validation"), "validation", reporter, site, memory
+        )
+        locations = {**train_files, **files}
+        test: dict[str, Any] = {}
+        for name, sources in data.test.items():
+            test[name], files = resolve_sources(sources, ("data", "test", name), "test", reporter, site, memory)
+            locations |= files
+        settings = {
+            "task": experiment.task,
+            "train": train,
+            "validation": validation,
+            "test": test,
+            "columns": asdict(data.columns),
+            "max_source_tokens": data.max_source_tokens,
+            "max_target_tokens": data.max_target_tokens,
+            "prefix": data.prefix,
+            "source_language": data.source_language,
+            "target_language": data.target_language,
+            "labels": data.labels,
+        }
+        return ResolvedData(settings, locations, train_files)
 
 
-def _data(
-    experiment: Experiment, reporter: Reporter, site: Site, fingerprints: Fingerprints | None
-) -> tuple[dict[str, Any], dict[str, str], dict[str, str]]:
-    """(settings of the data stage, all its files, the training files)."""
-    data = experiment.data
-    train, train_files = resolve_sources(data.train, ("data", "train"), "train", reporter, site, fingerprints)
-    validation, files = resolve_sources(
-        data.validation, ("data", "validation"), "validation", reporter, site, fingerprints
-    )
-    locations = {**train_files, **files}
-    test: dict[str, Any] = {}
-    for name, sources in data.test.items():
-        test[name], files = resolve_sources(sources, ("data", "test", name), "test", reporter, site, fingerprints)
-        locations |= files
-    settings = {
-        "task": experiment.task,
-        "train": train,
-        "validation": validation,
-        "test": test,
-        "columns": asdict(data.columns),
-        "max_source_tokens": data.max_source_tokens,
-        "max_target_tokens": data.max_target_tokens,
-        "prefix": data.prefix,
-        "source_language": data.source_language,
-        "target_language": data.target_language,
-    }
-    return settings, locations, train_files
+def _lists(value: Any) -> Any:
+    """JSON's own types: tuples are lists from here on."""
+    if isinstance(value, Mapping):
+        return {key: _lists(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_lists(item) for item in value]
+    return value
 
 
 def _summary(model: str, architecture: Any, freeze: tuple[str, ...] | None) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 How an overlay merges: mappings merge and the later wins; lists and single values replace; a null removes
 the key, unless null is a value there; a mapping that is one of several kinds (`x-either`: a model, a data
-source, a batch) replaces the whole one when it names another kind.
+source, a batch) replaces the whole one when it names another kind. The variants of a spec are overlays that
+wait (`x-overlay`): the nulls in them are kept until they are laid over it.
 """
 
 from __future__ import annotations
@@ -41,31 +42,40 @@ def _implied(node: Node, step: str | int) -> Node:
 def clean(node: Node, schema: Schema, fragment: Fragment) -> Node:
     """Without the keys that are null where null is no value. A required key stays: its absence is a
     mistake that is best shown at the null."""
+    if schema.is_overlay(fragment):
+        return node
     node = _rewrite_children(node, schema, fragment, clean)
     chosen = choose_for(node, schema, fragment)
     if chosen is None or not isinstance(node.value, dict):
         return node
-    kept = {key: child for key, child in node.value.items() if not _removes(key, child, schema, chosen)}
+    kept = {key: child for key, child in node.value.items() if not removes(key, child, schema, chosen)}
     return replace(node, value=kept)
 
 
-def _removes(key: str, child: Node, schema: Schema, chosen: Fragment) -> bool:
+def removes(key: str, child: Node, schema: Schema, chosen: Fragment) -> bool:
+    """Is the child a null that removes its key?"""
     if child.value is not None or key in chosen.get("required", ()):
         return False
     below = schema.child(chosen, key)
     return below is not None and not schema.nullable(below)
 
 
-def merge(base: Node, over: Node, schema: Schema, fragment: Fragment) -> Node:
-    """`over` laid over `base`; neither is changed."""
+def merge(base: Node, over: Node, schema: Schema, fragment: Fragment, *, waiting: bool = False) -> Node:
+    """`over` laid over `base`; neither is changed. `waiting`: the result is an overlay itself, its nulls are
+    kept."""
+    waiting = waiting or schema.is_overlay(fragment)
+
+    def finished(node: Node, fragment: Fragment) -> Node:
+        return node if waiting else clean(node, schema, fragment)
+
     if (item := _alone(base)) is not None and (over_item := _alone(over)) is not None:
         items = (schema.choose(fragment, "array") or {}).get("items", {})
-        return replace(over, value=[merge(item, over_item, schema, items)])
+        return replace(over, value=[merge(item, over_item, schema, items, waiting=waiting)])
     if not isinstance(base.value, dict) or not isinstance(over.value, dict):
-        return clean(over, schema, fragment)
+        return finished(over, fragment)
     short = schema.resolve(fragment).get("x-short")
     if short == "test" and (unnamed_test_set(base) is None) != (unnamed_test_set(over) is None):
-        return clean(over, schema, fragment)
+        return finished(over, fragment)
     chosen = choose_for(over, schema, fragment)
     if chosen is None:
         return over
@@ -73,16 +83,16 @@ def merge(base: Node, over: Node, schema: Schema, fragment: Fragment) -> Node:
     if decided:
         before = [key for key in chosen["x-either"] if key in base.value]
         if decided != before or any(not isinstance(over.value[key].value, dict) for key in decided):
-            return clean(over, schema, fragment)
+            return finished(over, fragment)
     merged = dict(base.value)
     for key, child in over.value.items():
         below = schema.child(chosen, key)
-        if _removes(key, child, schema, {**chosen, "required": ()}):
+        if not waiting and removes(key, child, schema, {**chosen, "required": ()}):
             merged.pop(key, None)
         elif below is not None and key in merged:
-            merged[key] = merge(merged[key], child, schema, below)
+            merged[key] = merge(merged[key], child, schema, below, waiting=waiting)
         else:
-            merged[key] = child if below is None else clean(child, schema, below)
+            merged[key] = child if below is None else finished(child, below)
     return Node(merged, over.place, over.key or base.key, implied=base.implied)
 
 

@@ -1,10 +1,11 @@
-"""`--set path=value`: values of the command line, laid over a tree. In messages they are the lines of a file
-that is called `--set`."""
+"""Values put at a path of a tree: those of the matrix, and those of the command line, `--set path=value`, which
+in messages are the lines of a file that is called `--set`."""
 
 from __future__ import annotations
 
 import re
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from .diagnostics import Position, Reporter, Trail, dotted, quoted
@@ -17,15 +18,27 @@ SET = "--set"
 STEP = re.compile(r"(?:^|\.)([^.\[\]=]+)|\[([0-9]{1,6})\]")
 
 
-def set_values(tree: Node, overrides: tuple[str, ...], schema: Schema, files: Files, reporter: Reporter) -> Node:
-    """The tree with each `path=value` laid over it, in order."""
+Steps = list[tuple[str | int, Position]]
+
+
+@dataclass(frozen=True, slots=True)
+class Assignment:
+    """A value to be put at a path. Each step knows where it was written."""
+
+    steps: Steps
+    value: Node
+
+
+def read_overrides(overrides: Sequence[str], files: Files, reporter: Reporter) -> list[Assignment]:
+    """The `path=value` of the command line; one that is no path or no YAML is reported and left out."""
     if not overrides:
-        return tree
+        return []
     files.texts[SET] = "\n".join(" ".join(override.split("\n")) for override in overrides)
     files.folders[SET] = Path.cwd()
+    found = []
     for line, override in enumerate(overrides, 1):
         text, _, value_text = " ".join(override.split("\n")).partition("=")
-        steps = split_path(text)
+        steps = split_path(text, Position(SET, line, 1))
         if steps is None:
             reporter.error_at(
                 "E305",
@@ -37,41 +50,41 @@ def set_values(tree: Node, overrides: tuple[str, ...], schema: Schema, files: Fi
         # Blanks in place of the path, so that the value's positions are those on the command line.
         value = parse_value("\n" * (line - 1) + " " * (len(text) + 1) + value_text, SET, reporter)
         if value is not None:
-            tree = _assign(tree, steps, value, schema, schema.root, reporter, ())
-    return tree
+            found.append(Assignment(steps, value))
+    return found
 
 
-def split_path(text: str) -> list[tuple[str | int, int]] | None:
-    """`data.train[0].limit` -> its steps, each with its column; None: it is no path."""
-    steps: list[tuple[str | int, int]] = []
+def split_path(text: str, place: Position) -> Steps | None:
+    """`data.train[0].limit` -> its steps, each with its place; None: it is no path. `place`: of the text."""
+    steps: Steps = []
     end = 0
     for found in STEP.finditer(text):
         if found.start() != end:
             return None
         end = found.end()
         key, index = found.groups()
-        steps.append((int(index), found.start() + 1) if key is None else (key, found.start(1) + 1))
+        step, start = (int(index), found.start()) if key is None else (key, found.start(1))
+        steps.append((step, Position(place.file, place.line, place.column + start)))
     whole = steps and end == len(text) and not text.startswith((".", "["))
     return steps if whole else None
 
 
-def _assign(
+def assign(
     node: Node,
-    steps: list[tuple[str | int, int]],
+    steps: Steps,
     value: Node,
     schema: Schema,
     fragment: Fragment,
     reporter: Reporter,
-    path: Trail,
+    path: Trail = (),
 ) -> Node:
-    """The node with the value put at the end of `steps`, which start below it."""
+    """The node with the value put at the end of `steps`, which start below it, at `path`. Reports E305."""
     if not steps:
         return merge(node, spell_out(value, schema, fragment), schema, fragment)
-    step, column = steps[0]
-    key_place = Position(SET, value.place.line, column)
+    step, key_place = steps[0]
     if isinstance(node.value, list):
         if isinstance(step, str) and len(node.value) == 1 and node.value[0].implied:
-            steps, step = [(0, column), *steps], 0
+            steps, step = [(0, key_place), *steps], 0
         if isinstance(step, str) or step >= len(node.value):
             count = len(node.value)
             reporter.error_at(
@@ -84,12 +97,12 @@ def _assign(
             return node
         items = list(node.value)
         below = _child(schema, fragment, step)
-        items[step] = _assign(items[step], steps[1:], value, schema, below, reporter, (*path, step))
+        items[step] = assign(items[step], steps[1:], value, schema, below, reporter, (*path, step))
         return replace(node, value=items)
     inside = node.value if isinstance(node.value, dict) else {}
     # A test set of its own that was written without a name is called `test`: step into it.
     if (alone := unnamed_test_set(node)) is not None and (isinstance(step, int) or step not in inside):
-        alone = _assign(alone, steps, value, schema, _child(schema, fragment, "test"), reporter, path)
+        alone = assign(alone, steps, value, schema, _child(schema, fragment, "test"), reporter, path)
         return replace(node, value={"test": alone})
     if isinstance(step, int) or not isinstance(node.value, dict | None):
         what = "a mapping" if inside else f"the single value {quoted(node.value)}"
@@ -104,7 +117,7 @@ def _assign(
     child = inside.get(step)
     if len(steps) > 1 and child is not None and isinstance(child.value, dict | list):
         below = _child(schema, fragment, step)
-        inner = _assign(child, steps[1:], value, schema, below, reporter, (*path, step))
+        inner = assign(child, steps[1:], value, schema, below, reporter, (*path, step))
         return replace(node, value={**inside, step: inner})
     merged = merge(node, spell_out(_nested(steps, value), schema, fragment), schema, fragment)
     # The mapping still stands where it stood: only a value in it comes from the command line.
@@ -116,9 +129,8 @@ def _child(schema: Schema, fragment: Fragment, step: str | int) -> Fragment:
     return (schema.child(chosen, step) if chosen is not None else None) or {}
 
 
-def _nested(steps: list[tuple[str | int, int]], value: Node) -> Node:
+def _nested(steps: Steps, value: Node) -> Node:
     """The overlay `{a: {b: value}}` of a path `a.b`."""
-    for step, column in reversed(steps):
-        place = Position(SET, value.place.line, column)
+    for step, place in reversed(steps):
         value = Node({str(step): replace(value, key=place)}, place)
     return value

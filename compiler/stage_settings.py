@@ -2,25 +2,55 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
-from .experiment import Generation, Speed, Training
+from .experiment import Experiment, Generation, Labeller, Loss, Speed, Training
+from .layers import Layers
+
+
+def objective_settings(loss: Loss, phi: Mapping[str, Layers | None] | None) -> dict[str, Any]:
+    """The terms of a loss, None for one that is off. φ only where a term pairs layers, and only of the stacks
+    that it pairs: it changes no other result."""
+    used: dict[str, list[int] | None] | None = None
+    if loss.needs_phi and phi is not None:
+        stacks = {
+            "encoder": bool(
+                loss.own_needs("phi")
+                or (loss.hidden and loss.hidden.encoder) or (loss.attention and loss.attention.encoder_self)
+            ),
+            "decoder": bool(
+                loss.own_needs("phi")
+                or (loss.hidden and loss.hidden.decoder)
+                or (loss.attention and (loss.attention.decoder_self or loss.attention.decoder_cross))
+            ),
+        }
+        maps = {stack: phi.get(stack) for stack, on in stacks.items() if on}
+        used = {stack: list(found.layers) if (found := maps.get(stack)) else None for stack in stacks}
+    own = {name: dict(term.settings) for name, term in loss.own.items()}
+    return {**asdict(loss), "own": own, "phi": used}
 
 
 def train_settings(
-    task: str, training: Training, seed: int, precision: str, freeze: Sequence[str], trainable_parameters: int
+    experiment: Experiment,
+    training: Training,
+    seed: int,
+    precision: str,
+    freeze: Sequence[str],
+    trainable_parameters: int,
+    objective: Mapping[str, Any],
 ) -> dict[str, Any]:
-    """Settings of a `train` stage. A labels weight of 0 switches the term off."""
+    """Settings of a `train` stage."""
     batch, optimization, validation = training.batch, training.optimization, training.validation
     by_examples = batch.examples is not None
-    labels = asdict(training.labels) if training.labels.weight else None
+    task, masking = experiment.task, experiment.data.masking
     return {
         "task": task,
         "seed": seed,
         "precision": precision,
-        "objective": {"labels": labels},
+        "objective": dict(objective),
+        "masking": None if masking is None else asdict(masking),
         "freeze": list(freeze),
         "batch": {
             "unit": "examples" if by_examples else "tokens",
@@ -39,7 +69,7 @@ def train_settings(
             "every_steps": validation.every.steps,
             "limit": validation.limit,
             "metrics": list(validation.metrics),
-            "generation": generation_settings(validation.generation),
+            "generation": generation_settings(task, validation.generation),
         },
         "trainable_parameters": trainable_parameters,
     }
@@ -54,7 +84,7 @@ def evaluate_settings(
         "split": split,
         "limit": limit,
         "metrics": list(metrics),
-        "generation": generation_settings(generation),
+        "generation": generation_settings(task, generation),
         "precision": precision,
     }
 
@@ -66,12 +96,44 @@ def benchmark_settings(
     return {
         "task": task,
         **asdict(speed),
-        "generation": generation_settings(generation),
+        "generation": generation_settings(task, generation),
         "precision": precision,
         "device": device,
     }
 
 
-def generation_settings(generation: Generation) -> dict[str, Any]:
-    """The engine is resolved here, because results depend on it."""
+def label_settings(labeller: Labeller, data: Mapping[str, Any], precision: str) -> dict[str, Any]:
+    """Settings of a `pseudo-labels` stage in which a model writes. `data`: of the data stage; the validation
+    and test sets are no business of the labels."""
+    return {
+        **_label_settings(labeller, data),
+        "source": "model",
+        "max_source_tokens": labeller.max_source_tokens or data["max_source_tokens"],
+        "generation": generation_settings(data["task"], labeller.generation),
+        "precision": precision,
+        "file": None,
+    }
+
+
+def file_label_settings(labeller: Labeller, fingerprint: str, data: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a `pseudo-labels` stage that takes labels made elsewhere."""
+    return {
+        **_label_settings(labeller, data),
+        "source": "file",
+        "max_source_tokens": None,
+        "generation": None,
+        "precision": None,
+        "file": {"fingerprint": fingerprint, "id": labeller.file_id, "text": labeller.file_text},
+    }
+
+
+def _label_settings(labeller: Labeller, data: Mapping[str, Any]) -> dict[str, Any]:
+    names = ("task", "train", "columns", "prefix", "source_language", "target_language")
+    return {**{name: data[name] for name in names}, "min_rouge2": labeller.min_rouge2}
+
+
+def generation_settings(task: str, generation: Generation) -> dict[str, Any] | None:
+    """None for tasks that write no text. The engine is resolved here, because results depend on it."""
+    if task not in ("summarization", "translation"):
+        return None
     return {"engine": "transformers", **asdict(generation)}

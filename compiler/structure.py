@@ -7,6 +7,7 @@ JSON Schema they hold these annotations (schema/README.md):
     x-short     a short form: `weight`, `model`, `teacher-or-model`, `list`, `test`
     x-location  a string that is a place in the file system: `file` or `folder`
     x-words     what a `pattern` means, in words
+    x-overlay   a variant: it is made as the whole spec is
 """
 
 from __future__ import annotations
@@ -35,7 +36,11 @@ class Schema:
             for step in fragment["$ref"].removeprefix("#/").split("/"):
                 target = target[step]
             fragment = {**target, **{key: value for key, value in fragment.items() if key != "$ref"}}
-        return fragment
+        return self.root if fragment.get("x-overlay") else fragment
+
+    def is_overlay(self, fragment: Fragment) -> bool:
+        """Is this a variant?"""
+        return fragment.get("$ref") == "#/$defs/overlay"
 
     def choose(self, fragment: Fragment, kind: str, keys: Iterable[str] = ()) -> Fragment | None:
         """The alternative for a value of JSON type `kind` (with these keys, if a mapping); None: no
@@ -124,8 +129,16 @@ def kind_of(value: Any) -> str:
 
 @cache
 def load_schema(name: str) -> Schema:
-    """The schema `experiment` or `site`."""
-    return Schema(json.loads((FOLDER / f"{name}.schema.json").read_text("utf-8")))
+    """The schema `experiment`, with what installed packages add to it, or `site`."""
+    root = json.loads((FOLDER / f"{name}.schema.json").read_text("utf-8"))
+    if name == "experiment":
+        from .extensions import installed
+
+        if there := installed():
+            from .extension_schema import extend_schema
+
+            root = extend_schema(root, there)
+    return Schema(root)
 
 
 def with_defaults(schema: Schema, fragment: Fragment, value: Any) -> Any:

@@ -26,14 +26,17 @@ WORDS = {
 }
 
 
-def validate(tree: Any, schema: Schema, reporter: Reporter, *, complete: bool = True) -> set[Trail]:
+def validate(
+    tree: Any, schema: Schema, reporter: Reporter, *, complete: bool = True, fragment: Fragment | None = None
+) -> set[Trail]:
     """Report everything in which the tree does not fit; the paths that were refused or are missing.
-    `complete` False: a part of the tree could not be read, so what is missing is not reported."""
+    `complete` False: a part of the tree could not be read, so what is missing is not reported. `fragment`:
+    what the tree is held to, when it is not the whole schema."""
     from jsonschema import Draft202012Validator
 
     refused: set[Trail] = set()
     told: set[tuple[Trail, str]] = set()
-    for error in _specific(Draft202012Validator(schema.root).iter_errors(tree), schema):
+    for error in _specific(Draft202012Validator(fragment or schema.root).iter_errors(tree), schema):
         path = tuple(error.absolute_path)
         of_name = "propertyNames" in list(error.relative_schema_path)[-2:]
         if error.validator == "required" and not complete:
@@ -327,7 +330,7 @@ def mend(tree: Any, schema: Schema, refused: Iterable[Trail]) -> Any | None:
                 for key in error.validator_value:
                     below = schema.child(error.schema, key)
                     if key not in error.instance and below is not None:
-                        error.instance[key] = _stand_in(schema, below)
+                        error.instance[key] = stand_in(schema, below)
             elif path:
                 _remove(mended, path)
             else:
@@ -335,7 +338,7 @@ def mend(tree: Any, schema: Schema, refused: Iterable[Trail]) -> Any | None:
     return None
 
 
-def _stand_in(schema: Schema, fragment: Fragment) -> Any:
+def stand_in(schema: Schema, fragment: Fragment) -> Any:
     """The example of a fragment, spelled out."""
 
     def nodes(value: Any) -> Node:

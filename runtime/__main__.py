@@ -16,7 +16,6 @@ def main(argv: list[str]) -> int:
     verbs = parser.add_subparsers(dest="verb", required=True)
     run = verbs.add_parser("run", help="run compiled plans")
     run.add_argument("plans", nargs="+", type=Path)
-    run.add_argument("--only", help="only plans whose name matches this pattern")
     run.add_argument("--until", help="stop after this stage")
     run.add_argument("--redo", action="append", default=[], help="compute this stage again (repeatable)")
     run.add_argument("--in-process", action="store_true", help="one process, no launcher")
@@ -48,9 +47,7 @@ def main(argv: list[str]) -> int:
     from .driver import Options
     from .driver import main as drive
 
-    return drive(
-        options.plans, options.only, Options(options.until, options.redo, options.in_process, options.workspace)
-    )
+    return drive(options.plans, Options(options.until, options.redo, options.in_process, options.workspace))
 
 
 if __name__ == "__main__":

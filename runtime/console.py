@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -90,6 +90,10 @@ class Console:
         self.say(f"student: {student}")
         self.say(f"run:     {run_folder} (summary.json, metrics.jsonl, table.md)")
         self.say(f"mlflow:  {ui}")
+
+    def count(self, failed: Sequence[str], number: int) -> None:
+        """The last line of several runs."""
+        self.say(f"{number} runs: {number - len(failed)} done" + (f", {len(failed)} failed: {', '.join(failed)}" if failed else ""))
 
     def failure(self, failure: Failure, place: tuple[str, int, int] | None) -> None:
         """`file:line:column: CODE: message` and the hint, on stderr."""

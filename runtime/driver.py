@@ -16,10 +16,10 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
-from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any, Literal
 
+from .available import check_available
 from .console import Console
 from .control import Control
 from .failure import Failure
@@ -48,6 +48,15 @@ class Options:
 
 
 @dataclass
+class Several:
+    """What the runs of one command know of each other: keys of the artifacts that were discarded, and of the
+    stages that were left unmade by a failure -> the name of the run in which it happened."""
+
+    discarded: set[str] = field(default_factory=set)
+    failed: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass
 class Run:
     """One plan on its way: what it reads, where it writes, who is told."""
 
@@ -62,26 +71,42 @@ class Run:
     told: set[str] = field(default_factory=set)  # stage ids whose artifact the tracker knows
 
 
-def main(plans: Sequence[Path], only: str | None, options: Options) -> int:
-    """Run plans one after the other; the exit code is the first one that is not 0."""
-    code = 0
-    for folder in plans:
-        console = Console()
+def main(folders: Sequence[Path], options: Options) -> int:
+    """Run plans one after the other; the exit code is the first one that is not 0. What several of them need is
+    computed once, by the first, and not tried again when it failed."""
+    console = Console()
+    plans = [_loaded(folder) for folder in folders]
+    try:
+        _require_stages([plan for plan in plans if isinstance(plan, Plan)], options)
+    except Failure as failure:
+        console.failure(failure, None)
+        return failure.exit_code
+    results: dict[Path, int] = {}
+    several = Several()
+    for folder, plan in zip(folders, plans, strict=True):
         try:
-            plan = load_plan(folder)
-            if only is not None and not fnmatch(plan.name, only):
-                continue
-            result = run(plan, folder, options, console)
+            if isinstance(plan, Failure):
+                raise plan
+            check_available(plan)
+            results[folder] = run(plan, folder, options, console, several)
         except Failure as failure:
             console.failure(failure, None)
-            result = failure.exit_code
-        if result in (75, 130):
-            return result
-        code = code or result
-    return code
+            results[folder] = failure.exit_code
+        if results[folder] in (75, 130):
+            return results[folder]
+    if len(folders) > 1:
+        console.count([folder.name for folder in folders if results[folder]], len(folders))
+    return next((result for result in results.values() if result), 0)
 
 
-def run(plan: Plan, folder: Path, options: Options, console: Console) -> int:
+def _loaded(folder: Path) -> Plan | Failure:
+    try:
+        return load_plan(folder)
+    except Failure as failure:
+        return failure
+
+
+def run(plan: Plan, folder: Path, options: Options, console: Console, several: Several) -> int:
     """Run one plan. Returns the exit code (0, 1, 75, 130). Raises `Failure` when it cannot even begin."""
     if options.workspace is not None:
         plan = replace(plan, site=replace(plan.site, workspace=str(options.workspace.absolute())))
@@ -93,7 +118,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console) -> int:
         run_folder.mkdir(parents=True, exist_ok=True)
         _copy_plan(folder, run_folder, plan.site.workspace)
         control.clear()
-        _redo(plan, store, options.redo)
+        _redo(plan, store, options.redo, several)
     except OSError as error:
         raise Failure(
             "R404",
@@ -102,19 +127,25 @@ def run(plan: Plan, folder: Path, options: Options, console: Console) -> int:
         ) from error
     stages = _pending(plan, store, options.until)
     console.headline(plan, len(plan.stages) - len(stages), len(stages))
+    for stage in stages:
+        if (failed := several.failed.get(stage.key)) is not None:
+            raise Failure(
+                "R406", f"{plan.name} needs the stage {stage.id}, which failed for {failed}", "mend that run first"
+            )
     this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, workspace), options)
     this.tracker.start()
     this.cached.update(stage.id for stage in _tell_published(this, cached=True))
     failure = _execute(this, stages) if stages else None
+    if failure is not None and failure.exit_code == 1:
+        several.failed.update((stage.key, plan.name) for stage in stages if not store.has(stage.key))
     return _finish(this, failure)
 
 
 def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
     """The stages to compute, in order: what is not in the store and is wanted by something not in the store."""
     stages = list(plan.stages)
-    if until is not None:
-        _require_stage(plan, until)
-        ids = [stage.id for stage in stages]
+    ids = [stage.id for stage in stages]
+    if until in ids:
         stages = stages[: ids.index(until) + 1]
     used = {id for stage in stages for id in stage.needs.values()}
     wanted: set[str] = set()
@@ -125,20 +156,26 @@ def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
     return [stage for stage in stages if stage.id in wanted and not store.has(stage.key)]
 
 
-def _redo(plan: Plan, store: Store, ids: Sequence[str]) -> None:
-    for id in ids:
-        _require_stage(plan, id)
+def _redo(plan: Plan, store: Store, ids: Sequence[str], several: Several) -> None:
     again = set(ids)
     for stage in plan.stages:
         if stage.id in again or again & set(stage.needs.values()):
             again.add(stage.id)
-            store.discard(stage.key)
+            if stage.key not in several.discarded:
+                several.discarded.add(stage.key)
+                store.discard(stage.key)
 
 
-def _require_stage(plan: Plan, id: str) -> None:
-    ids = [stage.id for stage in plan.stages]
-    if id not in ids:
-        raise Failure("R105", f"the plan has no stage {id!r}", f"its stages: {', '.join(ids)}")
+def _require_stages(plans: Sequence[Plan], options: Options) -> None:
+    """Every stage that the command line names must be there, in each plan for `until`, in one for `redo`."""
+    for plan in plans:
+        ids = [stage.id for stage in plan.stages]
+        if options.until is not None and options.until not in ids:
+            raise Failure("R105", f"{plan.name} has no stage {options.until!r}", f"its stages: {', '.join(ids)}")
+    known = list(dict.fromkeys(stage.id for plan in plans for stage in plan.stages))
+    for id in options.redo:
+        if plans and id not in known:
+            raise Failure("R105", f"there is no stage {id!r}", f"the stages: {', '.join(known)}")
 
 
 def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:

@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, is_dataclass
+from dataclasses import dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -23,6 +23,23 @@ from .failure import Failure
 FORMAT = 1
 
 # --- settings, one class a stage kind ------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExtensionRecord:
+    """A term, metric or family of an installed package: who has it, and the sha256 of its files."""
+
+    distribution: str
+    version: str
+    sha256: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extended:
+    """Settings of a stage that computes with models. `extensions`: those of installed packages that the result
+    depends on, `terms.NAME`, `metrics.NAME` or `families.NAME`."""
+
+    extensions: Mapping[str, ExtensionRecord] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +59,10 @@ class Source:
 
 @dataclass(frozen=True, kw_only=True)
 class Columns:
+    """`hypothesis`: the second text of a pair (classification)."""
+
     source: str
+    hypothesis: str | None
     target: str
     id: str | None
 
@@ -73,13 +93,15 @@ class DataSettings:
     prefix: str
     source_language: str | None
     target_language: str | None
+    labels: tuple[str, ...] | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TeacherSettings:
+class TeacherSettings(Extended):
     """Where a model comes from. kind architecture: `config` are the constructor arguments of the family's
     transformers config and `seed` draws the weights (needs: tokenizer). kind folder: `fingerprint`, found
-    by `execution.locations`. kind hub: `repository` at commit `revision`."""
+    by `execution.locations`. kind hub: `repository` at commit `revision`. `num_labels`: classes of a
+    classification head, None for any other; a head that the model does not have is drawn with `seed`."""
 
     kind: Literal["architecture", "folder", "hub"]
     family: str
@@ -88,6 +110,7 @@ class TeacherSettings:
     fingerprint: str | None
     repository: str | None
     revision: str | None
+    num_labels: int | None
     parameters: int
 
 
@@ -101,9 +124,11 @@ class StackInit:
 
 
 @dataclass(frozen=True, kw_only=True)
-class StudentSettings:
-    """`config` holds the config fields that differ from the teacher's (depths, widths). `seed` is None
-    unless something is random. `parameters` is what the compiler computed; the built model must agree."""
+class StudentSettings(Extended):
+    """`config` holds the config fields that differ from the teacher's (depths, widths); of another family
+    than the teacher's: all sizes, by that family's names. `decoder_layers` is 0 for an encoder-only model.
+    `seed` is None unless something is random. `num_labels`: classes of a classification head, None for any
+    other. `parameters` is what the compiler computed; the built model must agree."""
 
     family: str
     config: Mapping[str, Any]
@@ -113,6 +138,7 @@ class StudentSettings:
     encoder: StackInit
     decoder: StackInit
     seed: int | None
+    num_labels: int | None
     parameters: int
 
 
@@ -123,8 +149,68 @@ class LabelsTerm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LogitsTerm:
+    """`beta` is jsd's, `alpha` skew-kl's, `positions` masked-lm's."""
+
+    weight: float
+    temperature: float
+    divergence: Literal["forward-kl", "reverse-kl", "jsd", "skew-kl"]
+    beta: float | None
+    alpha: float | None
+    positions: Literal["all", "masked"] | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class HiddenTerm:
+    """A weight for each stack."""
+
+    encoder: float
+    decoder: float
+    layer_norm: Literal["none", "per-token", "per-batch"]
+    align: Literal["outputs", "inputs"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class AttentionTerm:
+    """A weight for each kind of attention."""
+
+    encoder_self: float
+    decoder_self: float
+    decoder_cross: float
+
+
+@dataclass(frozen=True, kw_only=True)
+class LayerMaps:
+    """A layer for each student layer, by stack; None: no map."""
+
+    encoder: tuple[int, ...] | None
+    decoder: tuple[int, ...] | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
+    """The terms of the loss; None: off. `own`: the settings of terms of installed packages, by name. `phi`
+    where a term pairs layers: the teacher layer whose output supervises each student layer."""
+
     labels: LabelsTerm | None
+    logits: LogitsTerm | None
+    hidden: HiddenTerm | None
+    attention: AttentionTerm | None
+    cosine: float | None
+    embedding: float | None
+    own: Mapping[str, Mapping[str, Any]]
+    phi: LayerMaps | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class MaskingSettings:
+    """Masked-lm, in percent: `share` of the tokens are predicted; `masked` of those are masked, `random`
+    replaced. `rare`: exponent of the inverse count by which tokens are chosen."""
+
+    share: float
+    masked: float
+    random: float
+    rare: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -178,15 +264,18 @@ class ValidationSettings:
     every_steps: int | None
     limit: int | None
     metrics: tuple[str, ...]
-    generation: GenerationSettings
+    generation: GenerationSettings | None
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainSettings:
+class TrainSettings(Extended):
+    """needs: `data` (or the mixed `targets`), `model`, `teacher` where a term looks at it."""
+
     task: str
     seed: int
     precision: Literal["fp32", "bf16", "fp16"]
     objective: ObjectiveSettings
+    masking: MaskingSettings | None
     freeze: tuple[Literal["encoder", "embeddings", "positions"], ...]
     batch: BatchSettings
     learning_rate: float
@@ -202,28 +291,65 @@ class TrainSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
-class EvaluateSettings:
+class EvaluateSettings(Extended):
     """`split` is `test` (all test sets) or `validation`; `limit` the first N examples."""
 
     task: str
     split: Literal["test", "validation"]
     limit: int | None
     metrics: tuple[str, ...]
-    generation: GenerationSettings
+    generation: GenerationSettings | None
     precision: Literal["fp32", "bf16", "fp16"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class BenchmarkSettings:
+class BenchmarkSettings(Extended):
     """Speed of generation on the first `examples` of the first test set; `device` names the machine."""
 
     task: str
     batch_size: int
     repeats: int
     examples: int
-    generation: GenerationSettings
+    generation: GenerationSettings | None
     precision: Literal["fp32", "bf16", "fp16"]
     device: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class LabelFile:
+    """Labels made elsewhere: the sha256 of the file, its columns."""
+
+    fingerprint: str
+    id: str
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class PseudoLabelSettings(Extended):
+    """Targets for the training sources: written by the model in role `model`, or taken from `file`.
+    `min_rouge2`: labels below are dropped, in percent."""
+
+    task: str
+    source: Literal["model", "file"]
+    train: tuple[Source, ...]
+    columns: Columns
+    prefix: str
+    source_language: str | None
+    target_language: str | None
+    max_source_tokens: int | None
+    generation: GenerationSettings | None
+    precision: Literal["fp32", "bf16", "fp16"] | None
+    file: LabelFile | None
+    min_rouge2: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TargetsSettings:
+    """The rows a student is trained on: the original targets and labels, one after the other. needs: `data`
+    and a role `labels.NAME` for each labeller."""
+
+    targets: tuple[str, ...]
+    max_target_tokens: int
 
 
 Settings = (
@@ -231,6 +357,8 @@ Settings = (
     | DataSettings
     | TeacherSettings
     | StudentSettings
+    | PseudoLabelSettings
+    | TargetsSettings
     | TrainSettings
     | EvaluateSettings
     | BenchmarkSettings
@@ -241,6 +369,8 @@ KINDS: dict[str, type[Any]] = {
     "data": DataSettings,
     "teacher": TeacherSettings,
     "student": StudentSettings,
+    "pseudo-labels": PseudoLabelSettings,
+    "targets": TargetsSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
     "benchmark": BenchmarkSettings,
@@ -284,12 +414,6 @@ class ModelSummary:
 
 
 @dataclass(frozen=True, kw_only=True)
-class LayerMaps:
-    encoder: tuple[int, ...] | None
-    decoder: tuple[int, ...] | None
-
-
-@dataclass(frozen=True, kw_only=True)
 class TrackingSite:
     """`uri` None: MLFLOW_TRACKING_URI, else SQLite in the workspace."""
 
@@ -317,6 +441,15 @@ class Tracking:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Expectation:
+    """Published scores; `within`: the largest difference that counts as reproduced."""
+
+    scores: Mapping[str, float]
+    within: float | None
+    source: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One run, lowered. `key` names the run (a hash of its stage keys); `places`: spec path -> [file,
     line, column], so that the runtime can point into the spec; `spec`: the resolved spec, for the record."""
@@ -332,6 +465,7 @@ class Plan:
     copy: LayerMaps
     phi: LayerMaps
     metrics: tuple[str, ...]
+    expect: Mapping[str, Expectation]
     stages: tuple[Stage, ...]
     site: Site
     tracking: Tracking

@@ -94,8 +94,22 @@ class Store:
         shutil.rmtree(self.root / key, ignore_errors=True)
         shutil.rmtree(self.root / ".work" / key, ignore_errors=True)
 
-    def publish(self, key: str, *, kind: str, stage: str, seconds: float, summary: Mapping[str, Any]) -> Path:
-        """Hash the work folder's files, write the manifest and rename the folder into its place."""
+    def publish(
+        self,
+        key: str,
+        *,
+        kind: str,
+        stage: str,
+        seconds: float,
+        summary: Mapping[str, Any],
+        settings: Mapping[str, Any] | None = None,
+        needs: Mapping[str, str] | None = None,
+    ) -> Path:
+        """Hash the work folder's files, write the manifest and rename the folder into its place.
+
+        `settings` and `needs` (role -> key) record what the artifact was made from, for people who ask why
+        another one had to be made. Manifests of earlier versions are without them.
+        """
         folder = self.work(key)
         files = {
             path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
@@ -110,6 +124,7 @@ class Store:
             "created": time.time(),
             "seconds": seconds,
             "summary": dict(summary),
+            **({} if settings is None or needs is None else {"settings": settings, "needs": dict(needs)}),
             "files": files,
         }
         with (folder / MANIFEST).open("w", encoding="utf-8") as file:

@@ -16,6 +16,7 @@ import shutil
 import time
 import traceback
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from .context import Context, Journal, Progress
@@ -93,7 +94,15 @@ def _compute(module: object, context: Context, store: Store) -> None:
     if context.first:
         shutil.rmtree(context.scratch, ignore_errors=True)
         seconds = earlier + time.monotonic() - started
-        store.publish(stage.key, kind=stage.kind, stage=stage.id, seconds=seconds, summary=summary)
+        store.publish(
+            stage.key,
+            kind=stage.kind,
+            stage=stage.id,
+            seconds=seconds,
+            summary=summary,
+            settings=asdict(stage.settings),
+            needs={role: context.plan.stage(id).key for role, id in stage.needs.items()},
+        )
     context.barrier()
 
 

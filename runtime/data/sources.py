@@ -19,7 +19,7 @@ from .files import Records, read_file
 
 # name -> (version, split and limit -> rows)
 BUILTIN = {"bulletins": (bulletins.VERSION, bulletins.bulletins)}
-BUILTIN_COLUMNS = Columns(source="source", target="target", id="id")
+BUILTIN_COLUMNS = Columns(source="source", hypothesis=None, target="target", id="id")
 
 
 def read_sources(

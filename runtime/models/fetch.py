@@ -21,8 +21,12 @@ def fetch(repository: str, revision: str, *, offline: bool) -> Path:
     """The snapshot of a repository at a commit.
 
     Raises `Failure` R243: it is not in the cache and cannot be fetched (offline, no such repository or
-    revision, no network).
+    revision, no network), or the compiler knew its shape and not its commit.
     """
+    if revision == "unresolved":
+        raise Failure("R243", f"the plan was compiled where nobody could say which {repository} is meant",
+                      "compile the spec again where there is a network, or the model is there (--models DIR)",
+                      spec_path="teacher")
     cached = _cached(repository, revision)
     if cached is not None:
         return cached

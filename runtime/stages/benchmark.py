@@ -30,6 +30,7 @@ PARALLEL = False
 def run(stage: Stage, context: Context) -> dict[str, Any]:
     """One warm-up, then `repeats` timed passes; the median counts (domain facts 6.4: decoding included)."""
     settings: BenchmarkSettings = stage.settings
+    assert settings.generation is not None  # of tasks that write text
     folder = model_folder(context.inputs["model"])
     model = load_model(folder, precision=settings.precision).to(context.device)
     tokenizer = load_tokenizer(folder)

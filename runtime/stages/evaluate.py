@@ -81,6 +81,7 @@ def _evaluate(
     scores: dict[str, Any] = {}
     texts = [metric for metric in settings.metrics if metric != "loss"]
     if texts:
+        assert settings.generation is not None  # of tasks that write text
         with context.progress.task(f"generating for {name}", len(mine), "examples") as update:
             predicted = generate_batches(
                 model, tokenizer, rows, mine, settings.generation, context.device, update

@@ -62,13 +62,15 @@ def _scores(training: Training, ids: Any, names: list[str]) -> dict[str, float]:
     context, rows = training.context, training.validation_rows
     mine = ids[context.rank :: context.world]
     model, lent = _generator(training)
+    generation = training.settings.validation.generation
+    assert generation is not None  # of tasks that write text
     with context.progress.task("validation texts", len(mine), "examples") as update:
         texts = generate_batches(
             model,
             training.tokenizer,
             rows,
             mine,
-            training.settings.validation.generation,
+            generation,
             training.engine.device,
             update,
         )

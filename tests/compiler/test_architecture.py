@@ -1,27 +1,13 @@
-"""Parameter counts from config.json alone against the models that transformers builds."""
+"""The facts of a config.json, and which configs are refused."""
 
 import json
-import warnings
-from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
 
-from distilc.compiler.architecture import (
-    FAMILIES,
-    Architecture,
-    ArchitectureError,
-    architecture_of,
-    read_config,
-)
+from distilc.compiler.architecture import Architecture, ArchitectureError, architecture_of, labels_of, read_config
+from distilc.compiler.families import FAMILIES, HEADS, families_for, tasks_of
 from distilc.compiler.scratch import scratch_config
-
-MODELS = Path(__file__).parents[2].parent / "shared" / "models"
-SEQ2SEQ = (
-    "Helsinki-NLP/opus-mt-en-ro", "facebook/bart-base", "facebook/bart-large", "facebook/bart-large-cnn",
-    "facebook/bart-large-mnli", "facebook/bart-large-xsum", "facebook/mbart-large-en-ro",
-    "google-t5/t5-small", "google/flan-t5-base", "google/pegasus-xsum",
-)  # fmt: skip
 
 BART = {
     "vocab_size": 100, "d_model": 16, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 2,
@@ -31,136 +17,16 @@ T5 = {
     "vocab_size": 100, "d_model": 16, "d_kv": 6, "d_ff": 32, "num_layers": 3, "num_decoder_layers": 2,
     "num_heads": 2, "relative_attention_num_buckets": 12,
 }  # fmt: skip
-MARIAN = {
-    "model_type": "marian", **BART, "pad_token_id": 1, "eos_token_id": 0, "decoder_start_token_id": 1,
-    "forced_eos_token_id": 0,
+BERT = {
+    "vocab_size": 100, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+    "max_position_embeddings": 20,
 }  # fmt: skip
-CONFIGS = [
-    *({"model_type": family, **BART, "encoder_layers": e, "decoder_layers": d}
-      for family in ("bart", "mbart", "pegasus") for e, d in ((3, 2), (1, 1))),
-    *({"model_type": name, **BART, "tie_word_embeddings": False} for name in ("bart", "mbart", "pegasus")),
-    {**MARIAN, "decoder_vocab_size": 100},
-    {**MARIAN, "decoder_vocab_size": 100, "tie_word_embeddings": False},
-    {**MARIAN, "decoder_vocab_size": 90, "share_encoder_decoder_embeddings": False},
-    {**MARIAN, "decoder_vocab_size": 90, "share_encoder_decoder_embeddings": False,
-     "tie_word_embeddings": False},
-    {"model_type": "t5", **T5},
-    {"model_type": "t5", **T5, "feed_forward_proj": "gated-gelu"},
-    {"model_type": "t5", **T5, "feed_forward_proj": "gated-gelu", "tie_word_embeddings": False},
-    {"model_type": "t5", **{key: value for key, value in T5.items() if key != "num_decoder_layers"}},
-    {"model_type": "t5"},
-    {"model_type": "bart", "d_model": 32},
-    {"model_type": "bart", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4},
-    {"model_type": "t5", "hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "head_dim": 3},
-]  # fmt: skip
-
-
-def build(config: dict):
-    """The model that transformers builds, on the meta device, the legacy layer count left out."""
-    import torch
-    import transformers
-
-    classes = {
-        "bart": transformers.BartForConditionalGeneration,
-        "marian": transformers.MarianMTModel,
-        "mbart": transformers.MBartForConditionalGeneration,
-        "pegasus": transformers.PegasusForConditionalGeneration,
-        "t5": transformers.T5ForConditionalGeneration,
-    }
-    dropped = {"model_type", *(["num_hidden_layers"] if "encoder_layers" in config else [])}
-    kept = {key: value for key, value in config.items() if key not in dropped}
-    cls = classes[config["model_type"]]
-    with torch.device("meta"), warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        model = cls(cls.config_class(**kept))
-    if config["model_type"] == "t5" and config.get("tie_word_embeddings") is False:
-        # from_pretrained keeps the separate head of a T5 v1.1 checkpoint; a model from its config is tied
-        model.lm_head.weight = torch.nn.Parameter(model.lm_head.weight.detach().clone())
-    return model
-
-
-def count(model) -> int:
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def frozen_count(model, freeze) -> int:
-    """Freeze by module, the way the words are meant, and count what is left."""
-    core = getattr(model, "model", model)
-    if "encoder" in freeze:
-        core.encoder.requires_grad_(False)
-    embeddings = [getattr(core, "shared", None), core.encoder.embed_tokens, core.decoder.embed_tokens]
-    positions = [
-        getattr(core.encoder, "embed_positions", None),
-        getattr(core.decoder, "embed_positions", None),
-    ]
-    for part, modules in (("embeddings", embeddings), ("positions", positions)):
-        for module in modules:
-            if part in freeze and module is not None:
-                module.requires_grad_(False)
-    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-
-
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config['model_type']}-{len(config)}")
-@pytest.mark.parametrize(
-    "freeze", [(), ("encoder",), ("embeddings",), ("positions",), ("encoder", "embeddings", "positions")]
-)
-def test_counts_equal_those_of_transformers(config, freeze):
-    model = build(config)
-    architecture = architecture_of(config)
-    assert architecture.parameters == count(model)
-    assert architecture.trainable(freeze) == frozen_count(model, freeze)
-
-
-@pytest.mark.parametrize("name", SEQ2SEQ)
-def test_counts_of_real_configs(name):
-    if not (MODELS / name).is_dir():
-        pytest.skip(f"{MODELS / name} is not there")
-    config = read_config(MODELS / name)
-    model = build(config)
-    architecture = architecture_of(config)
-    assert architecture.parameters == count(model)
-    assert architecture.trainable(()) == frozen_count(model, ())
-    assert architecture.trainable(("encoder", "embeddings", "positions")) == frozen_count(
-        model, ("encoder", "embeddings", "positions")
-    )
-
-
-def bart_large() -> Architecture:
-    return architecture_of({"model_type": "bart", "vocab_size": 50265})
 
 
 def depths(architecture: Architecture, encoder: int, decoder: int) -> Architecture:
     return architecture.shrunk(
         encoder_layers=encoder, decoder_layers=decoder, d_model=architecture.d_model, heads=None, ffn_dim=None
     )
-
-
-@pytest.mark.parametrize(
-    ("encoder", "decoder", "millions"),
-    [(12, 12, 406), (12, 6, 306), (12, 3, 255), (12, 1, 222), (9, 6, 268), (6, 6, 230)],
-)
-def test_bart_sizes_of_the_paper(encoder, decoder, millions):
-    assert round(depths(bart_large(), encoder, decoder).parameters / 1e6) == millions
-
-
-@pytest.mark.parametrize(("decoder", "millions"), [(16, 570), (8, 435), (4, 369)])
-def test_pegasus_sizes_of_the_paper(decoder, millions):
-    pegasus = architecture_of(
-        {
-            "model_type": "pegasus",
-            "vocab_size": 96103,
-            "encoder_layers": 16,
-            "decoder_layers": 16,
-            "max_position_embeddings": 512,
-        }
-    )
-    found = depths(pegasus, 16, decoder).parameters / 1e6
-    assert abs(found - millions) < 1.0, found
-
-
-def test_bart_large_exactly():
-    assert bart_large().parameters == 406_291_456
-    assert depths(bart_large(), 12, 3).trainable(("encoder", "embeddings", "positions")) == 50_392_064
 
 
 def test_encoder_layers_win_over_the_legacy_count():
@@ -184,13 +50,84 @@ def test_changes_name_the_fields_of_the_family():
     assert depths(bart, 3, 1).changes(bart) == {"encoder_layers": 3, "decoder_layers": 1}
 
 
+def test_the_config_of_another_family_has_all_sizes():
+    teacher = architecture_of({"model_type": "bert", **BERT}, "masked-lm")
+    student = teacher.shrunk(
+        family="distilbert", encoder_layers=2, decoder_layers=0, d_model=16, heads=None, ffn_dim=None
+    )
+    assert student.changes(teacher) == {
+        "n_layers": 2, "dim": 16, "n_heads": 2, "hidden_dim": 24, "vocab_size": 100, "max_position_embeddings": 20,
+        "sinusoidal_pos_embds": False,
+    }  # fmt: skip
+    assert (student.token_types, student.decoder_layers, student.size) == (0, 0, "2")
+
+
 @pytest.mark.parametrize(
-    "config", [config for config in CONFIGS if config.get("tie_word_embeddings", True)][:8]
+    ("family", "task", "head"),
+    [
+        ("bart", "summarization", "lm"),
+        ("bart", "classification", "classification"),
+        ("bert", "masked-lm", "masked-lm"),
+        ("distilbert", "classification", "classification"),
+        ("roberta", "masked-lm", "masked-lm"),
+        ("t5", "translation", "lm"),
+    ],
 )
-def test_a_changed_config_builds_what_was_counted(config):
-    teacher = architecture_of(config)
-    student = teacher.shrunk(encoder_layers=1, decoder_layers=1, d_model=8, heads=2, ffn_dim=12)
-    assert student.parameters == count(build({**config, **student.changes(teacher)}))
+def test_the_task_decides_the_head_whatever_the_file_was_saved_from(family, task, head):
+    for classes in (["BertForMaskedLM"], ["BartForConditionalGeneration"], ["RobertaForSequenceClassification"], None):
+        assert architecture_of({"model_type": family, "architectures": classes}, task).head == head
+
+
+@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_family_that_cannot_do_a_task_is_told_who_can(family, task):
+    able = families_for(HEADS[task])
+    if task in tasks_of(family):
+        assert family in able
+        assert architecture_of({"model_type": family}, task).family == family
+        return
+    error = refusal(lambda: architecture_of({"model_type": family}, task))
+    assert error.code == "E531"
+    assert family in error.message and task in error.message
+    assert all(name in error.hint for name in (*able, *tasks_of(family)))
+
+
+@pytest.mark.parametrize(
+    ("config", "labels"),
+    [
+        ({}, {"bart": 3, "bert": 2, "distilbert": 2, "roberta": 2}),
+        ({"num_labels": 5}, 5),
+        ({"id2label": {"0": "a", "1": "b", "2": "c", "3": "d"}}, 4),
+        ({"num_labels": 5, "id2label": {"0": "a", "1": "b"}}, 5),
+        ({"num_labels": None, "id2label": {"0": "a"}}, 1),
+    ],
+)
+@pytest.mark.parametrize("family", ["bart", "bert", "distilbert", "roberta"])
+def test_labels_are_counted_as_transformers_counts_them(family, config, labels):
+    import transformers
+
+    expected = labels[family] if isinstance(labels, dict) else labels
+    assert labels_of({"model_type": family, **config}) == expected
+    kept = {key: value for key, value in config.items() if value is not None}
+    assert transformers.CONFIG_MAPPING[family](**kept).num_labels == expected
+
+
+def test_a_head_has_the_labels_of_the_data_where_they_are_given():
+    config = {"model_type": "bert", **BERT, "num_labels": 5}
+    assert architecture_of(config, "classification").num_labels == 5
+    assert architecture_of(config, "classification", 3).num_labels == 3
+    assert architecture_of(config, "masked-lm", 3).num_labels == 0
+    assert architecture_of(config, "classification", 3).num_logits == 3
+    assert architecture_of(config, "masked-lm").num_logits == 100
+
+
+def test_positions_of_roberta_are_those_that_a_token_can_have():
+    for padding in (0, 1, 4):
+        found = architecture_of({"model_type": "roberta", **BERT, "pad_token_id": padding}, "masked-lm")
+        assert (found.max_positions, found.spare_positions) == (20 - padding - 1, padding + 1)
+    assert refusal(
+        lambda: architecture_of({"model_type": "roberta", **BERT, "max_position_embeddings": 2}, "masked-lm")
+    ).code == "E502"  # fmt: skip
 
 
 @pytest.mark.parametrize("family", ["bart", "marian", "pegasus", "t5"])
@@ -216,7 +153,7 @@ def test_scratch_configs_build_a_model_that_trains(family):
         "t5": transformers.T5ForConditionalGeneration,
     }[family]
     model = cls(cls.config_class(**config))
-    assert count(model) == architecture_of({"model_type": family, **config}).parameters
+    assert model.num_parameters() == architecture_of({"model_type": family, **config}).parameters
     assert len(model.get_encoder().layers if family != "t5" else model.encoder.block) == 2
     assert (model.config.pad_token_id, model.config.eos_token_id) == (0, 1)
     labels = torch.tensor([[5, 6, 7, 1]])
@@ -235,7 +172,7 @@ def refusal(call) -> ArchitectureError:
 
 
 def test_other_families_are_named():
-    for config in ({"model_type": "bert"}, {}):
+    for config in ({"model_type": "gpt2"}, {"model_type": ["bart"]}, {}):
         error = refusal(lambda config=config: architecture_of(config))
         assert error.code == "E503"
         assert all(family in error.hint for family in FAMILIES)

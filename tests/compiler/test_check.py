@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import inspect
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from distilc.compiler import check as rules
-from distilc.compiler.check import CHECKS
+from distilc.compiler.check import CHECKS, TOGETHER
 from distilc.compiler.data import check_data
 from distilc.compiler.diagnostics import Diagnostic
 from distilc.compiler.pipeline import compile_spec
 from distilc.compiler.site import SiteOptions, load_site
 
+ROOT = Path(__file__).parents[2]
 GOOD = """\
 version: 1
 name: x
@@ -59,11 +61,14 @@ def test_every_rule_is_in_the_tuple() -> None:
     functions = {
         function
         for name, function in inspect.getmembers(rules, inspect.isfunction)
-        if name.startswith("check_") and function.__module__ == rules.__name__
+        if name.startswith("check_") and ".rules." in function.__module__
     }
-    assert functions == set(CHECKS)
-    assert len(CHECKS) == len(set(CHECKS))
-    assert all(rule.__doc__ for rule in CHECKS)
+    assert functions == {*CHECKS, *TOGETHER}
+    assert len(functions) == len(CHECKS) + len(TOGETHER)
+    assert all(rule.__doc__ for rule in functions)
+    for file in (ROOT / "compiler" / "rules").glob("*.py"):
+        defined = set(re.findall(r"^def (check_\w+)", file.read_text("utf-8"), re.MULTILINE))
+        assert defined <= {function.__name__ for function in functions}, file
 
 
 def test_a_good_spec_passes_every_rule() -> None:
@@ -73,23 +78,44 @@ def test_a_good_spec_passes_every_rule() -> None:
 @pytest.mark.parametrize(
     ("overrides", "expected"),
     [
-        # what this release does not run
-        (["task=masked-lm"], [("E401", "task")]),
-        (["loss.logits=0.8"], [("E401", "loss.logits")]),
-        (["loss.hidden={decoder: 3.0}"], [("E401", "loss.hidden")]),
-        (["loss.attention={decoder_cross: 1}"], [("E401", "loss.attention")]),
-        (["loss={labels: 1, cosine: 1.0, embedding: 2}"], [("E401", "loss.cosine"), ("E401", "loss.embedding")]),
-        (["loss={labels: 1, logits: {weight: 0}, hidden: {decoder: 0.0}, cosine: 0}"], []),
-        (["pseudo_labels={own: {by: teacher}}", "targets=[original, own]"], [("E401", "pseudo_labels")]),
-        (["targets=[own]"], [("E401", "targets")]),
-        (["seeds=[1, 2]"], [("E401", "seeds")]),
-        (["seeds=[1]"], []),
-        (["variants={a: {}}"], [("E401", "variants")]),
-        (["matrix={student.decoder_layers: [1, 2]}"], [("E401", "matrix")]),
-        (["expect={teacher: {rouge2: 22.29}}"], [("E401", "expect")]),
+        # what this release does not find
         (["teacher={mlflow: models:/a/1}"], [("E401", "teacher.mlflow")]),
         (["teacher={spec: other.yaml}"], [("E401", "teacher.spec")]),
         (["student.init.decoder={from: {spec: other.yaml}}"], [("E401", "student.init.decoder.from.spec")]),
+        (["pseudo_labels={own: {by: {mlflow: models:/a/1}}}", "targets=[own]"], [("E401", "pseudo_labels.own.by.mlflow")]),
+        # terms of the loss
+        (["loss={labels: 1, logits: {weight: 0}, hidden: {decoder: 0.0}, cosine: 0}"], []),
+        (["loss={labels: 0, logits: {weight: 0}, cosine: 0}"], [("E409", "loss")]),
+        (["loss={logits: 0.8}"], []),
+        (["loss.logits={divergence: jsd, beta: 0.3}"], []),
+        (["loss.logits={divergence: skew-kl, beta: 0.3}"], [("E413", "loss.logits.beta")]),
+        (["loss.logits={alpha: 0.3}"], [("E413", "loss.logits.alpha")]),
+        (["loss.logits={positions: all}"], [("E413", "loss.logits.positions")]),
+        (["loss.hidden={decoder: 3, align: inputs}"], [("W411", "loss.hidden.align")]),
+        (["loss={labels: 1, hidden: {decoder: 0, align: inputs}}"], []),
+        (["phi.decoder=[1, 3]"], [("W415", "phi.decoder")]),
+        (["phi.decoder=[1, 3]", "loss.attention={decoder_cross: 1}"], []),
+        # targets
+        (["pseudo_labels={own: {by: teacher}}", "targets=[original, own]"], []),
+        (["pseudo_labels={own: {by: teacher}}"], [("E415", "pseudo_labels.own")]),
+        (["targets=[own]"], [("E414", "targets[0]")]),
+        (["pseudo_labels={own: {by: teacher}}", "targets=[own]", "data.train={hub: abisee/cnn_dailymail}"],
+         [("W413", "targets[0]")]),
+        (["data.train={hub: abisee/cnn_dailymail}"], []),
+        (["pseudo_labels={peg: {by: google/pegasus-xsum}}", "targets=[peg]"], []),
+        (["pseudo_labels={peg: {by: google/pegasus-xsum}}", "targets=[peg]", "loss.logits=1"], [("W414", "targets[0]")]),
+        (["pseudo_labels={own: {by: teacher}}", "targets=[own]", "loss.logits=1"], []),
+        # several runs
+        (["seeds=[1, 2]", "variants={a: {}, b: {batch: {tokens: 5}}}", "matrix={student.decoder_layers: [1, 2]}"], []),
+        (["expect={teacher: {rouge2: 22.29}, student: {test.rouge1: 3}}"], []),
+        (["expect={teacher: {other.rouge2: 22.29}}"], [("E416", "expect.teacher.other.rouge2")]),
+        # other tasks
+        (["task=masked-lm", "data.columns={text: t}", "loss.logits={positions: masked}", "evaluation.speed=null"], []),
+        (["task=masked-lm", "data.max_target_tokens=3", "validation.generation={beams: 2}"],
+         [("E404", "data.max_target_tokens"), ("E404", "validation.generation")]),
+        (["data.masking={share: 20}"], [("E404", "data.masking")]),
+        (["task=classification", "data.columns={text: t, label: l}", "targets=[own]", "pseudo_labels={own: {by: teacher}}"],
+         [("E414", "targets[0]")]),
         # metrics
         (["evaluation.metrics=[rouge1, accuracy]"], [("E402", "evaluation.metrics[1]")]),
         (["task=translation", "evaluation.metrics=[rouge1, bleu]"], [("E402", "evaluation.metrics[0]")]),

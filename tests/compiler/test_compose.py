@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from distilc.compiler.compose import compose
-from distilc.compiler.diagnostics import Diagnostic, Places, Reporter
-from distilc.compiler.overrides import split_path
+from distilc.compiler.diagnostics import Diagnostic, Places, Position, Reporter
+from distilc.compiler.merging import clean
+from distilc.compiler.overrides import assign, split_path
 from distilc.compiler.parse import Files, flatten
+from distilc.compiler.paths import Locator
 from distilc.compiler.structure import load_schema
 
 SCHEMA = load_schema("experiment")
@@ -23,9 +25,15 @@ class Composed:
     def __init__(self, overrides: tuple[str, ...] = (), paths: Mapping[str, Path] | None = None) -> None:
         files = Files()
         reporter = Reporter(Places(chains=files.chains))
-        tree = compose(Path("spec.yaml"), overrides, SCHEMA, paths or {}, files, reporter)
+        composed = compose(Path("spec.yaml"), overrides, SCHEMA, files, reporter)
         self.places = Places(chains=files.chains)
-        self.tree: Any = None if tree is None else flatten(tree, self.places)
+        self.tree: Any = None
+        if composed is not None:
+            tree, assignments = composed
+            for assignment in assignments:
+                tree = assign(tree, assignment.steps, assignment.value, SCHEMA, SCHEMA.root, reporter)
+            locator = Locator(SCHEMA, paths or {}, files.folders, reporter, files.refused)
+            self.tree = flatten(locator.locate(clean(tree, SCHEMA, SCHEMA.root), SCHEMA.root), self.places)
         self.diagnostics: list[Diagnostic] = reporter.diagnostics
         self.files = files
         self.reporter = Reporter(self.places)
@@ -231,7 +239,11 @@ def test_extends_that_cannot_be_followed() -> None:
 
 
 def test_split_path() -> None:
-    assert split_path("data.train[12].limit") == [("data", 1), ("train", 6), (12, 11), ("limit", 16)]
-    assert split_path("a b") == [("a b", 1)]
+    place = Position("--set", 3, 1)
+    found = split_path("data.train[12].limit", place)
+    assert found is not None and [(step, where.column) for step, where in found] == [
+        ("data", 1), ("train", 6), (12, 11), ("limit", 16),
+    ]  # fmt: skip
+    assert split_path("a b", place) == [("a b", place)]
     for wrong in ("", ".", "a.", ".a", "a[x]", "a[0", "[1]"):
-        assert split_path(wrong) is None
+        assert split_path(wrong, place) is None

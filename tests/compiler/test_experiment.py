@@ -26,8 +26,7 @@ student: {decoder_layers: 3}
 data: {train: {files: a.json}, validation: {files: b.json}, test: {files: c.json}}
 """
 
-# What a class's fields are called in the schema, and keys of the schema that this class leaves to another
-# or that this release refuses (`check_available`).
+# What a class's fields are called in the schema, and keys of the schema that this class leaves to another.
 SAME: dict[str, tuple[type, str, set[str]]] = {
     "architecture": (typed.Architecture, "architecture", set()),
     "tokenizer": (typed.TokenizerTraining, "tokenizer", set()),
@@ -40,8 +39,12 @@ SAME: dict[str, tuple[type, str, set[str]]] = {
     "validation": (typed.Validation, "validation", set()),
     "every": (typed.Every, "validation.every", set()),
     "source": (typed.DataSource, "source", set()),
-    "columns": (typed.Columns, "data.columns", {"text", "premise", "hypothesis", "label"}),
-    "data": (typed.Data, "data", {"labels"}),
+    "columns": (typed.Columns, "data.columns", {"text", "premise", "label"}),
+    "data": (typed.Data, "data", set()),
+    "masking": (typed.Masking, "data.masking", set()),
+    "loss": (typed.Loss, "loss", set()),
+    "hidden": (typed.HiddenTerm, "loss.hidden", set()),
+    "attention": (typed.AttentionTerm, "loss.attention", set()),
     "evaluation": (typed.Evaluation, "evaluation", set()),
     "speed": (typed.Speed, "evaluation.speed", set()),
     "tracking": (typed.Tracking, "tracking", set()),
@@ -79,11 +82,19 @@ def test_the_remaining_classes() -> None:
     assert {name.rstrip("_") for name in names(typed.LayerOrigin)} == set(origin["properties"])
     labels = SCHEMA.choose(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"]["labels"], "object", ["weight"])
     assert labels is not None and names(typed.LabelsTerm) == set(labels["properties"])
-    top = {"name", "task", "teacher", "student", "data", "evaluation", "tracking"}
+    logits = SCHEMA.choose(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"]["logits"], "object", ["weight"])
+    assert logits is not None and names(typed.LogitsTerm) == set(logits["properties"])
+    labeller = SCHEMA.resolve({"$ref": "#/$defs/labeller"})["properties"]
+    flat = {"by", "file", "file_id", "file_text", "generation", "max_source_tokens", "min_rouge2"}
+    assert names(typed.Labeller) == flat
+    assert set(labeller) == {"by", "file", "columns", "generation", "max_source_tokens", "keep"}
+    assert set(labeller["columns"]["properties"]) == {"id", "text"}
+    assert set(labeller["keep"]["properties"]) == {"min_rouge2"}
+    top = {"name", "task", "teacher", "student", "data", "evaluation", "tracking", "pseudo_labels", "targets", "expect"}
     assert names(Experiment) - top == {"variant", "seed", "phi_encoder", "phi_decoder", "training"}
-    refused = {"pseudo_labels", "targets", "variants", "matrix", "expect"}
+    of_a_spec = {"version", "extends", "phi", "seeds", "variants", "matrix"}
     inside_training = {"batch", "precision", "training", "stopping", "validation", "loss"}
-    assert set(SCHEMA.root["properties"]) - top - refused - inside_training == {"version", "extends", "phi", "seeds"}
+    assert set(SCHEMA.root["properties"]) - top - inside_training == of_a_spec
 
 
 def test_choices_are_the_same() -> None:
@@ -142,7 +153,8 @@ def test_defaults() -> None:
     assert run.training.precision == "auto"
     assert run.training.validation.every == typed.Every(epochs=0.25, steps=None)
     assert run.training.validation.metrics == ("loss",)
-    assert run.training.labels == typed.LabelsTerm(weight=1.0, smoothing=0.0)
+    assert run.training.loss.labels == typed.LabelsTerm(weight=1.0, smoothing=0.0)
+    assert not run.training.loss.needs_teacher
     assert run.evaluation.metrics == ("rouge1", "rouge2", "rougeLsum")
     assert run.evaluation.speed == typed.Speed(batch_size=32, repeats=3, examples=128)
     assert run.student.init == typed.StudentInit(
@@ -151,7 +163,7 @@ def test_defaults() -> None:
         decoder=typed.LayerOrigin(from_=None, layers="spaced"),
     )
     assert (run.student.freeze, run.phi_encoder, run.phi_decoder) == ("auto", "block-ends", "block-ends")
-    assert run.data.columns == typed.Columns(source="source", target="target", id=None)
+    assert run.data.columns == typed.Columns(source="source", hypothesis=None, target="target", id=None)
     assert (run.seed, run.teacher.seed, run.tracking.experiment) == (42, 42, "x")
     assert run.teacher.reference is not None and run.teacher.reference.hub == "facebook/bart-large-xsum"
     assert isinstance(run.training.stopping.max_epochs, float)
@@ -187,7 +199,7 @@ def test_every_section_reaches_its_field() -> None:
     assert teacher.reference is None and teacher.architecture is not None and teacher.train is not None
     assert (teacher.architecture.family, teacher.architecture.max_positions, teacher.seed) == ("t5", 512, 3)
     assert teacher.tokenizer == typed.TokenizerTraining(kind="unigram", vocab_size=500)
-    assert teacher.train.batch.tokens == 7 and teacher.train.labels.smoothing == 0.1
+    assert teacher.train.batch.tokens == 7 and teacher.train.loss.labels.smoothing == 0.1
     assert teacher.train.stopping.max_epochs == 5.0
     student = run.student
     assert (student.encoder_layers, student.decoder_layers, student.heads, student.freeze) == (1, 3, 2, ("positions",))

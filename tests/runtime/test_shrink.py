@@ -54,7 +54,7 @@ def settings_for(
     return StudentSettings(
         family=teacher.family, config=student.changes(teacher), encoder_layers=num_layers[0],
         decoder_layers=num_layers[1], embeddings=embeddings, encoder=inits[0], decoder=inits[1], seed=seed,
-        parameters=student.parameters,
+        num_labels=None, parameters=student.parameters,
     )  # fmt: skip
 
 

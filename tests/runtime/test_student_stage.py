@@ -40,7 +40,7 @@ def test_a_referenced_teacher_and_a_foreign_decoder(tiny_model_folder, tmp_path)
         family="pegasus", config=student_shape.changes(shape), encoder_layers=4, decoder_layers=2,
         embeddings="teacher", encoder=StackInit(origin="teacher", layers=(0, 1, 2, 3)),
         decoder=StackInit(origin="decoder_origin", layers=(0, 3)), seed=None,
-        parameters=student_shape.parameters,
+        num_labels=None, parameters=student_shape.parameters,
     )  # fmt: skip
     folder = tmp_path / "student"
     summary = start(settings, {"teacher": artifact, "decoder_origin": origin}, folder)
@@ -78,7 +78,7 @@ def test_the_same_inputs_give_the_same_bytes(tiny_model_folder, tmp_path):
         family="t5", config=student_shape.changes(shape), encoder_layers=3, decoder_layers=1,
         embeddings="teacher", encoder=StackInit(origin="teacher", layers=(0, 1, 2)),
         decoder=StackInit(origin=None, layers=None), seed=11,
-        parameters=student_shape.parameters,
+        num_labels=None, parameters=student_shape.parameters,
     )  # fmt: skip
     for name in ("first", "second"):
         start(settings, {"teacher": teacher}, tmp_path / name)

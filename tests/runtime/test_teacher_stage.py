@@ -12,7 +12,7 @@ import torch
 
 from distilc.compiler.architecture import architecture_of
 from distilc.compiler.experiment import Architecture
-from distilc.compiler.scratch import FROM_SCRATCH, scratch_config
+from distilc.compiler.scratch import from_scratch, scratch_config
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.build import build, check_names, construct
@@ -51,7 +51,7 @@ def teacher_stage(tmp_path):
 
 def settings(family="bart", **changes):
     values = {"kind": "folder", "family": family, "config": None, "seed": None, "fingerprint": "f" * 64,
-              "repository": None, "revision": None, "parameters": 0}  # fmt: skip
+              "repository": None, "revision": None, "num_labels": None, "parameters": 0}  # fmt: skip
     return TeacherSettings(**{**values, **changes})
 
 
@@ -149,7 +149,7 @@ def test_architectures_that_do_not_fit_are_refused(case, tiny_architecture, tiny
     assert caught.value.code == code
 
 
-@pytest.mark.parametrize("family", FROM_SCRATCH)
+@pytest.mark.parametrize("family", from_scratch())
 def test_what_the_compiler_writes_for_a_scratch_model_is_known(family):
     architecture = Architecture(
         family=family, encoder_layers=2, decoder_layers=1, d_model=16, heads=2, ffn_dim=32, dropout=0.1,

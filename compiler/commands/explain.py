@@ -1,0 +1,100 @@
+"""`distilc explain`: what a spec will do, what made a stage new, what a code means."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from ..diagnostics import did_you_mean
+from .options import ONLY, site_of, spec_options
+from .output import leave, show
+from .plans import chosen_runs, lowered
+
+
+@click.command()
+@click.argument("subject", metavar="SPEC|CODE")
+@click.option("--json", "as_json", is_flag=True, help="For programs.")
+@click.option("--resolved", is_flag=True, help="The spec with every default filled in, as YAML, one document a run.")
+@click.option("--why", metavar="STAGE", help="Which input made this stage differ from the nearest stored one.")
+@ONLY
+@spec_options
+def explain(
+    subject: str, as_json: bool, resolved: bool, why: str | None, only: tuple[str, ...], overrides: tuple[str, ...],
+    **options: Any,
+) -> None:  # fmt: skip
+    """What a SPEC will do, or what a diagnostic CODE means. Nothing is run.
+
+    \b
+    Example:  distilc explain spec.yaml
+              distilc explain --resolved --only kd spec.yaml
+              distilc explain --why train spec.yaml
+              distilc explain E206
+
+    For a spec: models and parameters, which layers are copied and which are supervised, the stages with
+    their keys and what the store has of them already, memory and time.
+
+    Exit codes: 0 fine, 1 the spec is wrong, 2 wrong usage or no such code.
+    """
+    if re.fullmatch(r"[A-Z]\d{3}", subject):
+        click.echo(_explain_code(subject), nl=False)
+        return
+    if resolved and (as_json or why is not None):
+        raise click.UsageError("--resolved prints a spec, and goes with neither --json nor --why")
+    site = site_of(**options)
+    compiled = chosen_runs(Path(subject), overrides, site, only)
+    if resolved:
+        from ..resolved import resolved_yaml
+
+        show(compiled.diagnostics, compiled.texts)
+        if compiled.failed:
+            sys.exit(1)
+        click.echo("---\n".join(resolved_yaml(run.tree, run.experiment) for run in compiled.runs), nl=False)
+        return
+    plans = lowered(compiled, site)
+    if why is not None:
+        _explain_why(plans, why, as_json)
+        return
+    from ..explain import explain_json, explain_text
+
+    if as_json:
+        click.echo(json.dumps(explain_json(plans), indent=2))
+    else:
+        pairs = zip(plans, compiled.runs, strict=True)
+        click.echo("\n".join(explain_text(plan, run.experiment) for plan, run in pairs))
+
+
+def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None:
+    from ..diagnostics import Places, Reporter
+    from ..why import explain_why, why_json, why_text
+
+    reporter = Reporter(Places())
+    found = explain_why(plans, stage, reporter)
+    if reporter.failed:
+        leave(reporter.diagnostics, {"--why": stage})
+    if as_json:
+        click.echo(json.dumps(why_json(found), indent=2, ensure_ascii=False))
+    else:
+        click.echo("\n".join(map(why_text, found)), nl=False)
+
+
+def _explain_code(code: str) -> str:
+    from ..codes import CODES
+
+    if code not in CODES:
+        near = did_you_mean(code, CODES)
+        raise click.UsageError(f"there is no code {code}" + (f" (did you mean {near}?)" if near else ""))
+    entry = CODES[code]
+
+    def example(title: str, text: str) -> str:
+        return f"\n{title}\n" + "".join(f"    {line}\n" for line in text.rstrip("\n").split("\n"))
+
+    return (
+        f"{code}: {entry.title}\n\n{entry.meaning}\n"
+        + example("Gives it:", entry.failing)
+        + example("Mended:", entry.mended)
+    )

@@ -1,0 +1,47 @@
+"""`distilc init`: a starter spec."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from ..diagnostics import did_you_mean
+from .options import FOLDER
+
+
+@click.command()
+@click.option("--recipe", metavar="NAME", default="sft", show_default=True, help="Which spec to start from.")
+@click.argument("file", type=FOLDER)
+def init(recipe: str, file: Path) -> None:
+    """Write a commented starter spec to FILE.
+
+    \b
+    Example:  distilc init --recipe translation spec.yaml
+    Recipes:  sft            summarization, shrink and fine-tune; runs as it is
+              kd             the same by knowledge distillation: logits and hidden states
+              pseudo-labels  the same on targets that the teacher writes
+              translation    shrink and fine-tune for translation, on your own files
+              nli            the same for pairs of sentences: a smaller bart-large-mnli
+              distilbert     half of a BERT by the triple loss, on your own texts
+
+    Exit codes: 0 written, 1 the file cannot be written, 2 no such recipe, or FILE is there already.
+    """
+    from ..init import RECIPES, write_recipe
+
+    if recipe not in RECIPES:
+        near = did_you_mean(recipe, RECIPES)
+        raise click.BadParameter(
+            f"there is no recipe {recipe!r}; there is {', '.join(RECIPES)}"
+            + (f" (did you mean {near}?)" if near else ""),
+            param_hint="--recipe",
+        )
+    if file.exists():
+        raise click.UsageError(f"{file} is there already; it is not overwritten")
+    try:
+        write_recipe(recipe, file)
+    except OSError as error:
+        click.echo(f"error: cannot write {file}: {error.strerror}", err=True)
+        sys.exit(1)
+    click.echo(f"wrote {file}; next: distilc check {file}")

@@ -1,0 +1,23 @@
+"""`distilc schema`: the language, as a JSON Schema."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--site", "of_site", is_flag=True, help="The schema of a site file.")
+def schema(of_site: bool) -> None:
+    """Print the JSON Schema of a spec: every key with its meaning, default and an example.
+
+    \b
+    Example:  distilc schema > experiment.schema.json
+              # first line of a spec, for editors:
+              # yaml-language-server: $schema=experiment.schema.json
+
+    Exit codes: 0 fine, 2 wrong usage.
+    """
+    from ..structure import FOLDER as schemas
+
+    name = "site" if of_site else "experiment"
+    click.echo((schemas / f"{name}.schema.json").read_text("utf-8"), nl=False)

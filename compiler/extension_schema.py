@@ -1,0 +1,79 @@
+"""The schema of a spec with the terms, metrics and families of installed packages in it.
+
+With none installed it is the file, unchanged. A name whose package cannot be used is known, too, so that it is
+told what is wrong with the package, not that the name is unknown (`rules/extensions.py`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from .extensions import Extension, Installed
+
+# An enumeration or a pattern with these names is one of all metrics, or of all families of encoder-decoders.
+SOME_METRICS = {"rouge2", "bleu"}
+SOME_FAMILIES = {"marian", "t5"}
+
+
+def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
+    """Put what is installed into the schema of a spec; `root` is changed and returned."""
+    for name, extension in installed.names["terms"].items():
+        root["$defs"]["loss"]["properties"][name] = term_schema(extension)
+    metrics = installed.names["metrics"]
+    for fragment in list(_fragments(root)):
+        choices = fragment.get("enum", ())
+        if SOME_METRICS <= {*choices}:
+            choices += metrics
+        if SOME_FAMILIES <= {*choices}:
+            choices += installed.names["families"]
+        pattern = fragment.get("pattern", "")
+        if all(name in pattern for name in SOME_METRICS):
+            fragment["pattern"] = pattern.replace("|bleu|", "|bleu|" + "".join(f"{name}|" for name in metrics))
+    for name in metrics:
+        published = {"description": f"Published {name}.", "type": "number", "examples": [1.0]}
+        root["$defs"]["expectation"]["properties"][name] = published
+    return root
+
+
+def term_schema(extension: Extension) -> dict[str, Any]:
+    """The schema of `loss.NAME`: a number, which is the weight, or a mapping of the settings. A setting without
+    a default must be written; with such a one beside the weight there is no short form."""
+    if extension.problem is not None:
+        return {"description": f"It cannot be used: {extension.problem.message}."}
+    settings = {name: _setting(setting) for name, setting in extension.facts["properties"].items()}
+    required = [name for name, setting in settings.items() if "default" not in setting]
+    description = f"{extension.facts['description']} (From {extension.package}.)"
+    example = {name: setting.get("default", setting["examples"][0]) for name, setting in settings.items()}
+    whole = {
+        "description": "The term with its settings.",
+        "type": "object",
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+        "properties": settings,
+        "examples": [example],
+    }
+    if set(required) - {"weight"}:
+        return {**whole, "description": description}
+    alone = {"description": "Only the weight.", "type": "number", "minimum": 0, "examples": [1.0]}
+    return {"description": description, "x-short": "weight", "anyOf": [alone, whole], "examples": [example]}
+
+
+def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
+    """A setting with an example, which messages show."""
+    if "examples" in setting:
+        return dict(setting)
+    plain = {"number": 1.0, "integer": 1, "string": "text", "boolean": True, "array": []}
+    example = setting.get("default", setting.get("minimum", next(iter(setting.get("enum", ())), None)))
+    return {**setting, "examples": [plain[setting["type"]] if example is None else example]}
+
+
+def _fragments(value: Any) -> Iterator[dict[str, Any]]:
+    """Every mapping inside a schema."""
+    if isinstance(value, dict):
+        yield value
+        for below in value.values():
+            yield from _fragments(below)
+    elif isinstance(value, list):
+        for below in value:
+            yield from _fragments(below)

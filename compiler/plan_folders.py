@@ -1,0 +1,45 @@
+"""Compiled plans, as they are named on the command line: found and read again."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from .diagnostics import Position, Reporter
+
+PLAN = "plan.json"
+FORMAT = 1  # of plan.json; the runtime refuses any other, and so do we
+
+
+def is_plan(subject: Path) -> bool:
+    """Is this a plan (its folder, its plan.json, or a folder of plan folders), not a spec?"""
+    return subject.suffix == ".json" or subject.is_dir()
+
+
+def find_plans(subject: Path) -> list[Path]:
+    """The plan folders that a name means: itself, or, of a folder without a plan.json, those in it."""
+    if subject.suffix == ".json":
+        return [subject]
+    if (subject / PLAN).is_file() or not subject.is_dir():
+        return [subject]
+    return sorted(folder.parent for folder in subject.glob(f"*/{PLAN}")) or [subject]
+
+
+def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
+    """A plan. None: there is none that can be read, and E562 is reported."""
+    file = folder / PLAN if folder.is_dir() else folder
+    try:
+        plan = json.loads(file.read_text("utf-8"))
+    except OSError as error:
+        return _refuse(file, f"cannot read the plan {file}: {error.strerror}", reporter)
+    except ValueError:
+        return _refuse(file, f"{file} is damaged: it is no JSON", reporter)
+    found = plan.get("format") if isinstance(plan, dict) else None
+    if found != FORMAT or not {"name", "key", "stages", "spec"} <= set(plan):
+        return _refuse(file, f"{file} is no plan of format {FORMAT}", reporter)
+    return dict(plan)
+
+
+def _refuse(file: Path, message: str, reporter: Reporter) -> None:
+    reporter.error_at("E562", Position(str(file), 1, 1), message, "compile the spec again: distilc compile SPEC")

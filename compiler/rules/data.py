@@ -1,0 +1,68 @@
+"""Rules about data sources."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+from typing import Any
+
+from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted
+from ..experiment import Experiment
+from .ways import Tree, data_sources
+
+
+def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Keys of a data source that its kind does not have; files that nobody can read."""
+    for path, source in data_sources(run.data):
+        if source.split is not None and source.files is not None:
+            reporter.error(
+                "E406",
+                (*path, "split"),
+                "files have no splits",
+                "name the files of the split, or remove `split`",
+                at="key",
+            )
+        for i, name in enumerate(source.files or ()):
+            suffix = PurePath(name).suffix.lower()
+            if suffix not in FILE_KINDS:
+                reporter.error(
+                    "E412",
+                    (*path, "files", i),
+                    f"files of the kind {suffix} are not read" if suffix else "files without a suffix are not read",
+                    f"there is {listed(FILE_KINDS, 'and')}",
+                )
+        if source.builtin is not None and source.split not in (None, *BUILTIN_SPLITS):
+            near = did_you_mean(str(source.split), BUILTIN_SPLITS)
+            reporter.error(
+                "E406",
+                (*path, "split"),
+                f"{source.builtin} has no split {quoted(source.split)}: it has {_SPLITS}",
+                f"did you mean {near}?" if near else "",
+            )
+
+
+FILE_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
+BUILTIN_SPLITS = ("train", "validation", "test")
+_SPLITS = listed(BUILTIN_SPLITS, "and")
+
+
+def check_leakage(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Nobody tests on what was trained on, unless by mistake."""
+    trained: dict[Any, Trail] = {}
+    for path, source in data_sources(run.data):
+        split = source.split or path[1]
+        names: list[Any] = list(source.files or ())
+        if not names:
+            names = [(source.hub or source.builtin, source.config, source.revision, split)]
+        for i, name in enumerate(names):
+            where = (*path, "files", i) if source.files else path
+            if path[1] == "train":
+                trained.setdefault(name, where)
+            elif name in trained:
+                place = reporter.place(trained[name])
+                reporter.warning(
+                    "W401",
+                    where,
+                    f"`{path[1]}` reads what `train` reads",
+                    f"it is named in {place.file}:{place.line} too; take another split or file",
+                    because=[trained[name]],
+                )

@@ -1,0 +1,53 @@
+"""Rules about terms and metrics of installed packages. Their families are judged where models are."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from ..diagnostics import Reporter, Trail, listed
+from ..experiment import Experiment
+from ..extensions import WORDS, Kind, installed
+from .ways import Tree, trainings
+
+
+def check_extensions(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What a run uses of installed packages can be used, and for its task."""
+    there = installed()
+    if not there:
+        return
+    for kind, name, path in _used(run, tree):
+        at = "key" if kind == "terms" else "value"
+        if (problem := there.problem(kind, name)) is not None:
+            reporter.error(problem.code, path, problem.message, problem.hint, at=at)
+        elif name in there.shadowing[kind]:
+            other = there.shadowing[kind][name]
+            reporter.warning(
+                "W551",
+                path,
+                f"{WORDS[kind]} {name} is distilc's own; the one of {other.package} is not used",
+                f"register it under another name, or uninstall it: pip uninstall {other.distribution}",
+                at=at,
+            )
+        elif kind == "terms" and run.task not in (tasks := there.names[kind][name].facts["tasks"]):
+            reporter.error(
+                "E555",
+                path,
+                f"{there.names[kind][name].words} does not fit the task {run.task}",
+                f"remove it; it is for {listed(tasks, 'and')}",
+                at="key",
+                because=[("task",)],
+            )
+
+
+def _used(run: Experiment, tree: Tree) -> Iterator[tuple[Kind, str, Trail]]:
+    for name, term in tree["loss"].items():
+        if term not in (0, None):
+            yield "terms", name, ("loss", name)
+    for i, name in enumerate(run.evaluation.metrics):
+        yield "metrics", name, ("evaluation", "metrics", i)
+    for path, part in trainings(run):
+        for i, name in enumerate(part.validation.metrics):
+            yield "metrics", name, (*path, "validation", "metrics", i)
+    family = run.teacher.architecture.family if run.teacher.architecture is not None else None
+    if family is not None and family in installed().shadowing["families"]:
+        yield "families", family, ("teacher", "architecture", "family")

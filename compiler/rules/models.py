@@ -1,0 +1,64 @@
+"""Rules about teacher and student that need no look at a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..diagnostics import Reporter, Trail
+from ..experiment import Experiment
+from .ways import Tree
+
+
+def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The language knows more kinds of models than this release finds: those are refused, never ignored."""
+    models: dict[Trail, Any] = {("teacher",): tree["teacher"]}
+    for stack in ("encoder", "decoder"):
+        origin = tree["student"]["init"][stack]
+        if isinstance(origin, Mapping):
+            models[("student", "init", stack, "from")] = origin["from"]
+    for name, labeller in tree.get("pseudo_labels", {}).items():
+        models[("pseudo_labels", name, "by")] = labeller.get("by")
+    for path, model in models.items():
+        for kind in ("spec", "mlflow"):
+            if isinstance(model, Mapping) and kind in model:
+                reporter.error(
+                    "E401",
+                    (*path, kind),
+                    f"a model by `{kind}` is not available in this release",
+                    "name its folder: `{path: ...}`",
+                    at="key",
+                )
+
+
+def check_teacher(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A teacher from scratch is trained."""
+    if run.teacher.architecture is not None and run.teacher.train is None:
+        reporter.error(
+            "E410",
+            ("teacher", "architecture"),
+            "a teacher from scratch that is not trained has nothing to teach",
+            "add `train: {}` to the teacher: it is then trained first, with default settings",
+            at="key",
+        )
+
+
+def check_freeze(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Random weights are not frozen."""
+    student = run.student
+    if isinstance(student.freeze, str):
+        return
+    origins = {"encoder": student.init.encoder, "embeddings": student.init.embeddings}
+    origins["positions"] = student.init.embeddings
+    for i, part in enumerate(student.freeze):
+        if origins[part] == "random":
+            init = "encoder" if part == "encoder" else "embeddings"
+            reporter.error(
+                "E411",
+                ("student", "freeze", i),
+                f"the {part} would be frozen at random weights",
+                f"remove {part} from `freeze`, or copy them: `init: {{{init}: teacher}}`"
+                if init == "embeddings"
+                else "remove encoder from `freeze`, or copy it: `init: {encoder: {from: teacher}}`",
+                because=[("student", "init", init)],
+            )

@@ -1,0 +1,77 @@
+"""Rules about the terms of the loss and about what they look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..diagnostics import Reporter
+from ..experiment import Experiment
+from .ways import Tree, trainings
+
+DIVERGENCE_OPTIONS = {"beta": "jsd", "alpha": "skew-kl"}
+
+
+def check_loss(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Something is learned."""
+    for path, part in trainings(run):
+        if part.loss.labels is None and not part.loss.needs_teacher and not part.loss.own:
+            reporter.error(
+                "E409",
+                (*path, "loss"),
+                "every term of the loss has the weight 0",
+                "write `loss: {labels: 1}`",
+                at="key",
+            )
+
+
+def check_logits(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Options of another divergence or another task would be ignored: they are refused."""
+    term = tree["loss"].get("logits", {})
+    for option, divergence in DIVERGENCE_OPTIONS.items():
+        if option in term and term["divergence"] != divergence:
+            reporter.error(
+                "E413",
+                ("loss", "logits", option),
+                f"`{option}` belongs to the divergence {divergence}, this one is {term['divergence']}",
+                f"remove it, or write `divergence: {divergence}`",
+                at="key",
+                because=[("loss", "logits", "divergence")],
+            )
+    if "positions" in term and run.task != "masked-lm":
+        reporter.error(
+            "E413",
+            ("loss", "logits", "positions"),
+            f"`positions` belongs to the task masked-lm, this one is {run.task}",
+            "remove it: the distributions are compared where the labels are",
+            at="key",
+            because=[("task",)],
+        )
+
+
+def check_alignment(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The comparison of layer inputs repeats a mistake, knowingly or not."""
+    hidden = run.training.loss.hidden
+    if hidden is not None and hidden.align == "inputs":
+        reporter.warning(
+            "W411",
+            ("loss", "hidden", "align"),
+            "with `align: inputs` the last layer of the student is never supervised",
+            "leave it out, unless results of the code of 2020 are to be repeated",
+        )
+
+
+def check_phi_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:
+    """A φ that no run uses does nothing."""
+    if any(run.training.loss.needs_phi for run, _ in runs):
+        return
+    for _, own in runs:
+        for stack in ("encoder", "decoder"):
+            if own.written(("phi", stack)):
+                own.warning(
+                    "W415",
+                    ("phi", stack),
+                    "no term of the loss uses φ: it is for `hidden` and `attention`",
+                    "remove it, or add for example `loss: {hidden: {decoder: 3.0}}`",
+                    at="key",
+                    because=[("loss",)],
+                )

@@ -1,0 +1,85 @@
+"""Rules about pseudo-labels and the targets made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..diagnostics import Reporter, did_you_mean, listed
+from ..experiment import Experiment
+from .ways import Tree
+
+ORIGINAL = "original"
+
+
+def check_targets(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Every target is the original one or a labeller's; only text can be written by a labeller."""
+    known = [ORIGINAL, *run.pseudo_labels]
+    for i, name in enumerate(run.targets):
+        if name not in known:
+            near = did_you_mean(name, known)
+            reporter.error(
+                "E414",
+                ("targets", i),
+                f"there is no labeller `{name}`",
+                f"did you mean {near}?"
+                if near
+                else f"known: {listed(known, 'and')}; add it: `pseudo_labels: {{{name}: {{by: teacher}}}}`",
+                because=[("pseudo_labels",)],
+            )
+        elif name != ORIGINAL and run.task not in ("summarization", "translation"):
+            reporter.error(
+                "E414",
+                ("targets", i),
+                f"labellers write texts; the task {run.task} has none",
+                "write `targets: [original]`; the teacher's opinion is in the term `logits`",
+                because=[("task",)],
+            )
+
+
+def check_labellers_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:
+    """A labeller that no run uses is a mistake, not a bill."""
+    used = {name for run, _ in runs for name in run.targets}
+    for run, own in runs:
+        for name in run.pseudo_labels:
+            if name not in used:
+                own.error(
+                    "E415",
+                    ("pseudo_labels", name),
+                    f"nothing uses the labels of `{name}`",
+                    "add it to `targets`, or remove the labeller",
+                    at="key",
+                    because=[("targets",)],
+                )
+
+
+def check_known_to_hurt(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Pseudo-labels where the literature found that they lose (arXiv 2010.13002, Table 10 and section 6.2)."""
+    names = [name for name in run.targets if name != ORIGINAL]
+    for i, source in enumerate(run.data.train):
+        if names and source.hub is not None and source.hub.lower().rsplit("/", 1)[-1] in CNN:
+            reporter.warning(
+                "W413",
+                ("targets", run.targets.index(names[0])),
+                "pseudo-labels lowered ROUGE-2 on CNN/DailyMail, by 0.6 to 1.3 points (Table 10 of arXiv 2010.13002)",
+                "compare with `targets: [original]`",
+                because=[("data", "train", i)],
+            )
+
+
+CNN = ("cnn_dailymail", "cnn-dailymail", "cnn_dm")
+
+
+def check_off_policy(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A teacher's distribution on texts that another model wrote is off its own distribution."""
+    if run.training.loss.logits is None:
+        return
+    for i, name in enumerate(run.targets):
+        labeller = run.pseudo_labels.get(name)
+        if labeller is not None and labeller.by is not None and labeller.by != run.teacher.reference:
+            reporter.warning(
+                "W414",
+                ("targets", i),
+                f"the teacher is asked for its distribution over texts that `{name}`, another model, wrote",
+                "let the teacher write the labels (`by: teacher`), or switch the term `logits` off",
+                because=[("loss", "logits"), ("pseudo_labels", name)],
+            )

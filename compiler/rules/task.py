@@ -1,0 +1,144 @@
+"""Rules about the task: metrics, columns and keys that belong to another one."""
+
+from __future__ import annotations
+
+from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted
+from ..experiment import Experiment
+from ..extensions import installed, usable_metrics
+from .ways import Tree, trainings
+
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+TASK_METRICS = {
+    # ROUGE's tokenizer knows ASCII words only: no measure of a translation
+    "summarization": (*ROUGE, "bleu", "chrf"),
+    "translation": ("bleu", "chrf"),
+    "classification": ("accuracy",),
+    "masked-lm": (),
+}
+TASK_COLUMNS = {
+    "summarization": ("source", "target", "id"),
+    "translation": ("source", "target", "id"),
+    "classification": ("text", "premise", "hypothesis", "label", "id"),
+    "masked-lm": ("text", "id"),
+}
+
+
+def check_metrics(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Metrics fit the task."""
+    known = (*TASK_METRICS[run.task], *usable_metrics(run.task))
+    broken = [name for name in installed().names["metrics"] if installed().problem("metrics", name)]
+    lists: list[tuple[Trail, tuple[str, ...]]] = [(("evaluation", "metrics"), run.evaluation.metrics)]
+    lists += [((*path, "validation", "metrics"), part.validation.metrics) for path, part in trainings(run)]
+    for path, metrics in lists:
+        for i, metric in enumerate(metrics):
+            if metric not in known and metric != "loss" and metric not in broken:
+                reporter.error(
+                    "E402",
+                    (*path, i),
+                    f"the metric {metric} does not fit the task {run.task}",
+                    f"its metrics are {listed(known, 'and')}" if known else "it has only the loss",
+                    because=[("task",)],
+                )
+
+
+def check_monitor(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What decides about stopping is measured while training."""
+    for path, part in trainings(run):
+        metrics = part.validation.metrics
+        names = [((*path, "stopping", "monitor"), part.stopping.monitor)]
+        names += [((*path, "stopping", "retention", name), name) for name in part.stopping.retention or ()]
+        for where, name in names:
+            if name not in metrics:
+                reporter.error(
+                    "E403",
+                    where,
+                    f"{name} decides about stopping, and is not one of `validation.metrics` ({listed(metrics, 'and')})",
+                    f"write `validation: {{metrics: [{', '.join([*metrics, name])}]}}`",
+                    because=[(*path, "validation", "metrics")],
+                )
+
+
+def check_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Keys of `data` that belong to another task would be ignored: they are refused."""
+    known = TASK_COLUMNS[run.task]
+    for name in tree["data"]["columns"]:
+        if name not in known:
+            reporter.error(
+                "E404",
+                ("data", "columns", name),
+                f"the task {run.task} has no column `{name}`",
+                f"its columns are {listed(known, 'and')}",
+                at="key",
+                because=[("task",)],
+            )
+    if "labels" in tree["data"] and run.task != "classification":
+        reporter.error(
+            "E404",
+            ("data", "labels"),
+            f"the task {run.task} has no labels",
+            "remove it; it is for classification",
+            at="key",
+            because=[("task",)],
+        )
+
+
+def check_columns_differ(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Source and target are two columns."""
+    columns = run.data.columns
+    if columns.source == columns.target and columns.source:
+        reporter.error(
+            "E405",
+            ("data", "columns", "target"),
+            f"source and target are the same column, {quoted(columns.target)}",
+            "name the column of the text that the model has to write",
+            because=[("data", "columns", "source"), ("task",)],
+        )
+
+
+TEXT_ONLY: tuple[Trail, ...] = (
+    # keys that mean nothing where no text is written
+    ("data", "max_target_tokens"),
+    ("data", "source_language"),
+    ("data", "target_language"),
+    ("data", "prefix"),
+    ("evaluation", "generation"),
+    ("evaluation", "teacher_generation"),
+    ("validation", "generation"),
+    ("teacher", "train", "validation", "generation"),
+)
+
+
+def check_task_keys(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Sections of another task would be ignored: they are refused."""
+    foreign: list[Trail] = []
+    if run.task not in ("summarization", "translation"):
+        foreign += TEXT_ONLY
+    if run.task != "masked-lm":
+        foreign.append(("data", "masking"))
+    for path in foreign:
+        if reporter.written(path):
+            reporter.error(
+                "E404",
+                path,
+                f"`{reporter.spelled(path)}` means nothing for the task {run.task}",
+                "remove it",
+                at="key",
+                because=[("task",)],
+            )
+
+
+def check_expected(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A published score on a test set names one that there is."""
+    for who, expectation in run.expect.items():
+        for name in expectation.scores:
+            test_set, dot, _ = name.rpartition(".")
+            if dot and test_set not in run.data.test:
+                near = did_you_mean(test_set, run.data.test)
+                reporter.error(
+                    "E416",
+                    ("expect", who, name),
+                    f"there is no test set {quoted(test_set)}",
+                    f"did you mean {near}?" if near else f"the test sets are {listed(run.data.test, 'and')}",
+                    at="key",
+                    because=[("data", "test")],
+                )

@@ -1,0 +1,93 @@
+"""Rules about stopping, validation, warm-up and generation."""
+
+from __future__ import annotations
+
+from ..diagnostics import Reporter, Trail
+from ..experiment import Experiment
+from .ways import Tree, generations, trainings
+
+
+def check_bounds(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A training ends."""
+    for path, part in trainings(run):
+        stopping = part.stopping
+        if all(
+            bound is None
+            for bound in (
+                stopping.max_epochs,
+                stopping.max_steps,
+                stopping.max_hours,
+                stopping.patience,
+                stopping.retention,
+            )
+        ):
+            reporter.error(
+                "E407",
+                (*path, "stopping"),
+                "nothing ever stops this training",
+                "give one of max_epochs, max_steps, max_hours, patience and retention",
+                at="key",
+            )
+
+
+def check_validations(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Stopping by validation needs validations."""
+    for path, part in trainings(run):
+        every, stopping = part.validation.every, part.stopping
+        for unit, step, end in (
+            ("epochs", every.epochs, stopping.max_epochs),
+            ("steps", every.steps, stopping.max_steps),
+        ):
+            if step is None or end is None:
+                continue
+            where: Trail = (*path, "validation", "every", unit)
+            limit: Trail = (*path, "stopping", f"max_{unit}")
+            if step > end:
+                reporter.warning(
+                    "W402",
+                    where,
+                    f"the first validation is due after {_number(step)} {unit}, and training ends after {_number(end)}",
+                    "validate more often",
+                    because=[limit],
+                )
+            elif stopping.patience is not None and stopping.patience * step >= end:
+                reporter.warning(
+                    "W402",
+                    (*path, "stopping", "patience"),
+                    f"a patience of {stopping.patience} never stops a training with a validation every "
+                    f"{_number(step)} {unit} and an end after {_number(end)}",
+                    "validate more often, or allow more " + unit,
+                    because=[where, limit],
+                )
+
+
+def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The warm-up ends before the training does."""
+    for path, part in trainings(run):
+        steps, end = part.optimization.warmup.steps, part.stopping.max_steps
+        if steps is not None and end is not None and steps >= end:
+            reporter.warning(
+                "W403",
+                (*path, "training", "warmup", "steps"),
+                f"the warm-up takes {steps} steps and the training ends after {end}",
+                "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
+                because=[(*path, "stopping", "max_steps")],
+            )
+
+
+def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Lengths of generated text are possible."""
+    for path, generation in generations(run):
+        low, high = generation.min_length, generation.max_length
+        if low is not None and high is not None and low > high:
+            reporter.error(
+                "E408",
+                (*path, "min_length"),
+                f"min_length {low} is more than max_length {high}",
+                "lower min_length, or raise max_length",
+                because=[(*path, "max_length")],
+            )
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"

@@ -1,0 +1,151 @@
+"""What a term, a metric and a family must be: ours, and those of installed packages.
+
+A package registers objects of these classes as entry points, under the name that a spec calls them by:
+
+    [project.entry-points."distilc.terms"]
+    focal = "distilc_focal.focal:FOCAL"               # a Term
+    [project.entry-points."distilc.metrics"]
+    length_ratio = "distilc_focal.focal:LENGTH_RATIO" # a Metric
+    [project.entry-points."distilc.families"]
+    plbart = "distilc_focal.focal:PLBART"             # a Family
+
+and says in `focal.schema.json`, beside `focal.py`, what the compiler has to know of them without importing
+them (`schema/extension.schema.json`). distilc's own are registered in its own pyproject.toml.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+Stack = Literal["encoder", "decoder"]
+
+# --- terms -----------------------------------------------------------------------------------------
+
+# What has to be computed for a term: the student's logits, layer outputs, attention maps, embedding outputs;
+# with `teacher` the teacher's too; with `phi` the map of layers.
+Need = Literal["logits", "hidden", "attention", "embeddings", "teacher", "phi"]
+# What the mean of a term is over, counted in the whole optimizer step. `label-tokens`: positions whose label
+# counts (in masked-lm the masked ones); `source-tokens`: tokens of the encoder's input; `examples`.
+Items = Literal["label-tokens", "source-tokens", "examples"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelOutputs:
+    """What one model computed for a micro-batch; None: no term needs it. Any float type.
+
+    logits (..., V), where (...) is the shape of the labels. Layer outputs: one tensor a layer, in order, layer
+    0 first, the embedding output not among them: encoder (B, S, d), decoder (B, T, d). Attention maps: one a
+    layer, (B, heads, queries, keys), after the softmax. Embedding outputs: what enters layer 0.
+    """
+
+    logits: Tensor | None = None
+    encoder_layers: tuple[Tensor, ...] | None = None
+    decoder_layers: tuple[Tensor, ...] | None = None
+    encoder_self_attention: tuple[Tensor, ...] | None = None
+    decoder_self_attention: tuple[Tensor, ...] | None = None
+    decoder_cross_attention: tuple[Tensor, ...] | None = None
+    encoder_embeddings: Tensor | None = None
+    decoder_embeddings: Tensor | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class TermInputs:
+    """What a term looks at: one micro-batch of B sources of S tokens and targets of T.
+
+    labels (...) int64: (B, T), or (N,) where only some positions are computed at a time; -100 where nothing
+    counts, which is also what to mask with. source_mask (B, S) bool: the encoder's real tokens. The teacher's
+    tensors carry no gradient. phi: student layer -> teacher layer, of each stack that has such a map.
+    """
+
+    student: ModelOutputs
+    teacher: ModelOutputs | None
+    labels: Tensor
+    source_mask: Tensor
+    phi: Mapping[Stack, Sequence[int]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Term:
+    """One term of the loss.
+
+    sum(inputs, settings) returns a scalar with a gradient: the term's values summed over the items of the
+    micro-batch, NOT their mean. The training loop divides by the number of `items` of the whole optimizer
+    step, over all micro-batches and ranks, and multiplies by the weight; that is what makes the loss
+    independent of how a step is cut. So the sum must be over single items: nothing in it may depend on which
+    other items share the micro-batch. A micro-batch without items gives 0. Compute in float32.
+
+    `settings` are the term's own of the spec, defaults filled in. `weight` names the setting that is the
+    weight. Terms that need only the logits may be called on some of the positions at a time.
+    """
+
+    sum: Callable[[TermInputs, Mapping[str, Any]], Tensor]
+    items: Items
+    needs: frozenset[Need]
+    weight: str = "weight"
+
+
+# --- metrics ---------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class ScoreInputs:
+    """What a metric looks at, all examples of a set at once.
+
+    Metrics of texts get texts: what the model generated and the whole, untruncated references, in the same
+    order. Metrics of labels get the names of the classes likewise. Metrics of the loss get `loss`, the mean
+    cross-entropy of the labels in nats per label token, without smoothing or weights.
+    """
+
+    predictions: Sequence[str] = ()
+    references: Sequence[str] = ()
+    loss: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Metric:
+    """One metric.
+
+    score(names, inputs) returns {name: {"value": number, ...}} for each asked name. Metrics that share one
+    `score` are asked for together, so that what they share is computed once. A share is in percent, 0 to 100.
+    Beside the value may stand `low` and `high`, the 95 % interval, and what else is worth keeping (a
+    signature, the version of a splitter). Called on every rank with equal inputs: it must be deterministic.
+    """
+
+    score: Callable[[Sequence[str], ScoreInputs], Mapping[str, Mapping[str, Any]]]
+    needs: Literal["texts", "labels", "loss"]
+    higher_is_better: bool = True
+
+
+# --- families --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class Family:
+    """One family of encoder-decoder models: where their parts live in transformers.
+
+    `stacks`: module path of each stack; `layer_list`: its list of layers; `depths`: the config field
+    that counts them. `shared`: the token embedding that the stacks share; `embed_tokens`, `positions`,
+    `embedding_norm`, `final_norm`: names inside a stack (None: the family has none). `first_layer_only`:
+    what only layer 0 owns, as it is named inside the layer. `head_scale`: the config flag that, when
+    set, multiplies the logits by d_model ** -0.5. `decoder_start`: which token opens the decoder input.
+    """
+
+    model_type: str
+    stacks: dict[Stack, str]
+    layer_list: str
+    depths: dict[Stack, str]
+    shared: str
+    embed_tokens: str
+    positions: str | None
+    sinusoidal: bool
+    embedding_norm: str | None
+    final_norm: str | None
+    first_layer_only: tuple[str, ...]
+    head: str
+    head_scale: str | None
+    decoder_start: Literal["eos", "pad", "language"]
