@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .diagnostics import listed, shown_path
+from .diagnostics import listed, quoted, shown_path
 from .extensions import installed
 from .families import ALIASES, FAMILIES, HEADS, Family, Head, families_for, layout_of, tasks_of
 from .parameters import decoder_layer, encoder_layer, parameter_groups
+
+MOST_LAYERS, MOST = 1000, 10**9  # more is no model, and its maps of layers would not fit into memory
 
 
 class ArchitectureError(ValueError):
@@ -161,7 +163,7 @@ class Architecture:
             self,
             family=family,
             **{"token_types": 0, **sizes},
-            head_dim=self.head_dim if family == "t5" else sizes["d_model"] // sizes["encoder_heads"],
+            head_dim=self.head_dim if layout_of(family) == "t5" else sizes["d_model"] // sizes["encoder_heads"],
             legacy_layers=None,
         )
 
@@ -206,7 +208,7 @@ def architecture_of(
     if not isinstance(name, str) or name not in FAMILIES:
         raise ArchitectureError(
             "E503",
-            f"models of the family {name!r} cannot be distilled" if name else "config.json has no model_type",
+            f"models of the family {quoted(name)} cannot be distilled" if name else "config.json has no model_type",
             f"the families are {listed(FAMILIES, 'and')}",
         )
     family, head = FAMILIES[name], HEADS[task]
@@ -254,7 +256,8 @@ def _sizes(config: Mapping[str, Any], family: Family) -> dict[str, Any]:
     absent = ("decoder_layers", "decoder_heads", "decoder_ffn_dim", "token_types")
     sizes: dict[str, Any] = {**dict.fromkeys(absent, 0), "max_positions": None}
     for name, (field, default) in family.fields.items():
-        sizes[name] = _whole(config, field, default, least=0 if name == "token_types" else 1)
+        most = MOST_LAYERS if name in ("encoder_layers", "decoder_layers") else MOST
+        sizes[name] = _whole(config, field, default, least=0 if name == "token_types" else 1, most=most)
     if sizes["decoder_layers"] is None:
         sizes["decoder_layers"] = config.get("num_layers") or 6  # the field's own value, not its alias's
     spare = family.spare_positions
@@ -271,16 +274,16 @@ def _sizes(config: Mapping[str, Any], family: Family) -> dict[str, Any]:
     return {**sizes, "spare_positions": spare}
 
 
-def _whole(config: Mapping[str, Any], field: str, default: int | None, least: int = 1) -> Any:
+def _whole(config: Mapping[str, Any], field: str, default: int | None, least: int = 1, most: int = MOST) -> Any:
     value = config.get(field)
     if value is None and field in ALIASES:
         value = config.get(ALIASES[field])
     if value is None:
         return default
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
+    if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ArchitectureError(
             "E502",
-            f"config.json: {field} is {value!r}, not a whole number of at least {least}",
+            f"config.json: {field} is {quoted(value)}, not a whole number of {least} to {most}",
             "fetch the model again",
         )
     return value

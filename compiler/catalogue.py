@@ -76,7 +76,7 @@ _DISTILBERT_BASE = {
 
 CATALOGUE: Mapping[str, Mapping[str, Any]] = {
     "FacebookAI/roberta-base": _ROBERTA_BASE,
-    "Helsinki-NLP/opus-mt-en-ro": {**_MARIAN, "vocab_size": 59543, "decoder_vocab_size": 59543},
+    "Helsinki-NLP/opus-mt-en-ro": {**_MARIAN, "vocab_size": 59543},
     "bert-base-uncased": _BERT_BASE,
     "distilbert-base-uncased": _DISTILBERT_BASE,
     "distilbert/distilbert-base-uncased": _DISTILBERT_BASE,

@@ -450,6 +450,24 @@ data: {test: {files: rows.jsonl}, columns: {id: null}}""",
         "training: {warmup: {steps: 500}}\nstopping: {max_steps: 200}",
         "training: {warmup: {ratio: 0.1}}\nstopping: {max_steps: 200}",
     ),
+    "E426": Code(
+        "a label that is none of `data.labels`",
+        "A row of a classification has a label by name, one of `data.labels`, or by number, counted from 0. (`check --data`)",
+        """$ echo '{"id": 1, "text": "It rained.", "label": "wet"}' > rows.jsonl; mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check --data spec.yaml
+version: 1
+name: x
+task: classification
+teacher: ./m
+student: {decoder_layers: 3}
+data: {train: {files: rows.jsonl}, validation: {files: rows.jsonl}, test: {files: rows.jsonl}, labels: [dry, rainy], columns: {text: text}}""",
+        """$ echo '{"id": 1, "text": "It rained.", "label": "rainy"}' > rows.jsonl; mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check --data spec.yaml
+version: 1
+name: x
+task: classification
+teacher: ./m
+student: {decoder_layers: 3}
+data: {train: {files: rows.jsonl}, validation: {files: rows.jsonl}, test: {files: rows.jsonl}, labels: [dry, rainy], columns: {text: text}}""",
+    ),
     "W411": Code(
         "the last layer is not supervised",
         "The code of 2020 compared the inputs of layers: its last student layer was never supervised, and its first pair was the embeddings. `align: inputs` repeats that.",
@@ -509,7 +527,8 @@ data: {test: {files: rows.jsonl}, max_source_tokens: 64}""",
     "E501": Code(
         "a model cannot be found",
         "A `path` is a folder with config.json, weights and tokenizer files, relative to the spec. A hub id is looked "
-        "for in the folders given with --models, in the hub's local cache and, unless offline, on the hub.",
+        "for in the folders given with --models, in the hub's local cache and, unless offline, on the hub. Of some "
+        "well-known models the shape is known without any of them; such a model has no key until it is there.",
         "teacher: {path: ./my-model}",
         """\
 $ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
@@ -527,8 +546,8 @@ teacher: {path: ./my-model}""",
     ),
     "E503": Code(
         "a family that is not supported",
-        "The families are bart, marian, mbart, pegasus and t5: where their layers, embeddings and positions lie is "
-        "known. The family is `model_type` in config.json.",
+        "The families are bart, bert, distilbert, marian, mbart, pegasus, roberta and t5: where their layers, embeddings "
+        "and positions lie is known. The family is `model_type` in config.json.",
         """\
 $ mkdir my-model; echo '{"model_type": "gpt2"}' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -538,8 +557,8 @@ teacher: {path: ./my-model}""",
     ),
     "E504": Code(
         "a family that is not built from scratch",
-        "mBART needs the multilingual tokenizer that it was trained with, so it exists only as a finished model. From "
-        "scratch: bart, marian, pegasus, t5.",
+        "mBART and the BERT family need the tokenizers that their checkpoints were trained with, so they exist only as "
+        "finished models. From scratch: bart, marian, pegasus, t5.",
         "teacher: {architecture: {family: mbart}}",
         "teacher: {architecture: {family: bart}}",
     ),
@@ -674,13 +693,14 @@ precision: bf16""",
     "E525": Code(
         "copies between different widths",
         "Weights are copied as they are, so d_model, heads and ffn_dim of a copied stack, and d_model for the embeddings, "
-        "are the origin's.",
+        "are the origin's: the teacher's, or those of the model in `from`.",
         "student: {ffn_dim: 256}",
         "student: {ffn_dim: 256, init: {encoder: random, decoder: random}}",
     ),
     "E526": Code(
         "copies between different families",
-        "Layers of one family have no place for the weights of another.",
+        "Layers of one family have no place for the weights of another, nor plain T5 layers for gated ones. Only a "
+        "DistilBERT takes layers of another family: BERT's.",
         """\
 $ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
 student: {init: {decoder: {from: {path: ./my-model}}}}""",
@@ -708,6 +728,156 @@ student: {encoder_layers: 6}
 data: {train: {files: base.yaml}, validation: {files: base.yaml}, test: {files: base.yaml}}
 loss: {labels: 1.0, hidden: {encoder: 1.0}}""",
     ),
+    # --- E56x: names on the command line ------------------------------------------------------------
+    "E561": Code(
+        "no run of this name",
+        "`--only PATTERN` (of `diff`: `SPEC#PATTERN`) chooses runs by name. A pattern with `*`, `?` or `[` is held to the "
+        "full name of each run and to its label, which is the name without the spec's; any other must be one of them.",
+        """\
+$ distilc explain spec.yaml --only kb
+variants: {kd: {precision: fp32}, sft: {}}""",
+        """\
+$ distilc explain spec.yaml --only kd
+variants: {kd: {precision: fp32}, sft: {}}""",
+    ),
+    "E562": Code(
+        "the plan cannot be read",
+        "A plan folder holds plan.json. It is not there, it is damaged, or another version of distilc wrote it.",
+        "$ mkdir plans; echo '{' > plans/plan.json; distilc diff spec.yaml plans",
+        "$ distilc compile spec.yaml -o plans; distilc diff spec.yaml plans",
+    ),
+    "E563": Code(
+        "nothing of this name to compare",
+        "`diff` compares specs, plan folders, and runs of the workspace by name. A file or folder of this name comes "
+        "first; then the folders under runs/ and plans/ of the workspace.",
+        "$ distilc diff spec.yaml spek.yaml",
+        "$ distilc diff spec.yaml base.yaml",
+    ),
+    "E564": Code(
+        "several runs of this name",
+        "A run's folder is called by its name and the first digits of its key, so a changed spec makes another one of the "
+        "same name. Then the name alone does not say which is meant.",
+        """\
+$ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .distilc/runs; cp -r p/* .distilc/runs/x-$k; done; distilc diff x spec.yaml""",
+        """\
+$ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .distilc/runs; cp -r p/* .distilc/runs/x-$k; done; distilc diff x-1a2b3c4d spec.yaml""",
+    ),
+    "E565": Code(
+        "no stage of this name",
+        "`explain --why STAGE` takes the name of a stage as `explain` lists them.",
+        "$ distilc explain spec.yaml --why trian",
+        "$ distilc explain spec.yaml --why train",
+    ),
+    "E531": Code(
+        "a family that cannot do the task",
+        "The task decides what stands on top of the model. Summaries and translations are written by bart, marian, mbart, "
+        "pegasus and t5; masked tokens are predicted by bert, distilbert and roberta; classes by those three and bart.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E532": Code(
+        "a family that the student cannot have",
+        "A student is of its teacher's family. One other is possible: a DistilBERT, made of a BERT's layers, without token "
+        "types and pooler.",
+        "student: {family: distilbert}",
+        "student: {decoder_layers: 2}",
+    ),
+    "E533": Code(
+        "a decoder where there is none",
+        "bert, roberta and distilbert are encoders alone. Depth, initialisation and φ of such a student are those of its "
+        "encoder: `student.encoder_layers`, `student.init.encoder`, `phi.encoder`.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert"}' > my-model/config.json; distilc check spec.yaml
+task: masked-lm
+teacher: {path: ./my-model}
+student: {decoder_layers: 6}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert"}' > my-model/config.json; distilc check spec.yaml
+task: masked-lm
+teacher: {path: ./my-model}
+student: {decoder_layers: null, encoder_layers: 6}""",
+    ),
+    "E534": Code(
+        "labels that the teacher does not know",
+        "`data.labels` names the classes in the order of the outputs; a teacher that is used as it is has one output for "
+        "each. A teacher that is trained first (`train: {}`) gets outputs for these labels.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert", "num_labels": 2}' > my-model/config.json; distilc check spec.yaml
+task: classification
+teacher: {path: ./my-model}
+data: {labels: [bad, fair, good]}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert", "num_labels": 3}' > my-model/config.json; distilc check spec.yaml
+task: classification
+teacher: {path: ./my-model}
+data: {labels: [bad, fair, good]}""",
+    ),
+    "E551": Code(
+        "two packages register the same name",
+        "Installed packages add terms, metrics and families to the language, each under its own name. Of two packages "
+        "that register one name neither is used: which one would be a matter of chance.",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = one:FOCAL) > one.dist-info/entry_points.txt; mkdir two.dist-info; (echo Name: two; echo Version: 1.0) > two.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = two:FOCAL) > two.dist-info/entry_points.txt; distilc check spec.yaml
+loss: {labels: 1.0, focal: 0.5}""",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = one:FOCAL) > one.dist-info/entry_points.txt; echo '{"terms": {"focal": {"description": "A term.", "tasks": ["summarization"], "needs": ["logits"], "properties": {"weight": {"description": "Weight.", "type": "number", "minimum": 0}}}}}' > one.schema.json; touch one.py; distilc check spec.yaml
+loss: {labels: 1.0, focal: 0.5}""",
+    ),
+    "E552": Code(
+        "an entry point that leads nowhere",
+        "A package registers a term, a metric or a family as `module:object`. There is no such module: the package is "
+        "damaged, or its author misspelt it.",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo brevity = one:BREVITY) > one.dist-info/entry_points.txt; distilc check spec.yaml
+evaluation: {metrics: [rouge2, brevity]}""",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo brevity = one:BREVITY) > one.dist-info/entry_points.txt; echo '{"metrics": {"brevity": {"description": "A metric.", "tasks": ["summarization"], "needs": "texts", "higher_is_better": true}}}' > one.schema.json; touch one.py; distilc check spec.yaml
+evaluation: {metrics: [rouge2, brevity]}""",
+    ),
+    "E553": Code(
+        "a package that does not say what it adds",
+        "Beside the module of an entry point lies `<module>.schema.json`, in which a package says what the compiler has to "
+        "know of its terms, metrics and families, since it never imports them. The file is missing, or does not fit "
+        "`schema/extension.schema.json`. A term, for example, must have a `weight`.",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo brevity = one:BREVITY) > one.dist-info/entry_points.txt; touch one.py; distilc check spec.yaml
+evaluation: {metrics: [rouge2, brevity]}""",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo brevity = one:BREVITY) > one.dist-info/entry_points.txt; echo '{"metrics": {"brevity": {"description": "A metric.", "tasks": ["summarization"], "needs": "texts", "higher_is_better": true}}}' > one.schema.json; touch one.py; distilc check spec.yaml
+evaluation: {metrics: [rouge2, brevity]}""",
+    ),
+    "E554": Code(
+        "a name that nothing can be called by",
+        "The names of terms, metrics and families of packages have small letters, digits, `_` and `-`. `total` is what the "
+        "whole loss is called in the log.",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo total = one:TOTAL) > one.dist-info/entry_points.txt; distilc check spec.yaml
+loss: {labels: 1.0, total: 0.5}""",
+        "loss: {labels: 1.0}",
+    ),
+    "E555": Code(
+        "a term that does not fit the task",
+        "A package says for which tasks each of its terms is.",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = one:FOCAL) > one.dist-info/entry_points.txt; echo '{"terms": {"focal": {"description": "A term.", "tasks": ["translation"], "needs": ["logits"], "properties": {"weight": {"description": "Weight.", "type": "number", "minimum": 0}}}}}' > one.schema.json; touch one.py; distilc check spec.yaml
+loss: {labels: 1.0, focal: 0.5}""",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = one:FOCAL) > one.dist-info/entry_points.txt; echo '{"terms": {"focal": {"description": "A term.", "tasks": ["summarization"], "needs": ["logits"], "properties": {"weight": {"description": "Weight.", "type": "number", "minimum": 0}}}}}' > one.schema.json; touch one.py; distilc check spec.yaml
+loss: {labels: 1.0, focal: 0.5}""",
+    ),
+    "W551": Code(
+        "a name of ours, registered by another package",
+        "The terms, metrics and families that come with distilc keep their names whatever is installed, so that a spec "
+        "means the same everywhere. What another package registers under such a name is never used.",
+        """\
+$ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo rouge2 = one:ROUGE) > one.dist-info/entry_points.txt; distilc check spec.yaml
+evaluation: {metrics: [rouge1, rouge2]}""",
+        "evaluation: {metrics: [rouge1, rouge2]}",
+    ),
     "W501": Code(
         "two layer counts that differ",
         "config.json has `encoder_layers` and the older `num_hidden_layers` with another number. The weights were saved "
@@ -718,6 +888,36 @@ teacher: {path: ./my-model}""",
         """\
 $ mkdir my-model; echo '{"model_type": "bart", "encoder_layers": 6}' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
+    ),
+    "W531": Code(
+        "labels in another order than the teacher's",
+        "The labels are the teacher's, and it puts them out in another order: it would be measured, and would teach, with "
+        "its classes exchanged. The accuracy of such a teacher is that of guessing, or worse.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert", "id2label": {"0": "bad", "1": "good"}}' > my-model/config.json; distilc check spec.yaml
+task: classification
+teacher: {path: ./my-model}
+data: {labels: [good, bad]}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert", "id2label": {"0": "bad", "1": "good"}}' > my-model/config.json; distilc check spec.yaml
+task: classification
+teacher: {path: ./my-model}
+data: {labels: [bad, good]}""",
+    ),
+    "W532": Code(
+        "a teacher without the task's head",
+        "The checkpoint was saved without the layers on top that the task needs, by the class in its config.json. They are "
+        "drawn at random, and a teacher that is not trained first then only guesses.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}' > my-model/config.json; distilc check spec.yaml
+task: classification
+teacher: {path: ./my-model}
+data: {labels: [bad, good]}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}' > my-model/config.json; distilc check spec.yaml
+task: classification
+teacher: {path: ./my-model, train: {}}
+data: {labels: [bad, good]}""",
     ),
     "W502": Code(
         "a smaller encoder, frozen",

@@ -18,7 +18,7 @@ from .experiment import DataSource, Experiment
 from .rules.ways import data_sources
 
 CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
-ROLES = ("source", "target", "id")
+ROLES = ("source", "hypothesis", "target", "id")
 
 
 class UnreadableFile(Exception):
@@ -63,10 +63,14 @@ class FileCheck:
         self.reporter = reporter
         self.seen = seen
         columns = run.data.columns
-        self.wanted = {role: getattr(columns, role) for role in ROLES if getattr(columns, role) is not None}
-        self.limits = {"source": run.data.max_source_tokens, "target": run.data.max_target_tokens}
+        self.wanted = {role: column for role in ROLES if (column := getattr(columns, role))}
+        self.classifies = run.task == "classification"
+        self.labels = run.data.labels
+        self.limits = {"source": run.data.max_source_tokens}
+        if not self.classifies:
+            self.limits["target"] = run.data.max_target_tokens
         self.empty: dict[str, list[int]] = {}
-        self.cut = {"source": 0, "target": 0}
+        self.words: dict[str, list[int]] = {role: [] for role in self.limits}
         self.twice: list[str] = []
 
     def read(self, limit: int | None) -> int:
@@ -87,7 +91,7 @@ class FileCheck:
             message, hint = error.args
             self._error("E421", f"{self.name}{message}", hint)
             return count + 1
-        self._tell(count)
+        self._tell()
         return count
 
     def _row(self, number: int, row: Any) -> bool:
@@ -99,21 +103,38 @@ class FileCheck:
             return False
         for role, column in self.wanted.items():
             value = cell(row, column)
-            allowed = (str, int) if role == "id" else (str,)
-            if not isinstance(value, allowed):
+            label = role == "target" and self.classifies
+            if not isinstance(value, (str, int) if role == "id" or label else (str,)):
                 self._no_column(number, row, role, column, value)
+                return False
+            if label and not self._label(number, value):
                 return False
             text = str(value)
             if not text.strip():
                 self.empty.setdefault(role, []).append(number)
-            if role in self.cut:
-                # Never more words than tokens: such a row is cut for certain.
-                self.cut[role] += len(text.split()) > self.limits[role]
+            if role != "id":
+                if role in self.words:
+                    self.words[role].append(len(text.split()))
             elif text in self.seen:
                 self.twice.append(f"{self.name}, row {number}: the id {quoted(text)} was in {self.seen[text]} already")
             else:
                 self.seen[text] = f"{self.name}, row {number},"
         return True
+
+    def _label(self, number: int, value: str | int) -> bool:
+        """Is it one of `data.labels`, by name or by number? Without these anything may be."""
+        if self.labels is None or value in self.labels:
+            return True
+        if isinstance(value, int) and 0 <= value < len(self.labels):
+            return True
+        near = did_you_mean(str(value), self.labels)
+        self.reporter.error(
+            "E426",
+            ("data", "labels"),
+            f"{self.name}, row {number}: the label {quoted(value)} is not one of {listed(self.labels, 'and')}",
+            f"did you mean {near}?" if near else f"add it, or write numbers from 0 to {len(self.labels) - 1}",
+        )
+        return False
 
     def _no_column(self, number: int, row: Mapping[str, Any], role: str, column: str, value: Any) -> None:
         near = did_you_mean(column, map(str, row))
@@ -124,7 +145,7 @@ class FileCheck:
             message, hint = f"{quoted(column)} is no text, but {quoted(value)}", "name a column of text"
         self.reporter.error("E422", ("data", "columns", role), f"{self.name}, row {number}: {message}", hint)
 
-    def _tell(self, count: int) -> None:
+    def _tell(self) -> None:
         for role, rows in self.empty.items():
             more = f" and {len(rows) - 3} more" if len(rows) > 3 else ""
             self._error(
@@ -136,14 +157,18 @@ class FileCheck:
         if self.twice:
             more = f" (and {len(self.twice) - 1} more of the kind)" if len(self.twice) > 1 else ""
             self._error("E425", self.twice[0] + more, "ids are unique; without `columns.id` the rows are counted")
-        for role, number in self.cut.items():
-            if count and number / count > CUT_SHARE:
+        for role, lengths in self.words.items():
+            # Never more words than tokens: such a row is cut for certain.
+            number = sum(length > self.limits[role] for length in lengths)
+            if lengths and number / len(lengths) > CUT_SHARE:
+                most = sorted(lengths)[int((1 - CUT_SHARE) * (len(lengths) - 1))]
                 self.reporter.warning(
                     "W421",
                     self.path,
-                    f"{self.name}: {100 * number / count:.0f} % of the {role}s have more words than "
+                    f"{self.name}: {100 * number / len(lengths):.0f} % of the {role}s have more words than "
                     f"max_{role}_tokens {self.limits[role]}, and are cut",
-                    f"raise max_{role}_tokens, if the model has positions for it",
+                    f"95 % have at most {most} words, and more tokens than words: raise max_{role}_tokens, if the "
+                    "model has positions for it",
                 )
 
     def _error(self, code: str, message: str, hint: str) -> None:

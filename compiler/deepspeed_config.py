@@ -10,6 +10,9 @@ from __future__ import annotations
 from typing import Any, Literal
 
 NEVER = 1_000_000_000  # steps between DeepSpeed's own log lines
+# Weights that ZeRO 3 keeps gathered beside those of the module at work. DeepSpeed's own limit of a billion, with
+# its habit of keeping what is needed again soon, leaves the models of this project whole on every device.
+STAGE_3_LIVE_NUMBERS = 50_000_000
 
 
 def deepspeed_config(
@@ -25,6 +28,9 @@ def deepspeed_config(
     `gradient_clipping` None is 0, which is DeepSpeed's word for none.
     """
     partitions: dict[str, Any] = {"stage": zero}
+    if zero == 3:
+        partitions["stage3_max_live_parameters"] = STAGE_3_LIVE_NUMBERS
+        partitions["stage3_max_reuse_distance"] = 0
     if offload != "none":
         partitions["offload_optimizer"] = {"device": "cpu", "pin_memory": True}
     if offload == "parameters":

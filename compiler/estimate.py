@@ -1,72 +1,222 @@
-"""Memory, disk and arithmetic of a training, from shapes alone: what `zero: auto` and `explain` go by.
+"""Memory of a training on one device, from shapes alone: what `zero: auto` and `explain` go by.
 
-Model states are exact up to the allocator; activations are an estimate from the sizes that backward keeps in
-each block. Everything is per device, in bytes unless a name says gigabytes (GiB).
+Model states are those of DeepSpeed 0.19, counted tensor by tensor on two processes; activations are an
+estimate (`activations`). Everything is in bytes on one device unless a name says gigabytes (GiB).
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from typing import Literal
 
-from .architecture import Architecture
+from .activations import BatchMemory, batch_memory
+from .deepspeed_config import STAGE_3_LIVE_NUMBERS
+from .workload import Workload
 
 GIB = 2**30
+ZERO_STAGES = (0, 1, 2, 3)
 CPU_MICRO_BATCH_TOKENS = 4096
-MICRO_BATCH_TOKENS = (4096, 65536)  # the smallest and the largest that is derived for an accelerator
+MICRO_BATCH_TOKENS = (4096, 65536)  # the smallest that is wanted and the largest that is derived
+SHORT_OF_MEMORY_TOKENS = 1024  # the smallest when the lengths of the rows are not known
 
-_USABLE = 0.9  # of a device's memory; the rest goes to fragmentation and the framework
-_WORKSPACE_BYTES = 1 << 30  # kernels, communication buckets
-_SAVED_WIDTHS = {"encoder": 9, "decoder": 15}  # multiples of d_model that one layer keeps for backward
-_LOGIT_COPIES = 3  # logits, log-probabilities and their gradient
-_LOGIT_BYTES = 4
-
-
-@dataclass(frozen=True, kw_only=True)
-class Workload:
-    """One training on one device. `memory_gb` None: unknown, nothing is ever too large."""
-
-    architecture: Architecture
-    freeze: tuple[str, ...]
-    precision: Literal["fp32", "bf16", "fp16"]
-    optimizer: Literal["adamw", "adafactor"]
-    offload: Literal["none", "optimizer", "parameters"]
-    world: int
-    per_node: int
-    device: Literal["cpu", "cuda"]
-    memory_gb: float | None
+USABLE = 0.9  # of a device's memory; the rest goes to fragmentation
+_REDUCE_BUCKET_NUMBERS = 500_000_000  # DeepSpeed's default
+_FRAMEWORK_BYTES = 1 << 30  # the device's context, kernels and their scratch space
+_STEP = 256  # a derived micro-batch is a multiple of it below 4096 tokens, of 1024 above
 
 
 @dataclass(frozen=True)
 class MemoryTable:
-    """Bytes on one device."""
+    """Bytes on one device: weights of the student, their gradients, master weights and moments, weights of
+    the teacher, what backward needs, logits, states of the teacher, buffers of the framework."""
 
     weights: int
     gradients: int
     optimizer: int
+    teacher: int
     activations: int
     logits: int
+    signals: int
     workspace: int
 
     @property
     def states(self) -> int:
+        """What is there between two steps, the teacher not counted."""
         return self.weights + self.gradients + self.optimizer
 
     @property
     def total(self) -> int:
-        return self.states + self.activations + self.logits + self.workspace
+        return sum(self.parts().values())
+
+    def parts(self) -> dict[str, int]:
+        """By name, in the order in which they are shown."""
+        return {part.name: getattr(self, part.name) for part in fields(self)}
+
+
+@dataclass(frozen=True)
+class Placement:
+    """How a load runs: ZeRO stage, micro-batch in padded source + target tokens, what that takes. `fits`
+    None: the memory of the device is not known."""
+
+    zero: int
+    micro_batch_tokens: int
+    table: MemoryTable
+    fits: bool | None
 
 
 def memory_table(load: Workload, zero: int, micro_batch_tokens: int) -> MemoryTable:
-    """What one device holds while the load is trained at a ZeRO stage with micro-batches of so many padded
-    source + target tokens (half of each, for the estimate)."""
-    width = 4 if load.precision == "fp32" else 2
-    total = load.architecture.parameters
-    trainable = load.architecture.trainable(load.freeze)
-    master = 0 if load.precision == "fp32" else 4
-    moments = 8 if load.optimizer == "adamw" else 1  # adafactor keeps rows and columns only
-    weights, gradients, optimizer = total * width, trainable * width, trainable * (master + moments)
+    """What one device holds while the load is trained at a ZeRO stage with micro-batches of so many tokens."""
+    batch = batch_memory(load, micro_batch_tokens) if micro_batch_tokens else BatchMemory(0, 0, 0)
+    weights, gradients, optimizer = _states(load, zero)
+    return MemoryTable(
+        weights=weights,
+        gradients=gradients,
+        optimizer=optimizer,
+        teacher=teacher_bytes(load),
+        activations=batch.activations,
+        logits=batch.logits,
+        signals=batch.signals,
+        workspace=_FRAMEWORK_BYTES + _buffers(load, zero),
+    )
+
+
+def place(
+    load: Workload, zero: Literal["auto"] | int = "auto", micro_batch_tokens: int | None = None
+) -> Placement:
+    """The ZeRO stage and the micro-batch of a load; what the site fixes stays as it is."""
+    stage = choose_zero(load, micro_batch_tokens) if zero == "auto" else zero
+    tokens = micro_batch_tokens or choose_micro_batch_tokens(load, stage)
+    table = memory_table(load, stage, tokens)
+    fits = None if load.memory_gb is None else table.total <= available(load)
+    return Placement(stage, tokens, table, fits)
+
+
+def choose_zero(load: Workload, micro_batch_tokens: int | None = None) -> int:
+    """The lowest ZeRO stage at which everything fits, with micro-batches of the wanted size or, where none
+    does, with the smallest; the one that needs least when none fits at all."""
+    return _choose_zero(load, micro_batch_tokens)[0]
+
+
+def _choose_zero(load: Workload, fixed: int | None) -> tuple[int, int]:
+    """(the stage, the micro-batch with which the stages were compared)."""
+    floor = lowest_zero(load)
+    wanted = fixed or MICRO_BATCH_TOKENS[0]
+    if load.memory_gb is None or load.world == 1:
+        return floor, wanted
+    stages = range(floor, 4)
+    for tokens in dict.fromkeys((wanted, fixed or smallest(load))):
+        for zero in stages:
+            if memory_table(load, zero, tokens).total <= available(load):
+                return zero, tokens
+    return min(stages, key=lambda zero: memory_table(load, zero, tokens).total), tokens
+
+
+def lowest_zero(load: Workload) -> int:
+    """The lowest stage that the load can have: 0 in fp32, 1 in 16 bits (see E516) or when the optimizer is
+    offloaded, 3 when the parameters are. One device has nobody to share with and gets it, too."""
+    return {"none": 0 if load.precision == "fp32" else 1, "optimizer": 1, "parameters": 3}[load.offload]
+
+
+def choose_micro_batch_tokens(load: Workload, zero: int) -> int:
+    """Padded source + target tokens that fit beside the model's states. A CPU gets 4096 of them: more do not
+    make it faster. Where memory is short, fewer, down to the longest row that there can be."""
+    wanted, most = MICRO_BATCH_TOKENS
+    if load.memory_gb is None:
+        return wanted
+    if load.device == "cpu":
+        most = CPU_MICRO_BATCH_TOKENS
+    least = smallest(load)
+    tokens = most_tokens(load, zero, most)
+    return max(least, tokens // 1024 * 1024 if tokens >= wanted else tokens // _STEP * _STEP)
+
+
+def most_tokens(load: Workload, zero: int, most: int = MICRO_BATCH_TOKENS[1]) -> int:
+    """The largest micro-batch up to `most` tokens that fits at a stage; 0: not even the smallest."""
+    assert load.memory_gb is not None
+    room = available(load) - memory_table(load, zero, 0).total
+    if batch_memory(load, most).total <= room:
+        return most
+    low, high = 0, most
+    while high - low > _STEP:
+        middle = (low + high) // 2
+        if batch_memory(load, middle).total <= room:
+            low = middle
+        else:
+            high = middle
+    return low
+
+
+def smallest(load: Workload) -> int:
+    """The smallest micro-batch that helps: one row of the greatest length cannot be cut."""
+    if load.lengths is None:
+        return SHORT_OF_MEMORY_TOKENS
+    return min(MICRO_BATCH_TOKENS[0], -(-sum(load.lengths) // _STEP) * _STEP)
+
+
+def available(load: Workload) -> float:
+    """Bytes of a device that a load may count on; the processes of a CPU share its memory."""
+    assert load.memory_gb is not None
+    return load.memory_gb * GIB * USABLE / (load.per_node if load.device == "cpu" else 1)
+
+
+def teacher_bytes(load: Workload) -> int:
+    """The teacher's weights in the precision of the run, whole on every device; the layers of an encoder that
+    is the student's, too, are counted with the student."""
+    if load.teaching is None:
+        return 0
+    teacher = load.teaching.architecture
+    shared = teacher.encoder_layers * teacher.encoder_layer() if load.teaching.shared_encoder else 0
+    return (teacher.parameters - shared) * load.width
+
+
+def zero_reason(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int | None = None) -> str:
+    """Why the load runs at its ZeRO stage, in words."""
+    if zero != "auto":
+        return f"stage {zero}: the site says so"
+    chosen, tokens = _choose_zero(load, micro_batch_tokens)
+    floor = lowest_zero(load)
+    least = "the lowest"
+    if floor:
+        least = f"{load.precision} needs 1 or more" if load.offload == "none" else f"offload: {load.offload} needs it"
+    if load.memory_gb is None:
+        return f"stage {chosen}: {least}; the memory of a device is not known"
+    if load.world == 1:
+        return f"stage {chosen}: {least}; one device has nobody to share with"
+    room = available(load) / GIB
+    needs = {stage: memory_table(load, stage, tokens).total / GIB for stage in range(floor, 4)}
+    with_tokens = f"with {tokens:,} tokens at a time"
+    if needs[chosen] > room:
+        return f"stage {chosen}: none fits {with_tokens}; it needs least, {needs[chosen]:.1f} GiB of {room:.1f}"
+    if chosen == floor:
+        return f"stage {chosen}: {least}, and it fits"
+    words = ", ".join(f"{stage} needs {needs[stage]:.1f} GiB" for stage in range(floor, chosen))
+    return f"stage {chosen}: {words} of {room:.1f} {with_tokens}"
+
+
+def zero_tables(load: Workload, micro_batch_tokens: int) -> Mapping[int, MemoryTable]:
+    """All four stages with the same micro-batch, to compare."""
+    return {zero: memory_table(load, zero, micro_batch_tokens) for zero in ZERO_STAGES}
+
+
+def _states(load: Workload, zero: int) -> tuple[int, int, int]:
+    """(weights, gradients, master weights and moments).
+
+    From stage 1 on DeepSpeed steps on an fp32 copy of a device's share of what is trained, in fp32 too.
+    Gradients are summed over micro-batches in fp32 (fp16: in fp16). In stage 1 every device keeps all of
+    them, bf16's beside those that backward has just made; from stage 2 on its share.
+    """
+    total, trained = load.architecture.parameters, load.architecture.trainable(load.freeze)
+    weights = total * load.width
+    gradients = trained * load.accumulation_width
+    if zero == 1 and load.precision == "bf16":
+        gradients += trained * load.width
+    master = 4 if zero or load.precision != "fp32" else 0
+    moments = 8
+    if load.optimizer == "adafactor":
+        # Rows and columns of each matrix; on the flat share of ZeRO there are no matrices any more.
+        moments = 4 if zero else 0
+    optimizer = trained * (master + moments)
     if zero >= 1:
         optimizer //= load.world
     if zero >= 2:
@@ -75,81 +225,20 @@ def memory_table(load: Workload, zero: int, micro_batch_tokens: int) -> MemoryTa
         weights //= load.world
     if load.offload != "none":
         optimizer = 0
+        gradients = 0 if zero >= 2 else gradients
     if load.offload == "parameters":
         weights = 0
-    per_token, logits = _token_bytes(load, width)
-    return MemoryTable(
-        weights=weights,
-        gradients=gradients,
-        optimizer=optimizer,
-        activations=per_token * micro_batch_tokens,
-        logits=logits * micro_batch_tokens,
-        workspace=_WORKSPACE_BYTES,
-    )
+    return weights, gradients, optimizer
 
 
-def choose_zero(load: Workload) -> int:
-    """The lowest ZeRO stage at which the states and the smallest micro-batch fit; 3 when none does.
-
-    One device has nobody to share with and gets the least: 0 in fp32, 1 in 16 bits (see E516) or when the
-    optimizer is offloaded, 3 when the parameters are.
-    """
-    floor = {"none": 0 if load.precision == "fp32" else 1, "optimizer": 1, "parameters": 3}[load.offload]
-    if load.memory_gb is None or load.world == 1:
-        return floor
-    for zero in range(floor, 3):
-        if memory_table(load, zero, CPU_MICRO_BATCH_TOKENS).total <= _available(load):
-            return zero
-    return 3
-
-
-def choose_micro_batch_tokens(load: Workload, zero: int) -> int:
-    """Padded source + target tokens that fit beside the model's states, a multiple of 1024."""
-    least, most = MICRO_BATCH_TOKENS
-    if load.device == "cpu":
-        return CPU_MICRO_BATCH_TOKENS
-    if load.memory_gb is None:
-        return least
-    table = memory_table(load, zero, 1)
-    free = _available(load) - table.states - table.workspace
-    tokens = int(free // (table.activations + table.logits))
-    return max(least, min(most, tokens // 1024 * 1024))
-
-
-def training_disk_bytes(architecture: Architecture, freeze: Collection[str]) -> int:
-    """Disk at the peak of a training: the best checkpoint in fp32 and two resumable ones (master weights and
-    moments of what is trained)."""
-    return 4 * architecture.parameters + 2 * 12 * architecture.trainable(freeze)
-
-
-def token_flops(architecture: Architecture, freeze: Collection[str]) -> int:
-    """Floating-point operations per training token, attention scores not counted: 2 per weight forward, 2 for
-    the gradient with respect to the input, 2 for the weight's own where it is trained. Frozen layers below
-    everything trained need no backward."""
-    encoder = architecture.encoder_layers * architecture.encoder_layer()
-    decoder = architecture.decoder_layers * architecture.decoder_layer()
-    head = architecture.decoder_vocab_size * architecture.d_model
-    head_cost = 4 if "embeddings" in freeze and architecture.tied else 6
-    # Half of the tokens are source, half are target.
-    return (encoder * (2 if "encoder" in freeze else 6) + decoder * 6 + head * head_cost) // 2
-
-
-def _available(load: Workload) -> float:
-    assert load.memory_gb is not None
-    share = load.per_node if load.device == "cpu" else 1  # processes on one machine share its memory
-    return load.memory_gb * GIB * _USABLE / share
-
-
-def _token_bytes(load: Workload, width: int) -> tuple[int, int]:
-    """(activations, logits) of one token of a micro-batch in which every second token is a target."""
+def _buffers(load: Workload, zero: int) -> int:
+    """DeepSpeed's buffers: the bucket in which gradients are reduced, and the weights that ZeRO 3 has gathered
+    at a time. A CPU commits only what is written of a bucket."""
     shape = load.architecture
-    gate = 2 if shape.gated else 1
-    encoder = shape.encoder_layers * (
-        _SAVED_WIDTHS["encoder"] * shape.d_model + 2 * gate * shape.encoder_ffn_dim
-    )
-    decoder = shape.decoder_layers * (
-        _SAVED_WIDTHS["decoder"] * shape.d_model + 2 * gate * shape.decoder_ffn_dim
-    )
-    if "encoder" in load.freeze:
-        encoder = 2 * shape.d_model  # its output and one layer at work
-    return (encoder + decoder) * width // 2, shape.decoder_vocab_size * _LOGIT_BYTES * _LOGIT_COPIES // 2
+    bucketed = zero >= 2 or (zero == 1 and load.precision != "bf16")
+    bucket = _REDUCE_BUCKET_NUMBERS if bucketed else 0
+    if load.device == "cpu":
+        bucket = min(bucket, shape.trainable(load.freeze))
+    # The largest module at work is the embedding, whole.
+    gathered = min(shape.parameters, STAGE_3_LIVE_NUMBERS + shape.vocab_size * shape.d_model) if zero == 3 else 0
+    return (bucket + gathered) * load.width

@@ -182,8 +182,12 @@ class Expansion:
                         return
                     yield made_here
         if not kept and excluded:
-            node = tree.value["matrix"].value["exclude"]  # type: ignore[call-overload,index,union-attr]
-            self._refuse("E313", node.place, "every run is excluded", "leave one", ("matrix", "exclude"))
+            place = self._place_of_exclusions(tree)
+            self._refuse("E313", place, "every run is excluded", "leave one", ("matrix", "exclude"))
+
+    def _place_of_exclusions(self, tree: Node) -> Position:
+        matrix = tree.value["matrix"].value if isinstance(tree.value, dict) else None
+        return matrix["exclude"].place if isinstance(matrix, dict) else tree.place
 
     def _seeds(self, tree: Node, words: list[str], variant: str | None) -> Iterator[Point]:
         """One run a seed; a name speaks of seeds only where there are several."""

@@ -625,7 +625,7 @@ def _one_of(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
 
 def bind(kind: type[Kind], tree: Mapping[str, Any]) -> Kind:
     """A mapping as a dataclass: the same names, no more and no fewer, and values of the declared types."""
-    hints = _hints(kind)
+    hints = _hints(kind)  # type: ignore[arg-type]
     names = list(hints)
     if set(tree) != set(names):
         raise TypeError(f"{kind.__name__} has {sorted(names)}, the tree has {sorted(tree)}")

@@ -23,9 +23,9 @@ def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
     metrics = installed.names["metrics"]
     for fragment in list(_fragments(root)):
         choices = fragment.get("enum", ())
-        if SOME_METRICS <= {*choices}:
+        if {*choices} >= SOME_METRICS:
             choices += metrics
-        if SOME_FAMILIES <= {*choices}:
+        if {*choices} >= SOME_FAMILIES:
             choices += installed.names["families"]
         pattern = fragment.get("pattern", "")
         if all(name in pattern for name in SOME_METRICS):

@@ -8,7 +8,6 @@ no error until a spec uses it. Our own names are never another's.
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import re
@@ -27,14 +26,12 @@ if TYPE_CHECKING:
 
 Kind = Literal["terms", "metrics", "families"]
 KINDS: tuple[Kind, ...] = ("terms", "metrics", "families")
-WORDS: Mapping[Kind, str] = {"terms": "term", "metrics": "metric", "families": "family"}
+WORDS: Mapping[str, str] = {"terms": "term", "metrics": "metric", "families": "family"}
 OWN = "distilc"
-EXTENDED = ("teacher", "student", "pseudo-labels", "train", "evaluate", "benchmark")  # stages with models
 MAX_BYTES = 1 << 20
-NOT_CONTENT = (".pyc", ".pyo", ".pth")
 NAMES = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
 RESERVED = ("total",)  # `loss/total` is logged
-_OF_PACKAGE = re.compile(r"(?P<name>.+?)(-\d[^-]*(-[^-]+)*)?\.(dist-info|egg-info)|.+\.egg", re.IGNORECASE)
+_OF_PACKAGE = re.compile(r"(?P<name>.+?)(-\d[^-]*(-[^-]+)*)?\.(dist-info|egg-info)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -101,61 +98,20 @@ def installed() -> Installed:
     if not _may_be_any():
         return Installed({kind: {} for kind in KINDS}, {kind: {} for kind in KINDS})
     ours = _our_names()
-    found: dict[Kind, dict[str, Extension]] = {kind: {} for kind in KINDS}
+    claims: dict[Kind, dict[str, list[Extension]]] = {kind: {} for kind in KINDS}
+    for extension in sorted(_registered(), key=lambda extension: (extension.name, extension.package)):
+        claims[extension.kind].setdefault(extension.name, []).append(extension)
+    names: dict[Kind, dict[str, Extension]] = {kind: {} for kind in KINDS}
     shadowing: dict[Kind, dict[str, Extension]] = {kind: {} for kind in KINDS}
-    for extension in _registered():
-        kind, name = extension.kind, extension.name
-        if name in ours[kind]:
-            shadowing[kind].setdefault(name, extension)
-        elif name not in found[kind]:
-            found[kind][name] = extension
-        elif found[kind][name].distribution != extension.distribution:
-            found[kind][name] = _twice(found[kind][name], extension)
-    return Installed({kind: dict(sorted(found[kind].items())) for kind in KINDS}, shadowing)
+    for kind in KINDS:
+        for name, found in claims[kind].items():
+            (shadowing if name in ours[kind] else names)[kind][name] = found[0] if len(found) == 1 else _several(found)
+    return Installed(names, shadowing)
 
 
 def usable_metrics(task: str) -> tuple[str, ...]:
     """The metrics of installed packages that fit a task."""
     return tuple(name for name, metric in installed().usable("metrics").items() if task in metric.facts["tasks"])
-
-
-def with_extensions(
-    kind: str, settings: Mapping[str, Any], needed: Sequence[Mapping[str, Any]]
-) -> Mapping[str, Any]:
-    """The settings of a stage with its `extensions`: `kind.name` -> distribution, version and content hash of
-    each that its result depends on. `needed`: the stages that it needs; who loads a model depends on the
-    package of its family. Stages of data alone depend on none."""
-    if kind not in EXTENDED:
-        return settings
-    used = {
-        name: record
-        for stage in needed
-        for name, record in stage["settings"].get("extensions", {}).items()
-        if name.startswith("families.")
-    }
-    metrics = list(settings.get("metrics", ()))
-    if kind == "train":
-        metrics += settings["validation"]["metrics"]
-    names: dict[Kind, Any] = {
-        "terms": settings["objective"]["own"] if kind == "train" else (),
-        "metrics": metrics,
-        "families": (settings["family"],) if "family" in settings else (),
-    }
-    for group in KINDS:
-        for name in names[group]:
-            extension = installed().names[group].get(name)
-            if extension is not None and extension.problem is None:
-                used[f"{group}.{name}"] = record(extension)
-    return {**settings, "extensions": dict(sorted(used.items()))}
-
-
-def record(extension: Extension) -> dict[str, str]:
-    """What names an extension in a plan."""
-    return {
-        "distribution": extension.distribution,
-        "version": extension.version,
-        "sha256": content_hash(extension.distribution, extension.module),
-    }
 
 
 # --- what is registered ----------------------------------------------------------------------------
@@ -188,11 +144,11 @@ def _registered() -> Iterator[Extension]:
     """Every entry of our groups in other packages, in the order of the path; of a package that is there twice
     the first counts, as it does for import."""
     fragments: dict[str, Any] = {}
-    for name, distribution in _distributions().items():
+    for name, distribution in distributions().items():
         if name == OWN:
             continue
         try:
-            points = sorted(distribution.entry_points, key=lambda point: (point.group, point.name))
+            points = list(distribution.entry_points)
             version = distribution.version or ""
         except Exception:  # metadata of somebody else's that cannot be read
             continue
@@ -206,11 +162,13 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
     """An entry with its facts, or with what is wrong with it."""
 
     def unusable(code: str, message: str) -> Extension:
-        hint = f"this is for the author of {entry.distribution} to mend; to go without: pip uninstall {entry.distribution}"
+        package = entry.distribution
+        hint = f"this is for the author of {package} to mend; to go without it: pip uninstall {package}"
         return replace(entry, problem=Problem(code, f"{entry.words} {message}", hint))
 
     if not NAMES.fullmatch(entry.name) or (entry.kind == "terms" and entry.name in RESERVED):
-        return unusable("E554", "cannot be called so: a name has small letters, digits, `_` and `-`, and is not `total`")
+        rule = "a name has small letters, digits, `_` and `-`, and is not `total`"
+        return unusable("E554", f"cannot be called so: {rule}")
     target = re.fullmatch(r"\s*([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?\s*", value)
     origin = None if target is None else module_file(target[1])
     if target is None or origin is None:
@@ -228,10 +186,12 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
     return replace(entry, facts=fragment[entry.kind][entry.name])
 
 
-def _twice(one: Extension, other: Extension) -> Extension:
-    message = f"the {WORDS[one.kind]} {one.name} is registered twice, by {listed([one.package, other.package], 'and')}"
-    hint = f"uninstall the one that is not meant: pip uninstall {one.distribution}, or {other.distribution}"
-    return Extension(one.kind, one.name, one.distribution, one.version, "", problem=Problem("E551", message, hint))
+def _several(found: Sequence[Extension]) -> Extension:
+    first = found[0]
+    packages = listed((extension.package for extension in found), "and")
+    message = f"the {WORDS[first.kind]} {first.name} is registered by {packages}, so none of them counts"
+    hint = f"uninstall what is not meant: pip uninstall {listed(extension.distribution for extension in found)}"
+    return replace(first, facts={}, problem=Problem("E551", message, hint))
 
 
 def module_file(module: str) -> Path | None:
@@ -313,63 +273,17 @@ def _our_families() -> Iterator[str]:
     yield from OURS
 
 
-# --- what a package is -----------------------------------------------------------------------------
-
-
 @cache
-def _distributions() -> dict[str, Distribution]:
+def distributions() -> dict[str, Distribution]:
     """Name -> distribution, the first of its name on the path."""
-    from importlib.metadata import distributions
+    from importlib import metadata
 
     found: dict[str, Distribution] = {}
-    for distribution in distributions():
+    for distribution in metadata.distributions():
         try:
-            found.setdefault(distribution.name, distribution)
+            name = distribution.name
         except Exception:  # metadata of somebody else's that cannot be read
             continue
+        if name:
+            found.setdefault(name, distribution)
     return found
-
-
-@cache
-def content_hash(distribution: str, module: str) -> str:
-    """sha256 over names and contents of the files of a distribution: those that its RECORD lists, or, of an
-    editable install, those of the module's top-level package. Compiled files and metadata do not count.
-
-    The runtime computes the same number (`runtime/extensions.py`).
-    """
-    origin = module_file(module)
-    files = _recorded(_distributions()[distribution])
-    if origin is not None and origin not in files.values():
-        files = _sources(origin, module)
-    digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        content = file.read_bytes() if file.is_file() else b""
-        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _recorded(distribution: Distribution) -> dict[str, Path]:
-    import csv
-
-    files: dict[str, Path] = {}
-    for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
-        parts = Path(row[0]).parts if row else ()
-        if not parts or parts[0] in ("..", "/") or parts[0].endswith((".dist-info", ".data")):
-            continue
-        if "__pycache__" not in parts and not row[0].endswith(NOT_CONTENT) and not parts[0].startswith("__editable__"):
-            files[Path(row[0]).as_posix()] = Path(str(distribution.locate_file(row[0]))).resolve()
-    return files
-
-
-def _sources(origin: Path, module: str) -> dict[str, Path]:
-    depth = len(module.split(".")) - (0 if origin.stem == "__init__" else 1)
-    if depth == 0:
-        return {file.name: file for file in (origin, fragment_file(origin, module)) if file.is_file()}
-    top = origin.parents[depth - 1]
-    found = (file for file in top.rglob("*") if file.is_file() and not file.name.endswith(NOT_CONTENT))
-    names = {file.relative_to(top.parent): file for file in found}
-    return {
-        name.as_posix(): file
-        for name, file in names.items()
-        if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
-    }

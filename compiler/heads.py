@@ -49,7 +49,7 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
             reporter.warning(
                 "W531",
                 ("data", "labels"),
-                f"the teacher's outputs are {listed(named, 'and')}, in this order",
+                f"the teacher puts these labels out in another order: {listed(named, 'and')}",
                 f"write `labels: [{', '.join(named)}]`",
                 because=[("teacher",)],
             )
@@ -60,7 +60,6 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
             f"the checkpoint is a {teacher.config['architectures'][0]}: for {experiment.task} it gets a head with "
             "random weights",
             "add `train: {}` to the teacher, or name a checkpoint that was trained for the task",
-            at="key",
         )
     return replace(teacher, settings={**teacher.settings, "seed": experiment.teacher.seed}) if drawn else teacher
 
@@ -81,7 +80,7 @@ def _tells_apart(config: Mapping[str, Any]) -> int | None:
 def _names(config: Mapping[str, Any]) -> list[str]:
     """The labels in the order of the outputs; empty: not known, or only numbered (LABEL_0)."""
     named = config.get("id2label")
-    if not isinstance(named, Mapping) or not all(str(key).isdigit() for key in named):
+    if not isinstance(named, Mapping) or not all(str(key).isdecimal() and len(str(key)) < 10 for key in named):
         return []
     names = [str(named[key]) for key in sorted(named, key=lambda key: int(str(key)))]
     return [] if any(name.upper().startswith("LABEL_") for name in names) else names

@@ -1,7 +1,8 @@
 """lock.yaml: what exactly a plan was compiled from, and what has moved since.
 
 It holds the resolved spec, the fingerprints and commits of models and data, the keys of the stages, the
-versions of the packages that compute, and the commit of the repository that the spec lies in.
+versions of the packages that compute, what is used of packages that extend distilc, and the commit of the
+repository that the spec lies in.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ from typing import Any
 
 from .diagnostics import Reporter, dotted
 from .differences import Difference, differences
+from .extension_record import plan_extensions
 from .resolved import without_locations
 from .yaml_text import yaml_text
 
@@ -37,6 +39,7 @@ def make_lock(plan: Mapping[str, Any]) -> dict[str, Any]:
         "name": plan["name"],
         "key": plan["key"],
         "inputs": plan_inputs(plan),
+        "extensions": plan_extensions(plan),
         "stages": {stage["id"]: stage["key"] for stage in plan["stages"]},
         "packages": {name: _version(name) for name in PACKAGES},
         "spec": plan["spec"],
@@ -62,6 +65,7 @@ def check_locked(plans: Sequence[tuple[Mapping[str, Any], Path]], reporter: Repo
             old = read_lock(text)
         except (OSError, ValueError) as error:
             reason = error.strerror if isinstance(error, OSError) else str(error)
+            reason = "it is damaged" if isinstance(error, UnicodeDecodeError) else reason
             reporter.error("E517", (), f"{lock_file}: {reason}", "compile once without --locked, which writes the lock")
             continue
         for difference in compare_locks(old, lock):
@@ -105,13 +109,13 @@ def read_lock(text: str) -> dict[str, Any]:
 
 
 def compare_locks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
-    """What moved, in words, one entry for each value: of the inputs, the packages and the spec. When none of
+    """What moved, in words, one entry for each value: of the inputs, extensions, packages and the spec. When none of
     them did, the stage keys that did all the same: distilc itself computes them otherwise now."""
     moved: list[str] = []
-    for section in ("inputs", "packages", "spec"):
-        before, now = old.get(section), new.get(section)
-        if section == "spec" and isinstance(before, Mapping):
-            before, now = without_locations(before), without_locations(now)
+    for section in ("inputs", "extensions", "packages", "spec"):
+        before, now = old.get(section, {}), new.get(section, {})
+        if section == "spec":
+            before, now = without_locations(before or {}), without_locations(now or {})
         moved += [_told(found) for found in differences(before, now, (section,))]
     if not moved:
         moved += [_told(found) for found in differences(old.get("stages"), new.get("stages"), ("stages",))]

@@ -7,14 +7,17 @@ here and enters the keys; where and how a stage runs goes into `execution`, whic
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .copies import STACKS
 from .diagnostics import Reporter, shown_path
 from .experiment import Experiment, Labeller, ModelReference
 from .fingerprint import UNRESOLVED, Fingerprints
+from .fit import check_memory
 from .heads import fit_head
 from .keys import run_key
 from .limits import check_encoder, check_lengths, check_offload, check_retention, check_stacks, choose_precision
@@ -23,7 +26,7 @@ from .scratch import resolve_scratch
 from .site import Site
 from .sources import resolve_sources
 from .stages import ORIGINAL, ResolvedData, ResolvedLabels, ResolvedRun, build_stages
-from .student import STACKS, resolve_student
+from .student import resolve_student
 
 FORMAT = 1
 
@@ -31,8 +34,8 @@ FORMAT = 1
 class Lowering:
     """Lowers the runs of a spec on a site.
 
-    `fingerprints` False: files are looked for and not hashed, and the network is left alone; the keys of such
-    a plan mean nothing.
+    `fingerprints` False: everything is judged, files are looked for and not hashed, the network is left
+    alone, and there are no plans.
     """
 
     def __init__(self, site: Site, *, fingerprints: bool = True) -> None:
@@ -45,8 +48,7 @@ class Lowering:
             self.memory.save()
 
     def lower(self, experiment: Experiment, tree: Mapping[str, Any], reporter: Reporter) -> dict[str, Any] | None:
-        """The plan of a run, or None when it cannot be made: an error was reported, or, without
-        `fingerprints`, a hub model is not on this machine."""
+        """The plan of a run, or None: an error was reported, or there are no `fingerprints`."""
         site = self.site
         failed_before = reporter.failed
         data = self._data(experiment, reporter)
@@ -66,7 +68,10 @@ class Lowering:
         teacher_precision = "fp32"
         if own is not None:
             teacher_precision = choose_precision(own, ("teacher", "train"), shape.layout, reporter, site)
+        check_memory(experiment, shape, student, (precision, teacher_precision), reporter, site)
         if student is None or labels is None or (reporter.failed and not failed_before):
+            return None
+        if self.memory is None:
             return None
         found = ResolvedRun(data, teacher, student, labels, precision, teacher_precision)
         return self._plan(experiment, tree, reporter, found)
@@ -102,7 +107,7 @@ class Lowering:
             "spec": tree,
             "places": reporter.all_places(),
         }
-        result: dict[str, Any] = _lists(plan)
+        result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
         return result
 
     def _teacher(self, experiment: Experiment, reporter: Reporter) -> ResolvedModel | None:
@@ -186,15 +191,6 @@ class Lowering:
             "labels": data.labels,
         }
         return ResolvedData(settings, locations, train_files)
-
-
-def _lists(value: Any) -> Any:
-    """JSON's own types: tuples are lists from here on."""
-    if isinstance(value, Mapping):
-        return {key: _lists(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_lists(item) for item in value]
-    return value
 
 
 def _summary(model: str, architecture: Any, freeze: tuple[str, ...] | None) -> dict[str, Any]:

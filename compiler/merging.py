@@ -54,7 +54,7 @@ def clean(node: Node, schema: Schema, fragment: Fragment) -> Node:
 
 def removes(key: str, child: Node, schema: Schema, chosen: Fragment) -> bool:
     """Is the child a null that removes its key?"""
-    if child.value is not None or key in chosen.get("required", ()):
+    if child.value is not None or key in schema.required(chosen):
         return False
     below = schema.child(chosen, key)
     return below is not None and not schema.nullable(below)
@@ -87,7 +87,7 @@ def merge(base: Node, over: Node, schema: Schema, fragment: Fragment, *, waiting
     merged = dict(base.value)
     for key, child in over.value.items():
         below = schema.child(chosen, key)
-        if not waiting and removes(key, child, schema, {**chosen, "required": ()}):
+        if not waiting and removes(key, child, schema, {**chosen, "required": (), "then": {}}):
             merged.pop(key, None)
         elif below is not None and key in merged:
             merged[key] = merge(merged[key], child, schema, below, waiting=waiting)

@@ -7,6 +7,7 @@ the meta device and compares.
 
 from __future__ import annotations
 
+from functools import cache
 from typing import TYPE_CHECKING
 
 from .families import FAMILIES
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 Groups = list[tuple[int, frozenset[str]]]
 
 
+@cache  # a sweep asks for the same few shapes again and again
 def parameter_groups(shape: Architecture) -> Groups:
     """(parameters, the parts they belong to), each parameter in one group.
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -451,3 +451,19 @@ def flatten(tree: Node, places: Places) -> Any:
         return node.value
 
     return visit(tree, (), ())
+
+
+def without(tree: Node, path: Trail) -> Node:
+    """A copy of the tree without the value at `path`, which has at least one step and need not be there."""
+    step, rest = path[0], path[1:]
+    if isinstance(tree.value, dict) and step in tree.value:
+        inside = {key: child for key, child in tree.value.items() if key != step or rest}
+        if rest:
+            inside[str(step)] = without(inside[str(step)], rest)
+        return replace(tree, value=inside)
+    if isinstance(tree.value, list) and isinstance(step, int) and step < len(tree.value):
+        items = [child for i, child in enumerate(tree.value) if i != step or rest]
+        if rest:
+            items[step] = without(items[step], rest)
+        return replace(tree, value=items)
+    return tree

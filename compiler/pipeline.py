@@ -17,7 +17,7 @@ from .compose import compose
 from .diagnostics import Diagnostic, Places, Reporter, in_order
 from .expand import Expansion, Point
 from .experiment import Experiment, bind_experiment
-from .parse import Files, Node
+from .parse import Files, Node, without
 from .sections import Section, Sections, whole_tree
 from .site import Site
 from .structure import Schema, load_schema
@@ -128,15 +128,21 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
 
 
 def _sound_frame(tree: Node, sections: Sections, reporter: Reporter) -> Node:
-    """The tree without those of `variants`, `matrix`, `seeds` and `expect` that do not fit the schema."""
+    """The tree without what does not fit the schema in `variants`, `matrix`, `seeds` and `expect`."""
     assert isinstance(tree.value, dict)
     kept = dict(tree.value)
     for key in ("variants", "matrix", "seeds", "expect"):
-        if key in kept:
-            section = sections.section(key, kept[key])
-            if section.refused:
-                reporter.take(section.diagnostics)
-                del kept[key]
+        if key not in kept:
+            continue
+        section = sections.section(key, kept[key])
+        reporter.take(section.diagnostics)
+        if not section.refused:
+            continue
+        mended = kept.pop(key)
+        for path in section.refused:
+            mended = without(mended, path[1:]) if path[1:] else mended
+        if not sections.section(key, mended).refused:
+            kept[key] = mended
     return replace(tree, value=kept)
 
 
@@ -146,7 +152,7 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
     root = sections.root(point.tree)
     parts = {key: sections.section(key, node) for key, node in point.tree.value.items() if key in known}
     parts = {key: part for key, part in parts.items() if part.resolved is not None or part.refused}
-    resolved, places = whole_tree(root, parts, schema)
+    resolved, places = whole_tree(root, parts, sections)
     refused = set(sections.files.refused).union(*_refused([root, *parts.values()]))
     experiment = bind_experiment(resolved, label=point.label, variant=point.variant)
     tree = {

@@ -7,37 +7,55 @@ from typing import Any
 
 from .architecture import Architecture
 from .deepspeed_config import deepspeed_config
-from .estimate import Workload, choose_micro_batch_tokens, choose_zero
+from .estimate import MICRO_BATCH_TOKENS, choose_micro_batch_tokens, place
 from .site import Site
+from .workload import Teaching, Workload, training_workload
 
 
-def workload(settings: Mapping[str, Any] | None, architecture: Architecture, site: Site) -> Workload:
-    """The load of a `train` stage's settings on the site; None: a model that only generates, in fp32."""
-    frozen = ("encoder", "embeddings", "positions")
-    return Workload(
-        architecture=architecture,
-        freeze=frozen if settings is None else tuple(settings["freeze"]),
-        precision="fp32" if settings is None else settings["precision"],
-        optimizer="adamw" if settings is None else settings["optimizer"]["name"],
-        offload="none" if settings is None else site.offload,
-        world=site.nodes * site.per_node,
-        device=site.device,
-        per_node=site.per_node,
-        memory_gb=site.memory_gb,
-    )
-
-
-def placement(settings: Mapping[str, Any] | None, architecture: Architecture, site: Site) -> dict[str, Any]:
-    """The `execution` of a `train` stage, without locations. None: of a model that only generates."""
-    load = workload(settings, architecture, site)
-    zero = choose_zero(load) if site.zero == "auto" else site.zero
-    tokens = site.micro_batch_tokens or choose_micro_batch_tokens(load, zero)
+def placement(
+    settings: Mapping[str, Any] | None,
+    architecture: Architecture,
+    site: Site,
+    *,
+    lengths: tuple[int, int] | None = None,
+    teaching: Teaching | None = None,
+) -> dict[str, Any]:
+    """The `execution` of a `train` stage, without locations. `settings` None: of a model that only generates.
+    `lengths`: the longest source and target in tokens; `teaching`: what the objective asks of a teacher."""
     if settings is None:
-        return {"micro_batch_tokens": tokens}
+        return {"micro_batch_tokens": site.micro_batch_tokens or _generation_tokens(architecture, site)}
+    chosen = place(
+        training_workload(settings, architecture, site, lengths=lengths, teaching=teaching),
+        site.zero,
+        site.micro_batch_tokens,
+    )
     config = deepspeed_config(
         precision=settings["precision"],
         gradient_clipping=settings["gradient_clipping"],
-        zero=zero,
+        zero=chosen.zero,
         offload=site.offload,
     )
-    return {"micro_batch_tokens": tokens, "save_minutes": site.save_minutes, "deepspeed": config}
+    return {
+        "micro_batch_tokens": chosen.micro_batch_tokens,
+        "save_minutes": site.save_minutes,
+        "deepspeed": config,
+    }
+
+
+def _generation_tokens(architecture: Architecture, site: Site) -> int:
+    """The micro-batch of a model that generates, in fp32: that of a training of its decoder, which takes more.
+    A CPU's is the usual one: nothing is kept for a backward."""
+    if site.device == "cpu":
+        return MICRO_BATCH_TOKENS[0]
+    load = Workload(
+        architecture=architecture,
+        freeze=("encoder", "embeddings", "positions"),
+        precision="fp32",
+        optimizer="adamw",
+        offload="none",
+        world=site.nodes * site.per_node,
+        per_node=site.per_node,
+        device=site.device,
+        memory_gb=site.memory_gb,
+    )
+    return choose_micro_batch_tokens(load, 0)

@@ -9,7 +9,6 @@ from typing import Any
 from .diagnostics import Position, Reporter
 
 PLAN = "plan.json"
-FORMAT = 1  # of plan.json; the runtime refuses any other, and so do we
 
 
 def is_plan(subject: Path) -> bool:
@@ -28,18 +27,18 @@ def find_plans(subject: Path) -> list[Path]:
 
 def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
     """A plan. None: there is none that can be read, and E562 is reported."""
+    from .lower import FORMAT
+
     file = folder / PLAN if folder.is_dir() else folder
     try:
         plan = json.loads(file.read_text("utf-8"))
     except OSError as error:
-        return _refuse(file, f"cannot read the plan {file}: {error.strerror}", reporter)
+        message = f"cannot read the plan {file}: {error.strerror}"
     except ValueError:
-        return _refuse(file, f"{file} is damaged: it is no JSON", reporter)
-    found = plan.get("format") if isinstance(plan, dict) else None
-    if found != FORMAT or not {"name", "key", "stages", "spec"} <= set(plan):
-        return _refuse(file, f"{file} is no plan of format {FORMAT}", reporter)
-    return dict(plan)
-
-
-def _refuse(file: Path, message: str, reporter: Reporter) -> None:
+        message = f"{file} is damaged: it is no JSON"
+    else:
+        if isinstance(plan, dict) and plan.get("format") == FORMAT and set(plan) >= {"name", "key", "stages", "spec"}:
+            return plan
+        message = f"{file} is no plan of format {FORMAT}"
     reporter.error_at("E562", Position(str(file), 1, 1), message, "compile the spec again: distilc compile SPEC")
+    return None

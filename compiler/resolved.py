@@ -1,6 +1,7 @@
 """The spec of one run, alone and complete: what `explain --resolved` prints and `diff` compares.
 
-It is a spec itself, with nothing left to extend, to vary or to fill in, and compiles to the same keys.
+What is printed is a spec itself, with nothing left to extend, to vary or to fill in, and compiles to the same
+keys. Defaults that mean nothing for this run are not in it: in a spec they would be refused.
 """
 
 from __future__ import annotations
@@ -10,24 +11,49 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from .diagnostics import Trail
 from .experiment import Experiment, Training, bind_experiment
-from .structure import Fragment, kind_of, load_schema, with_defaults
+from .pipeline import Run
+from .rules.task import TEXT_ONLY
+from .structure import Fragment, Schema, kind_of, load_schema, with_defaults
 from .yaml_text import yaml_text
 
 OF_SEVERAL_RUNS = ("extends", "variants", "matrix")
 MAX_NAME = 100  # characters, as the schema says; a run's full name may be longer
 
 
-def resolved_yaml(tree: Mapping[str, Any], experiment: Experiment) -> str:
-    """The resolved tree of a run as YAML, in the order of the schema's keys."""
-    resolved = resolved_tree(tree, experiment)
-    order = list(load_schema("experiment").root["properties"])
-    return yaml_text({key: resolved[key] for key in sorted(resolved, key=order.index)})
+def resolved_yaml(run: Run) -> str:
+    """The resolved tree of a run as YAML, without what means nothing for it."""
+    experiment = run.experiment
+    tree = resolved_tree(run.tree, experiment)
+    if "pseudo_labels" in tree:
+        used = {name: item for name, item in tree.pop("pseudo_labels").items() if name in experiment.targets}
+        tree = {**tree, **({"pseudo_labels": used} if used else {})}
+    paths: list[Trail] = [] if experiment.training.loss.needs_phi else [("phi",)]
+    if experiment.task not in ("summarization", "translation"):
+        paths += TEXT_ONLY
+        # Only the model could say whether there is a decoder; who wrote of it knew. The loss is measured always.
+        doubtful: list[Trail] = [("student", "init", "decoder"), ("phi", "decoder")]
+        doubtful += [("evaluation", "metrics")] if "loss" in experiment.evaluation.metrics else []
+        paths += [path for path in doubtful if not run.reporter.written(path)]
+    for path in paths:
+        tree = _without(tree, path)
+    return yaml_text(_ordered(tree, load_schema("experiment"), load_schema("experiment").root))
+
+
+def _without(tree: dict[str, Any], path: Trail) -> dict[str, Any]:
+    """The tree without what stands at a path of keys; the tree itself is not changed."""
+    first, rest = path[0], path[1:]
+    if first not in tree:
+        return tree
+    if rest:
+        return {**tree, first: _without(tree[first], rest)}
+    return {key: value for key, value in tree.items() if key != first}
 
 
 def resolved_tree(tree: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
     """A run's tree, whose defaults of the schema are filled in, with those as well that depend on the task or on
-    other keys."""
+    other keys; in the order of the schema."""
     resolved = {key: value for key, value in tree.items() if key not in OF_SEVERAL_RUNS}
     resolved["name"] = _short(experiment.name)
     resolved["seeds"] = [experiment.seed]
@@ -47,7 +73,23 @@ def resolved_tree(tree: Mapping[str, Any], experiment: Experiment) -> dict[str, 
             for name, item in tree["pseudo_labels"].items()
             for labeller in [experiment.pseudo_labels[name]]
         }
-    return resolved
+    schema = load_schema("experiment")
+    ordered: dict[str, Any] = _ordered(resolved, schema, schema.root)
+    return ordered
+
+
+def _ordered(value: Any, schema: Schema, fragment: Fragment) -> Any:
+    """The same with the keys of every mapping as the schema has them; free names stay as they are."""
+    chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
+    if chosen is None:
+        return value
+    if isinstance(value, Mapping):
+        keys = [key for key in chosen.get("properties", {}) if key in value]
+        keys += [key for key in value if key not in keys]
+        return {key: _ordered(value[key], schema, schema.child(chosen, key) or {}) for key in keys}
+    if isinstance(value, list) and isinstance(items := chosen.get("items"), Mapping):
+        return [_ordered(item, schema, items) for item in value]
+    return value
 
 
 def completed_tree(spec: Mapping[str, Any]) -> dict[str, Any]:

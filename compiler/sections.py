@@ -44,7 +44,7 @@ class Sections:
     def __post_init__(self) -> None:
         self._known: dict[tuple[str, int], Section] = {}
         self._schemas: dict[str, Schema] = {}
-        self._root: dict[frozenset[str], tuple[Node, Section]] = {}
+        self._defaults: dict[str, Any] = {}
 
     def section(self, key: str, node: Node) -> Section:
         """What there is to say about the section `key`."""
@@ -65,18 +65,28 @@ class Sections:
             if node.key is not None:
                 places.keys[path] = node.key
         reporter = Reporter(places, unreliable=self.files.refused, file=self.file)
-        refused = validate(
-            dict.fromkeys(tree.value), self.schema, reporter, complete=self.files.complete, fragment=self._shallow()
-        )
-        missing = {}
-        for key, fragment in self.schema.root["properties"].items():
-            if key in tree.value:
-                continue
-            if key in self.schema.root["required"]:
-                missing[key] = with_defaults(self.schema, fragment, stand_in(self.schema, fragment))
-            elif "default" in (whole := self.schema.resolve(fragment)):
-                missing[key] = with_defaults(self.schema, fragment, whole["default"])
+        refused: set[Trail] = set()
+        known, required = self.schema.root["properties"], self.schema.required(self.schema.root)
+        if not (tree.value.keys() <= known.keys() and all(key in tree.value for key in required)):
+            refused = validate(
+                dict.fromkeys(tree.value), self.schema, reporter, complete=self.files.complete, fragment=self._shallow()
+            )
+        missing = {key: value for key in known if key not in tree.value and (value := self.default(key)) is not None}
         return Section(missing, places, tuple(reporter.diagnostics), frozenset(refused), tree)
+
+    def default(self, key: str) -> Any:
+        """What stands for a section that is not there: its default or, where it must be there, an example;
+        None where nothing does."""
+        if key not in self._defaults:
+            fragment = self.schema.root["properties"][key]
+            whole = self.schema.resolve(fragment)
+            value = None
+            if key in self.schema.required(self.schema.root):
+                value = with_defaults(self.schema, fragment, stand_in(self.schema, fragment))
+            elif "default" in whole:
+                value = with_defaults(self.schema, fragment, whole["default"])
+            self._defaults[key] = value
+        return self._defaults[key]
 
     def _looked_at(self, key: str, node: Node) -> Section:
         fragment = self.schema.root["properties"][key]
@@ -104,7 +114,7 @@ class Sections:
     def _of(self, key: str) -> Schema:
         """The schema of a spec that has this section alone."""
         if key not in self._schemas:
-            root = {name: value for name, value in self.schema.root.items() if name != "required"}
+            root = {name: value for name, value in self.schema.root.items() if name not in ("if", "then")}
             self._schemas[key] = Schema({**root, "properties": {key: self.schema.root["properties"][key]}})
         return self._schemas[key]
 
@@ -118,24 +128,19 @@ class Sections:
 FRAME = ("variants", "matrix")  # they wait: what is in them is looked at in the runs that they make
 
 
-def whole_tree(root: Section, sections: Mapping[str, Section], schema: Schema) -> tuple[dict[str, Any], Places]:
+def whole_tree(
+    root: Section, parts: Mapping[str, Section], sections: Sections
+) -> tuple[dict[str, Any], Places]:
     """The resolved tree of a run and where everything in it was written. A section of which nothing could be
     kept is left to its default or stand-in."""
     tree = dict(root.resolved)
     places = Places(dict(root.places.keys), dict(root.places.values), {}, {}, root.places.chains)
-    for key, section in sections.items():
-        for ours, theirs in (
-            (places.keys, section.places.keys),
-            (places.values, section.places.values),
-            (places.texts, section.places.texts),
-            (places.spelled, section.places.spelled),
-        ):
-            ours.update(theirs)  # type: ignore[arg-type]
-        if section.resolved is not None:
-            tree[key] = section.resolved
-        elif key in schema.root["required"]:
-            fragment = schema.root["properties"][key]
-            tree[key] = with_defaults(schema, fragment, stand_in(schema, fragment))
-        elif "default" in (whole := schema.resolve(schema.root["properties"][key])):
-            tree[key] = with_defaults(schema, schema.root["properties"][key], whole["default"])
+    for key, part in parts.items():
+        places.keys.update(part.places.keys)
+        places.values.update(part.places.values)
+        places.texts.update(part.places.texts)
+        places.spelled.update(part.places.spelled)
+        value = sections.default(key) if part.resolved is None else part.resolved
+        if value is not None:
+            tree[key] = value
     return tree, places

@@ -24,7 +24,8 @@ def choose_runs(
     for line, pattern in enumerate(patterns, 1):
         found = {i for i, (name, label) in enumerate(names) if is_meant(pattern, name, label)}
         if not found:
-            reporter.error_at("E561", Position(option, line, 1), f"no run is called {quoted(pattern)}", _known(pattern, names))
+            message = f"no run is called {quoted(pattern)}"
+            reporter.error_at("E561", Position(option, line, 1), message, _known(pattern, names))
         chosen |= found
     return sorted(chosen)
 
@@ -40,9 +41,7 @@ def is_meant(pattern: str, name: str, label: str | None) -> bool:
 def _known(pattern: str, names: Sequence[tuple[str, str | None]]) -> str:
     """The runs that there are, and the one that was probably meant."""
     shown = [label or name for name, label in names]
-    if not shown:
-        return "there are no runs"
     near = did_you_mean(pattern, shown) or did_you_mean(pattern, [name for name, _ in names])
     more = f" and {len(shown) - MOST_SHOWN} more" if len(shown) > MOST_SHOWN else ""
-    there = f"there is {', '.join(shown[:MOST_SHOWN])}{more}"
+    there = f"the runs are {', '.join(shown[:MOST_SHOWN])}{more}"
     return f"did you mean {near}? {there}" if near else there

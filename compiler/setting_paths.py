@@ -9,6 +9,7 @@ from .diagnostics import Trail, dotted
 from .differences import differences
 
 DERIVED = ("parameters", "trainable_parameters")  # they follow from other settings, of this stage or another
+IN_NO_SPEC = ("device", "extensions")  # of the machine, and of the packages that are installed
 
 _OF_DATA = {
     name: f"data.{name}"
@@ -26,7 +27,9 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "family": "teacher.architecture.family",
     },
     "data": {**_OF_DATA, "task": "task"},
-    "teacher": {"": "{model}.", "num_labels": "data.labels.", "seed": "teacher.seed", "config": "teacher.architecture."},
+    "teacher": {
+        "": "{model}.", "num_labels": "data.labels.", "seed": "teacher.seed", "config": "teacher.architecture.",
+    },
     "student": {
         "family": "student.family", "config": "student.", "encoder_layers": "student.encoder_layers",
         "decoder_layers": "student.decoder_layers", "embeddings": "student.init.embeddings",
@@ -35,14 +38,16 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "seed": "seeds", "num_labels": "data.labels.",
     },
     "pseudo-labels": {
-        **_OF_DATA, "task": "task", "source": "pseudo_labels.{name}.",
-        "max_source_tokens": "pseudo_labels.{name}.max_source_tokens", "generation": "pseudo_labels.{name}.generation", "precision": "precision", "file": "pseudo_labels.{name}.file.",
+        **_OF_DATA, "task": "task", "precision": "precision", "source": "pseudo_labels.{name}.",
+        "max_source_tokens": "pseudo_labels.{name}.max_source_tokens",
+        "generation": "pseudo_labels.{name}.generation", "file": "pseudo_labels.{name}.file.",
         "min_rouge2": "pseudo_labels.{name}.keep.min_rouge2",
     },
     "targets": {"targets": "targets", "max_target_tokens": "data.max_target_tokens"},
     "train": {
         "task": "task", "seed": "{seed}", "precision": "{training}precision", "objective": "{training}loss",
-        "objective.phi": "phi", "masking": "data.masking", "freeze": "student.freeze", "batch": "{training}batch.",
+        "objective.own": "{training}loss", "objective.phi": "phi", "masking": "data.masking",
+        "freeze": "student.freeze", "batch": "{training}batch.",
         "learning_rate": "{training}training.learning_rate", "schedule": "{training}training.schedule",
         "warmup_steps": "{training}training.warmup.steps", "warmup_ratio": "{training}training.warmup.ratio",
         "optimizer": "{training}training.optimizer", "dropout": "{training}training.dropout",
@@ -90,7 +95,7 @@ def spec_key(stage: str, kind: str, setting: Trail) -> str:
     `teacher.architecture (d_model)`. A setting that no spec has is named with its stage:
     `device of benchmark-student`.
     """
-    keys = {**_KEYS.get(kind, {}), **_OF_STAGE.get(stage, {})}
+    keys = {**_KEYS.get(kind, {}), **_OF_STAGE.get(stage, {})} if setting[0] not in IN_NO_SPEC else {}
     for end in range(len(setting), -1, -1):
         found = keys.get(dotted(setting[:end]))
         if found is None:

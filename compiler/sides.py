@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from .diagnostics import Diagnostic, Position, Reporter, did_you_mean, quoted
+from .diagnostics import Diagnostic, Position, Reporter, did_you_mean, quoted, shown_path
 from .pipeline import compile_spec, lower_runs
 from .plan_folders import PLAN, find_plans, is_plan, read_plan
 from .resolved import completed_tree, resolved_tree
@@ -71,7 +71,7 @@ def read_side(word: str, overrides: tuple[str, ...], site: Site, reporter: Repor
 def _find(word: str, site: Site) -> list[Path]:
     """The files and folders that a word can mean."""
     path = Path(word).expanduser()
-    if path.exists():
+    if word and path.exists():
         return [path]
     if "/" in word or not word:
         return []
@@ -95,7 +95,7 @@ def _refuse(word: str, site: Site, reporter: Reporter) -> None:
     reporter.error_at(
         "E563",
         Position(word, 1, 1),
-        f"{quoted(word)} is no spec, no plan, and no run of the workspace {site.workspace}",
+        f"{quoted(word)} is no spec, no plan, and no run of the workspace {shown_path(site.workspace)}",
         f"did you mean {near}?" if near else "distilc status lists the runs; --workspace DIR names another workspace",
     )
 
@@ -116,10 +116,10 @@ def _specified(
         return Side(word, [], compiled.diagnostics, compiled.texts)
     lowered, compiled = lower_runs(compiled, site, fingerprints=True)
     plans = {plan["name"]: plan for plan in lowered}
-    runs = [
-        Subject(run.experiment.name, run.label, resolved_tree(run.tree, run.experiment), plans.get(run.experiment.name), None)
-        for run in compiled.runs
-    ]  # fmt: skip
+    runs = []
+    for run in compiled.runs:
+        name = run.experiment.name
+        runs.append(Subject(name, run.label, resolved_tree(run.tree, run.experiment), plans.get(name), None))
     return Side(word, runs, compiled.diagnostics, compiled.texts)
 
 

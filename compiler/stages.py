@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .experiment import Experiment, Training
-from .extensions import with_extensions
+from .extension_record import with_extensions
 from .keys import stage_key
 from .placement import placement
 from .reference import ResolvedModel
@@ -21,6 +21,7 @@ from .stage_settings import (
     train_settings,
 )
 from .student import ResolvedStudent
+from .workload import row_lengths, student_teaching
 
 ORIGINAL = "original"
 
@@ -116,7 +117,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             "train",
             trained,
             {"model": best, "data": rows},
-            **placement(trained, teacher.architecture, site),
+            **placement(trained, teacher.architecture, site, lengths=row_lengths(experiment)),
         )
     needs = {"data": _target_stages(stages, experiment, found, rows, best)}
     retention = experiment.training.stopping.retention
@@ -220,6 +221,10 @@ def _student_training(
         found.precision,
         student.freeze,
         student.architecture.trainable(student.freeze),
-        objective_settings(training.loss, student.phi),
+        objective_settings(training.loss, {str(stack): layers for stack, layers in student.phi.items()}),
     )
-    return stages.add("train", "train", settings, needs, **placement(settings, student.architecture, site))
+    teaching = None
+    if "teacher" in needs:
+        teaching = student_teaching(settings["objective"], found.teacher.architecture, student)
+    run = placement(settings, student.architecture, site, lengths=row_lengths(experiment), teaching=teaching)
+    return stages.add("train", "train", settings, needs, **run)

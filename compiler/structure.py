@@ -62,6 +62,10 @@ class Schema:
                 best = (score, chosen)
         return best[1] if best else None
 
+    def required(self, fragment: Fragment) -> tuple[str, ...]:
+        """The keys that must be there. A spec has all of its own once what it extends is laid below it."""
+        return tuple(fragment.get("required", fragment.get("then", {}).get("required", ())))
+
     def kinds(self, fragment: Fragment) -> tuple[str, ...]:
         """The JSON types that a fragment takes."""
         fragment = self.resolve(fragment)
@@ -139,6 +143,13 @@ def load_schema(name: str) -> Schema:
 
             root = extend_schema(root, there)
     return Schema(root)
+
+
+def schema_text(name: str) -> str:
+    """A schema as text: the file itself, unless installed packages add to it."""
+    text = (FOLDER / f"{name}.schema.json").read_text("utf-8")
+    root = load_schema(name).root
+    return text if root == json.loads(text) else json.dumps(root, indent=2, ensure_ascii=False) + "\n"
 
 
 def with_defaults(schema: Schema, fragment: Fragment, value: Any) -> Any:

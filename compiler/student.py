@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any
 
 from .architecture import Architecture
+from .copies import STACKS, Stack, depth, layer_origin, resolve_copies, stacks_of
 from .diagnostics import Reporter, Trail, listed
-from .experiment import Experiment, LayerOrigin
+from .experiment import Experiment
 from .families import FAMILIES
 from .fingerprint import Fingerprints
-from .layers import LayerError, Layers, choose_copies, choose_phi
-from .reference import ResolvedModel, resolve_reference, use_of
+from .layers import LayerError, Layers, choose_phi
+from .reference import ResolvedModel
 from .site import Site
 
-Stack = Literal["encoder", "decoder"]
-STACKS: tuple[Stack, Stack] = ("encoder", "decoder")
 PARTS = ("encoder", "embeddings", "positions")
 
 
@@ -47,58 +46,36 @@ def resolve_student(
     what `resolve_reference` does. None: it reported an error.
     """
     student = experiment.student
-    complete = _family_fits(experiment, teacher, reporter)
-    complete &= _no_decoder_is_meant(experiment, teacher, reporter)
-    if not complete:
-        return None
-    architecture = teacher.shrunk(
-        family=student.family,
+    family_fits = _family_fits(experiment, teacher, reporter)
+    complete = _no_decoder_is_meant(experiment, teacher, reporter) and family_fits
+    # What is wrong with the family hides nothing else: the rest is judged as of a student like its teacher.
+    shape = teacher.shrunk(
+        family=student.family if family_fits else None,
         encoder_layers=student.encoder_layers or teacher.encoder_layers,
         decoder_layers=student.decoder_layers or teacher.decoder_layers,
         d_model=student.d_model or teacher.d_model,
         heads=student.heads,
         ffn_dim=student.ffn_dim,
     )
-    stacks = _stacks(architecture)
-    copies: dict[Stack, Layers | None] = dict.fromkeys(STACKS)
-    origins: dict[Stack, ResolvedModel] = {}
-    fits = _widths_fit(experiment, architecture, teacher, reporter)
-    complete = fits
-    for stack in stacks:
-        init = _init(experiment, stack)
-        if init is None or not fits:
-            complete &= _depth_fits(stack, architecture, teacher, reporter)
-            continue
-        source = teacher
-        if init.from_ is not None:
-            path = ("student", "init", stack, "from")
-            origin = resolve_reference(init.from_, path, reporter, site, fingerprints, use_of(experiment))
-            if origin is None:
-                complete = False
-                continue
-            origins[stack], source = origin, origin.architecture
-        found = _copies(stack, init, architecture, source, reporter)
-        copies[stack] = found
-        complete &= found is not None
-    if not complete:
-        return None
+    copies = resolve_copies(experiment, shape, teacher, reporter, site, fingerprints)
     phi: dict[Stack, Layers | None] = dict.fromkeys(STACKS)
-    for stack in stacks:
+    for stack in stacks_of(shape):
+        choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder
+        if choice == "copied-from" and stack in copies.impossible:
+            continue
         try:
-            phi[stack] = _phi(stack, experiment, architecture, teacher, copies[stack])
+            phi[stack] = _phi(stack, experiment, shape, teacher, copies.layers[stack])
         except LayerError as error:
-            reporter.error(error.code, ("phi", stack), error.message, error.hint)
+            too_deep = error.code == "E521"
+            path = ("student", f"{stack}_layers") if too_deep else ("phi", stack)
+            if not (too_deep and stack in copies.impossible):  # said before
+                reporter.error(error.code, path, error.message, error.hint)
             complete = False
-    freeze = _freeze(experiment, architecture, teacher, copies["encoder"])
-    if not complete:
+    if not complete or copies.impossible:
         return None
-    return ResolvedStudent(
-        architecture, copies, phi, freeze, _settings(experiment, architecture, teacher, copies), origins
-    )
-
-
-def _stacks(architecture: Architecture) -> tuple[Stack, ...]:
-    return ("encoder",) if architecture.encoder_only else STACKS
+    freeze = _freeze(experiment, shape, teacher, copies.layers["encoder"])
+    settings = _settings(experiment, shape, teacher, copies.layers)
+    return ResolvedStudent(shape, copies.layers, phi, freeze, settings, copies.origins)
 
 
 def _family_fits(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> bool:
@@ -112,8 +89,8 @@ def _family_fits(experiment: Experiment, teacher: Architecture, reporter: Report
     reporter.error(
         "E532",
         ("student", "family"),
-        f"a {family} student is made of a {listed(possible)} teacher, this one is a {teacher.family}",
-        f"remove `family`: the student is then a {teacher.family} like its teacher",
+        f"a {family} student is made of a {listed(possible)} teacher, not of a {teacher.family} one",
+        f"remove `family`: the student is then a {teacher.family} model like its teacher",
         because=[("teacher",)],
     )
     return False
@@ -138,104 +115,16 @@ def _no_decoder_is_meant(experiment: Experiment, teacher: Architecture, reporter
     return not meant
 
 
-def _init(experiment: Experiment, stack: Stack) -> LayerOrigin | None:
-    init = experiment.student.init.encoder if stack == "encoder" else experiment.student.init.decoder
-    return init if isinstance(init, LayerOrigin) else None
-
-
-def _widths_fit(experiment: Experiment, student: Architecture, teacher: Architecture, reporter: Reporter) -> bool:
-    path = ("student", "d_model" if experiment.student.d_model is not None else "heads")
-    if student.layout != "t5" and student.d_model % student.encoder_heads:
-        reporter.error(
-            "E505",
-            path,
-            f"d_model {student.d_model} does not divide into {student.encoder_heads} heads",
-            "d_model must be a multiple of heads",
-        )
-        return False
-    if FAMILIES[student.family].positions == "sinusoidal" and student.d_model % 2:
-        reporter.error(
-            "E505",
-            path,
-            f"d_model {student.d_model} is odd; sinusoidal positions need an even width",
-            f"choose {student.d_model + 1}",
-        )
-        return False
-    if experiment.student.init.embeddings == "teacher" and student.d_model != teacher.d_model:
-        reporter.error(
-            "E525",
-            ("student", "d_model"),
-            f"embeddings of width {teacher.d_model} cannot be copied into width {student.d_model}",
-            f"write `init: {{embeddings: random, {', '.join(f'{stack}: random' for stack in _stacks(student))}}}`, "
-            "or leave d_model out",
-        )
-        return False
-    return True
-
-
-def _depth_fits(stack: Stack, student: Architecture, teacher: Architecture, reporter: Reporter) -> bool:
-    try:
-        choose_copies(_depth(teacher, stack), _depth(student, stack), "spaced")
-    except LayerError as error:
-        reporter.error(error.code, ("student", f"{stack}_layers"), error.message, error.hint)
-        return False
-    return True
-
-
-def _copies(
-    stack: Stack, init: LayerOrigin, student: Architecture, source: Architecture, reporter: Reporter
-) -> Layers | None:
-    """The layers that a stack is copied from, if its layers have room for them."""
-    own = init.from_ is None
-    what = "the teacher" if own else "the model they come from"
-    here: Trail = ("student", "init", stack, "from")
-    possible = (student.family, *FAMILIES[student.family].takes_layers_of)
-    if source.family not in possible or source.gated != student.gated:
-        kinds = [("gated " if model.gated else "") + model.family for model in (source, student)]
-        reporter.error(
-            "E526",
-            here,
-            f"layers of a {kinds[0]} model cannot be copied into a {kinds[1]} student",
-            f"name a {kinds[1] if student.gated else listed(possible)} model, or leave `from` out for the teacher",
-        )
-        return None
-    for name, ours, theirs in (
-        ("d_model", student.d_model, source.d_model),
-        ("ffn_dim", getattr(student, f"{stack}_ffn_dim"), getattr(source, f"{stack}_ffn_dim")),
-        ("heads", getattr(student, f"{stack}_heads"), getattr(source, f"{stack}_heads")),
-        ("head width", student.head_dim, source.head_dim),
-    ):
-        if ours != theirs:
-            reporter.error(
-                "E525",
-                ("student", name) if own else here,
-                f"{stack} layers cannot be copied: {name} is {ours} in the student and {theirs} in {what}",
-                f"write `init: {{{stack}: random}}`, or "
-                + (f"leave {name} as it is" if own else f"name a model whose {name} is {ours}"),
-            )
-            return None
-    try:
-        return choose_copies(_depth(source, stack), _depth(student, stack), init.layers)
-    except LayerError as error:
-        path: Trail = ("student", "init", stack, "layers")
-        if error.code == "E521":
-            # The origin is too shallow, or the student too deep: who wrote the number wrote the mistake.
-            path = ("student", f"{stack}_layers")
-            path = path if own or reporter.written(path) else here
-        reporter.error(error.code, path, error.message, error.hint)
-        return None
-
-
 def _phi(
     stack: Stack, experiment: Experiment, student: Architecture, teacher: Architecture, copied: Layers | None
 ) -> Layers | None:
     """φ of a stack. An encoder that is as deep as the teacher's has none before a decoder: the decoder is
     what learns (arXiv 2010.13002, footnote 6). The encoder of an encoder-only model is all there is."""
-    teacher_depth, student_depth = _depth(teacher, stack), _depth(student, stack)
+    teacher_depth, student_depth = depth(teacher, stack), depth(student, stack)
     if stack == "encoder" and teacher_depth == student_depth and not student.encoder_only:
         return None
     choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder
-    init = _init(experiment, stack)
+    init = layer_origin(experiment, stack)
     own = copied.layers if copied is not None and init is not None and init.from_ is None else None
     return choose_phi(teacher_depth, student_depth, choice, own)
 
@@ -253,7 +142,7 @@ def _freeze(
         return tuple(part for part in PARTS if part in asked)
     if experiment.student.init.embeddings != "teacher" or student.encoder_only:
         return ()
-    init = _init(experiment, "encoder")
+    init = layer_origin(experiment, "encoder")
     whole = (
         encoder is not None
         and init is not None
@@ -272,14 +161,14 @@ def _settings(
 ) -> dict[str, Any]:
     stacks: dict[str, Any] = {}
     for stack in STACKS:
-        init, layers = _init(experiment, stack), copies[stack]
+        init, layers = layer_origin(experiment, stack), copies[stack]
         if init is None or layers is None:
             stacks[stack] = {"origin": None, "layers": None}
         else:
             role = "teacher" if init.from_ is None else f"{stack}_origin"
             stacks[stack] = {"origin": role, "layers": list(layers.layers)}
     random = experiment.student.init.embeddings == "random"
-    random |= any(copies[stack] is None for stack in _stacks(student))
+    random |= any(copies[stack] is None for stack in stacks_of(student))
     # DistilBERT's dense layer before the classes is not BERT's pooler: other inputs, another activation.
     random |= student.family != teacher.family and student.head == "classification"
     return {
@@ -293,7 +182,3 @@ def _settings(
         "num_labels": student.num_labels or None,
         "parameters": student.parameters,
     }
-
-
-def _depth(architecture: Architecture, stack: Stack) -> int:
-    return architecture.encoder_layers if stack == "encoder" else architecture.decoder_layers

@@ -36,8 +36,12 @@ def validate(
 
     refused: set[Trail] = set()
     told: set[tuple[Trail, str]] = set()
-    for error in _specific(Draft202012Validator(fragment or schema.root).iter_errors(tree), schema):
+    errors = list(_specific(Draft202012Validator(fragment or schema.root).iter_errors(tree), schema))
+    mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    for error in errors:
         path = tuple(error.absolute_path)
+        if error.validator in BOUNDS and path in mistyped:
+            continue  # one mistake, one message
         of_name = "propertyNames" in list(error.relative_schema_path)[-2:]
         if error.validator == "required" and not complete:
             refused.update((*path, key) for key in error.validator_value if key not in error.instance)
@@ -102,12 +106,13 @@ def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter)
 
 def tell_required(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     missing = [key for key in error.validator_value if key not in error.instance]
+    fragment = error.schema if path else schema.root
     for key in missing:
         # A key that was misspelt is told as such.
-        known = error.schema.get("properties", {})
+        known = fragment.get("properties", {})
         if any(did_you_mean(other, known) == key for other in error.instance if other not in known):
             continue
-        below = schema.child(error.schema, key)
+        below = schema.child(fragment, key)
         example = f"for example `{key}: {_flow(schema.example(below))}`" if below is not None else ""
         inside = f" in `{reporter.spelled(path)}`" if path else ""
         reporter.error("E202", path, f"the key `{key}` is missing{inside}", example, at="key")
@@ -328,7 +333,7 @@ def mend(tree: Any, schema: Schema, refused: Iterable[Trail]) -> Any | None:
             path = tuple(error.absolute_path)
             if error.validator == "required":
                 for key in error.validator_value:
-                    below = schema.child(error.schema, key)
+                    below = schema.child(error.schema if path else schema.root, key)
                     if key not in error.instance and below is not None:
                         error.instance[key] = stand_in(schema, below)
             elif path:

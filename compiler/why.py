@@ -155,11 +155,13 @@ def _compare(
     notes: list[str] = []
     upstream: list[Comparison] = []
     told_before = False
-    for role in dict.fromkeys([*stage["needs"], *artifact.needs]):
+    order = list(stages)  # earlier stages first: a cause is named as near to where it is as can be
+    roles = sorted(stage["needs"], key=lambda role: order.index(stage["needs"][role]))
+    for role in dict.fromkeys([*roles, *artifact.needs]):
         needed, there = stage["needs"].get(role), artifact.needs.get(role)
         if needed is None or there is None:
-            other = artifacts[there].stage if there in artifacts else "another"
-            notes.append(f"{role}: none here, {other} there" if needed is None else f"{role}: {needed} here, none there")
+            other = "none" if there is None else artifacts[there].stage if there in artifacts else "another"
+            notes.append(f"{role}: {needed or 'none'} here, {other} there")
             continue
         if keys[needed] == there:
             continue
@@ -175,7 +177,9 @@ def _compare(
         elif beside.settings is None:
             notes.append(f"{role}: {needed} differs; the other one ({there[:8]}) does not record what it was made from")
         else:
-            upstream.append(_compare(stages, keys, needed, beside, artifacts, told))
+            found = _compare(stages, keys, needed, beside, artifacts, told)
+            told_before |= not found.num_causes
+            upstream += [found] if found.num_causes else []
     if not (changed or notes or upstream or told_before):
         unknown = keys[id] == UNRESOLVED
         notes.append(

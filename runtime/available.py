@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from .extensions import entries, told_facts
 from .failure import Failure
 from .plan import Plan, TrainSettings
+from .protocol import Need
 
 TASKS = ("summarization", "translation")
-FAMILIES = ("bart", "marian", "mbart", "pegasus", "t5")
 STAGES = ("tokenizer", "data", "teacher", "student", "train", "evaluate", "benchmark")
-TERMS = ("logits", "hidden", "attention", "cosine", "embedding")  # that are not there
+COMPUTED: frozenset[Need] = frozenset({"logits"})  # what there is to give to a term
+TERMS = ("logits", "hidden", "attention", "cosine", "embedding")  # there when they are registered
 
 
 def check_available(plan: Plan) -> None:
@@ -27,13 +29,17 @@ def check_available(plan: Plan) -> None:
 def _missing(plan: Plan) -> Iterator[str]:
     if plan.task not in TASKS:
         yield f"the task {plan.task}"
+    installed = {name for stage in plan.stages for name in getattr(stage.settings, "extensions", ())}
     for summary in (plan.teacher, plan.student):
-        if summary.family not in FAMILIES:
+        if summary.family not in entries("families") and f"families.{summary.family}" not in installed:
             yield f"training models of the family {summary.family}"
     for stage in plan.stages:
         if stage.kind not in STAGES:
             yield f"stages of the kind {stage.kind}"
         if isinstance(stage.settings, TrainSettings):
             for term in TERMS:
-                if getattr(stage.settings.objective, term) is not None:
+                if getattr(stage.settings.objective, term) is not None and term not in entries("terms"):
                     yield f"the loss term {term}"
+            for term in stage.settings.objective.own:
+                if term in entries("terms") and (needs := {*told_facts("terms", term)["needs"]} - COMPUTED):
+                    yield f"loss terms that look at {' and '.join(sorted(needs))} ({term})"

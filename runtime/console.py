@@ -93,7 +93,8 @@ class Console:
 
     def count(self, failed: Sequence[str], number: int) -> None:
         """The last line of several runs."""
-        self.say(f"{number} runs: {number - len(failed)} done" + (f", {len(failed)} failed: {', '.join(failed)}" if failed else ""))
+        names = f", {len(failed)} failed: {', '.join(failed)}" if failed else ""
+        self.say(f"{number} runs: {number - len(failed)} done{names}")
 
     def failure(self, failure: Failure, place: tuple[str, int, int] | None) -> None:
         """`file:line:column: CODE: message` and the hint, on stderr."""

@@ -18,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .extensions import survey
 from .processes import num_cores
 from .tracking.server import redact, sqlite_file, tracking_uri
 
@@ -108,6 +109,15 @@ def check_libraries(patient: Patient) -> Iterator[Finding]:
             yield Finding("fail", name, f"does not import: {found['error']}", hint)
         else:
             yield Finding("ok", name, found["version"])
+
+
+def check_extensions(_: Patient) -> Iterator[Finding]:
+    """Terms, metrics and families of other packages."""
+    for words, failure in survey():
+        if failure is None:
+            yield Finding("ok", "extension", words)
+        else:
+            yield Finding("warn", "extension", failure.message, failure.hint)
 
 
 def check_accelerator(patient: Patient) -> Iterator[Finding]:
@@ -311,6 +321,7 @@ def check_locale(_: Patient) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
     check_python,
     check_libraries,
+    check_extensions,
     check_accelerator,
     check_launcher,
     check_compiler,

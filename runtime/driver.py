@@ -22,6 +22,7 @@ from typing import Any, Literal
 from .available import check_available
 from .console import Console
 from .control import Control
+from .extensions import require
 from .failure import Failure
 from .launch import launch_command, launch_environment
 from .plan import Plan, Stage, load_plan
@@ -49,8 +50,8 @@ class Options:
 
 @dataclass
 class Several:
-    """What the runs of one command know of each other: keys of the artifacts that were discarded, and of the
-    stages that were left unmade by a failure -> the name of the run in which it happened."""
+    """What the runs of one command know of each other: keys of the artifacts that were discarded; key of a stage
+    that failed -> the name of the run in which it did."""
 
     discarded: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
@@ -126,6 +127,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
             "give another one with --workspace DIR",
         ) from error
     stages = _pending(plan, store, options.until)
+    require(stages)
     console.headline(plan, len(plan.stages) - len(stages), len(stages))
     for stage in stages:
         if (failed := several.failed.get(stage.key)) is not None:
@@ -137,7 +139,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
     this.cached.update(stage.id for stage in _tell_published(this, cached=True))
     failure = _execute(this, stages) if stages else None
     if failure is not None and failure.exit_code == 1:
-        several.failed.update((stage.key, plan.name) for stage in stages if not store.has(stage.key))
+        several.failed[next(stage.key for stage in stages if not store.has(stage.key))] = plan.name
     return _finish(this, failure)
 
 

@@ -7,9 +7,8 @@ metadata of the installed distribution. A name of ours is never another's.
 
 from __future__ import annotations
 
-import csv
-import hashlib
 import importlib
+import importlib.util
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .failure import Failure
+from .package_content import content_hash
 from .plan import ExtensionRecord, Stage
 from .protocol import Family, Metric, Term
 
@@ -28,7 +28,6 @@ OWN = "distilc"
 KINDS = ("terms", "metrics", "families")
 WORDS = {"terms": "term", "metrics": "metric", "families": "family"}
 SPEC_PATHS = {"terms": "loss", "metrics": "evaluation.metrics", "families": "teacher"}
-NOT_CONTENT = (".pyc", ".pyo", ".pth")
 
 
 @dataclass(frozen=True)
@@ -146,15 +145,13 @@ def require(stages: Iterable[Stage]) -> None:
     """
     asked = {name: record for stage in stages for name, record in getattr(stage.settings, "extensions", {}).items()}
     for full_name, record in sorted(asked.items()):
-        _require(*full_name.split(".", 1), record)
+        kind, _, name = full_name.partition(".")
+        _require(kind, name, record)
 
 
 def _require(kind: str, name: str, record: ExtensionRecord) -> None:
     wanted = f"the {WORDS[kind]} {name} of {record.distribution} {record.version}"
-    try:
-        entry = entry_of(kind, name)
-    except KeyError:
-        entry = None
+    entry = entry_of(kind, name) if name in entries(kind) else None
     if entry is None or entry.distribution != record.distribution:
         instead = "" if entry is None else f"; here it is {entry.distribution or OWN}'s"
         raise Failure(
@@ -163,7 +160,8 @@ def _require(kind: str, name: str, record: ExtensionRecord) -> None:
             f"pip install {record.distribution}=={record.version}",
             spec_path=SPEC_PATHS[kind],
         )
-    if content_hash(entry) != record.sha256:
+    distribution = next(found for found in _distributions() if found.name == entry.distribution)
+    if content_hash(distribution, entry.module, _origin(entry)) != record.sha256:
         raise Failure(
             "R107",
             f"{wanted} is not what the plan was compiled with: its files have changed"
@@ -173,50 +171,22 @@ def _require(kind: str, name: str, record: ExtensionRecord) -> None:
         )
 
 
-# --- the content of a distribution -----------------------------------------------------------------
+def survey() -> Iterator[tuple[str, Failure | None]]:
+    """Every name that another package registers, in words, with what is wrong with it. Nothing is imported but
+    the packages above the modules."""
+    for kind in KINDS:
+        for name, found in entries(kind).items():
+            if found[0].distribution == OWN:
+                continue
+            try:
+                told_facts(kind, name)
+            except Failure as failure:
+                yield found[0].words, failure
+            else:
+                yield found[0].words, None
 
 
-def content_hash(entry: Entry) -> str:
-    """sha256 over names and contents of the files of an entry's distribution: those that its RECORD lists, or,
-    of an editable install, those of the entry's top-level package. Compiled files and metadata do not count.
-
-    The compiler computes the same number (`compiler/extensions.py`).
-    """
-    distribution = next(d for d in _distributions() if d.name == entry.distribution)
-    origin = _origin(entry)
-    files = _recorded(distribution)
-    if origin not in files.values():
-        files = _sources(origin, entry.module)
-    digest = hashlib.sha256()
-    for name, file in sorted(files.items()):
-        content = file.read_bytes() if file.is_file() else b""
-        digest.update(f"{name}\0{hashlib.sha256(content).hexdigest()}\n".encode())
-    return digest.hexdigest()
-
-
-def _recorded(distribution: metadata.Distribution) -> dict[str, Path]:
-    files: dict[str, Path] = {}
-    for row in csv.reader((distribution.read_text("RECORD") or "").splitlines()):
-        parts = Path(row[0]).parts if row else ()
-        if not parts or parts[0] in ("..", "/") or parts[0].endswith((".dist-info", ".data")):
-            continue
-        if "__pycache__" not in parts and not row[0].endswith(NOT_CONTENT) and not parts[0].startswith("__editable__"):
-            files[Path(row[0]).as_posix()] = Path(str(distribution.locate_file(row[0]))).resolve()
-    return files
-
-
-def _sources(origin: Path, module: str) -> dict[str, Path]:
-    depth = len(module.split(".")) - (0 if origin.stem == "__init__" else 1)
-    if depth == 0:
-        return {file.name: file for file in (origin, _fragment_file(origin, module)) if file.is_file()}
-    top = origin.parents[depth - 1]
-    found = (file for file in top.rglob("*") if file.is_file() and not file.name.endswith(NOT_CONTENT))
-    names = {file.relative_to(top.parent): file for file in found}
-    return {
-        name.as_posix(): file
-        for name, file in names.items()
-        if not any(part == "__pycache__" or part.startswith(".") for part in name.parts)
-    }
+# --- the files of a module -------------------------------------------------------------------------
 
 
 def _origin(entry: Entry) -> Path:
@@ -232,12 +202,21 @@ def _fragment_file(origin: Path, module: str) -> Path:
     return origin.with_name(f"{module.rpartition('.')[2]}.schema.json")
 
 
+def told_facts(kind: str, name: str) -> dict[str, Any]:
+    """What a package told the compiler of a name, from its schema fragment. Raises as `entry_of`, and `Failure`
+    R108 when there is no such fragment."""
+    entry = entry_of(kind, name)
+    origin = _origin(entry)
+    with blamed(entry):
+        facts: dict[str, Any] = json.loads(_fragment_file(origin, entry.module).read_text("utf-8"))[kind][name]
+    return facts
+
+
 def _check_facts(entry: Entry, found: Any) -> None:
     """What the package told the compiler is what its object says. Raises `Failure` R108."""
+    told = told_facts(entry.kind, entry.name)
+    pairs: dict[str, tuple[Any, Any]] = {}
     with blamed(entry):
-        origin = _origin(entry)
-        told = json.loads(_fragment_file(origin, entry.module).read_text("utf-8"))[entry.kind][entry.name]
-        pairs: dict[str, tuple[Any, Any]] = {}
         if isinstance(found, Term):
             pairs["needs"] = (sorted(told["needs"]), sorted(found.needs))
         elif isinstance(found, Metric):
@@ -259,9 +238,11 @@ def _distributions() -> list[metadata.Distribution]:
     found: dict[str, metadata.Distribution] = {}
     for distribution in metadata.distributions():
         try:
-            found.setdefault(distribution.name, distribution)
+            name = distribution.name
         except Exception:  # metadata of somebody else's that cannot be read
             continue
+        if name:
+            found.setdefault(name, distribution)
     return list(found.values())
 
 

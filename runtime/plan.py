@@ -201,6 +201,12 @@ class ObjectiveSettings:
     own: Mapping[str, Mapping[str, Any]]
     phi: LayerMaps | None
 
+    @property
+    def terms(self) -> dict[str, Any]:
+        """The terms that are on, ours first: name -> settings, or the weight alone."""
+        ours = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("own", "phi")}
+        return {**{name: value for name, value in ours.items() if value is not None}, **self.own}
+
 
 @dataclass(frozen=True, kw_only=True)
 class MaskingSettings:

@@ -21,6 +21,7 @@ from pathlib import Path
 
 from .context import Context, Journal, Progress
 from .control import Control
+from .extensions import require
 from .failure import Failure, interrupted
 from .plan import Plan, Stage
 from .processes import Ranks, StopRequest, join
@@ -36,6 +37,7 @@ def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | 
         ranks = join(plan.site.device)
         stop = StopRequest(control.stop_file, driver_pid, ranks)
         store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
+        require([plan.stage(id) for id in stages])
         for id in stages:
             run_stage(plan, plan.stage(id), store, control, ranks, stop)
             gc.collect()

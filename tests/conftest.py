@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import importlib.util
+import shutil
+import subprocess
 import sys
 from pathlib import Path
 from types import ModuleType
+
+import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -13,3 +17,18 @@ if importlib.util.find_spec("distilc") is None:
     package = ModuleType("distilc")
     package.__path__ = [str(ROOT)]
     sys.modules["distilc"] = package
+
+
+@pytest.fixture(scope="session")
+def focal_package(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which pip has installed tests/extension_package. Do not write into it."""
+    for needed in ("pip", "setuptools"):
+        if importlib.util.find_spec(needed) is None:
+            pytest.skip(f"{needed} is not installed: the example of an extension cannot be installed")
+    source, target = tmp_path_factory.mktemp("extension") / "source", tmp_path_factory.mktemp("installed")
+    shutil.copytree(ROOT / "tests" / "extension_package", source, ignore=shutil.ignore_patterns("__pycache__"))
+    options = ["--quiet", "--no-deps", "--no-build-isolation", "--no-index", "--disable-pip-version-check"]
+    command = [sys.executable, "-m", "pip", "install", *options, "--target", str(target), str(source)]
+    result = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert result.returncode == 0, result.stdout + result.stderr
+    return target

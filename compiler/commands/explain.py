@@ -12,7 +12,7 @@ import click
 
 from ..diagnostics import did_you_mean
 from .options import ONLY, site_of, spec_options
-from .output import leave, show
+from .output import has_color, leave, show
 from .plans import chosen_runs, lowered
 
 
@@ -53,19 +53,19 @@ def explain(
         show(compiled.diagnostics, compiled.texts)
         if compiled.failed:
             sys.exit(1)
-        click.echo("---\n".join(resolved_yaml(run.tree, run.experiment) for run in compiled.runs), nl=False)
+        click.echo("---\n".join(map(resolved_yaml, compiled.runs)), nl=False)
         return
     plans = lowered(compiled, site)
     if why is not None:
         _explain_why(plans, why, as_json)
         return
-    from ..explain import explain_json, explain_text
+    from ..explain import explain_json, explain_texts
 
     if as_json:
-        click.echo(json.dumps(explain_json(plans), indent=2))
+        click.echo(json.dumps(explain_json(plans, site), indent=2))
     else:
-        pairs = zip(plans, compiled.runs, strict=True)
-        click.echo("\n".join(explain_text(plan, run.experiment) for plan, run in pairs))
+        experiments = [run.experiment for run in compiled.runs]
+        click.echo(explain_texts(plans, experiments, site, color=has_color(sys.stdout)), nl=False)
 
 
 def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None:

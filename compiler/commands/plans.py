@@ -64,10 +64,10 @@ def lowered(compiled: Compiled, site: Site, *, with_data: bool = False) -> list[
 
 def write_plans(plans: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Write the plans below a folder; ends with exit code 1 when that cannot be done."""
-    from ..emit import emit
+    from ..emit import emit_all
 
     try:
-        return [emit(plan, folder / plan["name"]) for plan in plans]
+        return emit_all(plans, folder)
     except OSError as error:
         click.echo(f"error: cannot write {error.filename or folder}: {error.strerror}", err=True)
         click.echo("hint: choose another folder with --workspace DIR", err=True)

@@ -8,7 +8,8 @@ import click
 @click.command()
 @click.option("--site", "of_site", is_flag=True, help="The schema of a site file.")
 def schema(of_site: bool) -> None:
-    """Print the JSON Schema of a spec: every key with its meaning, default and an example.
+    """Print the JSON Schema of a spec: every key with its meaning, default and an example. What installed
+    packages add to the language is in it.
 
     \b
     Example:  distilc schema > experiment.schema.json
@@ -17,7 +18,6 @@ def schema(of_site: bool) -> None:
 
     Exit codes: 0 fine, 2 wrong usage.
     """
-    from ..structure import FOLDER as schemas
+    from ..structure import schema_text
 
-    name = "site" if of_site else "experiment"
-    click.echo((schemas / f"{name}.schema.json").read_text("utf-8"), nl=False)
+    click.echo(schema_text("site" if of_site else "experiment"), nl=False)

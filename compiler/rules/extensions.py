@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from typing import Literal
 
 from ..diagnostics import Reporter, Trail, listed
 from ..experiment import Experiment
@@ -16,23 +17,24 @@ def check_extensions(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     if not there:
         return
     for kind, name, path in _used(run, tree):
-        at = "key" if kind == "terms" else "value"
-        if (problem := there.problem(kind, name)) is not None:
+        at: Literal["key", "value"] = "key" if kind == "terms" else "value"
+        extension = there.names[kind].get(name)
+        if extension is not None and (problem := extension.problem) is not None:
             reporter.error(problem.code, path, problem.message, problem.hint, at=at)
         elif name in there.shadowing[kind]:
             other = there.shadowing[kind][name]
             reporter.warning(
                 "W551",
                 path,
-                f"{WORDS[kind]} {name} is distilc's own; the one of {other.package} is not used",
-                f"register it under another name, or uninstall it: pip uninstall {other.distribution}",
+                f"the {WORDS[kind]} {name} is distilc's own; the one of {other.package} is not used",
+                f"pip uninstall {other.distribution}, or have it registered under another name",
                 at=at,
             )
-        elif kind == "terms" and run.task not in (tasks := there.names[kind][name].facts["tasks"]):
+        elif kind == "terms" and extension is not None and run.task not in (tasks := extension.facts["tasks"]):
             reporter.error(
                 "E555",
                 path,
-                f"{there.names[kind][name].words} does not fit the task {run.task}",
+                f"{extension.words} does not fit the task {run.task}",
                 f"remove it; it is for {listed(tasks, 'and')}",
                 at="key",
                 because=[("task",)],
@@ -40,8 +42,9 @@ def check_extensions(run: Experiment, tree: Tree, reporter: Reporter) -> None:
 
 
 def _used(run: Experiment, tree: Tree) -> Iterator[tuple[Kind, str, Trail]]:
-    for name, term in tree["loss"].items():
-        if term not in (0, None):
+    there = installed()
+    for name in tree["loss"]:
+        if name in run.training.loss.own or name in there.shadowing["terms"]:
             yield "terms", name, ("loss", name)
     for i, name in enumerate(run.evaluation.metrics):
         yield "metrics", name, ("evaluation", "metrics", i)
@@ -49,5 +52,5 @@ def _used(run: Experiment, tree: Tree) -> Iterator[tuple[Kind, str, Trail]]:
         for i, name in enumerate(part.validation.metrics):
             yield "metrics", name, (*path, "validation", "metrics", i)
     family = run.teacher.architecture.family if run.teacher.architecture is not None else None
-    if family is not None and family in installed().shadowing["families"]:
+    if family is not None and family in there.shadowing["families"]:
         yield "families", family, ("teacher", "architecture", "family")

@@ -8,9 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ..protocol import Metric, ScoreInputs
 from .bootstrap import RESAMPLES
-
-BLEU_METRICS = ("bleu", "chrf")
 
 
 def corpus_bleu(metric: str, predictions: Sequence[str], references: Sequence[str]) -> dict[str, Any]:
@@ -27,3 +26,13 @@ def corpus_bleu(metric: str, predictions: Sequence[str], references: Sequence[st
         "high": float(resampled._mean + resampled._ci),
         "signature": str(scorer.get_signature()),
     }
+
+
+# --- as they are registered ------------------------------------------------------------------------
+
+
+def _score(names: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, Any]]:
+    return {name: corpus_bleu(name, inputs.predictions, inputs.references) for name in names}
+
+
+BLEU = Metric(score=_score, needs="texts")

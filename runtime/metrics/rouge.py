@@ -9,10 +9,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from ..protocol import Metric, ScoreInputs
 from .bootstrap import bootstrap_mean
 from .sentences import SPLITTER, split_sentences
-
-ROUGE_METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 
 
 def rouge(
@@ -51,3 +50,13 @@ def rouge_of_examples(
         for metric, score in scorer.score(reference, prediction).items():
             scores[metric].append(100.0 * score.fmeasure)
     return scores
+
+
+# --- as they are registered ------------------------------------------------------------------------
+
+
+def _score(names: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, Any]]:
+    return rouge(names, inputs.predictions, inputs.references)
+
+
+ROUGE = Metric(score=_score, needs="texts")

@@ -1,29 +1,66 @@
-"""Metric names -> the functions that compute them. A new metric of generated texts is one new row here."""
+"""Metric names -> their scores. The metrics themselves are found by name (`runtime/extensions.py`)."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal
 
-from .bleu import BLEU_METRICS, corpus_bleu
-from .rouge import ROUGE_METRICS, rouge
+from ..extensions import OWN, Entry, Registry, blamed, entry_of
+from ..failure import Failure
+from ..protocol import Metric, ScoreInputs
+
+METRICS: Registry[Metric] = Registry("metrics", Metric)
+
+
+def needing(metrics: Sequence[str], what: Literal["texts", "labels", "loss"]) -> list[str]:
+    """Those of the metrics that are computed from this. Raises `Failure` R305: nobody registers one of them."""
+    return [name for name in metrics if _metric(name).needs == what]
 
 
 def score(
     metrics: Sequence[str], predictions: Sequence[str], references: Sequence[str]
 ) -> dict[str, dict[str, Any]]:
-    """Metric -> {value, low, high, ...} in percent, for texts in the order of their references.
+    """Metric -> {value, low, high, ...} for texts (or names of labels) in the order of their references.
 
-    Raises ValueError: an unknown metric, or no texts at all (the plan's schema and the data stage exclude both).
+    Raises ValueError for no texts at all (the data stage excludes it), `Failure` R305 for a metric that nobody
+    registers, R108 for a package's metric that goes wrong.
     """
-    unknown = [metric for metric in metrics if metric not in (*ROUGE_METRICS, *BLEU_METRICS)]
-    if unknown or not predictions:
-        raise ValueError(f"cannot score {unknown or 'nothing'}")
-    result: dict[str, dict[str, Any]] = {}
-    rouges = [metric for metric in metrics if metric in ROUGE_METRICS]
-    if rouges:
-        result.update(rouge(rouges, predictions, references))
-    for metric in metrics:
-        if metric in BLEU_METRICS:
-            result[metric] = corpus_bleu(metric, predictions, references)
-    return {metric: result[metric] for metric in metrics}
+    if not predictions:
+        raise ValueError("cannot score nothing")
+    return _scores(metrics, ScoreInputs(predictions=predictions, references=references))
+
+
+def score_loss(metrics: Sequence[str], loss: float) -> dict[str, dict[str, Any]]:
+    """Metric -> {value, ...} from the loss, in nats per label token. Raises as `score`."""
+    return _scores(metrics, ScoreInputs(loss=loss))
+
+
+def _scores(metrics: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, Any]]:
+    """Metrics that share a function are computed in one call. Where less is better the score says so."""
+    together: dict[Callable[..., Any], list[str]] = {}
+    for name in metrics:
+        together.setdefault(_metric(name).score, []).append(name)
+    found: dict[str, dict[str, Any]] = {}
+    for function, names in together.items():
+        entry = entry_of("metrics", names[0])
+        with blamed(entry):
+            result = function(names, inputs)
+            found.update({name: _checked(result[name], entry) for name in names})
+    for name in metrics:
+        if not METRICS[name].higher_is_better:
+            found[name]["higher_is_better"] = False
+    return {name: found[name] for name in metrics}
+
+
+def _checked(score: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
+    if entry.distribution != OWN and not math.isfinite(score["value"]):
+        raise entry.failure(f"gave {score['value']!r}, which is no number to compare")
+    return dict(score)
+
+
+def _metric(name: str) -> Metric:
+    if name not in METRICS:
+        raise Failure("R305", f"there is no metric {name} in this release", "choose another",
+                      spec_path="evaluation.metrics")  # fmt: skip
+    return METRICS[name]

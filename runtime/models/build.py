@@ -13,7 +13,8 @@ from typing import Any
 import torch
 
 from ..failure import Failure
-from .families import Family, family_of
+from ..protocol import Family
+from .families import family_of
 from .load import quiet
 from .untie import untie_head
 

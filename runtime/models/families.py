@@ -11,84 +11,41 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
-from typing import Any, Literal, NamedTuple
+from dataclasses import replace
+from typing import Any, NamedTuple
 
 from torch import nn
 
+from ..extensions import Registry
 from ..failure import Failure
+from ..protocol import Family, Stack
 
-Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, Stack] = ("encoder", "decoder")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Family:
-    """One family of encoder-decoder models.
-
-    `stacks`: module path of each stack; `layer_list`: its list of layers; `depths`: the config field
-    that counts them. `shared`: the token embedding that the stacks share; `embed_tokens`, `positions`,
-    `embedding_norm`, `final_norm`: names inside a stack (None: the family has none). `first_layer_only`:
-    what only layer 0 owns, as it is named inside the layer. `head_scale`: the config flag that, when
-    set, multiplies the logits by d_model ** -0.5. `decoder_start`: which token opens the decoder input.
-    """
-
-    model_type: str
-    stacks: dict[Stack, str]
-    layer_list: str
-    depths: dict[Stack, str]
-    shared: str
-    embed_tokens: str
-    positions: str | None
-    sinusoidal: bool
-    embedding_norm: str | None
-    final_norm: str | None
-    first_layer_only: tuple[str, ...]
-    head: str
-    head_scale: str | None
-    decoder_start: Literal["eos", "pad", "language"]
-
+FAMILIES: Registry[Family] = Registry("families", Family)
 
 _BART_STACKS: dict[Stack, str] = {"encoder": "model.encoder", "decoder": "model.decoder"}
 _BART_DEPTHS: dict[Stack, str] = {"encoder": "encoder_layers", "decoder": "decoder_layers"}
 
-FAMILIES: dict[str, Family] = {
-    row.model_type: row
-    for row in (
-        Family(
-            model_type="bart", stacks=_BART_STACKS, layer_list="layers", depths=_BART_DEPTHS,
-            shared="model.shared", embed_tokens="embed_tokens", positions="embed_positions", sinusoidal=False,
-            embedding_norm="layernorm_embedding", final_norm=None, first_layer_only=(),
-            head="lm_head", head_scale=None, decoder_start="eos",
-        ),
-        Family(
-            model_type="mbart", stacks=_BART_STACKS, layer_list="layers", depths=_BART_DEPTHS,
-            shared="model.shared", embed_tokens="embed_tokens", positions="embed_positions", sinusoidal=False,
-            embedding_norm="layernorm_embedding", final_norm="layer_norm", first_layer_only=(),
-            head="lm_head", head_scale=None, decoder_start="language",
-        ),
-        Family(
-            model_type="pegasus", stacks=_BART_STACKS, layer_list="layers", depths=_BART_DEPTHS,
-            shared="model.shared", embed_tokens="embed_tokens", positions="embed_positions", sinusoidal=True,
-            embedding_norm=None, final_norm="layer_norm", first_layer_only=(),
-            head="lm_head", head_scale=None, decoder_start="pad",
-        ),
-        Family(
-            model_type="marian", stacks=_BART_STACKS, layer_list="layers", depths=_BART_DEPTHS,
-            shared="model.shared", embed_tokens="embed_tokens", positions="embed_positions", sinusoidal=True,
-            embedding_norm=None, final_norm=None, first_layer_only=(),
-            head="lm_head", head_scale=None, decoder_start="pad",
-        ),
-        Family(
-            model_type="t5", stacks={"encoder": "encoder", "decoder": "decoder"}, layer_list="block",
-            depths={"encoder": "num_layers", "decoder": "num_decoder_layers"},
-            shared="shared", embed_tokens="embed_tokens", positions=None, sinusoidal=False,
-            embedding_norm=None, final_norm="final_layer_norm",
-            first_layer_only=("layer.0.SelfAttention.relative_attention_bias.weight",),
-            head="lm_head", head_scale="scale_decoder_outputs", decoder_start="pad",
-        ),
-    )
-}
+# Registered in pyproject.toml, under their `model_type`.
+BART = Family(
+    model_type="bart", stacks=_BART_STACKS, layer_list="layers", depths=_BART_DEPTHS,
+    shared="model.shared", embed_tokens="embed_tokens", positions="embed_positions", sinusoidal=False,
+    embedding_norm="layernorm_embedding", final_norm=None, first_layer_only=(),
+    head="lm_head", head_scale=None, decoder_start="eos",
+)  # fmt: skip
+MBART = replace(BART, model_type="mbart", final_norm="layer_norm", decoder_start="language")
+PEGASUS = replace(
+    BART, model_type="pegasus", sinusoidal=True, embedding_norm=None, final_norm="layer_norm", decoder_start="pad"
+)
+MARIAN = replace(BART, model_type="marian", sinusoidal=True, embedding_norm=None, decoder_start="pad")
+T5 = Family(
+    model_type="t5", stacks={"encoder": "encoder", "decoder": "decoder"}, layer_list="block",
+    depths={"encoder": "num_layers", "decoder": "num_decoder_layers"},
+    shared="shared", embed_tokens="embed_tokens", positions=None, sinusoidal=False,
+    embedding_norm=None, final_norm="final_layer_norm",
+    first_layer_only=("layer.0.SelfAttention.relative_attention_bias.weight",),
+    head="lm_head", head_scale="scale_decoder_outputs", decoder_start="pad",
+)  # fmt: skip
 
 
 def family_of(model_or_config: Any) -> Family:
@@ -98,7 +55,7 @@ def family_of(model_or_config: Any) -> Family:
     """
     config = getattr(model_or_config, "config", model_or_config)
     model_type = config if isinstance(config, str) else getattr(config, "model_type", None)
-    if model_type not in FAMILIES:
+    if model_type is None or model_type not in FAMILIES:
         raise Failure("R221", f"models of type {model_type!r} are not supported",
                       f"supported families: {', '.join(FAMILIES)}", spec_path="teacher")
     return FAMILIES[model_type]

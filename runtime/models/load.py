@@ -18,9 +18,9 @@ from typing import Any, Literal
 import torch
 
 from ..failure import Failure
+from ..protocol import Family
 from .families import (
     STACKS,
-    Family,
     aliases,
     count_parameters,
     depths,

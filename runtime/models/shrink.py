@@ -18,12 +18,11 @@ from torch import Tensor
 
 from ..failure import Failure
 from ..plan import StackInit, StudentSettings
+from ..protocol import Family, Stack
 from .build import check_names, construct
 from .families import (
     STACKS,
-    Family,
     Place,
-    Stack,
     count_parameters,
     depths,
     family_of,

@@ -10,6 +10,8 @@ from torch import Tensor, nn
 
 from ..models.freeze import set_train_mode
 from ..plan import ObjectiveSettings
+from ..protocol import Items, ModelOutputs, TermInputs
+from .assembly import assemble
 from .terms import labels_term, num_label_tokens
 
 
@@ -17,14 +19,14 @@ class Objective(nn.Module):
     """The student and the terms that train it.
 
     forward(batch) takes input_ids (B, S), attention_mask (B, S), labels (B, T) and returns the terms, each
-    summed over its valid items: {"labels": scalar}. `total` weighs them. Frozen parts stay in eval mode
-    (no dropout) whatever `train()` is told, and a frozen encoder runs without a graph.
+    summed over its valid items: {"labels": scalar}. `total` divides and weighs them. Frozen parts stay in eval
+    mode (no dropout) whatever `train()` is told, and a frozen encoder runs without a graph.
     """
 
     def __init__(self, student: nn.Module, settings: ObjectiveSettings, freeze: tuple[str, ...]) -> None:
         super().__init__()
         self.student: Any = student
-        self.settings = settings
+        self.terms = assemble(settings)
         self.freeze = freeze
 
     def train(self, mode: bool = True) -> Objective:
@@ -35,11 +37,14 @@ class Objective(nn.Module):
         return self
 
     def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        logits = self.logits(batch)  # (B, T, V)
-        terms: dict[str, Tensor] = {}
-        if self.settings.labels is not None:
-            terms["labels"] = labels_term(logits, batch["labels"], self.settings.labels.smoothing)
-        return terms
+        inputs = TermInputs(
+            student=ModelOutputs(logits=self.logits(batch)),  # (B, T, V)
+            teacher=None,
+            labels=batch["labels"],
+            source_mask=batch["attention_mask"].bool(),
+            phi={},
+        )
+        return {active.name: active.sum(inputs) for active in self.terms}
 
     def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
         """Student logits (B, T, V) at every label position, teacher-forced."""
@@ -69,10 +74,18 @@ class Objective(nn.Module):
 
     def weights(self) -> dict[str, float]:
         """Term -> weight."""
-        return {"labels": self.settings.labels.weight} if self.settings.labels is not None else {}
+        return {active.name: active.weight for active in self.terms}
+
+    def items(self) -> dict[str, Items]:
+        """Term -> what its mean is over."""
+        return {active.name: active.items for active in self.terms}
 
 
-def total(terms: Mapping[str, Tensor], weights: Mapping[str, float]) -> Tensor:
-    """The weighted sum of the terms; scalar."""
-    values = [weights[name] * term for name, term in terms.items()]
+def total(
+    terms: Mapping[str, Tensor], weights: Mapping[str, float], counts: Mapping[str, int], world: int
+) -> Tensor:
+    """What one micro-batch contributes to the loss of its step, times `world`, by which DeepSpeed divides when
+    it averages over ranks; scalar. `terms`: summed over the micro-batch; `counts`: term -> its items in the
+    whole step, on all ranks."""
+    values = [weights[name] * term * (world / counts[name]) for name, term in terms.items()]
     return torch.stack(values).sum()

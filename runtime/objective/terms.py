@@ -6,8 +6,13 @@ optimizer step over all ranks and micro-batches, is one number that the loop kno
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from torch import Tensor
 from torch.nn import functional
+
+from ..protocol import Term, TermInputs
 
 IGNORED = -100  # label of a position that does not count
 
@@ -32,3 +37,14 @@ def labels_term(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
 def num_label_tokens(labels: Tensor) -> Tensor:
     """How many positions count; scalar int64."""
     return (labels != IGNORED).sum()
+
+
+# --- as they are registered ------------------------------------------------------------------------
+
+
+def _labels(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    assert inputs.student.logits is not None
+    return labels_term(inputs.student.logits, inputs.labels, settings["smoothing"])
+
+
+LABELS = Term(sum=_labels, items="label-tokens", needs=frozenset({"logits"}))

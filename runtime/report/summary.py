@@ -12,7 +12,6 @@ from ..plan import Plan
 from ..store import Store
 
 FORMAT = 1
-LOWER_IS_BETTER = ("loss", "perplexity")  # a share of the teacher's would say nothing
 PREFERRED = ("rouge2", "bleu", "chrf", "rougeL", "rouge1", "accuracy", "loss")
 
 Scores = Mapping[str, Mapping[str, Any]]  # metric -> {value, low?, high?, ...}
@@ -99,7 +98,8 @@ def _test_set(plan: Plan, name: str, scores: Mapping[str, Any]) -> dict[str, Any
     retention = {
         metric: 100 * student[metric]["value"] / teacher[metric]["value"]
         for metric in student
-        if metric not in LOWER_IS_BETTER and teacher.get(metric, {}).get("value")
+        # Where less is better, which a score says, a share of the teacher's would say nothing.
+        if student[metric].get("higher_is_better", True) and teacher.get(metric, {}).get("value")
     }
     baselines: dict[str, Any] = {}
     for found in scores.values():

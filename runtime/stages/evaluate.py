@@ -18,7 +18,7 @@ from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, split_names
 from ..generation.transformers_engine import generate_batches
-from ..metrics.score import score
+from ..metrics.score import needing, score, score_loss
 from ..metrics.sentences import split_sentences
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective.terms import labels_term
@@ -42,7 +42,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         rows = Rows.open(context.inputs["data"], split)
         num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
         result[name] = _evaluate(model, tokenizer, rows, num_examples, name, settings, context)
-        texts = [metric for metric in settings.metrics if metric != "loss"]
+        texts = needing(settings.metrics, "texts")
         if settings.task == "summarization" and texts and context.first:
             baselines[name] = _lead(rows, num_examples, texts)
     if not context.first:
@@ -79,7 +79,7 @@ def _evaluate(
     order = np.argsort(-rows.source_lengths[:num_examples], kind="stable")
     mine = order[context.rank :: context.world]
     scores: dict[str, Any] = {}
-    texts = [metric for metric in settings.metrics if metric != "loss"]
+    texts = needing(settings.metrics, "texts")
     if texts:
         assert settings.generation is not None  # of tasks that write text
         with context.progress.task(f"generating for {name}", len(mine), "examples") as update:
@@ -93,10 +93,10 @@ def _evaluate(
             ordered = [predictions[i] for i in range(num_examples)]
             scores = score(texts, ordered, [record["target"] for record in records])
             _write_predictions(context.folder / f"predictions.{name}.jsonl", records, ordered)
-    if "loss" in settings.metrics:
+    if of_loss := needing(settings.metrics, "loss"):
         sums = context.gather(_loss(model, rows, mine, tokenizer.pad_token_id, context.device))
         loss, tokens = (sum(part[i] for part in sums) for i in (0, 1))
-        scores["loss"] = {"value": loss / tokens}
+        scores.update(score_loss(of_loss, loss / tokens))
     return scores
 
 

@@ -9,7 +9,7 @@ import json
 import re
 import subprocess
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -101,8 +101,7 @@ def stage_tags(stage: Stage) -> dict[str, str]:
 
 def technique(plan: Plan) -> str:
     """`sft` when the labels are all that the student learns from; else the terms of its objective."""
-    objective = plan.stage("train").settings.objective
-    terms = [field.name for field in fields(objective) if getattr(objective, field.name) is not None]
+    terms = list(plan.stage("train").settings.objective.terms)
     return "sft" if terms == ["labels"] else "+".join(terms)
 
 

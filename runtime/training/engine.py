@@ -1,8 +1,9 @@
 """The DeepSpeed engine: how an objective, its optimizer and the step's arithmetic meet.
 
-The loss of an optimizer step is a mean over ALL label tokens of the step. Every backward therefore gets the
-sum over its micro-batch divided by the step's token count; ranks are averaged by DeepSpeed, hence the factor
-`world`. Accumulation and the number of ranks do not change the loss.
+A term of the loss is a mean over ALL its items of the optimizer step (label tokens, source tokens, examples).
+Every backward therefore gets the sums over its micro-batch divided by the step's counts (`total` of the
+objective); ranks are averaged by DeepSpeed, hence its factor `world`. Accumulation and the number of ranks do
+not change the loss.
 """
 
 from __future__ import annotations
@@ -73,10 +74,10 @@ def _optimizer(parameters: list[nn.Parameter], settings: TrainSettings, on_cpu: 
     return torch.optim.AdamW(parameters, fused=parameters[0].is_cuda, **arguments)
 
 
-def backward(engine: Any, loss_sum: Tensor, num_items: int, world: int, last: bool) -> None:
-    """One micro-batch's share of the step. `num_items`: label tokens of the whole step on all ranks."""
+def backward(engine: Any, share: Tensor, last: bool) -> None:
+    """`share`: what one micro-batch contributes to the loss of the whole step."""
     engine.set_gradient_accumulation_boundary(is_boundary=last)
-    engine.backward(loss_sum * (world / num_items), scale_wrt_gas=False)
+    engine.backward(share, scale_wrt_gas=False)
 
 
 def set_learning_rate(engine: Any, value: float) -> None:

@@ -28,6 +28,7 @@ from ..models.load import load_model, load_tokenizer, model_folder
 from ..models.save import save_model
 from ..objective.objective import Objective, total
 from ..plan import Stage, TrainSettings
+from ..protocol import Items
 from .checkpoint import Checkpoints
 from .course import Course, Step
 from .engine import backward, gradient_norm, set_learning_rate, start_engine, whole_parameters
@@ -161,7 +162,7 @@ def _step(training: Training, step: Step, record: _Record) -> None:
     parts = micro_batches(
         step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
     )
-    num_tokens = int(rows.target_lengths[step.ids].sum())  # the mean is over the whole step
+    counts = _num_items(training, step)  # means are over the whole step
     # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
     torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
     set_learning_rate(engine, training.course.learning_rate(step.number))
@@ -175,11 +176,23 @@ def _step(training: Training, step: Step, record: _Record) -> None:
             ).items()
         }
         terms = engine(batch)
-        backward(engine, total(terms, weights), num_tokens, context.world, last=index == len(parts) - 1)
+        share = total(terms, weights, counts, context.world)
+        backward(engine, share, last=index == len(parts) - 1)
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term.detach()
     engine.step()
-    record.add(step, {name: value / num_tokens for name, value in sums.items()}, num_tokens)
+    record.add(step, {name: value / counts[name] for name, value in sums.items()})
+
+
+def _num_items(training: Training, step: Step) -> dict[str, int]:
+    """Term -> the number of its items in the step."""
+    rows = training.rows
+    found: dict[Items, int] = {
+        "label-tokens": int(rows.target_lengths[step.ids].sum()),
+        "source-tokens": int(rows.source_lengths[step.ids].sum()),
+        "examples": len(step.ids),
+    }
+    return {name: found[items] for name, items in training.objective.items().items()}
 
 
 class _Record:
@@ -194,7 +207,7 @@ class _Record:
         self._paused = 0.0
         self.note = ""
 
-    def add(self, step: Step, terms: Mapping[str, torch.Tensor], num_tokens: int) -> None:
+    def add(self, step: Step, terms: Mapping[str, torch.Tensor]) -> None:
         rows = self._training.rows
         self._tokens += int(rows.source_lengths[step.ids].sum() + rows.target_lengths[step.ids].sum())
         values = torch.stack([terms[name].float() for name in self._names])  # (terms,)

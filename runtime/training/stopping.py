@@ -6,16 +6,15 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from ..metrics.score import METRICS
 from ..plan import StoppingSettings
-
-LESS_IS_BETTER = frozenset({"loss", "perplexity"})
 
 
 def is_better(metric: str, new: float, old: float | None, min_delta: float = 0.0) -> bool:
     """Is the new score an improvement of more than `min_delta`?"""
     if old is None:
         return True
-    return new < old - min_delta if metric in LESS_IS_BETTER else new > old + min_delta
+    return new > old + min_delta if METRICS[metric].higher_is_better else new < old - min_delta
 
 
 @dataclass
@@ -82,8 +81,8 @@ class Stopping:
         if not self.settings.retention or metrics is None:
             return False
         return all(
-            metrics[name] <= self.reference[name] * 100 / percent
-            if name in LESS_IS_BETTER
-            else metrics[name] >= self.reference[name] * percent / 100
+            metrics[name] >= self.reference[name] * percent / 100
+            if METRICS[name].higher_is_better
+            else metrics[name] <= self.reference[name] * 100 / percent
             for name, percent in self.settings.retention.items()
         )

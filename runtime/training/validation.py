@@ -10,7 +10,7 @@ import torch.distributed as dist
 
 from ..data.batches import collate, micro_batches
 from ..generation.transformers_engine import generate_batches
-from ..metrics.score import score
+from ..metrics.score import needing, score, score_loss
 from ..models.load import load_model, model_folder
 from .engine import whole_parameters
 
@@ -24,8 +24,9 @@ def validate(training: Training, step: int) -> dict[str, float]:
     num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
     ids = np.arange(num_examples)
     training.engine.eval()
-    metrics = {"loss": _loss(training, ids)}
-    generated = [name for name in settings.metrics if name != "loss"]
+    of_loss = dict.fromkeys(["loss", *needing(settings.metrics, "loss")])  # the loss is always logged
+    metrics = {name: float(found["value"]) for name, found in score_loss(list(of_loss), _loss(training, ids)).items()}
+    generated = needing(settings.metrics, "texts")
     if generated:
         metrics.update(_scores(training, ids, generated))
     training.engine.train()

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from distilc.compiler import extension_record, extensions, families, structure
 from distilc.compiler.experiment import Experiment
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.site import Site
@@ -53,6 +54,28 @@ def make_site(workspace: Path, **changes: Any) -> Site:
         "offload": "none", "micro_batch_tokens": None, "save_minutes": 10.0, "tracking_uri": None,
     }  # fmt: skip
     return Site(**{**facts, **changes})
+
+
+@pytest.fixture
+def install(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], None]]:
+    """`install(folder)`: the packages in the folder are installed while the test runs. What a process looks up
+    once is looked up again; so it is when they change and `install` is called again."""
+
+    def look_again() -> None:
+        remembered = (
+            structure.load_schema, extensions.installed, extensions.distributions, families._own,
+            extension_record._content,
+        )  # fmt: skip
+        for function in remembered:
+            function.cache_clear()
+
+    def install(folder: Path) -> None:
+        monkeypatch.syspath_prepend(str(folder))
+        look_again()
+
+    yield install
+    monkeypatch.undo()
+    look_again()
 
 
 @pytest.fixture

@@ -213,3 +213,23 @@ def test_scratch_refusals(change, code):
         "max_positions": 32,
     }
     assert refusal(lambda: scratch_config(SimpleNamespace(**{**asked, **change}), 40)).code == code
+
+
+JUNK = [None, True, -1, 0, 1.5, "", "wide", [], ["x"], {}, {"²": 1}, {"0": None}, 10**6, 10**4000, float("nan")]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_whatever_a_config_says_is_a_model_or_a_diagnosis(family):
+    fields = [field for field, _ in FAMILIES[family].fields.values()]
+    fields += ["model_type", "num_labels", "id2label", "pad_token_id", "d_kv", "feed_forward_proj", "architectures",
+               "tie_word_embeddings", "share_encoder_decoder_embeddings", "decoder_vocab_size", "num_hidden_layers"]  # fmt: skip
+    for field in fields:
+        for junk in JUNK:
+            for task in tasks_of(family):
+                try:
+                    found = architecture_of({"model_type": family, field: junk}, task)
+                except ArchitectureError as error:
+                    assert error.code in ("E502", "E503") and error.hint
+                    assert len(error.message) < 300
+                else:
+                    assert f"{found.parameters:,}" and found.encoder_layers <= 1000

@@ -115,7 +115,8 @@ def test_init_writes_a_spec_that_only_lacks_data(recipe: str, folder: Path) -> N
     schema = Path(text.split("\n")[0].partition("$schema=")[2])
     assert schema == ROOT / "schema" / "experiment.schema.json" and schema.is_file()
     found = json.loads(run("check", "--format", "json", "mine.yaml").output)["diagnostics"]
-    assert {diagnostic["code"] for diagnostic in found} == (set() if recipe == "sft" else {"E508"})
+    with_data = ("sft", "kd", "pseudo-labels")
+    assert {diagnostic["code"] for diagnostic in found} == (set() if recipe in with_data else {"E508"})
 
 
 def test_init_overwrites_nothing(spec: str) -> None:

@@ -42,7 +42,6 @@ SAME: dict[str, tuple[type, str, set[str]]] = {
     "columns": (typed.Columns, "data.columns", {"text", "premise", "label"}),
     "data": (typed.Data, "data", set()),
     "masking": (typed.Masking, "data.masking", set()),
-    "loss": (typed.Loss, "loss", set()),
     "hidden": (typed.HiddenTerm, "loss.hidden", set()),
     "attention": (typed.AttentionTerm, "loss.attention", set()),
     "evaluation": (typed.Evaluation, "evaluation", set()),
@@ -82,6 +81,8 @@ def test_the_remaining_classes() -> None:
     assert {name.rstrip("_") for name in names(typed.LayerOrigin)} == set(origin["properties"])
     labels = SCHEMA.choose(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"]["labels"], "object", ["weight"])
     assert labels is not None and names(typed.LabelsTerm) == set(labels["properties"])
+    terms = set(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"])
+    assert names(typed.Loss) == {*terms, "own"}  # `own`: the terms of installed packages
     logits = SCHEMA.choose(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"]["logits"], "object", ["weight"])
     assert logits is not None and names(typed.LogitsTerm) == set(logits["properties"])
     labeller = SCHEMA.resolve({"$ref": "#/$defs/labeller"})["properties"]
@@ -227,7 +228,7 @@ def test_whole_numbers_may_be_written_with_a_point() -> None:
 def test_a_resolved_spec_is_a_spec_and_means_the_same() -> None:
     for spec in (ROOT / "specs" / "quickstart.yaml", ROOT / "specs" / "recipes" / "sft.yaml"):
         compiled = compile_spec(spec, ("teacher.seed=7", 'tracking.tags={commit: "12e4567", no: "no"}'), site())
-        text = resolved_yaml(compiled.runs[0].tree)
+        text = resolved_yaml(compiled.runs[0].tree, compiled.runs[0].experiment)
         Path("again.yaml").write_text(text, "utf-8")
         again = compile_spec(Path("again.yaml"), (), site())
         assert not again.diagnostics

@@ -1,11 +1,14 @@
 """Golden diagnostics: every spec under invalid/ prints exactly the text beside it.
 
+A folder `<name>.packages` holds installed packages that the spec of that name sees.
+
 `UPDATE_GOLDEN=1 pytest tests/compiler/test_invalid.py` writes the texts anew; read the difference.
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -20,10 +23,14 @@ NO_GOLDEN = {"E102"}  # a file of more than a megabyte: made in test_parse.py
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[spec.stem for spec in SPECS])
-def test_golden_text(spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_golden_text(
+    spec: Path, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, install: Callable[[Path], None]
+) -> None:
     monkeypatch.chdir(FOLDER)
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     monkeypatch.delenv("DISTILC_SITE", raising=False)
+    if (packages := spec.with_suffix(".packages")).is_dir():
+        install(packages)
     first = spec.read_bytes().split(b"\n")[0].decode("utf-8", "replace")
     command = first.removeprefix("# $ distilc ") if first.startswith("# $ ") else f"check {spec.name}"
     result = CliRunner().invoke(distilc, [*command.split(), "--offline"])

@@ -16,7 +16,7 @@ def moved(old, new) -> list[str]:
 def test_a_lock_comes_back_as_it_was_written(compile_text, tmp_path):
     lock = make_lock(compile_text().plan)
     (tmp_path / "lock.yaml").write_text(lock_text(lock), "utf-8")
-    assert read_lock(tmp_path / "lock.yaml") == lock
+    assert read_lock((tmp_path / "lock.yaml").read_text("utf-8")) == lock
 
 
 def test_what_a_lock_holds(compile_text):
@@ -64,22 +64,63 @@ def test_a_key_that_moved_alone_is_told(compile_text):
     assert line.startswith("stages.train was ")
 
 
-@pytest.mark.parametrize("text", [None, "key: [", "format: 99\n", "- a\n"])
+@pytest.mark.parametrize("text", [None, b"key: [", b"format: 99\n", b"- a\n", b"\xff", b""])
 def test_no_lock_to_compare_with(compile_text, tmp_path, text):
     if text is not None:
-        (tmp_path / "lock.yaml").write_text(text, "utf-8")
+        (tmp_path / "lock.yaml").write_bytes(text)
     reporter = Reporter(Places(), file="spec.yaml")
-    check_locked(compile_text().plan, tmp_path / "lock.yaml", reporter)
+    check_locked([(compile_text().plan, tmp_path / "lock.yaml")], reporter)
     assert [(d.code, d.file) for d in reporter.diagnostics] == [("E517", "spec.yaml")]
 
 
-def test_everything_that_moved_is_reported(compile_text, tmp_path):
-    (tmp_path / "lock.yaml").write_text(lock_text(make_lock(compile_text().plan)), "utf-8")
+def held(tmp_path, *lowered) -> list[str]:
+    """What `--locked` says to these plans, each with the lock of its name."""
     reporter = Reporter(Places(), file="spec.yaml")
-    check_locked(compile_text().plan, tmp_path / "lock.yaml", reporter)
-    assert not reporter.failed
-    check_locked(compile_text("batch={examples: 8}", "precision=bf16").plan, tmp_path / "lock.yaml", reporter)
-    assert [d.code for d in reporter.diagnostics] == ["E518", "E518"]
+    check_locked([(one.plan, tmp_path / f"{one.plan['name']}.yaml") for one in lowered], reporter)
+    assert {d.code for d in reporter.diagnostics} <= {"E518"}
+    return sorted(d.message for d in reporter.diagnostics)
+
+
+def locked(tmp_path, *lowered) -> None:
+    for one in lowered:
+        (tmp_path / f"{one.plan['name']}.yaml").write_text(lock_text(make_lock(one.plan)), "utf-8")
+
+
+def test_everything_that_moved_is_reported(compile_text, tmp_path):
+    locked(tmp_path, compile_text())
+    assert held(tmp_path, compile_text()) == []
+    assert held(tmp_path, compile_text("batch={examples: 8}", "precision=bf16")) == [
+        "spec.batch.examples was 64, is 8",
+        "spec.precision was auto, is bf16",
+    ]
+
+
+def test_what_moved_in_several_runs_is_told_once_with_their_names(compile_text, tmp_path):
+    names = [f"run{i}" for i in range(9)]
+    locked(tmp_path, *(compile_text(f"name={name}") for name in names))
+    moved = [compile_text(f"name={name}", "batch.examples=8") for name in names]
+    assert held(tmp_path, *moved) == ["spec.batch.examples was 64, is 8 (all 9 runs)"]
+    some = [compile_text(f"name={name}", *(["seeds=[1]"] if i < 2 else [])) for i, name in enumerate(names)]
+    assert held(tmp_path, *some) == ["spec.seeds[0] was 42, is 1 (run0, run1)"]
+    most = [compile_text(f"name={name}", *(["seeds=[1]"] if i < 8 else [])) for i, name in enumerate(names)]
+    assert held(tmp_path, *most) == ["spec.seeds[0] was 42, is 1 (run0, run1, run2, run3, run4, run5 and 2 more)"]
+
+
+def test_a_commit_is_recorded_and_never_compared(compile_text, tmp_path):
+    plan = compile_text().plan
+    lock = make_lock(plan)
+    (tmp_path / "lock.yaml").write_text(lock_text({**lock, "git": {"commit": "0" * 40, "dirty": True}}), "utf-8")
+    reporter = Reporter(Places(), file="spec.yaml")
+    check_locked([(plan, tmp_path / "lock.yaml")], reporter)
+    assert not reporter.diagnostics
+    assert compare_locks({**lock, "git": None}, lock) == []
+
+
+def test_equal_locks_are_not_parsed(compile_text, tmp_path, monkeypatch):
+    """A thousand of them would take minutes."""
+    locked(tmp_path, compile_text())
+    monkeypatch.setattr("distilc.compiler.lock.read_lock", lambda text: pytest.fail("it was parsed"))
+    assert held(tmp_path, compile_text()) == []
 
 
 def test_git(tmp_path):

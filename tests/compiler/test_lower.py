@@ -453,7 +453,7 @@ def test_refusals(compile_text, tmp_path, code, path, override):
     ("code", "config", "overrides"),
     [
         ("E502", '{"model_type": "bart", "d_mod', ()),
-        ("E503", {"model_type": "bert"}, ()),
+        ("E503", {"model_type": "gpt2"}, ()),
         ("E511", {**BART, "model_type": "pegasus"}, ("precision=fp16",)),
         ("E511", T5, ("precision=fp16",)),
         ("E513", {**BART, "max_position_embeddings": 100}, ("data.max_target_tokens=100",)),

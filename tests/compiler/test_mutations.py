@@ -5,23 +5,37 @@ from __future__ import annotations
 import copy
 import json
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from click.testing import CliRunner
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from distilc.compiler.diagnostics import render_json, render_text
-from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.resolved import resolved_yaml
-from distilc.compiler.site import Site, SiteOptions, load_site
+from distilc.compiler.cli import distilc
+from distilc.compiler.codes import CODES
 from distilc.compiler.structure import load_schema
+from distilc.compiler.yaml_text import yaml_text
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")
+RUNS = """
+loss: {labels: 1.0, logits: {weight: 0.8, temperature: 2.0}, hidden: {decoder: 3.0}}
+pseudo_labels: {own: {by: teacher, keep: {min_rouge2: 10}}}
+variants:
+  sft: {loss: {logits: null, hidden: null}}
+  kd: {phi: {decoder: [3, 5]}, expect: {student: {rouge2: 20.0, within: 0.5}}}
+  pl: {targets: [original, own], loss: {logits: null, hidden: null}}
+matrix:
+  student.decoder_layers: [1, 2]
+  exclude: [{student.decoder_layers: 1}]
+seeds: [1, 2]
+expect: {teacher: {rouge2: 22.0, source: Table 5}}
+"""
 TEXTS = [(ROOT / "specs" / name).read_text("utf-8") for name in ("quickstart.yaml", "recipes/translation.yaml")]
+TEXTS += [TEXTS[0] + RUNS, TEXTS[0] + RUNS]
 FULL: dict[str, Any] = {
     name: SCHEMA.example(fragment) for name, fragment in SCHEMA.root["properties"].items() if name != "extends"
 }
@@ -34,6 +48,7 @@ PIECES = [b"", b"{", b"[", b": ", b"\n", b"\t", b"- ", b"&a ", b"*a", b"!x ", b'
 OPTIONS = [
     "teacher.path=./x", "data.train.limit=3", "data.test[0].limit=x", "loss.labels=2", "x.y.z=1", "name=", "seeds[0]=1",
     "data.train={builtin: bulletins}", "a[3].b=1", "task=[", "student.init.decoder.layers=[0, 9]", "batch.examples=3",
+    "matrix.student.decoder_layers=[1, 2]", "variants.kd.loss=null", "matrix=3", "seeds=[1, 2]", "expect.kd.rouge2=x",
 ]  # fmt: skip
 
 
@@ -64,7 +79,7 @@ def damaged_tree(chance: random.Random) -> bytes:
 def resolved_yaml_of(tree: dict[str, Any]) -> str:
     known = {key: value for key, value in tree.items() if key in SCHEMA.root["properties"]}
     rest = {key: value for key, value in tree.items() if key not in known}
-    return resolved_yaml(known) + "".join(f"{json.dumps(key)}: {json.dumps(value)}\n" for key, value in rest.items())
+    return yaml_text(known) + "".join(f"{json.dumps(key)}: {json.dumps(value)}\n" for key, value in rest.items())
 
 
 def damaged_text(chance: random.Random) -> bytes:
@@ -78,33 +93,30 @@ def damaged_text(chance: random.Random) -> bytes:
     return bytes(content)
 
 
-@pytest.fixture(scope="module")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
-    loaded = load_site(SiteOptions(offline=True, workspace=tmp_path_factory.mktemp("workspace")))
-    assert loaded.site is not None
-    return loaded.site
-
-
 @pytest.mark.parametrize("damage", [damaged_tree, damaged_text])
 @settings(
-    max_examples=100, deadline=None, derandomize=True, database=None,
+    max_examples=1500, deadline=None, derandomize=True, database=None,
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )  # fmt: skip
 @given(seed=st.integers(0, 10**9))
-def test_a_damaged_spec_is_diagnosed(seed: int, damage: Any, site: Site, tmp_path: Path) -> None:
+def test_a_damaged_spec_is_diagnosed(
+    seed: int, damage: Callable[[random.Random], bytes], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
     chance = random.Random(seed)
     file = tmp_path / "spec.yaml"
     file.write_bytes(damage(chance))
-    overrides = tuple(chance.sample(OPTIONS, chance.choice([0, 0, 1])))
-    compiled = compile_spec(file, overrides, site)
-    if compiled.runs:
-        _, compiled = lower_runs(compiled, site, fingerprints=False)
-    assert compiled.diagnostics or compiled.runs
-    for diagnostic in compiled.diagnostics:
-        text = compiled.texts.get(diagnostic.file)
-        if text is not None:
-            lines = text.split("\n")
-            assert 1 <= diagnostic.line <= len(lines)
-            assert 1 <= diagnostic.column <= len(lines[diagnostic.line - 1]) + 1
-    json.loads(render_json(compiled.diagnostics))
-    assert "\x1b" not in render_text(compiled.diagnostics, compiled.texts)
+    overrides = chance.sample(OPTIONS, chance.choice([0, 0, 1]))
+    command = ["check", "--offline", "--format", "json", "--workspace", str(tmp_path / "workspace"), str(file)]
+    result = CliRunner().invoke(distilc, [*command, *(f"--set={override}" for override in overrides)])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    diagnostics = json.loads(result.stdout)["diagnostics"]
+    assert result.exit_code == int(any(found["severity"] == "error" for found in diagnostics))
+    assert not (tmp_path / "workspace").exists()
+    texts = {str(file): file.read_bytes().decode("utf-8", "replace"), "--set": "\n".join(overrides)}
+    for found in diagnostics:
+        assert found["code"] in CODES and found["message"]
+        lines = texts[found["file"]].split("\n")
+        assert 1 <= found["line"] <= len(lines)
+        assert 1 <= found["column"] <= len(lines[found["line"] - 1]) + 1

@@ -16,8 +16,7 @@ from distilc.compiler.structure import load_schema, with_defaults
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("experiment", "site")
-SPECS = sorted(file for file in (ROOT / "specs").rglob("*.yaml"))
-SCHEMA_LINE = "# yaml-language-server: $schema="
+SPECS = sorted(file for file in (ROOT / "specs").rglob("*.yaml") if file.parent.name != "base")  # whole ones
 
 
 def keys(fragment: Any, path: str = "") -> Iterator[tuple[str, Any]]:
@@ -95,15 +94,12 @@ def test_annotations_are_the_documented_ones() -> None:
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(spec.relative_to(ROOT / "specs")) for spec in SPECS])
-def test_shipped_specs_check_clean_and_lead_editors_to_the_schema(spec: Path, tmp_path: Path) -> None:
-    lines = spec.read_text("utf-8").split("\n")
-    assert lines[0].startswith(SCHEMA_LINE)
-    assert (spec.parent / lines[0].removeprefix(SCHEMA_LINE)).resolve() == ROOT / "schema" / "experiment.schema.json"
-    assert any("distilc run " in line for line in lines[:14]), "it opens with its command"
+def test_shipped_specs_check_clean(spec: Path, tmp_path: Path) -> None:
     site = load_site(SiteOptions(offline=True, workspace=tmp_path, paths={"multi30k": tmp_path})).site
     assert site is not None
     compiled = compile_spec(spec, (), site)
-    assert compiled.diagnostics == []
+    # Pseudo-labels on CNN/DailyMail: the paper's own finding.
+    assert {diagnostic.code for diagnostic in compiled.diagnostics} <= {"W413"}
     _, compiled = lower_runs(compiled, site, fingerprints=False)
     # Their data files lie elsewhere.
-    assert {diagnostic.code for diagnostic in compiled.diagnostics} <= {"E508"}
+    assert {diagnostic.code for diagnostic in compiled.diagnostics} <= {"W413", "E508"}

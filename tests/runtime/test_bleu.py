@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import sacrebleu
 
+from distilc.runtime.failure import Failure
 from distilc.runtime.metrics.score import score
 
 PREDICTIONS = ["the cat sat on the mat", "hello world this is a test", "Ein Mann geht über die Straße."]
@@ -20,5 +21,6 @@ def test_corpus_scores() -> None:
 
 
 def test_unknown_metrics_are_refused() -> None:
-    with pytest.raises(ValueError, match="meteor"):
+    with pytest.raises(Failure, match="meteor") as caught:
         score(["meteor"], PREDICTIONS, REFERENCES)
+    assert caught.value.code == "R305"

@@ -20,6 +20,7 @@ from distilc.runtime.store import Store
 TEACHER = {"rouge1": {"value": 40.0, "low": 38.0, "high": 42.0}, "rouge2": {"value": 20.0, "low": 19.0, "high": 21.0}}
 STUDENT = {"rouge1": {"value": 38.0, "low": 36.5, "high": 39.5}, "rouge2": {"value": 18.5, "low": 17.25, "high": 19.75}}
 LEAD = {"rouge1": {"value": 11.0, "low": 10.0, "high": 12.0}, "rouge2": {"value": 3.0, "low": 2.5, "high": 3.5}}
+LESS = {"higher_is_better": False}
 SPEED = {"batch_size": 32, "device": "cpu", "examples_per_second": 8.0, "latency_ms_per_example": 125.0}
 TRAINING = {"stopped_by": "patience", "steps": 120, "best": 18.9, "monitor": "rouge2"}
 
@@ -75,8 +76,8 @@ def test_summary_of_a_run_that_has_only_begun(plan: Plan, tmp_path: Path) -> Non
 
 def test_loss_has_no_retention_and_a_zero_teacher_no_share(plan: Plan, tmp_path: Path) -> None:
     store = Store(tmp_path / "store")
-    publish(store, plan, "evaluate-teacher", "metrics.json", {"test": {"loss": {"value": 2.0}, "bleu": {"value": 0.0}}})
-    publish(store, plan, "evaluate-student", "metrics.json", {"test": {"loss": {"value": 2.5}, "bleu": {"value": 0.0}}})
+    publish(store, plan, "evaluate-teacher", "metrics.json", {"test": {"loss": {"value": 2.0, **LESS}, "bleu": {"value": 0.0}}})
+    publish(store, plan, "evaluate-student", "metrics.json", {"test": {"loss": {"value": 2.5, **LESS}, "bleu": {"value": 0.0}}})
     summary = summarize(plan, store)
     assert summary["retention"] == {}
     assert "2.5000" in table_text(summary, 100)

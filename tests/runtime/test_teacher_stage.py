@@ -293,3 +293,12 @@ def test_what_is_fetched(teacher_stage, tiny_model_folder, hub_cache, monkeypatc
     with pytest.raises(Failure, match="no route to host") as caught:
         fetch("someone/tiny", REVISION, offline=False)
     assert caught.value.code == "R243"
+
+
+def test_a_model_that_only_the_compiler_knew_is_not_guessed(hub_cache):
+    from distilc.runtime.models.fetch import fetch
+
+    with pytest.raises(Failure) as caught:
+        fetch("someone/tiny", "unresolved", offline=False)
+    assert caught.value.code == "R243"
+    assert "compile the spec again" in caught.value.hint

@@ -1,0 +1,172 @@
+"""How many rows a training set has and how long they are: exactly where the rows are in the store, by a sample of
+local files, by published numbers of well-known sets, or not at all."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from typing import Any, Literal
+
+from .data import UnreadableFile, cell, records
+
+Plan = Mapping[str, Any]
+Origin = Literal["store", "files", "published", "corpus"]
+
+TOKENS_PER_WORD = 1.3
+CHARACTERS_PER_TOKEN = 4
+_SAMPLED_ROWS = 500
+_MOST_JSON_BYTES = 64 << 20  # a .json file is one value: it cannot be read in part
+
+
+@dataclass(frozen=True)
+class DataSize:
+    """Rows, and their mean lengths in tokens as they are trained on (cut at the limits)."""
+
+    rows: int
+    source_tokens: float
+    target_tokens: float
+    origin: Origin
+
+
+# (data set, config) -> rows of `train`, mean words of source and target. Rows as the hub counts them; words of the
+# summaries and of EN-RO: arXiv 2010.13002, Table 3.
+PUBLISHED: Mapping[tuple[str, str | None], tuple[int, float, float]] = {
+    ("EdinburghNLP/xsum", None): (204_045, 358, 21),
+    ("abisee/cnn_dailymail", "3.0.0"): (287_113, 756, 56),
+    ("wmt/wmt16", "ro-en"): (610_320, 23, 23),
+    ("nyu-mll/glue", "mnli"): (392_702, 30, 0),
+}
+# The built-in ones: rows of `train` without a limit, words as above.
+CORPORA: Mapping[str, tuple[int, float, float]] = {"bulletins": (20_000, 61, 20)}
+
+
+def data_size(plan: Plan) -> DataSize | None:
+    """The training set of a plan's data stage; None: nothing is known of it."""
+    stage = next(stage for stage in plan["stages"] if stage["kind"] == "data")
+    stored = _stored(plan, stage)
+    if stored is not None:
+        return stored
+    settings = stage["settings"]
+    sizes = [_source_size(source, settings, stage["execution"]["locations"]) for source in settings["train"]]
+    known = [size for size in sizes if size is not None]
+    if len(known) < len(sizes) or not known:
+        return None
+    return _together(known)
+
+
+def trained_size(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
+    """The rows that a `train` stage sees: those of the data, or a mix with labels, in which every source is
+    there once for each kind of target. Labels are taken to be as long as the targets, and none filtered out."""
+    size = data_size(plan)
+    needed = next(other for other in plan["stages"] if other["id"] == stage["needs"]["data"])
+    if size is None or needed["kind"] != "targets":
+        return size
+    number = len(needed["settings"]["targets"])
+    return DataSize(size.rows * number, size.source_tokens, size.target_tokens, size.origin)
+
+
+def _stored(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
+    """What the data stage counted when it ran."""
+    site = plan["site"]
+    for store in (Path(site["workspace"]) / "store", *map(Path, site["shared_stores"])):
+        try:
+            counted = json.loads((store / stage["key"] / "manifest.json").read_text("utf-8"))["summary"]["train"]
+            rows = int(counted["examples"])
+            source, target = counted["source_tokens"], counted.get("target_tokens", 0)
+            return DataSize(rows, source / rows, target / rows, "store")
+        except (OSError, ValueError, KeyError, TypeError, ZeroDivisionError):
+            continue  # not there, or of another version
+    return None
+
+
+def _source_size(
+    source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str]
+) -> DataSize | None:
+    if source["kind"] == "files":
+        return _file_size(source, settings, locations)
+    if source["split"] != "train":
+        return None
+    published = CORPORA.get(source["name"])
+    origin: Origin = "corpus"
+    if source["kind"] == "hub":
+        published, origin = PUBLISHED.get((source["name"], source["config"])), "published"
+    if published is None:
+        return None
+    rows, *words = published
+    if source["limit"] is not None:
+        # The built-in corpora have as many rows as one asks for.
+        rows = source["limit"] if origin == "corpus" else min(rows, source["limit"])
+    lengths = [number * TOKENS_PER_WORD for number in words]
+    return DataSize(rows, *_cut(lengths, settings), origin)
+
+
+def _file_size(
+    source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str]
+) -> DataSize | None:
+    """From the first rows of each file, the rest by its size."""
+    sizes: list[DataSize] = []
+    for fingerprint in source["fingerprints"]:
+        file = Path(locations.get(fingerprint, ""))
+        size = _sampled(file, settings) if file.is_file() else None
+        if size is None:
+            return None
+        sizes.append(size)
+    whole = _together(sizes)
+    if source["limit"] is None:
+        return whole
+    return DataSize(min(whole.rows, source["limit"]), whole.source_tokens, whole.target_tokens, "files")
+
+
+def _sampled(file: Path, settings: Mapping[str, Any]) -> DataSize | None:
+    suffix, num_bytes = file.suffix.lower(), file.stat().st_size
+    if suffix == ".parquet" or (suffix == ".json" and num_bytes > _MOST_JSON_BYTES):
+        return None
+    try:
+        rows = records(file)
+        sample = [row for _, row in islice(rows, _SAMPLED_ROWS)]
+        if not sample or not all(isinstance(row, Mapping) for row in sample):
+            return None
+        number = len(sample)
+        if number == _SAMPLED_ROWS:
+            if suffix == ".json":
+                number += sum(1 for _ in rows)
+            else:
+                with file.open("rb") as stream:
+                    sampled_bytes = sum(len(line) for line in islice(stream, _SAMPLED_ROWS))
+                number = max(number, round(num_bytes * _SAMPLED_ROWS / sampled_bytes))
+    except (UnreadableFile, OSError):
+        return None
+    lengths = [_lengths(row, settings) for row in sample]
+    means = [sum(side) / len(sample) for side in zip(*lengths, strict=True)]
+    return DataSize(number, means[0], means[1], "files")
+
+
+def _lengths(row: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[float, float]:
+    """Tokens of one row's source and target, by their characters, cut at the limits."""
+    columns = settings["columns"]
+
+    def tokens(*names: str | None) -> float:
+        texts = [str(cell(row, name) or "") for name in names if name]
+        return sum(map(len, texts)) / CHARACTERS_PER_TOKEN
+
+    target = columns["target"] if settings["task"] in ("summarization", "translation") else None
+    return _cut([tokens(columns["source"], columns.get("hypothesis")), tokens(target)], settings)
+
+
+def _cut(lengths: Sequence[float], settings: Mapping[str, Any]) -> tuple[float, float]:
+    return min(lengths[0], settings["max_source_tokens"]), min(lengths[1], settings["max_target_tokens"])
+
+
+def _together(sizes: Iterable[DataSize]) -> DataSize:
+    """Several sources as one set."""
+    sizes = list(sizes)
+    rows = sum(size.rows for size in sizes) or 1
+    return DataSize(
+        sum(size.rows for size in sizes),
+        sum(size.rows * size.source_tokens for size in sizes) / rows,
+        sum(size.rows * size.target_tokens for size in sizes) / rows,
+        sizes[0].origin,
+    )

@@ -1,0 +1,73 @@
+"""The terms of a plan: which are on, with their settings and weights."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, is_dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..available import COMPUTED
+from ..extensions import Entry, Registry, blamed, entry_of
+from ..failure import Failure
+from ..plan import ObjectiveSettings
+from ..protocol import Items, Term, TermInputs
+
+TERMS: Registry[Term] = Registry("terms", Term)
+
+
+@dataclass(frozen=True)
+class Active:
+    """A term that is on."""
+
+    name: str
+    term: Term
+    settings: Mapping[str, Any]
+    entry: Entry
+
+    @property
+    def weight(self) -> float:
+        return float(self.settings[self.term.weight])
+
+    @property
+    def items(self) -> Items:
+        return self.term.items
+
+    def sum(self, inputs: TermInputs) -> Tensor:
+        """The term's sum over its items; scalar. Raises `Failure` R108: a package's term went wrong."""
+        with blamed(self.entry):
+            value = self.term.sum(inputs, self.settings)
+            if not isinstance(value, Tensor) or value.dim() or not torch.is_floating_point(value):
+                raise TypeError("it must give a scalar tensor of a float type")
+        return value
+
+
+def assemble(settings: ObjectiveSettings) -> tuple[Active, ...]:
+    """The terms that are on, ours before those of installed packages.
+
+    Raises `Failure` R305: a term that nobody registers, or that looks at what is not computed.
+    """
+    return tuple(_active(name, _plain(value)) for name, value in settings.terms.items())
+
+
+def _plain(value: Any) -> Mapping[str, Any]:
+    """A term's settings as a mapping; a number is its weight."""
+    if isinstance(value, Mapping):
+        return value
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"weight": value}
+
+
+def _active(name: str, settings: Mapping[str, Any]) -> Active:
+    if name not in TERMS:
+        raise Failure("R305", f"there is no loss term {name} in this release", "remove it", spec_path=f"loss.{name}")
+    term = TERMS[name]
+    if missing := sorted(term.needs - COMPUTED):
+        raise Failure(
+            "R305",
+            f"the loss term {name} looks at {', '.join(missing)}, which this release does not compute for a term",
+            "remove it",
+            spec_path=f"loss.{name}",
+        )
+    return Active(name, term, settings, entry_of("terms", name))

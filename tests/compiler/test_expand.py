@@ -1,0 +1,265 @@
+"""A spec -> its runs: variants, matrix, seeds, and what is expected of each."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilc.compiler import expand
+from distilc.compiler.diagnostics import render_github, render_json, render_text
+from distilc.compiler.pipeline import Compiled, compile_spec, lower_runs
+from distilc.compiler.site import Site, SiteOptions, load_site
+
+BASE = """\
+version: 1
+name: x
+task: summarization
+teacher:
+  architecture: {family: marian, encoder_layers: 2, decoder_layers: 6, d_model: 64, heads: 2, ffn_dim: 128}
+  tokenizer: {vocab_size: 500}
+  train: {}
+student: {decoder_layers: 2}
+data:
+  train: {builtin: bulletins}
+  validation: {builtin: bulletins}
+  test: {builtin: bulletins}
+"""
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
+
+
+def site() -> Site:
+    found = load_site(SiteOptions(offline=True)).site
+    assert found is not None
+    return found
+
+
+def compiled(text: str, *overrides: str, base: str = BASE) -> Compiled:
+    Path("spec.yaml").write_text(base + text, "utf-8")
+    return compile_spec(Path("spec.yaml"), overrides, site())
+
+
+def runs(text: str, *overrides: str, base: str = BASE) -> dict[str, Any]:
+    """Label -> typed run, of a spec that is right."""
+    found = compiled(text, *overrides, base=base)
+    assert not found.failed, render_text(found.diagnostics, found.texts)
+    assert len({run.experiment.name for run in found.runs}) == len(found.runs)
+    return {run.label: run.experiment for run in found.runs}
+
+
+def test_a_spec_without_variants_is_one_run() -> None:
+    found = runs("")
+    assert [(label, run.name, run.variant, run.seed) for label, run in found.items()] == [("", "x", None, 42)]
+
+
+def test_variants_are_laid_over_the_spec() -> None:
+    found = runs(
+        "loss: {labels: 1.0, logits: 0.8}\nstopping: {max_epochs: 3, patience: 2}\n"
+        "variants:\n  sft: {loss: {logits: null}, stopping: {patience: null}}\n  kd: {}\n"
+        "  small: {student: {decoder_layers: 1}, batch: {tokens: 500}}\n"
+    )
+    assert [run.name for run in found.values()] == ["x-sft", "x-kd", "x-small"]
+    assert [run.variant for run in found.values()] == ["sft", "kd", "small"]
+    assert [run.training.loss.needs_teacher for run in found.values()] == [False, True, True]
+    # null is a value of `patience`: it is set, the rest of the section stays
+    assert found["sft"].training.stopping.patience is None and found["sft"].training.stopping.max_epochs == 3
+    assert found["kd"].training.stopping.patience == 2
+    # a batch of another kind replaces the whole one
+    assert (found["small"].training.batch.examples, found["small"].training.batch.tokens) == (None, 500)
+
+
+def test_the_variants_of_a_base_and_of_its_extension_merge_and_keep_their_nulls() -> None:
+    Path("base.yaml").write_text(
+        BASE + "loss: {labels: 1.0, logits: 0.8, hidden: {decoder: 3.0}}\n"
+        "variants:\n  a: {loss: {logits: null}, training: {learning_rate: 0.1}}\n  b: {}\n", "utf-8",
+    )  # fmt: skip
+    found = runs("extends: base.yaml\nvariants:\n  a: {loss: {hidden: null}}\n  b: null\n  c: {seeds: [7]}\n", base="")
+    assert list(found) == ["a", "c"]  # a null removes a variant, too
+    assert found["a"].training.loss.logits is None and found["a"].training.loss.hidden is None
+    assert found["a"].training.optimization.learning_rate == 0.1
+    assert found["c"].seed == 7 and found["c"].training.loss.hidden is not None
+
+
+def test_the_matrix_is_a_product_of_every_variant() -> None:
+    found = runs(
+        "variants: {a: {}, b: {precision: fp32}}\n"
+        "matrix:\n  student.decoder_layers: [1, 3]\n  training.learning_rate: [1.0e-3, 3.0e-4]\n"
+    )
+    assert list(found) == [
+        f"{variant}-decoder_layers-{layers}-learning_rate-{rate}"
+        for variant in "ab" for layers in (1, 3) for rate in ("0.001", "0.0003")
+    ]  # fmt: skip
+    last = found["b-decoder_layers-3-learning_rate-0.0003"]
+    assert (last.student.decoder_layers, last.training.optimization.learning_rate) == (3, 3e-4)
+    assert last.training.precision == "fp32" and last.name == "x-b-decoder_layers-3-learning_rate-0.0003"
+
+
+def test_exclusions() -> None:
+    found = runs(
+        "matrix:\n  student.encoder_layers: [1, 2]\n  student.decoder_layers: [1, 2, 3]\n"
+        "  exclude:\n  - {student.encoder_layers: 1, student.decoder_layers: 3}\n  - {student.decoder_layers: 2}\n"
+    )
+    shapes = [(run.student.encoder_layers, run.student.decoder_layers) for run in found.values()]
+    assert shapes == [(1, 1), (2, 1), (2, 3)]
+
+
+@pytest.mark.parametrize(
+    ("matrix", "labels"),
+    [
+        ("precision: [fp32, bf16]", ["precision-fp32", "precision-bf16"]),
+        ("student.init.decoder.layers: [spaced, [0, 5], [0, 0]]", ["layers-spaced", "layers-0-5", "layers-0-0"]),
+        ("student.init.encoder.layers: [first]\n  student.init.decoder.layers: [last]",
+         ["encoder.layers-first-decoder.layers-last"]),
+        ("stopping.patience: [null, 3]", ["patience-null", "patience-3"]),
+        ("loss: [{labels: 1}, {labels: 1, logits: 1}]", ["loss-1", "loss-1-1"]),
+        ("training.warmup: [{steps: 10}, {ratio: 0.1}]", ["warmup-10", "warmup-0.1"]),
+        ("data.train.limit: [10, 20]", ["limit-10", "limit-20"]),
+        ("training.optimizer.betas: [[0.9, 0.98], [0.9, 0.999]]", ["betas-0.9-0.98", "betas-0.9-0.999"]),
+        ("batch.examples: [8, 8.0]", ["examples-8-1", "examples-8-2"]),
+    ],
+)  # fmt: skip
+def test_names_are_readable_and_different(matrix: str, labels: list[str]) -> None:
+    found = compiled(f"batch: {{examples: 4}}\nmatrix:\n  {matrix}\n")
+    if "loss" in matrix:
+        assert len({run.label for run in found.runs}) == 2
+    else:
+        assert [run.label for run in found.runs] == labels
+    assert all(len(run.experiment.name) < 200 for run in found.runs)
+
+
+def test_long_names_are_cut_and_stay_different() -> None:
+    long = "variants: {" + ", ".join(f"{'v' * 130}{i}: {{}}" for i in range(3)) + "}\n"
+    found = compiled(long)
+    assert len({run.label for run in found.runs}) == 3 and all(len(run.label) <= 120 for run in found.runs)
+
+
+def test_seeds_are_replicates() -> None:
+    assert list(runs("seeds: [3]\n")) == [""]
+    found = runs("seeds: [1, 2]\nvariants: {a: {}, b: {seeds: [5]}}\n")
+    assert {label: run.seed for label, run in found.items()} == {"a-seed1": 1, "a-seed2": 2, "b": 5}
+
+
+def test_the_narrowest_expectation_counts() -> None:
+    found = runs(
+        "variants:\n  a: {}\n  b: {expect: {teacher: {rouge2: 9}}}\nmatrix: {student.decoder_layers: [1, 2]}\n"
+        "expect:\n  teacher: {rouge2: 20}\n  student: {rouge2: 1, rouge1: 5, within: 0.5}\n  a: {rouge2: 2}\n"
+        "  a-decoder_layers-2: {rouge2: 3, source: Table 1}\n"
+    )
+    student = {label: run.expect["student"].scores for label, run in found.items()}
+    assert student == {
+        "a-decoder_layers-1": {"rouge2": 2, "rouge1": 5}, "a-decoder_layers-2": {"rouge2": 3, "rouge1": 5},
+        "b-decoder_layers-1": {"rouge2": 1, "rouge1": 5}, "b-decoder_layers-2": {"rouge2": 1, "rouge1": 5},
+    }  # fmt: skip
+    assert found["a-decoder_layers-2"].expect["student"].source == "Table 1"
+    assert found["a-decoder_layers-2"].expect["student"].within == 0.5
+    assert [run.expect["teacher"].scores["rouge2"] for run in found.values()] == [20, 20, 9, 9]
+
+
+def test_the_command_line_is_laid_last_and_can_make_runs() -> None:
+    text = "variants: {a: {training: {learning_rate: 0.1}}, b: {}}\n"
+    found = runs(text, "training.learning_rate=0.5", "variants.b.seeds=[9]", "matrix.student.decoder_layers=[1, 2]")
+    assert list(found) == ["a-decoder_layers-1", "a-decoder_layers-2", "b-decoder_layers-1", "b-decoder_layers-2"]
+    assert {run.training.optimization.learning_rate for run in found.values()} == {0.5}
+    assert [run.seed for run in found.values()] == [42, 42, 9, 9]
+
+
+def test_what_concerns_some_runs_names_them_and_points_to_who_wrote_it() -> None:
+    Path("base.yaml").write_text(BASE + "variants:\n  a: {stopping: {max_epochs: 0}}\n  b: {}\n", "utf-8")
+    found = compiled(
+        "extends: base.yaml\nvariants:\n  c: {los: 1}\nmatrix:\n  student.decoder_layers: [1, 9]\nstopping: {patience: -1}\n",
+        base="",
+    )
+    _, found = lower_runs(found, site(), fingerprints=False)
+    text = render_text(found.diagnostics, found.texts)
+    by_code = {d.code: d for d in found.diagnostics}
+    assert [(d.code, d.file, d.line) for d in found.diagnostics] == [
+        ("E205", "base.yaml", 14), ("E201", "spec.yaml", 3), ("E521", "spec.yaml", 5), ("E205", "spec.yaml", 6),
+    ]  # fmt: skip
+    epochs = next(d for d in found.diagnostics if d.file == "base.yaml")
+    assert by_code["E521"].where == "run a-decoder_layers-9, run b-decoder_layers-9, run c-decoder_layers-9"
+    assert epochs.chain == ("spec.yaml",) and epochs.where == "variant a"
+    assert "only in: variant a" in text and "only in: variant a" in render_github(found.diagnostics)
+    assert '"runs"' not in render_json(found.diagnostics)
+
+
+def test_a_variant_is_named_as_a_whole() -> None:
+    found = compiled("variants:\n  a: {stopping: {max_epochs: 0}}\n  b: {}\nseeds: [1, 2, 3]\n")
+    (only,) = found.diagnostics
+    assert (only.code, only.line, only.where) == ("E205", 14, "variant a")
+
+
+@pytest.mark.parametrize(
+    ("text", "code"),
+    [
+        ("matrix: {seeds: [[1], [2]]}\n", "E311"),
+        ("matrix: {'student.': [1]}\n", "E311"),
+        ("matrix: {student.decoder_layers: 3}\n", "E203"),
+        ("matrix: {student.decoder_layers: []}\n", "E209"),
+        ("matrix: {'a b': [1]}\n", "E208"),
+        ("matrix: {exclude: [{a: 1}]}\n", "E312"),
+        ("matrix: {student.decoder_layer: [1]}\n", "E201"),
+        ("matrix: {student.decoder_layers.x: [1]}\n", "E203"),
+        ("matrix: {student.decoder_layers: [[1]]}\n", "E203"),
+        ("variants: {a: 3}\n", "E203"),
+        ("variants: [a]\n", "E203"),
+        ("variants: {a: {variants: {}}}\n", "E201"),
+        ("variants: {a/b: {}}\n", "E208"),
+        ("variants: {}\n", "E209"),
+        ("seeds: [1, 1]\n", "E209"),
+        ("seeds: [a, 2]\n", "E203"),
+        ("expect: {teacher: {rogue2: 1}}\n", "E208"),
+        ("expect: {nobody: {rouge2: 1}}\n", "E314"),
+        ("variants: {a: {expect: {nobody: {rouge2: 1}}}}\n", "E314"),
+    ],
+)
+def test_mistakes_are_diagnosed(text: str, code: str) -> None:
+    found = compiled(text)
+    assert [d.code for d in found.diagnostics] == [code], render_text(found.diagnostics, found.texts)
+
+
+def test_a_matrix_of_a_million_is_refused_at_once() -> None:
+    axes = ["batch.examples", "stopping.max_epochs", "stopping.patience", "training.warmup.steps", "stopping.max_steps",
+            "validation.limit"]  # fmt: skip
+    text = "matrix:\n" + "".join(f"  {axis}: [1, 2, 3, 4, 5, 6, 7, 8, 9, 10]\n" for axis in axes)
+    found = compiled(text)
+    assert [d.code for d in found.diagnostics if d.severity == "error"] == ["E313"] and len(found.runs) == 1
+
+
+def test_too_many_seeds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(expand, "MAX_RUNS", 20)
+    found = compiled("seeds: [1, 2, 3, 4, 5, 6]\nmatrix: {student.decoder_layers: [1, 2, 3, 4]}\n")
+    assert [d.code for d in found.diagnostics] == ["E313"] and len(found.runs) == 20
+
+
+def test_equal_sections_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    from distilc.compiler import sections
+
+    looked: list[str] = []
+    original = sections.Sections._looked_at
+    monkeypatch.setattr(
+        sections.Sections, "_looked_at", lambda self, key, node: (looked.append(key), original(self, key, node))[1]
+    )
+    found = compiled("matrix:\n  student.decoder_layers: [1, 2, 3]\n  training.learning_rate: [1, 2]\nseeds: [1, 2]\n")
+    assert len(found.runs) == 12
+    assert {key: looked.count(key) for key in ("data", "teacher", "student", "training", "task")} == {
+        "data": 1, "teacher": 1, "student": 3, "training": 2, "task": 1,
+    }  # fmt: skip
+
+
+def test_a_variant_is_the_same_run_as_a_spec_of_its_own() -> None:
+    text = "loss: {labels: 1.0, logits: 0.8}\n"
+    one = compiled(f"{text}variants: {{sft: {{loss: {{logits: null}}, student: {{decoder_layers: 3}}}}}}\n")
+    other = compiled("loss: {labels: 1.0}\n", "student.decoder_layers=3")
+    keys = []
+    for found in (one, other):
+        plans, found = lower_runs(found, site(), fingerprints=True)
+        assert not found.failed
+        keys.append([stage["key"] for stage in plans[0]["stages"]])
+    assert keys[0] == keys[1]

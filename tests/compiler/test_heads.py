@@ -1,0 +1,127 @@
+"""The head of a teacher: how many classes, in which order, and is it there?"""
+
+import json
+
+import pytest
+
+BERT = {
+    "model_type": "bert", "vocab_size": 60, "hidden_size": 16, "num_hidden_layers": 4, "num_attention_heads": 2,
+    "intermediate_size": 24,
+}  # fmt: skip
+SAVED = {"architectures": ["BertForSequenceClassification"]}
+NAMES = {"0": "contradiction", "1": "neutral", "2": "entailment"}
+SPEC = """
+version: 1
+name: small
+task: classification
+teacher: {path: ./model}
+student: {encoder_layers: 2}
+data:
+  train: {files: rows.jsonl}
+  validation: {files: more.jsonl}
+  test: {files: last.jsonl}
+  columns: {premise: premise, hypothesis: hypothesis, label: label}
+  labels: [contradiction, neutral, entailment]
+"""
+
+
+@pytest.fixture
+def compile_with(compile_text, tmp_path):
+    """`compile_with(config, *overrides)`: the spec above with a teacher of this config."""
+    for number, name in enumerate(("rows", "more", "last")):
+        row = {"premise": f"a {number}", "hypothesis": "b", "label": "neutral"}
+        (tmp_path / f"{name}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
+
+    def compile_it(config, *overrides, text=SPEC):
+        (tmp_path / "model").mkdir(exist_ok=True)
+        (tmp_path / "model" / "config.json").write_text(json.dumps({**BERT, **config}), "utf-8")
+        return compile_text(*overrides, text=text)
+
+    return compile_it
+
+
+def teacher_settings(lowered) -> dict:
+    settings = lowered.stage("teacher")["settings"]
+    return {name: settings[name] for name in ("num_labels", "seed")}
+
+
+@pytest.mark.parametrize("config", [{"num_labels": 3, **SAVED}, {"id2label": NAMES, **SAVED}, {"id2label": NAMES}])
+def test_a_teacher_that_tells_the_labels_apart(compile_with, config):
+    lowered = compile_with(config)
+    assert lowered.codes == []
+    assert teacher_settings(lowered) == {"num_labels": 3, "seed": None}
+    assert lowered.stage("student")["settings"]["num_labels"] == 3
+
+
+def test_without_labels_in_the_data_the_config_decides(compile_with):
+    text = SPEC.replace("  labels: [contradiction, neutral, entailment]\n", "")
+    assert teacher_settings(compile_with({"num_labels": 7, **SAVED}, text=text)) == {"num_labels": 7, "seed": None}
+
+
+def test_another_number_of_classes_is_an_error_unless_the_teacher_is_trained(compile_with):
+    config = {"id2label": {"0": "no", "1": "yes"}, **SAVED}
+    lowered = compile_with(config)
+    assert [(d.code, d.path) for d in lowered.diagnostics] == [("E534", "data.labels")]
+    assert "no and yes" in lowered.diagnostics[0].message
+    trained = compile_with(config, "teacher.train={}", "teacher.seed=7")
+    assert trained.codes == []
+    assert teacher_settings(trained) == {"num_labels": 3, "seed": 7}
+
+
+@pytest.mark.parametrize(
+    ("labels", "codes"),
+    [
+        (["contradiction", "neutral", "entailment"], []),
+        (["CONTRADICTION", "Neutral", "entailment"], []),  # the names of old checkpoints
+        (["entailment", "neutral", "contradiction"], ["W531"]),
+        (["a", "b", "c"], []),
+    ],
+)
+def test_the_order_of_the_labels_is_that_of_the_outputs(compile_with, labels, codes):
+    lowered = compile_with({"id2label": NAMES, **SAVED}, f"data.labels=[{', '.join(labels)}]")
+    assert lowered.codes == codes
+    if codes:
+        assert lowered.diagnostics[0].hint == "write `labels: [contradiction, neutral, entailment]`"
+
+
+def test_numbered_labels_have_no_order(compile_with):
+    assert compile_with({"id2label": {"0": "LABEL_0", "1": "LABEL_1", "2": "LABEL_2"}, **SAVED}).codes == []
+
+
+def test_a_head_that_is_drawn_is_trained_or_warned_of(compile_with):
+    config = {"architectures": ["BertForMaskedLM"]}
+    lowered = compile_with(config, "teacher.seed=7")
+    assert [(d.code, d.path) for d in lowered.diagnostics] == [("W532", "teacher.path")]
+    assert teacher_settings(lowered) == {"num_labels": 3, "seed": 7}
+    trained = compile_with(config, "teacher.train={}", "teacher.seed=7")
+    assert trained.codes == []
+    assert teacher_settings(trained) == {"num_labels": 3, "seed": 7}
+
+
+MASKED_LM = """
+version: 1
+name: small
+task: masked-lm
+teacher: {path: ./model}
+student: {encoder_layers: 2}
+data:
+  train: {files: rows.jsonl}
+  validation: {files: more.jsonl}
+  test: {files: last.jsonl}
+  columns: {text: premise}
+"""
+
+
+@pytest.mark.parametrize(
+    ("saved", "codes"),
+    [
+        ("BertForMaskedLM", []),
+        ("BertForPreTraining", []),
+        ("BertModel", ["W532"]),
+        ("BertForSequenceClassification", ["W532"]),
+    ],
+)
+def test_a_masked_lm_needs_a_head_that_predicts_tokens(compile_with, saved, codes):
+    lowered = compile_with({"architectures": [saved]}, text=MASKED_LM)
+    assert lowered.codes == codes
+    assert teacher_settings(lowered) == {"num_labels": None, "seed": 42 if codes else None}
