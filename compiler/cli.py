@@ -50,6 +50,7 @@ def distilc() -> None:
     distilc check spec.yaml      is everything right? (nothing is run)
     distilc explain spec.yaml    what will happen? (nothing is run)
     distilc run spec.yaml        do it, and print the result table
+    distilc diff a.yaml b.yaml   what differs between specs, plans or finished runs?
 
     \b
     Exit codes: 0 fine, 1 the spec is wrong or the run failed (with a diagnosis), 2 wrong usage,

@@ -729,6 +729,13 @@ data: {train: {files: base.yaml}, validation: {files: base.yaml}, test: {files: 
 loss: {labels: 1.0, hidden: {encoder: 1.0}}""",
     ),
     # --- E56x: names on the command line ------------------------------------------------------------
+    "E541": Code(
+        "more memory than the devices have",
+        "A training does not fit the memory of the site's devices, whatever of it is sharded and however small the "
+        "micro-batches are. `distilc explain` shows the parts for a site on which it fits.",
+        "$ echo '{devices: {kind: cuda, memory_gb: 1}}' > site.yaml; distilc check --site site.yaml spec.yaml",
+        "$ echo '{devices: {kind: cuda, memory_gb: 8}}' > site.yaml; distilc check --site site.yaml spec.yaml",
+    ),
     "E561": Code(
         "no run of this name",
         "`--only PATTERN` (of `diff`: `SPEC#PATTERN`) chooses runs by name. A pattern with `*`, `?` or `[` is held to the "
@@ -868,6 +875,13 @@ loss: {labels: 1.0, focal: 0.5}""",
         """\
 $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = one:FOCAL) > one.dist-info/entry_points.txt; echo '{"terms": {"focal": {"description": "A term.", "tasks": ["summarization"], "needs": ["logits"], "properties": {"weight": {"description": "Weight.", "type": "number", "minimum": 0}}}}}' > one.schema.json; touch one.py; distilc check spec.yaml
 loss: {labels: 1.0, focal: 0.5}""",
+    ),
+    "W541": Code(
+        "more memory than this machine has",
+        "The processes of a training take more memory than the machine has: without swap the system ends them. When the "
+        "plan is meant for other devices, describe those in a site file.",
+        "$ echo '{devices: {kind: cpu, memory_gb: 0.5}}' > site.yaml; distilc check --site site.yaml spec.yaml",
+        "$ echo '{devices: {kind: cpu, memory_gb: 8}}' > site.yaml; distilc check --site site.yaml spec.yaml",
     ),
     "W551": Code(
         "a name of ours, registered by another package",

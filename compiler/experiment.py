@@ -8,10 +8,12 @@ this file and `schema/experiment.schema.json` to each other in both directions.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+
+from .record import record
 
 Task = Literal["summarization", "translation", "classification", "masked-lm"]
 Strategy = Literal["spaced", "first", "last", "middle", "all"]
@@ -22,7 +24,7 @@ Kind = TypeVar("Kind")
 # --- models ------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Architecture:
     """A model from scratch. Depths in layers, widths in units, `max_positions` in tokens."""
 
@@ -36,7 +38,7 @@ class Architecture:
     max_positions: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class TokenizerTraining:
     """A tokenizer that is trained on the training data. `vocab_size` counts special tokens too."""
 
@@ -44,7 +46,7 @@ class TokenizerTraining:
     vocab_size: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class ModelReference:
     """An existing model: exactly one of `hub`, `path`, `mlflow`, `spec` is set."""
 
@@ -56,7 +58,7 @@ class ModelReference:
     variant: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Teacher:
     """A reference, or an architecture with a tokenizer; `train` makes training it a stage of its own."""
 
@@ -67,7 +69,7 @@ class Teacher:
     train: Training | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class LayerOrigin:
     """Where the layers of one student stack come from. `from_` None is the teacher."""
 
@@ -75,7 +77,7 @@ class LayerOrigin:
     layers: Strategy | tuple[int, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class StudentInit:
     """`embeddings` covers everything outside the layer stacks; a stack is an origin or random."""
 
@@ -84,7 +86,7 @@ class StudentInit:
     decoder: LayerOrigin | Literal["random"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Student:
     """Depths None: as the teacher's. Widths None: as the teacher's. So is the family."""
 
@@ -101,7 +103,7 @@ class Student:
 # --- training ----------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Generation:
     """None everywhere: the checkpoint's own setting stays. Lengths in tokens."""
 
@@ -113,7 +115,7 @@ class Generation:
     early_stopping: bool | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Batch:
     """One optimizer step over all devices, in examples or in source + target tokens."""
 
@@ -121,7 +123,7 @@ class Batch:
     tokens: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Optimizer:
     name: Literal["adamw", "adafactor"]
     betas: tuple[float, float]
@@ -129,7 +131,7 @@ class Optimizer:
     weight_decay: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Warmup:
     """Exactly one of the two is set; `ratio` is a share of all steps."""
 
@@ -137,7 +139,7 @@ class Warmup:
     ratio: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Optimization:
     """The spec's `training` section. `dropout` None: the checkpoint's own stays (spec: `inherit`)."""
 
@@ -149,7 +151,7 @@ class Optimization:
     dropout: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Stopping:
     """Whichever comes first. `patience` in validations; `retention`: metric -> percent of the teacher."""
 
@@ -162,7 +164,7 @@ class Stopping:
     retention: Mapping[str, float] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Every:
     """Exactly one of the two is set."""
 
@@ -170,7 +172,7 @@ class Every:
     steps: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Validation:
     """`limit` in examples (the first ones); metrics beyond `loss` need generation."""
 
@@ -180,13 +182,13 @@ class Validation:
     generation: Generation
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class LabelsTerm:
     weight: float
     smoothing: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class LogitsTerm:
     """`beta` is jsd's, `alpha` skew-kl's; `positions` is masked-lm's."""
 
@@ -198,7 +200,7 @@ class LogitsTerm:
     positions: Literal["all", "masked"] | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class HiddenTerm:
     """A weight for each stack."""
 
@@ -208,7 +210,7 @@ class HiddenTerm:
     align: Literal["outputs", "inputs"]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class AttentionTerm:
     """A weight for each kind of attention."""
 
@@ -217,7 +219,7 @@ class AttentionTerm:
     decoder_cross: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class OwnTerm:
     """A term of an installed package: its settings, and what has to be computed for it."""
 
@@ -225,7 +227,7 @@ class OwnTerm:
     needs: tuple[str, ...]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Loss:
     """The terms of a loss; None: the term is off. A term with the weight 0 is off, too. `own`: the terms of
     installed packages that are on."""
@@ -254,7 +256,7 @@ class Loss:
         return any(what in term.needs for term in self.own.values())
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Training:
     """How one model is trained: the student's sections, or `teacher.train`."""
 
@@ -269,7 +271,7 @@ class Training:
 # --- data and evaluation -----------------------------------------------------------------------
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class DataSource:
     """Exactly one of `hub`, `files`, `builtin` is set. `limit`: the first N rows."""
 
@@ -282,7 +284,7 @@ class DataSource:
     limit: int | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Columns:
     """Names of columns; "" for what the task does not have. A classification reads `source`, the text or
     the premise, and `hypothesis`, None without pairs; masked-lm reads `source`."""
@@ -293,7 +295,7 @@ class Columns:
     id: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Masking:
     """Shares in percent: `share` of the tokens are predicted, of which `masked` are masked and `random`
     replaced; `rare` is the exponent that favours rare tokens."""
@@ -304,7 +306,7 @@ class Masking:
     rare: float
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Labeller:
     """Who writes targets: a model (`by` None is the teacher), or a `file` made elsewhere. `min_rouge2` in
     percent; `max_source_tokens` None: as the student's data."""
@@ -318,7 +320,7 @@ class Labeller:
     min_rouge2: float | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Data:
     """`test` maps a test set's name to its sources; a single test set is named `test`."""
 
@@ -335,7 +337,7 @@ class Data:
     masking: Masking | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Speed:
     """`batch_size` in examples, `repeats` timed passes after one warm-up, over the first `examples`."""
 
@@ -344,7 +346,7 @@ class Speed:
     examples: int
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Evaluation:
     """`generation` is the student's; the teacher keeps its checkpoint's unless `teacher_generation`."""
 
@@ -355,13 +357,13 @@ class Evaluation:
     speed: Speed | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Tracking:
     experiment: str
     tags: Mapping[str, str]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Expectation:
     """Published scores; `within`: the largest difference that counts as reproduced."""
 
@@ -370,7 +372,7 @@ class Expectation:
     source: str | None
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Experiment:
     """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it."""
 

@@ -75,7 +75,7 @@ def _inputs(stage: Mapping[str, Any]) -> list[str | None]:
     settings = stage["settings"]
     if stage["kind"] == "teacher":
         return [settings["fingerprint"], settings["revision"]]
-    if stage["kind"] not in ("data", "tokenizer"):
+    if stage["kind"] not in ("data", "tokenizer", "pseudo-labels"):
         return []
     sources = [*settings["train"], *settings.get("validation", [])]
     sources += [source for test in settings.get("test", {}).values() for source in test]

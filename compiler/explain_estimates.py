@@ -76,8 +76,8 @@ def total_line(plans: Sequence[Plan], site: Site | None) -> str:
     """All runs together, in one line."""
     found = forecast_total(plans, site)
     times = ", ".join(f"{_hours(hours)} on one {device}" for device, hours in found["hours"].items())
-    shared = f"; {found['shared']} stages that runs share are counted once" if found["shared"] else ""
-    left_out = f"; {found['unresolved']} of unknown size are left out" if found["unresolved"] else ""
+    shared = f", what runs share counted once ({found['shared']} times spared)" if found["shared"] else ""
+    left_out = f", stages of unknown size left out: {found['unresolved']}" if found["unresolved"] else ""
     return (
         f"estimate of all {found['runs']} runs: {_number(found['petaflops'])} petaflops"
         f"{f', {times}' if times else ''}, {_disk(found['disk_gb'])} of disk{shared}{left_out}"

@@ -70,8 +70,9 @@ def _copy_words(init: Any, copied: Sequence[int] | None, depth: int, student_dep
     decided = choose_copies(depth, student_depth, init.layers)
     words = _choice_words(init.layers, decided.source, depth, student_depth)
     number = len(set(copied))
-    repeated = "" if number == student_depth else f" for {student_depth}"
-    return f"{number} of {depth} layers of {origin}{repeated}, {words}"
+    if number < student_depth:
+        return f"{student_depth} copies of {number} of the {depth} layers of {origin}, {words}"
+    return f"{number} of {depth} layers of {origin}, {words}"
 
 
 def _choice_words(choice: Any, source: str, depth: int, student_depth: int) -> str:

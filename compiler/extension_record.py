@@ -7,7 +7,6 @@ from functools import cache
 from typing import Any
 
 from .extensions import KINDS, Extension, Kind, distributions, installed, module_file
-from .package_content import content_hash
 
 EXTENDED = ("teacher", "student", "pseudo-labels", "train", "evaluate", "benchmark")  # stages with models
 
@@ -61,6 +60,8 @@ def record_of(extension: Extension) -> dict[str, str]:
 
 @cache
 def _content(distribution: str, module: str) -> str:
+    from .package_content import content_hash
+
     origin = module_file(module)
     assert origin is not None  # of an extension that can be used
     return content_hash(distributions()[distribution], module, origin)

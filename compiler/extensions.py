@@ -13,10 +13,10 @@ import os
 import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from .diagnostics import listed
 from .structure import FOLDER
@@ -29,13 +29,12 @@ KINDS: tuple[Kind, ...] = ("terms", "metrics", "families")
 WORDS: Mapping[str, str] = {"terms": "term", "metrics": "metric", "families": "family"}
 OWN = "distilc"
 MAX_BYTES = 1 << 20
-NAMES = re.compile(r"[a-z][a-z0-9]*([_-][a-z0-9]+)*")
+NAMES = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"
 RESERVED = ("total",)  # `loss/total` is logged
 _OF_PACKAGE = re.compile(r"(?P<name>.+?)(-\d[^-]*(-[^-]+)*)?\.(dist-info|egg-info)", re.IGNORECASE)
 
 
-@dataclass(frozen=True)
-class Problem:
+class Problem(NamedTuple):
     """Why a registered name cannot be used."""
 
     code: str
@@ -43,8 +42,7 @@ class Problem:
     hint: str
 
 
-@dataclass(frozen=True)
-class Extension:
+class Extension(NamedTuple):
     """One registered name. `facts`: its part of the schema fragment; `problem` None: it can be used."""
 
     kind: Kind
@@ -52,7 +50,7 @@ class Extension:
     distribution: str
     version: str
     module: str
-    facts: Mapping[str, Any] = field(default_factory=dict)
+    facts: Mapping[str, Any] = MappingProxyType({})
     problem: Problem | None = None
 
     @property
@@ -66,8 +64,7 @@ class Extension:
         return f"the {WORDS[self.kind]} {self.name} of {self.package}"
 
 
-@dataclass(frozen=True)
-class Installed:
+class Installed(NamedTuple):
     """What is registered: kind -> name -> extension. `shadowing`: those that are called as one of ours is,
     which are never used."""
 
@@ -164,9 +161,9 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
     def unusable(code: str, message: str) -> Extension:
         package = entry.distribution
         hint = f"this is for the author of {package} to mend; to go without it: pip uninstall {package}"
-        return replace(entry, problem=Problem(code, f"{entry.words} {message}", hint))
+        return entry._replace(problem=Problem(code, f"{entry.words} {message}", hint))
 
-    if not NAMES.fullmatch(entry.name) or (entry.kind == "terms" and entry.name in RESERVED):
+    if not re.fullmatch(NAMES, entry.name) or (entry.kind == "terms" and entry.name in RESERVED):
         rule = "a name has small letters, digits, `_` and `-`, and is not `total`"
         return unusable("E554", f"cannot be called so: {rule}")
     target = re.fullmatch(r"\s*([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?\s*", value)
@@ -175,7 +172,7 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
         what = f"is registered as {value!r}, which is no `module:object`" if target is None else (
             f"is registered in the module {target[1]}, which is not installed")  # fmt: skip
         return unusable("E552", what)
-    entry = replace(entry, module=target[1])
+    entry = entry._replace(module=target[1])
     file = fragment_file(origin, target[1])
     if target[1] not in fragments:
         fragments[target[1]] = _read_fragment(file)
@@ -183,7 +180,7 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
     reason = fragment if isinstance(fragment, str) else _misfit(fragment, entry)
     if reason:
         return unusable("E553", f"cannot be used: {file.parent.name}/{file.name} {reason}")
-    return replace(entry, facts=fragment[entry.kind][entry.name])
+    return entry._replace(facts=fragment[entry.kind][entry.name])
 
 
 def _several(found: Sequence[Extension]) -> Extension:
@@ -191,7 +188,7 @@ def _several(found: Sequence[Extension]) -> Extension:
     packages = listed((extension.package for extension in found), "and")
     message = f"the {WORDS[first.kind]} {first.name} is registered by {packages}, so none of them counts"
     hint = f"uninstall what is not meant: pip uninstall {listed(extension.distribution for extension in found)}"
-    return replace(first, facts={}, problem=Problem("E551", message, hint))
+    return first._replace(facts={}, problem=Problem("E551", message, hint))
 
 
 def module_file(module: str) -> Path | None:

@@ -96,7 +96,9 @@ def main(folders: Sequence[Path], options: Options) -> int:
         if results[folder] in (75, 130):
             return results[folder]
     if len(folders) > 1:
-        console.count([folder.name for folder in folders if results[folder]], len(folders))
+        named = zip(folders, plans, strict=True)
+        failed = [plan.name if isinstance(plan, Plan) else folder.name for folder, plan in named if results[folder]]
+        console.count(failed, len(folders))
     return next((result for result in results.values() if result), 0)
 
 
@@ -159,13 +161,15 @@ def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
 
 
 def _redo(plan: Plan, store: Store, ids: Sequence[str], several: Several) -> None:
-    again = set(ids)
+    again: dict[str, Stage] = {}
     for stage in plan.stages:
-        if stage.id in again or again & set(stage.needs.values()):
-            again.add(stage.id)
-            if stage.key not in several.discarded:
-                several.discarded.add(stage.key)
-                store.discard(stage.key)
+        if stage.id in ids or again.keys() & set(stage.needs.values()):
+            again[stage.id] = stage
+    require(again.values())  # before anything is thrown away
+    for stage in again.values():
+        if stage.key not in several.discarded:
+            several.discarded.add(stage.key)
+            store.discard(stage.key)
 
 
 def _require_stages(plans: Sequence[Plan], options: Options) -> None:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from importlib.metadata import Distribution
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 NOT_CONTENT = (".pyc", ".pyo", ".pth")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -9,6 +10,7 @@ import sys
 import tomllib
 import zipfile
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -66,6 +68,29 @@ def test_the_wheel_has_the_data(wheel: Path) -> None:
     modules = {str(file.relative_to(ROOT)) for half in HALVES for file in (ROOT / half).rglob("*.py")}
     assert {f"distilc/{name}" for name in modules} <= names
     assert not any(name.startswith(("tests/", "compiler/", "distilc/tests/")) for name in names)
+
+
+def test_the_wheel_registers_our_terms_metrics_and_families(wheel: Path, tmp_path: Path) -> None:
+    """In a checkout they are read from pyproject.toml; elsewhere from what the wheel brought along."""
+    place = tmp_path / "site"
+    zipfile.ZipFile(wheel).extractall(place)
+    probe = (
+        "import json\nfrom distilc.runtime import extensions\n"
+        "found = {kind: [entry.value for (entry,) in extensions.entries(kind).values() if entry.distribution == 'distilc']"
+        " for kind in extensions.KINDS}\n"
+        "print(json.dumps([extensions.__file__, found]))\n"
+    )
+    result = subprocess.run(
+        [sys.executable, "-c", probe], cwd=tmp_path, env={**os.environ, "PYTHONPATH": str(place)},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+    assert result.returncode == 0, result.stderr
+    file, found = json.loads(result.stdout)
+    assert Path(file).is_relative_to(place)
+    groups: Any = project()["project"]["entry-points"]  # type: ignore[index]
+    assert {f"distilc.{kind}": sorted(values) for kind, values in found.items()} == {
+        group: sorted(entries.values()) for group, entries in groups.items()
+    }
 
 
 def test_the_wheel_runs_the_command_line(wheel: Path, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from .options import site_of, spec_options
 from .output import leave, show
 
 
-@click.command()
+@click.command(short_help="What differs between two specs, plans or runs.")
 @click.argument("a")
 @click.argument("b")
 @click.option("--json", "as_json", is_flag=True, help="For programs.")

@@ -10,7 +10,7 @@ from .hand_over import hand_over
 from .options import SITE, WORKSPACE, site_of
 
 
-@click.command()
+@click.command(short_help="Is this machine ready to run plans?")
 @WORKSPACE
 @SITE
 def doctor(workspace: Path | None, site: Path | None) -> None:

@@ -38,7 +38,9 @@ def explain(
     For a spec: models and parameters, which layers are copied and which are supervised, the stages with
     their keys and what the store has of them already, memory and time.
 
-    Exit codes: 0 fine, 1 the spec is wrong, 2 wrong usage or no such code.
+    --why follows what a stage needs to the setting or the input that is other than in the store.
+
+    Exit codes: 0 fine, 1 the spec is wrong or has no such run or stage, 2 wrong usage or no such code.
     """
     if re.fullmatch(r"[A-Z]\d{3}", subject):
         click.echo(_explain_code(subject), nl=False)

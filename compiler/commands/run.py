@@ -22,7 +22,7 @@ OPTIONS_OF_A_SPEC = {
 }  # fmt: skip
 
 
-@click.command()
+@click.command(short_help="Run SPECs or PLANs, and print the result table.")
 @click.argument("subjects", nargs=-1, required=True, type=FOLDER, metavar="SPEC|PLAN...")
 @ONLY
 @click.option("--until", metavar="STAGE", help="Stop after this stage.")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 
-@click.command()
+@click.command(short_help="Print the JSON Schema of a spec or of a site.")
 @click.option("--site", "of_site", is_flag=True, help="The schema of a site file.")
 def schema(of_site: bool) -> None:
     """Print the JSON Schema of a spec: every key with its meaning, default and an example. What installed

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilc.compiler.deepspeed_config import deepspeed_config
+from distilc.compiler.deepspeed_config import STAGE_3_LIVE_NUMBERS, deepspeed_config
 
 KEYS = {
     "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "zero_allow_untested_optimizer",
@@ -16,7 +16,8 @@ KEYS = {
 def test_keys_and_values(zero, precision):
     config = deepspeed_config(precision=precision, gradient_clipping=0.5, zero=zero, offload="none")
     assert set(config) == KEYS
-    assert config["zero_optimization"] == {"stage": zero}
+    limits = {"stage3_max_live_parameters": STAGE_3_LIVE_NUMBERS, "stage3_max_reuse_distance": 0}
+    assert config["zero_optimization"] == {"stage": zero, **(limits if zero == 3 else {})}
     assert (config["bf16"]["enabled"], config["fp16"]["enabled"]) == (
         precision == "bf16",
         precision == "fp16",
@@ -44,6 +45,7 @@ def test_no_clipping_is_zero():
 )
 def test_offload(offload, keys):
     config = deepspeed_config(precision="bf16", gradient_clipping=1.0, zero=3, offload=offload)
-    assert set(config["zero_optimization"]) == {"stage"} | keys
+    limits = {"stage3_max_live_parameters", "stage3_max_reuse_distance"}
+    assert set(config["zero_optimization"]) - limits == {"stage"} | keys
     for key in keys:
         assert config["zero_optimization"][key] == {"device": "cpu", "pin_memory": True}

@@ -228,7 +228,7 @@ def test_whole_numbers_may_be_written_with_a_point() -> None:
 def test_a_resolved_spec_is_a_spec_and_means_the_same() -> None:
     for spec in (ROOT / "specs" / "quickstart.yaml", ROOT / "specs" / "recipes" / "sft.yaml"):
         compiled = compile_spec(spec, ("teacher.seed=7", 'tracking.tags={commit: "12e4567", no: "no"}'), site())
-        text = resolved_yaml(compiled.runs[0].tree, compiled.runs[0].experiment)
+        text = resolved_yaml(compiled.runs[0].tree)
         Path("again.yaml").write_text(text, "utf-8")
         again = compile_spec(Path("again.yaml"), (), site())
         assert not again.diagnostics

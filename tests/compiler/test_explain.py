@@ -1,16 +1,31 @@
 """What `explain` says, for people and for programs."""
 
 import json
+import re
 
 import pytest
 
-from distilc.compiler.explain import explain_json, explain_text
+from distilc.compiler.explain import explain_json, explain_text, explain_texts
 from distilc.compiler.forecast import stage_architecture
+from distilc.compiler.layer_drawing import LayerMap, draw_layers
 
 BART = {
     "model_type": "bart", "vocab_size": 60, "d_model": 16, "encoder_layers": 4, "decoder_layers": 12,
     "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
 }  # fmt: skip
+
+
+MASKED_LM = """
+version: 1
+name: small
+task: masked-lm
+teacher: {path: ./model}
+student: {encoder_layers: 6}
+data:
+  train: {files: rows.jsonl}
+  validation: {files: rows.jsonl}
+  test: {files: rows.jsonl}
+"""
 
 
 def explained(lowered) -> dict:
@@ -61,30 +76,72 @@ def test_what_cannot_be_known_is_unresolved_and_so_is_what_needs_it(compile_text
     assert known == {"teacher", "student"}
 
 
-def test_memory_is_told_by_what_it_is_for(compile_text):
-    memory = explained(compile_text(zero=2, per_node=2, micro_batch_tokens=512))["memory"]
-    assert set(memory) == {"teacher-train", "train"}
-    table = memory["train"]
-    assert (table["zero"], table["micro_batch_tokens"]) == (2, 512)
-    parts = ("weights", "gradients", "optimizer", "activations", "logits", "workspace")
-    assert table["total_gb"] == pytest.approx(sum(table[f"{part}_gb"] for part in parts), abs=1e-3)
+def test_the_key_of_labels_for_unknown_rows_is_unresolved(compile_text, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps(BART), "utf-8")
+    lowered = compile_text(
+        "data.train={hub: org/rows}", "teacher={path: ./model}", "data.max_source_tokens=64",
+        "pseudo_labels={own: {by: teacher}}", "targets=[own]",
+    )  # fmt: skip
+    keys = {stage["id"]: stage["key"] for stage in explained(lowered)["stages"]}
+    assert keys["labels-own"] == keys["train"] == "unresolved" != keys["student"]
 
 
-def test_the_estimate_counts_what_is_trained(compile_text):
-    estimate = explained(compile_text())["estimate"]
-    assert estimate["train"]["gigaflops_per_token"] < estimate["teacher-train"]["gigaflops_per_token"]
-    assert estimate["train"]["disk_gb"] < estimate["teacher-train"]["disk_gb"]
+def test_the_text_shows_all_stages_of_zero_with_the_chosen_one_marked(compile_text, tmp_path):
+    lowered = compile_text(zero=2, per_node=2)
+    lines = explain_text(lowered.plan, lowered.experiment).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("  train: "))
+    rows = [line.split() for line in lines[start + 2 : start + 6]]
+    assert [row[-10] if row[0] != "▸" else row[1] for row in rows] == ["0", "1", "2", "3"]
+    assert [row[0] == "▸" for row in rows] == [False, False, True, False]
 
 
 def test_the_text_draws_both_maps(compile_text):
     lowered = compile_text()
     text = explain_text(lowered.plan, lowered.experiment)
-    assert "encoder: all 3 layers of the teacher, in order" in text
+    encoder = text[text.index("\nencoder:") : text.index("\ndecoder:")]
+    assert encoder.strip() == "encoder: all 3 layers of the teacher, in order"
     decoder = text[text.index("\ndecoder:") : text.index("\nfrozen:")]
     assert "spaced: by the published table for 6 -> 2" in decoder
     assert "block-ends: by the published table for 6 -> 2" in decoder
-    rows = {int(line.split()[0]): line.split()[1:] for line in decoder.splitlines() if line.strip()[:1].isdigit()}
-    assert rows == {0: ["──▶", "0"], 1: [], 2: [], 3: ["┄┄▶", "0"], 4: [], 5: ["──▶", "1", "┄┄▶", "1"]}
+    drawing = draw_layers(LayerMap("teacher", 6, 6, lowered.plan["copy"]["decoder"], lowered.plan["phi"]["decoder"]))
+    assert "\n".join(drawing) in decoder
+
+
+def test_the_text_says_whether_the_loss_uses_phi(compile_text):
+    unused = "no term of the loss uses it"
+    for overrides, said in (((), True), (("loss={labels: 1, hidden: {decoder: 3}}",), False)):
+        lowered = compile_text(*overrides)
+        assert (unused in explain_text(lowered.plan, lowered.experiment)) == said
+
+
+def test_colour_is_for_terminals(compile_text):
+    lowered = compile_text()
+    plain = explain_text(lowered.plan, lowered.experiment)
+    colored = explain_text(lowered.plan, lowered.experiment, color=True)
+    assert "\033[" not in plain and "\033[" in colored
+    assert re.sub(r"\033\[\d*m", "", colored) == plain
+
+
+def test_a_model_without_a_decoder_has_one_stack(compile_text, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}), "utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a few words"}\n', "utf-8")
+    lowered = compile_text(text=MASKED_LM)
+    text = explain_text(lowered.plan, lowered.experiment)
+    assert "encoder: 6 of 12 layers of the teacher, spaced: by the published table for 12 -> 6" in text
+    assert "decoder:" not in text
+
+
+def test_several_runs_end_with_what_they_take_together(compile_text):
+    lowered = compile_text()
+    other = compile_text("student.decoder_layers=3")
+    one = explain_texts([lowered.plan], [lowered.experiment])
+    assert one == explain_text(lowered.plan, lowered.experiment)
+    both = explain_texts([lowered.plan, other.plan], [lowered.experiment, other.experiment])
+    assert both.startswith(one)
+    assert both.splitlines()[-1].startswith("estimate of all 2 runs: ")
+    assert "(1 times spared)" in both.splitlines()[-1]  # the teacher is trained once
 
 
 def test_the_text_says_what_no_table_has(compile_text):
@@ -98,8 +155,8 @@ def test_the_text_of_random_and_listed_layers(compile_text):
     lowered = compile_text("student={decoder_layers: 2, init: {encoder: random, decoder: {layers: [3, 3]}}}")
     text = explain_text(lowered.plan, lowered.experiment)
     assert "encoder: 3 layers with random weights" in text
-    assert "decoder: 2 of 6 layers of the teacher, as listed" in text
-    assert "3    ──▶ 0, 1     ┄┄▶ 0" in text
+    assert "decoder: 2 copies of 1 of the 6 layers of the teacher, as listed" in text
+    assert "\n".join(draw_layers(LayerMap("teacher", 6, 6, [3, 3], [3, 5]))) in text
     assert "frozen: embeddings, positions;" in text
 
 
@@ -111,7 +168,7 @@ def test_layers_of_another_model_are_counted_in_its_own_depth(compile_text, tmp_
         "teacher={path: ./model}", "student={decoder_layers: 3, init: {decoder: {from: {path: ./other}}}}"
     )
     text = explain_text(lowered.plan, lowered.experiment)
-    assert "decoder: 3 of 12 layers of another model, spaced: by the published table for 12 -> 3" in text
+    assert "decoder: 3 of 12 layers of other, spaced: by the published table for 12 -> 3" in text
     assert "block-ends: by the published table for 6 -> 3" in text
 
 

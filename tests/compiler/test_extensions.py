@@ -74,6 +74,7 @@ def test_with_none_installed_the_look_costs_no_import(tmp_path: Path) -> None:
     """importlib.metadata alone takes a tenth of a cold `check`."""
     probe = (
         "import sys\nfrom distilc.compiler.extensions import installed\nassert not installed()\n"
+        "import distilc.compiler.check, distilc.compiler.lower, distilc.compiler.explain\n"
         "print('importlib.metadata' in sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=tmp_path, timeout=60)
@@ -102,6 +103,17 @@ def test_a_broken_extension_that_is_not_used_breaks_nothing(
     assert compile_text().diagnostics == []
     assert compile_text("loss={labels: 1.0, focal: 0.0}").diagnostics == []
     assert compile_text("loss={labels: 1.0, focal: 0.5}").codes == ["E553"]
+
+
+def test_the_schema_of_a_package_s_own_file() -> None:
+    schema = json.loads((ROOT / "schema" / "extension.schema.json").read_text("utf-8"))
+    Draft202012Validator.check_schema(schema)
+    example = ROOT / "tests" / "extension_package" / "distilc_focal" / "focal.schema.json"
+    validator = Draft202012Validator(schema)
+    assert not list(validator.iter_errors(json.loads(example.read_text("utf-8"))))
+    assert list(validator.iter_errors({"terms": {"focal": {"description": "No more than this."}}}))
+    tasks = json.loads(SCHEMA.read_text("utf-8"))["properties"]["task"]["enum"]
+    assert schema["$defs"]["tasks"]["items"]["enum"] == tasks
 
 
 # --- the language ------------------------------------------------------------------------------------

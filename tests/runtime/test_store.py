@@ -107,3 +107,23 @@ def test_an_owner_elsewhere_lives_by_its_heartbeat(tmp_path: Path) -> None:
     assert store.owner(KEY) is not None
     lock.write_text(json.dumps({**record, "heartbeat": 1.0}), "utf-8")
     assert store.owner(KEY) is None
+
+
+def test_a_manifest_records_what_the_artifact_was_made_from(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    store.work(KEY)
+    settings = {"task": "summarization", "limit": None, "betas": (0.9, 0.999)}
+    store.publish(
+        KEY, kind="data", stage="data", seconds=1.0, summary={}, settings=settings, needs={"tokenizer": "b" * 64}
+    )
+    manifest = store.manifest(KEY)
+    assert manifest["settings"] == {"task": "summarization", "limit": None, "betas": [0.9, 0.999]}
+    assert manifest["needs"] == {"tokenizer": "b" * 64}
+
+
+def test_a_manifest_without_that_record_is_read_as_well(tmp_path: Path) -> None:
+    """Earlier versions wrote it so."""
+    store = Store(tmp_path)
+    folder = publish(store)
+    assert {"settings", "needs"}.isdisjoint(store.manifest(KEY))
+    assert store.folder(KEY) == folder and store.has(KEY)

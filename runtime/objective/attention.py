@@ -1,0 +1,58 @@
+"""Terms that compare attention maps of paired layers (TinyBERT, Jiao et al. 2020, Eq 7; on probabilities)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..protocol import Term, TermInputs
+
+
+def attention_sum(
+    student: Sequence[Tensor], teacher: Sequence[Tensor], queries: Tensor, keys: Tensor
+) -> Tensor:
+    """Squared error of attention probabilities, its mean over heads and valid keys, summed over layer pairs and
+    valid queries.
+
+    student, teacher: one map (B, heads, Q, K) a pair; queries (B, Q) and keys (B, K) bool. Padding takes no
+    part: a row's value is the same whatever else is in the batch. Returns a scalar.
+    """
+    kind = torch.float64 if student[0].dtype == torch.float64 else torch.float32
+    counts = keys.sum(dim=-1).clamp(min=1)  # (B,)
+    total = student[0].new_zeros((), dtype=kind)
+    for ours, theirs in zip(student, teacher, strict=True):
+        error = (ours.to(kind) - theirs.to(kind)).square().mean(dim=1)  # (B, Q, K)
+        row = (error * keys[:, None, :]).sum(dim=-1) / counts[:, None]  # (B, Q)
+        total = total + row[queries].sum()
+    return total
+
+
+def _encoder_self(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    assert inputs.teacher is not None
+    ours, theirs = inputs.student.encoder_self_attention, inputs.teacher.encoder_self_attention
+    assert ours is not None and theirs is not None
+    return attention_sum(ours, theirs, inputs.source_mask, inputs.source_mask)
+
+
+def _decoder_self(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    assert inputs.teacher is not None
+    ours, theirs = inputs.student.decoder_self_attention, inputs.teacher.decoder_self_attention
+    assert ours is not None and theirs is not None
+    valid = inputs.labels != -100
+    return attention_sum(ours, theirs, valid, valid)
+
+
+def _decoder_cross(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    assert inputs.teacher is not None
+    ours, theirs = inputs.student.decoder_cross_attention, inputs.teacher.decoder_cross_attention
+    assert ours is not None and theirs is not None
+    return attention_sum(ours, theirs, inputs.labels != -100, inputs.source_mask)
+
+
+_NEEDS = frozenset({"attention", "teacher", "phi"})
+ENCODER_SELF = Term(sum=_encoder_self, items="source-tokens", needs=_NEEDS, weight="encoder_self")
+DECODER_SELF = Term(sum=_decoder_self, items="label-tokens", needs=_NEEDS, weight="decoder_self")
+DECODER_CROSS = Term(sum=_decoder_cross, items="label-tokens", needs=_NEEDS, weight="decoder_cross")

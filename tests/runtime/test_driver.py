@@ -1,0 +1,150 @@
+"""The driver on several plans: what they share is computed once, thrown away once, and not tried again in vain."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from distilc.runtime import driver
+from distilc.runtime.driver import Options, main
+from distilc.runtime.failure import Failure
+from distilc.runtime.plan import Stage
+from distilc.runtime.status import workspace_status
+
+SAMPLE = json.loads(Path(__file__).with_name("sample_plan.json").read_text("utf-8"))
+OWN = ("train", "evaluate-student", "benchmark-student")  # stages that each run has for itself
+SHARED = [stage["id"] for stage in SAMPLE["stages"] if stage["id"] not in OWN]
+
+
+class Silent:
+    """A tracker that tells nobody."""
+
+    def __getattr__(self, name: str) -> Any:
+        return lambda *arguments, **named: None
+
+    def finish(self, *arguments: Any) -> Any:
+        return type("Tracked", (), {"run_id": None, "pending": 0, "message": "", "uri": ""})()
+
+
+class Work:
+    """In place of the workers: publishes stages at once, or fails at some of them."""
+
+    def __init__(self) -> None:
+        self.computed: list[tuple[str, str]] = []
+        self.failing: dict[tuple[str, str], int] = {}  # (run, stage) -> exit code
+
+    def __call__(self, run: driver.Run, stages: Sequence[Stage]) -> Failure | None:
+        for stage in stages:
+            if (code := self.failing.get((run.plan.name, stage.id))) is not None:
+                return Failure("R302", f"out of memory in {stage.id}", "make it smaller", exit_code=code)
+            run.store.work(stage.key)
+            run.store.publish(stage.key, kind=stage.kind, stage=stage.id, seconds=1.0, summary={})
+            self.computed.append((run.plan.name, stage.id))
+        return None
+
+    def runs_of(self, id: str) -> list[str]:
+        return [run for run, stage in self.computed if stage == id]
+
+
+@pytest.fixture
+def work(monkeypatch: pytest.MonkeyPatch) -> Work:
+    work = Work()
+    monkeypatch.setattr(driver, "_execute", work)
+    monkeypatch.setattr(driver, "Tracker", lambda *arguments: Silent())
+    return work
+
+
+@pytest.fixture
+def plans(tmp_path: Path) -> list[Path]:
+    """24 plans of one sweep, each with its own student."""
+    folders = []
+    for i in range(24):
+        tree = json.loads(json.dumps(SAMPLE))
+        tree |= {"name": f"run{i:02d}", "key": f"{i:064x}"}
+        tree["site"]["workspace"] = str(tmp_path / "workspace")
+        for stage in tree["stages"]:
+            if stage["id"] in OWN:
+                stage["key"] = f"{i:02x}{stage['key'][2:]}"
+        folder = tmp_path / "plans" / tree["name"]
+        folder.mkdir(parents=True)
+        (folder / "plan.json").write_text(json.dumps(tree), "utf-8")
+        folders.append(folder)
+    return folders
+
+
+UNTIL = Options(until="benchmark-student")
+
+
+def test_shared_stages_are_computed_once(
+    plans: list[Path], work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(plans, UNTIL) == 0
+    assert all(work.runs_of(id) in (["run00"], []) for id in SHARED) and work.runs_of("data") == ["run00"]
+    assert all(len(work.runs_of(id)) == 24 for id in OWN)
+    assert capsys.readouterr().out.endswith("24 runs: 24 done\n")
+    assert sorted(run.name for run in workspace_status(tmp_path / "workspace")) == [f"run{i:02d}" for i in range(24)]
+
+
+def test_redo_throws_a_shared_artifact_away_once(plans: list[Path], work: Work) -> None:
+    assert main(plans[:5], UNTIL) == 0
+    work.computed.clear()
+    assert main(plans[:5], Options(until="benchmark-student", redo=["data"])) == 0
+    assert work.runs_of("data") == ["run00"]
+    assert len(work.runs_of("train")) == 5
+
+
+def test_a_shared_stage_that_failed_is_not_tried_again(
+    plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    work.failing[("run00", "data")] = 1
+    assert main(plans[:3], UNTIL) == 1
+    assert work.runs_of("data") == []
+    output = capsys.readouterr()
+    assert output.err.count("R302: out of memory in data") == 1
+    assert "R406: run01 needs the stage data, which failed for run00" in output.err
+    assert output.out.endswith("3 runs: 0 done, 3 failed: run00, run01, run02\n")
+
+
+def test_the_failure_of_one_run_leaves_the_others_alone(
+    plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What comes after the failed stage was not tried: another run may need it and has to try."""
+    work.failing[("run00", "train")] = 1
+    assert main(plans[:3], UNTIL) == 1
+    assert work.runs_of("train") == work.runs_of("evaluate-student") == ["run01", "run02"]
+    assert work.runs_of("evaluate-teacher") == ["run01"]
+    assert capsys.readouterr().out.endswith("3 runs: 2 done, 1 failed: run00\n")
+
+
+@pytest.mark.parametrize("code", [75, 130])
+def test_an_interruption_ends_all(plans: list[Path], work: Work, code: int) -> None:
+    work.failing[("run01", "train")] = code
+    assert main(plans[:3], UNTIL) == code
+    assert work.runs_of("train") == ["run00"]
+
+
+def test_a_damaged_plan_does_not_stop_the_others(
+    plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (plans[1] / "plan.json").write_text("{", "utf-8")
+    assert main(plans[:3], UNTIL) == 1
+    assert work.runs_of("train") == ["run00", "run02"]
+    output = capsys.readouterr()
+    assert "R102" in output.err and output.out.endswith("3 runs: 2 done, 1 failed: run01\n")
+
+
+@pytest.mark.parametrize("options", [Options(until="tarin"), Options(redo=["tarin"])])
+def test_a_stage_that_is_nowhere_starts_nothing(
+    options: Options, plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(plans[:3], options) == 1
+    assert not work.computed and capsys.readouterr().err.count("R105") == 1
+
+
+def test_one_run_is_not_counted(plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(plans[:1], UNTIL) == 0
+    assert " done\n" not in capsys.readouterr().out
