@@ -103,9 +103,7 @@ def _source_size(
     return DataSize(rows, *_cut(lengths, settings), origin)
 
 
-def _file_size(
-    source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str]
-) -> DataSize | None:
+def _file_size(source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str]) -> DataSize | None:
     """From the first rows of each file, the rest by its size."""
     sizes: list[DataSize] = []
     for fingerprint in source["fingerprints"]:

@@ -81,9 +81,7 @@ def memory_table(load: Workload, zero: int, micro_batch_tokens: int) -> MemoryTa
     )
 
 
-def place(
-    load: Workload, zero: Literal["auto"] | int = "auto", micro_batch_tokens: int | None = None
-) -> Placement:
+def place(load: Workload, zero: Literal["auto"] | int = "auto", micro_batch_tokens: int | None = None) -> Placement:
     """The ZeRO stage and the micro-batch of a load; what the site fixes stays as it is."""
     stage = choose_zero(load, micro_batch_tokens) if zero == "auto" else zero
     tokens = micro_batch_tokens or choose_micro_batch_tokens(load, stage)

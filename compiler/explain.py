@@ -105,18 +105,12 @@ def _run(plan: Plan, site: Site | None) -> dict[str, Any]:
 
 
 def _models(plan: Plan) -> list[str]:
-    rows = [["", "model", "parameters", "encoder", "decoder"]]
+    stacks = [stack for stack in ("encoder", "decoder") if plan["teacher"][f"{stack}_layers"]]
+    rows = [["", "model", "parameters", *stacks]]
     for who in ("teacher", "student"):
         facts = plan[who]
-        rows.append(
-            [
-                who,
-                facts["model"],
-                f"{facts['parameters']:,}",
-                f"{facts['encoder_layers']} layers",
-                f"{facts['decoder_layers']} layers",
-            ]
-        )
+        depths = [f"{facts[f'{stack}_layers']} layers" for stack in stacks]
+        rows.append([who, facts["model"], f"{facts['parameters']:,}", *depths])
     share = plan["student"]["parameters"] / plan["teacher"]["parameters"]
     return [*table(rows), f"  the student has {share:.0%} of the teacher's parameters"]
 

@@ -13,7 +13,6 @@ from .layers import choose_copies, choose_phi
 
 Plan = Mapping[str, Any]
 TABLED = ("spaced", "block-ends")
-LEGEND = "  ├──▶ is copied to   ◀┄┄ is what it learns from"
 
 
 def layer_lines(plan: Plan, experiment: Experiment, stack: str, *, color: bool = False) -> list[str]:
@@ -48,7 +47,13 @@ def layer_lines(plan: Plan, experiment: Experiment, stack: str, *, color: bool =
         foreign=foreign,
     )
     drawn = draw_layers(layers, color=color)
-    return [*lines, *(["", *drawn, LEGEND] if drawn else [])]
+    return [*lines, *(["", *drawn, _legend(layers)] if drawn else [])]
+
+
+def _legend(layers: LayerMap) -> str:
+    copies = ["├──▶ is copied to"] if layers.copied is not None else []
+    phi = ["┄┄▶ learns from" if layers.foreign else "◀┄┄ is what it learns from"] if layers.phi is not None else []
+    return f"  {'   '.join([*copies, *phi])}"
 
 
 def _is_used(plan: Plan, stack: str) -> bool:

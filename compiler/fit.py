@@ -79,7 +79,7 @@ def _check(who: str, load: Workload, path: Trail, reporter: Reporter, site: Site
     message = (
         f"training {who} takes {chosen.table.total / GIB:.1f} GiB of each "
         f"{'process' if load.device == 'cpu' else 'device'}, and one has {share:.1f}, at ZeRO stage {chosen.zero} "
-        f"with {chosen.micro_batch_tokens:,} tokens at a time: {_largest(chosen)} take most"
+        f"with {chosen.micro_batch_tokens:,} tokens at a time: {_largest(chosen)}"
     )
     hint = f"what fits: {listed(_remedies(load, chosen, site))}"
     if load.device == "cpu":
@@ -89,10 +89,11 @@ def _check(who: str, load: Workload, path: Trail, reporter: Reporter, site: Site
 
 
 def _largest(chosen: Placement) -> str:
-    """The parts that take most, at most three of them."""
+    """The parts that take most, at most three of them, in words."""
     parts = sorted(chosen.table.parts().items(), key=lambda part: -part[1])
     named = [(name, size) for name, size in parts[:3] if size >= _SHARE_NAMED * chosen.table.total]
-    return listed([f"{name} {size / GIB:.1f}" for name, size in named or parts[:1]], "and")
+    words = listed([f"{name} {size / GIB:.1f}" for name, size in named], "and")
+    return f"{words} take{'s' if len(named) == 1 else ''} most"
 
 
 def _remedies(load: Workload, chosen: Placement, site: Site) -> Iterator[str]:

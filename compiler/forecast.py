@@ -138,9 +138,7 @@ def _labels(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, An
     return {
         "rows": UNRESOLVED if size is None else size.rows,
         "tokens": UNRESOLVED if effort is None else effort.tokens,
-        **_arithmetic(
-            None if effort is None else effort.flops, settings["precision"], GENERATION_UTILISATION, devices
-        ),
+        **_arithmetic(None if effort is None else effort.flops, settings["precision"], GENERATION_UTILISATION, devices),
         "disk_gb": UNRESOLVED if size is None else _rounded(label_bytes(size) / GB),
         "data": UNRESOLVED if size is None else size.origin,
     }
@@ -193,9 +191,7 @@ def _teaching(plan: Plan, stage: Stage) -> Teaching | None:
     if "teacher" not in stage["needs"]:
         return None
     teacher = stage_architecture(plan, stage["needs"]["teacher"])
-    return teaching_of(
-        stage["settings"]["objective"], teacher, shared_encoder=_shared_encoder(plan, stage, teacher)
-    )
+    return teaching_of(stage["settings"]["objective"], teacher, shared_encoder=_shared_encoder(plan, stage, teacher))
 
 
 def _shared_encoder(plan: Plan, stage: Stage, teacher: Architecture) -> bool:

@@ -69,7 +69,7 @@ class _Drawing:
         students = len(layers.copied if layers.copied is not None else layers.phi or ())
         self.digits, self.student_digits = len(str(depth - 1)), len(str(max(0, students - 1)))
         self.rows = self._rows(depth)
-        self.name = layers.origin if len(layers.origin) <= LONGEST_NAME else f"…{layers.origin[1 - LONGEST_NAME:]}"
+        self.name = layers.origin if len(layers.origin) <= LONGEST_NAME else f"…{layers.origin[1 - LONGEST_NAME :]}"
         self.edge = _LEFT + self.digits + 3  # right border of the left column
         gap = max(_GAP, len(self.name) + 3 - (self.edge - _LEFT)) if layers.foreign else _GAP
         self.student_left = self.edge + gap + 1

@@ -49,10 +49,13 @@ class Compiled:
     @property
     def diagnostics(self) -> list[Diagnostic]:
         """Everything reported so far, each once, by position; what concerns some of the runs names them."""
+        # What could not be read as a value (E1xx) stands as text in the tree: that it is text is no news.
+        unread = {(d.file, d.line, d.column) for d in self.general if d.code.startswith("E1")}
         found: dict[Diagnostic, list[Run]] = {}
         for run in self.runs:
             for diagnostic in run.reporter.diagnostics:
-                found.setdefault(diagnostic, []).append(run)
+                if not (diagnostic.code == "E203" and (diagnostic.file, diagnostic.line, diagnostic.column) in unread):
+                    found.setdefault(diagnostic, []).append(run)
         return in_order([*self.general, *(replace(d, runs=self._named(runs)) for d, runs in found.items())])
 
     def _named(self, some: list[Run]) -> tuple[str, ...]:

@@ -64,7 +64,7 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
     Raises KeyError for a name that nobody registers, `Failure` R108 for one that cannot be used.
     """
 
-    def __init__(self, kind: str, type_: type[Kind]) -> None:
+    def __init__(self, kind: str, type_: type[Any]) -> None:
         self.kind = kind
         self.type = type_
         self._loaded: dict[str, Any] = {}

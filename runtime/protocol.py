@@ -26,9 +26,9 @@ Stack = Literal["encoder", "decoder"]
 
 # --- terms -----------------------------------------------------------------------------------------
 
-# What has to be computed for a term: the student's logits, layer outputs, attention maps, embedding outputs;
-# with `teacher` the teacher's too; with `phi` the map of layers.
-Need = Literal["logits", "hidden", "attention", "embeddings", "teacher", "phi"]
+# What has to be computed for a term: the student's logits, layer outputs, attention maps, embedding outputs, the
+# state that the head reads; with `teacher` the teacher's too; with `phi` only the layers that φ pairs.
+Need = Literal["logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"]
 # What the mean of a term is over, counted in the whole optimizer step. `label-tokens`: positions whose label
 # counts (in masked-lm the masked ones); `source-tokens`: tokens of the encoder's input; `examples`.
 Items = Literal["label-tokens", "source-tokens", "examples"]
@@ -40,7 +40,11 @@ class ModelOutputs:
 
     logits (..., V), where (...) is the shape of the labels. Layer outputs: one tensor a layer, in order, layer
     0 first, the embedding output not among them: encoder (B, S, d), decoder (B, T, d). Attention maps: one a
-    layer, (B, heads, queries, keys), after the softmax. Embedding outputs: what enters layer 0.
+    layer, (B, heads, queries, keys), after the softmax. Embedding outputs: what enters layer 0. The last state:
+    what the head reads, (B, T, d).
+
+    For a term that needs `phi` layer outputs and attention maps come in pairs: the k-th of the teacher is the one
+    that φ gives the k-th layer of the student.
     """
 
     logits: Tensor | None = None
@@ -51,6 +55,7 @@ class ModelOutputs:
     decoder_cross_attention: tuple[Tensor, ...] | None = None
     encoder_embeddings: Tensor | None = None
     decoder_embeddings: Tensor | None = None
+    last_state: Tensor | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +85,9 @@ class Term:
     other items share the micro-batch. A micro-batch without items gives 0. Compute in float32.
 
     `settings` are the term's own of the spec, defaults filled in. `weight` names the setting that is the
-    weight. Terms that need only the logits may be called on some of the positions at a time.
+    weight: a term of a package has one, `weight`; one of ours that has several (`hidden`: `encoder` and
+    `decoder`) is registered as a tuple, one Term a weight. A term that needs only the logits may be called on
+    some of the positions at a time.
     """
 
     sum: Callable[[TermInputs, Mapping[str, Any]], Tensor]

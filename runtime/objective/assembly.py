@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
 
@@ -15,12 +15,12 @@ from ..failure import Failure
 from ..plan import ObjectiveSettings
 from ..protocol import Items, Term, TermInputs
 
-TERMS: Registry[Term] = Registry("terms", Term)
+TERMS: Registry[Term | tuple[Term, ...]] = Registry("terms", Term)
 
 
 @dataclass(frozen=True)
 class Active:
-    """A term that is on."""
+    """A term that is on, or a part of one with a weight of its own."""
 
     name: str
     term: Term
@@ -49,7 +49,7 @@ def assemble(settings: ObjectiveSettings) -> tuple[Active, ...]:
 
     Raises `Failure` R305: a term that nobody registers, or that looks at what is not computed.
     """
-    return tuple(_active(name, _plain(value)) for name, value in settings.terms.items())
+    return tuple(active for name, value in settings.terms.items() for active in _active(name, _plain(value)))
 
 
 def _plain(value: Any) -> Mapping[str, Any]:
@@ -59,15 +59,19 @@ def _plain(value: Any) -> Mapping[str, Any]:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"weight": value}
 
 
-def _active(name: str, settings: Mapping[str, Any]) -> Active:
+def _active(name: str, settings: Mapping[str, Any]) -> Iterator[Active]:
     if name not in TERMS:
         raise Failure("R305", f"there is no loss term {name} in this release", "remove it", spec_path=f"loss.{name}")
-    term = TERMS[name]
-    if missing := sorted(term.needs - COMPUTED):
-        raise Failure(
-            "R305",
-            f"the loss term {name} looks at {', '.join(missing)}, which this release does not compute for a term",
-            "remove it",
-            spec_path=f"loss.{name}",
-        )
-    return Active(name, term, settings, entry_of("terms", name))
+    found = TERMS[name]
+    parts = found if isinstance(found, tuple) else (found,)
+    for term in parts:
+        if missing := sorted(term.needs - COMPUTED):
+            raise Failure(
+                "R305",
+                f"the loss term {name} looks at {', '.join(missing)}, which this release does not compute for a term",
+                "remove it",
+                spec_path=f"loss.{name}",
+            )
+        if settings[term.weight]:
+            label = name if len(parts) == 1 else f"{name}_{term.weight}"
+            yield Active(label, term, settings, entry_of("terms", name))

@@ -82,7 +82,9 @@ def test_a_layer_keeps_what_autograd_saves(config, encoder, decoder, precision):
 
     for field in (encoder, decoder):
         more = {**config, field: config[field] + 1}
-        assert estimated(more) - estimated(config) == pytest.approx(saved_by_a_layer(config, dtype, field), rel=0.05), field
+        assert estimated(more) - estimated(config) == pytest.approx(saved_by_a_layer(config, dtype, field), rel=0.05), (
+            field
+        )
 
 
 def test_a_frozen_encoder_keeps_its_output_alone():

@@ -22,7 +22,7 @@ EXAMPLES = [(code, kind) for code in CODES for kind in ("failing", "mended")]
 def reported() -> set[str]:
     """The codes in the compiler's source."""
     codes: set[str] = set()
-    for file in (ROOT / "compiler").glob("*.py"):
+    for file in (ROOT / "compiler").rglob("*.py"):
         if file.name != "codes.py":
             codes.update(re.findall(r'"([EW]\d{3})"', file.read_text("utf-8")))
     return codes

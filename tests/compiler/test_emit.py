@@ -108,11 +108,11 @@ def golden_text(plan) -> str:
     return plan_text(plan)
 
 
-@pytest.mark.parametrize("name", ["quickstart"])
+@pytest.mark.parametrize("name", ["quickstart", "recipes/kd", "recipes/pseudo-labels"])
 def test_golden_plans(compile_text, name):
     text = (ROOT / "specs" / f"{name}.yaml").read_text("utf-8")
     found = golden_text(compile_text(text=text, per_node=2).plan)
-    file = GOLDEN / f"{name}.plan.json"
+    file = GOLDEN / f"{Path(name).name}.plan.json"
     if os.environ.get("DISTILC_WRITE_GOLDEN"):
         GOLDEN.mkdir(exist_ok=True)
         file.write_text(found, "utf-8")

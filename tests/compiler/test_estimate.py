@@ -161,7 +161,9 @@ def test_the_reason_names_what_did_not_fit():
     assert chosen > 0
     needed = memory_table(tight, 0, 4096).total / GIB
     words = zero_reason(tight, "auto")
-    assert words.startswith(f"stage {chosen}: 0 needs {needed:.1f} GiB") and words.endswith("with 4,096 tokens at a time")
+    assert words.startswith(f"stage {chosen}: 0 needs {needed:.1f} GiB") and words.endswith(
+        "with 4,096 tokens at a time"
+    )
     assert "none fits" in zero_reason(load(memory_gb=1.0), "auto")
 
 

@@ -11,7 +11,6 @@ import pytest
 from distilc.compiler import experiment as typed
 from distilc.compiler.experiment import Experiment, bind, bind_experiment
 from distilc.compiler.pipeline import compile_spec
-from distilc.compiler.resolved import resolved_yaml
 from distilc.compiler.site import Site, SiteOptions, load_site
 from distilc.compiler.structure import load_schema, with_defaults
 
@@ -223,17 +222,6 @@ def test_whole_numbers_may_be_written_with_a_point() -> None:
     assert bound(GOOD, "stopping.patience=4.0", "batch.examples=6.4e1").training.batch == typed.Batch(
         examples=64, tokens=None
     )
-
-
-def test_a_resolved_spec_is_a_spec_and_means_the_same() -> None:
-    for spec in (ROOT / "specs" / "quickstart.yaml", ROOT / "specs" / "recipes" / "sft.yaml"):
-        compiled = compile_spec(spec, ("teacher.seed=7", 'tracking.tags={commit: "12e4567", no: "no"}'), site())
-        text = resolved_yaml(compiled.runs[0].tree)
-        Path("again.yaml").write_text(text, "utf-8")
-        again = compile_spec(Path("again.yaml"), (), site())
-        assert not again.diagnostics
-        assert again.runs[0].experiment == compiled.runs[0].experiment
-        assert again.runs[0].tree == compiled.runs[0].tree
 
 
 def test_binding_is_strict() -> None:

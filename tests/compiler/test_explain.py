@@ -3,8 +3,6 @@
 import json
 import re
 
-import pytest
-
 from distilc.compiler.explain import explain_json, explain_text, explain_texts
 from distilc.compiler.forecast import stage_architecture
 from distilc.compiler.layer_drawing import LayerMap, draw_layers

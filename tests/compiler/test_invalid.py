@@ -19,7 +19,8 @@ from distilc.compiler.codes import CODES
 
 FOLDER = Path(__file__).parent / "invalid"
 SPECS = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "base.yaml" and ".site" not in file.name)
-NO_GOLDEN = {"E102"}  # a file of more than a megabyte: made in test_parse.py
+# A file of more than a megabyte is made in test_parse.py; a lock that moved names the installed versions: test_lock.py.
+NO_GOLDEN = {"E102", "E518"}
 
 
 @pytest.mark.parametrize("spec", SPECS, ids=[spec.stem for spec in SPECS])
@@ -46,7 +47,7 @@ def test_golden_text(
 
 def test_every_code_has_a_golden_spec() -> None:
     covered = {spec.stem for spec in SPECS}
-    assert {code for code in CODES if not code.startswith("E5")} - covered == NO_GOLDEN
+    assert set(CODES) - covered == NO_GOLDEN
 
 
 def test_no_golden_text_is_left_over() -> None:

@@ -129,6 +129,21 @@ def test_less_of_the_loss_is_better_and_more_of_the_rest() -> None:
     assert "higher_is_better" not in score(["rouge2"], ["a b"], ["a b"])["rouge2"]
 
 
+def test_a_term_of_several_weights_is_several_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+    (labels,) = assemble(ObjectiveSettings(**{**OFF, "labels": LabelsTerm(weight=1.0, smoothing=0.0)}, own={}))
+    parts = (
+        replace(labels.term, weight="encoder", items="source-tokens"),
+        replace(labels.term, weight="decoder"),
+    )
+    monkeypatch.setattr(TERMS, "_loaded", {"labels": parts})
+    settings = ObjectiveSettings(**OFF, own={"labels": {"encoder": 0.5, "decoder": 2.0, "smoothing": 0.0}})
+    objective = Objective(Student(), settings, ())
+    assert objective.weights() == {"labels_encoder": 0.5, "labels_decoder": 2.0}
+    assert objective.items() == {"labels_encoder": "source-tokens", "labels_decoder": "label-tokens"}
+    off = ObjectiveSettings(**OFF, own={"labels": {"encoder": 0.0, "decoder": 2.0, "smoothing": 0.0}})
+    assert [active.name for active in assemble(off)] == ["labels_decoder"]
+
+
 def test_metrics_that_share_a_function_are_computed_in_one_call(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[list[str]] = []
 

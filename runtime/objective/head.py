@@ -1,0 +1,125 @@
+"""The vocabulary projection and the terms of the logits, on valid positions, a chunk at a time.
+
+Logits of all positions would be the largest tensors of a training: tokens times vocabulary, several times over.
+Here each chunk's logits live only while its terms are computed, and its gradient is computed at once, in the
+forward pass; what is kept is the size of the hidden states.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ..models.families import head, head_scale
+
+CHUNK_BYTES = 128 << 20  # of one chunk's logits and what a term makes of them
+_COPIES = 6 * 4  # float32 tensors of the logits' size that a divergence keeps for its gradient
+
+# (first row, end row, student logits (n, V)) -> the weighted sum and the raw sums of the terms
+Terms = Callable[[int, int, Tensor], tuple[Tensor, Tensor]]
+
+
+class Head(nn.Module):
+    """The projection of one model: weight (V, d), the bias that some families keep as a buffer, T5's scale."""
+
+    def __init__(self, model: Any) -> None:
+        super().__init__()
+        self.linear = head(model)
+        self.scale = head_scale(model)
+        bias = getattr(model, "final_logits_bias", None)
+        self.bias: Tensor | None = bias
+
+    def forward(self, rows: Tensor) -> Tensor:
+        """Logits (n, V) of decoder states (n, d)."""
+        logits: Tensor = self.linear(rows * self.scale if self.scale != 1.0 else rows)
+        return logits if self.bias is None else logits + self.bias.to(logits)
+
+    @property
+    def vocabulary(self) -> int:
+        return int(self.linear.out_features)
+
+
+class HeadTerms(nn.Module):
+    """The weighted sum of the terms of the logits over all rows. A module of its own, so that ZeRO-3 has the
+    projection whole while it is used."""
+
+    def __init__(self, student: Head) -> None:
+        super().__init__()
+        self.student = student
+
+    def forward(self, rows: Tensor, terms: Terms, num_terms: int) -> tuple[Tensor, Tensor]:
+        """rows (N, d): the student's decoder states at the valid positions. Returns (weighted sum, with a
+        gradient; raw sums (num_terms,), without)."""
+        student = self.student
+        weight, linear_bias = student.linear.weight, student.linear.bias
+        result: tuple[Tensor, Tensor] = _Chunked.apply(
+            rows, weight, linear_bias, student.bias, student.scale, terms, num_terms
+        )
+        return result
+
+
+class _Chunked(torch.autograd.Function):
+    @staticmethod
+    def forward(
+        context: Any,
+        rows: Tensor,
+        weight: Tensor,
+        linear_bias: Tensor | None,
+        bias: Tensor | None,
+        scale: float,
+        terms: Terms,
+        num_terms: int,
+    ) -> tuple[Tensor, Tensor]:
+        needs = [wanted is not None and wanted.requires_grad for wanted in (rows, weight, linear_bias)]
+        sums = torch.zeros(num_terms, device=rows.device, dtype=torch.float32)
+        total = torch.zeros((), device=rows.device, dtype=torch.float32)
+        rows_grad = torch.zeros_like(rows)
+        # Sums of many chunks are kept in float32, whatever the weights are.
+        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
+        bias_grad = torch.zeros_like(linear_bias, dtype=torch.float32) if linear_bias is not None and needs[2] else None
+        for start, end in chunks(len(rows), weight.shape[0]):
+            with torch.enable_grad():
+                part = rows[start:end].detach().requires_grad_()
+                matrix = weight.detach().requires_grad_(needs[1])
+                own_bias = None if linear_bias is None else linear_bias.detach().requires_grad_(needs[2])
+                logits = nn.functional.linear(part * scale if scale != 1.0 else part, matrix, own_bias)
+                if bias is not None:
+                    logits = logits + bias.to(logits)
+                weighted, raw = terms(start, end, logits)
+                wanted = [part, *([matrix] if needs[1] else []), *([own_bias] if bias_grad is not None else [])]
+                gradients = list(torch.autograd.grad(weighted, wanted, allow_unused=True))
+            sums += raw
+            total += weighted.detach()
+            rows_grad[start:end] = gradients.pop(0)
+            if weight_grad is not None:
+                weight_grad += gradients.pop(0)
+            if bias_grad is not None:
+                bias_grad += gradients.pop(0)
+        context.save_for_backward(rows_grad, weight_grad, bias_grad)
+        context.kinds = (weight.dtype, None if linear_bias is None else linear_bias.dtype)
+        context.mark_non_differentiable(sums)
+        return total, sums
+
+    @staticmethod
+    def backward(context: Any, *gradients: Tensor) -> tuple[Any, ...]:
+        rows_grad, weight_grad, bias_grad = context.saved_tensors
+        outer = gradients[0]
+        weight_kind, bias_kind = context.kinds
+        return (
+            rows_grad * outer.to(rows_grad),
+            None if weight_grad is None else (weight_grad * outer).to(weight_kind),
+            None if bias_grad is None else (bias_grad * outer).to(bias_kind),
+            None,
+            None,
+            None,
+            None,
+        )
+
+
+def chunks(num_rows: int, vocabulary: int) -> Sequence[tuple[int, int]]:
+    """(first row, end row) of each chunk; no rows are one empty chunk, so that every rank does the same."""
+    size = max(16, CHUNK_BYTES // (_COPIES * vocabulary))
+    return [(start, min(start + size, num_rows)) for start in range(0, max(1, num_rows), size)]
