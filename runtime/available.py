@@ -11,7 +11,9 @@ from .protocol import Need
 
 TASKS = ("summarization", "translation")
 STAGES = ("tokenizer", "data", "teacher", "student", "train", "evaluate", "benchmark")
-COMPUTED: frozenset[Need] = frozenset({"logits"})  # what there is to give to a term
+COMPUTED: frozenset[Need] = frozenset(
+    {"logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"}
+)  # what there is to give to a term
 TERMS = ("logits", "hidden", "attention", "cosine", "embedding")  # there when they are registered
 
 

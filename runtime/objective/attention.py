@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocol import Term, TermInputs
+from ..protocol import Need, Term, TermInputs
 
 
 def attention_sum(
@@ -52,7 +52,8 @@ def _decoder_cross(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     return attention_sum(ours, theirs, inputs.labels != -100, inputs.source_mask)
 
 
-_NEEDS = frozenset({"attention", "teacher", "phi"})
+_NEEDS: frozenset[Need] = frozenset({"attention", "teacher", "phi"})
 ENCODER_SELF = Term(sum=_encoder_self, items="source-tokens", needs=_NEEDS, weight="encoder_self")
 DECODER_SELF = Term(sum=_decoder_self, items="label-tokens", needs=_NEEDS, weight="decoder_self")
 DECODER_CROSS = Term(sum=_decoder_cross, items="label-tokens", needs=_NEEDS, weight="decoder_cross")
+ATTENTION = (ENCODER_SELF, DECODER_SELF, DECODER_CROSS)

@@ -27,7 +27,7 @@ class Head(nn.Module):
 
     def __init__(self, model: Any) -> None:
         super().__init__()
-        self.linear = head(model)
+        self.linear: Any = head(model)
         self.scale = head_scale(model)
         bias = getattr(model, "final_logits_bias", None)
         self.bias: Tensor | None = bias
@@ -36,10 +36,6 @@ class Head(nn.Module):
         """Logits (n, V) of decoder states (n, d)."""
         logits: Tensor = self.linear(rows * self.scale if self.scale != 1.0 else rows)
         return logits if self.bias is None else logits + self.bias.to(logits)
-
-    @property
-    def vocabulary(self) -> int:
-        return int(self.linear.out_features)
 
 
 class HeadTerms(nn.Module):
@@ -50,13 +46,13 @@ class HeadTerms(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, rows: Tensor, terms: Terms, num_terms: int) -> tuple[Tensor, Tensor]:
+    def forward(self, rows: Tensor, terms: Terms, num_terms: int, gradient: bool) -> tuple[Tensor, Tensor]:
         """rows (N, d): the student's decoder states at the valid positions. Returns (weighted sum, with a
-        gradient; raw sums (num_terms,), without)."""
+        gradient if there is to be one; raw sums (num_terms,), without)."""
         student = self.student
         weight, linear_bias = student.linear.weight, student.linear.bias
-        result: tuple[Tensor, Tensor] = _Chunked.apply(
-            rows, weight, linear_bias, student.bias, student.scale, terms, num_terms
+        result: tuple[Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
+            rows, weight, linear_bias, student.bias, student.scale, terms, num_terms, gradient
         )
         return result
 
@@ -72,27 +68,34 @@ class _Chunked(torch.autograd.Function):
         scale: float,
         terms: Terms,
         num_terms: int,
+        gradient: bool,
     ) -> tuple[Tensor, Tensor]:
-        needs = [wanted is not None and wanted.requires_grad for wanted in (rows, weight, linear_bias)]
-        sums = torch.zeros(num_terms, device=rows.device, dtype=torch.float32)
-        total = torch.zeros((), device=rows.device, dtype=torch.float32)
+        wanted_of = (rows, weight, linear_bias)
+        needs = [gradient and tensor is not None and tensor.requires_grad for tensor in wanted_of]
+        # Sums of many chunks are kept in float32 at least, whatever the weights are.
+        kind = torch.promote_types(rows.dtype, torch.float32)
+        sums = torch.zeros(num_terms, device=rows.device, dtype=kind)
+        total = torch.zeros((), device=rows.device, dtype=kind)
         rows_grad = torch.zeros_like(rows)
-        # Sums of many chunks are kept in float32, whatever the weights are.
-        weight_grad = torch.zeros_like(weight, dtype=torch.float32) if needs[1] else None
-        bias_grad = torch.zeros_like(linear_bias, dtype=torch.float32) if linear_bias is not None and needs[2] else None
+        weight_grad = torch.zeros_like(weight, dtype=kind) if needs[1] else None
+        bias_grad = torch.zeros_like(linear_bias, dtype=kind) if linear_bias is not None and needs[2] else None
         for start, end in chunks(len(rows), weight.shape[0]):
-            with torch.enable_grad():
-                part = rows[start:end].detach().requires_grad_()
+            with torch.set_grad_enabled(gradient):
+                part = rows[start:end].detach().requires_grad_(gradient)
                 matrix = weight.detach().requires_grad_(needs[1])
                 own_bias = None if linear_bias is None else linear_bias.detach().requires_grad_(needs[2])
                 logits = nn.functional.linear(part * scale if scale != 1.0 else part, matrix, own_bias)
                 if bias is not None:
                     logits = logits + bias.to(logits)
                 weighted, raw = terms(start, end, logits)
-                wanted = [part, *([matrix] if needs[1] else []), *([own_bias] if bias_grad is not None else [])]
-                gradients = list(torch.autograd.grad(weighted, wanted, allow_unused=True))
+                wanted = [part]
+                wanted += [matrix] if needs[1] else []
+                wanted += [own_bias] if own_bias is not None and needs[2] else []
+                gradients = list(torch.autograd.grad(weighted, wanted)) if gradient else []
             sums += raw
             total += weighted.detach()
+            if not gradient:
+                continue
             rows_grad[start:end] = gradients.pop(0)
             if weight_grad is not None:
                 weight_grad += gradients.pop(0)
@@ -112,6 +115,7 @@ class _Chunked(torch.autograd.Function):
             rows_grad * outer.to(rows_grad),
             None if weight_grad is None else (weight_grad * outer).to(weight_kind),
             None if bias_grad is None else (bias_grad * outer).to(bias_kind),
+            None,
             None,
             None,
             None,

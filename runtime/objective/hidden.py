@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..protocol import ModelOutputs, Stack, Term, TermInputs
+from ..protocol import ModelOutputs, Need, Stack, Term, TermInputs
 
 EPSILON = 1e-5  # of the layer normalisation, as in the 2020 code
 
@@ -90,8 +90,9 @@ def _embedding(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     return hidden_sum([ours], [theirs], inputs.labels != -100, "none")
 
 
-_HIDDEN = frozenset({"hidden", "teacher", "phi"})
+_HIDDEN: frozenset[Need] = frozenset({"hidden", "teacher", "phi"})
 HIDDEN_ENCODER = Term(sum=_encoder, items="source-tokens", needs=_HIDDEN, weight="encoder")
 HIDDEN_DECODER = Term(sum=_decoder, items="label-tokens", needs=_HIDDEN, weight="decoder")
+HIDDEN = (HIDDEN_ENCODER, HIDDEN_DECODER)
 COSINE = Term(sum=_cosine, items="label-tokens", needs=frozenset({"last-state", "teacher"}))
 EMBEDDING = Term(sum=_embedding, items="label-tokens", needs=frozenset({"embeddings", "teacher"}))

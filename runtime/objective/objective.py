@@ -2,75 +2,228 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
+from ..failure import Failure
+from ..models.families import STACKS, layers
+from ..models.forward import Taken, decode, encode, taking, use_eager_attention
 from ..models.freeze import set_train_mode
 from ..plan import ObjectiveSettings
-from ..protocol import Items, ModelOutputs, TermInputs
-from .assembly import assemble
-from .terms import labels_term, num_label_tokens
+from ..protocol import Items, ModelOutputs, Stack, TermInputs
+from .assembly import Active, assemble
+from .head import Head, HeadTerms
+from .projection import Projections
+from .teacher import Teacher
+from .terms import IGNORED, labels_term
+
+OF_LOGITS = frozenset({"logits", "teacher"})  # terms that need no more are computed a chunk of positions at a time
+Factors = Mapping[Items, float]
 
 
 class Objective(nn.Module):
     """The student and the terms that train it.
 
-    forward(batch) takes input_ids (B, S), attention_mask (B, S), labels (B, T) and returns the terms, each
-    summed over its valid items: {"labels": scalar}. `total` divides and weighs them. Frozen parts stay in eval
-    mode (no dropout) whatever `train()` is told, and a frozen encoder runs without a graph.
+    forward(batch, factors) takes input_ids (B, S), attention_mask (B, S), labels (B, T), and for each kind of
+    item what a term's sum over the micro-batch is multiplied by: 1 / (items of the whole step), times the number
+    of ranks by which DeepSpeed divides. Returns (the weighted sum of the terms, with a gradient; term -> its raw
+    sum over the items of the micro-batch, without). Frozen parts stay in eval mode (no dropout) whatever
+    `train()` is told, and a frozen encoder runs without a graph.
     """
 
-    def __init__(self, student: nn.Module, settings: ObjectiveSettings, freeze: tuple[str, ...]) -> None:
+    def __init__(
+        self,
+        student: nn.Module,
+        settings: ObjectiveSettings,
+        freeze: tuple[str, ...],
+        teacher: Teacher | None = None,
+    ) -> None:
         super().__init__()
         self.student: Any = student
         self.terms = assemble(settings)
         self.freeze = freeze
+        self.head_terms = HeadTerms(Head(student))
+        self._teacher = [teacher]  # a list: it is no part of what is trained
+        self._of_logits = [active for active in self.terms if active.term.needs <= OF_LOGITS]
+        self._others = [active for active in self.terms if not active.term.needs <= OF_LOGITS]
+        self._needs = frozenset().union(*(active.term.needs for active in self.terms))
+        self._align = "outputs" if settings.hidden is None else settings.hidden.align
+        self._phi: dict[Stack, Sequence[int]] = {}
+        if settings.phi is not None:
+            maps = {stack: getattr(settings.phi, stack) for stack in STACKS}
+            self._phi = {stack: found for stack, found in maps.items() if found is not None}
+        if "teacher" in self._needs:
+            if teacher is None:
+                raise Failure("R306", "a term of the loss looks at the teacher, and there is none")
+            if "attention" in self._needs:
+                use_eager_attention(student, teacher.model)
+        self.projections = Projections(student, teacher, self._needs)
+
+    @property
+    def teacher(self) -> Teacher | None:
+        return self._teacher[0]
 
     def train(self, mode: bool = True) -> Objective:
-        """train() for what is trained; what is frozen stays in eval."""
+        """train() for what is trained; what is frozen stays in eval, and the teacher always."""
         super().train(mode)
         if mode:
             set_train_mode(self.student, self.freeze)
         return self
 
-    def forward(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        inputs = TermInputs(
-            student=ModelOutputs(logits=self.logits(batch)),  # (B, T, V)
-            teacher=None,
-            labels=batch["labels"],
-            source_mask=batch["attention_mask"].bool(),
-            phi={},
-        )
-        return {active.name: active.sum(inputs) for active in self.terms}
+    def forward(self, batch: Mapping[str, Tensor], factors: Factors) -> tuple[Tensor, dict[str, Tensor]]:
+        labels, source_mask = batch["labels"], batch["attention_mask"]
+        decoder_input_ids = self.student.prepare_decoder_input_ids_from_labels(labels=labels)  # (B, T)
+        states, ours, encoder_states = self._student(batch, decoder_input_ids)
+        theirs, teacher_states = ModelOutputs(), None
+        if "teacher" in self._needs:
+            theirs, teacher_states = self._teachers(batch, decoder_input_ids, encoder_states.detach())
+        valid = labels != IGNORED
+        rows = states[valid]  # (N, d)
+        teacher_rows = None if teacher_states is None else teacher_states[valid]
+        share, raw = self._logit_terms(rows, labels[valid], teacher_rows, factors)
+        if self._others:
+            inputs = TermInputs(
+                student=self.projections(ours),
+                teacher=theirs,
+                labels=labels,
+                source_mask=source_mask.bool(),
+                phi=self._phi,
+            )
+            for active in self._others:
+                value = active.sum(inputs)
+                share = share + self._factor(active, factors) * value
+                raw[active.name] = value.detach()
+        return share, raw
 
-    def logits(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """Student logits (B, T, V) at every label position, teacher-forced."""
-        model = self.student
-        decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # (B, T)
-        encoder_outputs = None
-        if "encoder" in self.freeze:
-            with torch.no_grad():
-                encoder_outputs = model.get_encoder()(
-                    input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]
-                )
-        output = model(
-            input_ids=None if encoder_outputs is not None else batch["input_ids"],
-            attention_mask=batch["attention_mask"],
-            encoder_outputs=encoder_outputs,
-            decoder_input_ids=decoder_input_ids,
-            use_cache=False,
+    # --- the two models ----------------------------------------------------------------------------
+
+    def _student(
+        self, batch: Mapping[str, Tensor], decoder_input_ids: Tensor
+    ) -> tuple[Tensor, ModelOutputs, Tensor]:
+        """(decoder states, what the terms look at, encoder states)."""
+        model, frozen = self.student, "encoder" in self.freeze
+        with ExitStack() as stack:
+            encoder, decoder = (self._taken(stack, model, side, own=True) for side in STACKS)
+            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+                encoder_states = encode(model, batch["input_ids"], batch["attention_mask"], self._maps(encoder))
+            states = decode(
+                model, decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
+            )
+        return states, self._outputs(encoder, decoder, states, None), encoder_states
+
+    @torch.no_grad()
+    def _teachers(
+        self, batch: Mapping[str, Tensor], decoder_input_ids: Tensor, encoder_states: Tensor
+    ) -> tuple[ModelOutputs, Tensor]:
+        """`encoder_states`: the student's, which serve where they are the teacher's own."""
+        teacher = self.teacher
+        assert teacher is not None
+        with ExitStack() as stack:
+            encoder = Taken()
+            if not teacher.shares_encoder:
+                encoder = self._taken(stack, teacher.model, "encoder", own=False)
+                encoder_states = teacher.encode(batch["input_ids"], batch["attention_mask"], self._maps(encoder))
+            decoder = self._taken(stack, teacher.model, "decoder", own=False)
+            states = teacher.decode(
+                decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
+            )
+        return self._outputs(encoder, decoder, states, self._phi), states
+
+    def _taken(self, context: ExitStack, model: Any, stack: Stack, *, own: bool) -> Taken:
+        """What is taken of a stack while it runs: of the student (`own`) its first layers, one for each entry of
+        φ; of the teacher the layers that φ names."""
+        found: Sequence[int] = ()
+        if "hidden" in self._needs and stack in self._phi:
+            phi = self._phi[stack]
+            found = range(len(phi)) if own else sorted(set(phi))
+        outputs, inputs = (found, ()) if self._align == "outputs" else ((), found)
+        embeddings = (0,) if "embeddings" in self._needs and stack == "decoder" and len(layers(model, stack)) else ()
+        return context.enter_context(taking(model, stack, inputs=(*inputs, *embeddings), outputs=tuple(outputs)))
+
+    def _maps(self, taken: Taken) -> Taken | None:
+        return taken if "attention" in self._needs else None
+
+    def _outputs(
+        self, encoder: Taken, decoder: Taken, states: Tensor, phi: Mapping[Stack, Sequence[int]] | None
+    ) -> ModelOutputs:
+        """What the terms look at; with `phi`, of the teacher: entry k is the one for student layer k."""
+
+        def paired(taken: Taken, stack: Stack) -> tuple[Tensor, ...] | None:
+            if "hidden" not in self._needs or stack not in self._phi:
+                return None
+            kept = taken.outputs if self._align == "outputs" else taken.inputs
+            order = range(len(self._phi[stack])) if phi is None else phi[stack]
+            return tuple(kept[index] for index in order)
+
+        def maps(found: tuple[Tensor, ...], stack: Stack) -> tuple[Tensor, ...] | None:
+            if "attention" not in self._needs or stack not in self._phi or not found:
+                return None
+            return tuple(found[index] for index in (range(len(found)) if phi is None else phi[stack]))
+
+        return ModelOutputs(
+            encoder_layers=paired(encoder, "encoder"),
+            decoder_layers=paired(decoder, "decoder"),
+            encoder_self_attention=maps(encoder.self_attention, "encoder"),
+            decoder_self_attention=maps(decoder.self_attention, "decoder"),
+            decoder_cross_attention=maps(decoder.cross_attention, "decoder"),
+            decoder_embeddings=decoder.inputs.get(0) if "embeddings" in self._needs else None,
+            last_state=states if "last-state" in self._needs else None,
         )
-        logits: Tensor = output.logits
-        return logits
+
+    # --- the terms of the logits -------------------------------------------------------------------
+
+    def _logit_terms(
+        self, rows: Tensor, labels: Tensor, teacher_rows: Tensor | None, factors: Factors
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """rows (N, d), labels (N,), teacher_rows (N, d')."""
+        if not self._of_logits:
+            return (rows.float() * 0.0).sum(), {}
+
+        def terms(start: int, end: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+            theirs = None
+            if teacher_rows is not None and any("teacher" in active.term.needs for active in self._of_logits):
+                assert self.teacher is not None
+                theirs = ModelOutputs(logits=self.teacher.logits(teacher_rows[start:end]))
+            inputs = TermInputs(
+                student=ModelOutputs(logits=logits),
+                teacher=theirs,
+                labels=labels[start:end],
+                source_mask=labels.new_ones((1, 1), dtype=torch.bool),
+                phi={},
+            )
+            values = [active.sum(inputs) for active in self._of_logits]
+            weights = [self._factor(active, factors) for active in self._of_logits]
+            weighted = torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
+            return weighted, torch.stack([value.detach() for value in values])
+
+        share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled())
+        return share, {active.name: value for active, value in zip(self._of_logits, sums, strict=True)}
+
+    def _factor(self, active: Active, factors: Factors) -> float:
+        return active.weight * factors[active.items]
+
+    # --- what others ask -----------------------------------------------------------------------------
 
     @torch.no_grad()
     def label_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """For validation: (2,) float64, the unsmoothed cross-entropy summed over label tokens, and their number."""
-        loss = labels_term(self.logits(batch), batch["labels"], smoothing=0.0)
-        return torch.stack([loss.double(), num_label_tokens(batch["labels"]).double()])
+        labels = batch["labels"]
+        decoder_input_ids = self.student.prepare_decoder_input_ids_from_labels(labels=labels)
+        encoder_states = encode(self.student, batch["input_ids"], batch["attention_mask"])
+        states = decode(self.student, decoder_input_ids, encoder_states, batch["attention_mask"])
+        valid = labels != IGNORED
+        wanted = labels[valid]
+
+        def terms(start: int, end: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+            loss = labels_term(logits, wanted[start:end], smoothing=0.0)
+            return loss, loss.reshape(1)
+
+        _, sums = self.head_terms(states[valid], terms, 1, False)
+        return torch.stack([sums[0].double(), valid.sum().double()])
 
     def weights(self) -> dict[str, float]:
         """Term -> weight."""
@@ -81,11 +234,6 @@ class Objective(nn.Module):
         return {active.name: active.items for active in self.terms}
 
 
-def total(
-    terms: Mapping[str, Tensor], weights: Mapping[str, float], counts: Mapping[str, int], world: int
-) -> Tensor:
-    """What one micro-batch contributes to the loss of its step, times `world`, by which DeepSpeed divides when
-    it averages over ranks; scalar. `terms`: summed over the micro-batch; `counts`: term -> its items in the
-    whole step, on all ranks."""
-    values = [weights[name] * term * (world / counts[name]) for name, term in terms.items()]
-    return torch.stack(values).sum()
+def factors_of(counts: Mapping[Items, int], world: int) -> dict[Items, float]:
+    """What `Objective` multiplies sums by: `counts` are the items of the whole step, on all ranks."""
+    return {items: world / count if count else 0.0 for items, count in counts.items()}

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import torch
 from torch import Tensor
 from torch.nn import functional
 
@@ -23,10 +24,10 @@ def labels_term(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     logits (..., V), any float type; labels (...) int64 with `IGNORED` where nothing is to be learnt. Divided
     by the number of label tokens it equals torch's mean cross-entropy; with `smoothing` e the mean form of
     label smoothing, (1 - e) nll + e/V sum of -log p (the 2020 code summed it over the batch instead).
-    Computed in float32 whatever the logits are. Returns a scalar.
+    Computed in float32 at least. Returns a scalar.
     """
     return functional.cross_entropy(
-        logits.reshape(-1, logits.shape[-1]).float(),
+        logits.reshape(-1, logits.shape[-1]).to(torch.promote_types(logits.dtype, torch.float32)),
         labels.reshape(-1),
         ignore_index=IGNORED,
         label_smoothing=smoothing,

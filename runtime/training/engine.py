@@ -1,7 +1,7 @@
 """The DeepSpeed engine: how an objective, its optimizer and the step's arithmetic meet.
 
 A term of the loss is a mean over ALL its items of the optimizer step (label tokens, source tokens, examples).
-Every backward therefore gets the sums over its micro-batch divided by the step's counts (`total` of the
+Every backward therefore gets the sums over its micro-batch divided by the step's counts (the factors of the
 objective); ranks are averaged by DeepSpeed, hence its factor `world`. Accumulation and the number of ranks do
 not change the loss.
 """
@@ -17,7 +17,7 @@ from ..failure import Failure
 from ..plan import Stage, TrainSettings
 
 
-def start_engine(objective: nn.Module, stage: Stage) -> Any:
+def start_engine(objective: Any, stage: Stage) -> Any:
     """A DeepSpeed engine around the objective, with the plan's config.
 
     Raises `Failure` R303: nothing is left to train, or the number of trainable parameters is not the plan's.
@@ -34,6 +34,7 @@ def start_engine(objective: nn.Module, stage: Stage) -> Any:
             "set student.freeze to less",
             spec_path="student.freeze",
         )
+    num_trainable -= objective.projections.num_parameters  # the plan counts the student's
     if num_trainable != settings.trainable_parameters:
         raise Failure(
             "R303",

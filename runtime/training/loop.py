@@ -26,7 +26,8 @@ from ..failure import Failure, interrupted
 from ..models.freeze import freeze
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..models.save import save_model
-from ..objective.objective import Objective, total
+from ..objective.objective import Objective, factors_of
+from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings
 from ..protocol import Items
 from .checkpoint import Checkpoints
@@ -71,7 +72,12 @@ def _prepare(stage: Stage, context: Context) -> Training:
     if settings.dropout is not None:
         _set_dropout(model, settings.dropout)
     freeze(model, settings.freeze)
-    objective = Objective(model, settings.objective, settings.freeze)
+    teacher = None
+    if "teacher" in context.inputs:
+        folder = model_folder(context.inputs["teacher"])
+        teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(context.device)
+    torch.manual_seed(settings.seed)  # projections are drawn from it
+    objective = Objective(model, settings.objective, settings.freeze, teacher)
     rows = Rows.open(context.inputs["data"], "train")
     course = Course(settings, rows)
     reference: dict[str, float] = {}
@@ -163,10 +169,10 @@ def _step(training: Training, step: Step, record: _Record) -> None:
         step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
     )
     counts = _num_items(training, step)  # means are over the whole step
+    factors = factors_of(counts, context.world)
     # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
     torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
     set_learning_rate(engine, training.course.learning_rate(step.number))
-    weights = training.objective.weights()
     sums: dict[str, torch.Tensor] = {}
     for index, micro_step in enumerate(parts):
         batch = {
@@ -175,24 +181,23 @@ def _step(training: Training, step: Step, record: _Record) -> None:
                 rows, micro_step[context.rank], training.tokenizer.pad_token_id
             ).items()
         }
-        terms = engine(batch)
-        share = total(terms, weights, counts, context.world)
+        share, terms = engine(batch, factors)
         backward(engine, share, last=index == len(parts) - 1)
         for name, term in terms.items():
-            sums[name] = sums.get(name, 0) + term.detach()
+            sums[name] = sums.get(name, 0) + term
     engine.step()
-    record.add(step, {name: value / counts[name] for name, value in sums.items()})
+    items = training.objective.items()
+    record.add(step, {name: value / counts[items[name]] for name, value in sums.items()})
 
 
-def _num_items(training: Training, step: Step) -> dict[str, int]:
-    """Term -> the number of its items in the step."""
+def _num_items(training: Training, step: Step) -> dict[Items, int]:
+    """How many items of each kind the step has, on all ranks."""
     rows = training.rows
-    found: dict[Items, int] = {
+    return {
         "label-tokens": int(rows.target_lengths[step.ids].sum()),
         "source-tokens": int(rows.source_lengths[step.ids].sum()),
         "examples": len(step.ids),
     }
-    return {name: found[items] for name, items in training.objective.items().items()}
 
 
 class _Record:

@@ -98,7 +98,7 @@ def _step_ratio() -> tuple[float, int]:
     import torch
 
     from distilc.runtime.data.batches import collate
-    from distilc.runtime.objective.objective import Objective, total
+    from distilc.runtime.objective.objective import Objective, factors_of
     from distilc.runtime.plan import LabelsTerm, ObjectiveSettings
     from distilc.runtime.training.engine import backward
 
@@ -117,8 +117,8 @@ def _step_ratio() -> tuple[float, int]:
 
     def ours() -> None:
         for index, batch in enumerate(batches):
-            loss = total(engine(batch), objective.weights(), {"labels": num_label_tokens}, world=1)
-            backward(engine, loss, last=index == len(batches) - 1)
+            share, _ = engine(batch, factors_of({"label-tokens": num_label_tokens}, world=1))
+            backward(engine, share, last=index == len(batches) - 1)
         engine.step()
 
     def theirs() -> None:

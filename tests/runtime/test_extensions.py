@@ -19,15 +19,17 @@ import pytest
 import torch
 
 from distilc.compiler import package_content as compiled_content
-from distilc.runtime import extensions, package_content
+from distilc.runtime import available, extensions, package_content
 from distilc.runtime.available import check_available
 from distilc.runtime.extensions import entries, require, survey
 from distilc.runtime.failure import Failure
 from distilc.runtime.metrics.score import METRICS, score, score_loss
 from distilc.runtime.models import build, families
 from distilc.runtime.models.families import FAMILIES
+from distilc.runtime.models.load import load_model
+from distilc.runtime.objective import assembly
 from distilc.runtime.objective.assembly import TERMS, assemble
-from distilc.runtime.objective.objective import Objective, total
+from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.terms import labels_term
 from distilc.runtime.plan import ExtensionRecord, LabelsTerm, ObjectiveSettings, load_plan
 from distilc.runtime.protocol import Metric, ModelOutputs, TermInputs
@@ -114,7 +116,8 @@ def test_ours_are_found_through_the_registry() -> None:
     for registry, kind in ((TERMS, "terms"), (METRICS, "metrics"), (FAMILIES, "families")):
         assert set(groups[f"distilc.{kind}"]) <= set(registry)
         for name in groups[f"distilc.{kind}"]:
-            assert isinstance(registry[name], registry.type)
+            found = registry[name]
+            assert all(isinstance(part, registry.type) for part in (found if isinstance(found, tuple) else (found,)))
             assert registry[name] is registry[name]
     assert all(FAMILIES[name].model_type == name for name in groups["distilc.families"])
     assert "focal" not in TERMS
@@ -129,7 +132,9 @@ def test_less_of_the_loss_is_better_and_more_of_the_rest() -> None:
     assert "higher_is_better" not in score(["rouge2"], ["a b"], ["a b"])["rouge2"]
 
 
-def test_a_term_of_several_weights_is_several_terms(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_term_of_several_weights_is_several_terms(
+    monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Callable[..., Path]
+) -> None:
     (labels,) = assemble(ObjectiveSettings(**{**OFF, "labels": LabelsTerm(weight=1.0, smoothing=0.0)}, own={}))
     parts = (
         replace(labels.term, weight="encoder", items="source-tokens"),
@@ -137,7 +142,7 @@ def test_a_term_of_several_weights_is_several_terms(monkeypatch: pytest.MonkeyPa
     )
     monkeypatch.setattr(TERMS, "_loaded", {"labels": parts})
     settings = ObjectiveSettings(**OFF, own={"labels": {"encoder": 0.5, "decoder": 2.0, "smoothing": 0.0}})
-    objective = Objective(Student(), settings, ())
+    objective = Objective(load_model(tiny_model_folder("bart", 2, 2)), settings, ())
     assert objective.weights() == {"labels_encoder": 0.5, "labels_decoder": 2.0}
     assert objective.items() == {"labels_encoder": "source-tokens", "labels_decoder": "label-tokens"}
     off = ObjectiveSettings(**OFF, own={"labels": {"encoder": 0.0, "decoder": 2.0, "smoothing": 0.0}})
@@ -193,22 +198,8 @@ def inputs_of(logits: torch.Tensor, labels: torch.Tensor) -> TermInputs:
     )
 
 
-class Student(torch.nn.Module):
-    """Logits of a table, by the first source token and the position: enough of a model for an objective."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.table = torch.nn.Parameter(torch.sin(torch.arange(6 * 4 * 5, dtype=torch.float64)).reshape(6, 4, 5))
-
-    def prepare_decoder_input_ids_from_labels(self, labels: torch.Tensor) -> torch.Tensor:
-        return labels
-
-    def forward(self, input_ids: torch.Tensor, **_: Any) -> Any:
-        return SimpleNamespace(logits=self.table[input_ids[:, 0]])
-
-
 def test_means_do_not_depend_on_how_a_step_is_cut(
-    focal_package: Path, install: Callable[[Path], None], tmp_path: Path
+    focal_package: Path, install: Callable[[Path], None], tmp_path: Path, tiny_model_folder: Callable[..., Path]
 ) -> None:
     """Each term is divided by its own items of the whole step: label tokens, examples, source tokens."""
     install(focal_package)
@@ -216,35 +207,37 @@ def test_means_do_not_depend_on_how_a_step_is_cut(
                           terms="whole = ext:TERM\nread = ext:SOURCES"))  # fmt: skip
     own = {"focal": {"weight": 0.5, "gamma": 1.5}, "whole": {"weight": 0.01}, "read": {"weight": 0.02}}
     settings = ObjectiveSettings(**{**OFF, "labels": LabelsTerm(weight=0.7, smoothing=0.1)}, own=own)
-    labels = torch.tensor([[0, 1, -100, -100], [2, 3, 4, 0], [1, -100, -100, -100], [4, 4, 4, -100], [0, 2, 1, 3]])
-    batch = {
-        "input_ids": torch.arange(5)[:, None].repeat(1, 3),
-        "attention_mask": torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0]]),
-        "labels": labels,
-    }
-    num = {"label-tokens": int((labels != -100).sum()), "examples": 5, "source-tokens": int(batch["attention_mask"].sum())}
+    labels = torch.tensor([[5, 6, -100, -100], [7, 8, 9, 5], [6, -100, -100, -100], [9, 9, 9, -100], [5, 7, 6, 8]])
+    mask = torch.tensor([[1, 1, 1], [1, 0, 0], [1, 1, 0], [1, 1, 1], [1, 0, 0]])
+    batch = {"input_ids": (torch.arange(15).reshape(5, 3) + 5) * mask + (1 - mask), "attention_mask": mask, "labels": labels}
+    num: Any = {"label-tokens": int((labels != -100).sum()), "examples": 5, "source-tokens": int(mask.sum())}
+    student = load_model(tiny_model_folder("bart", 2, 2)).double()
+    objective = Objective(student, settings, ()).eval()
+    assert objective.items() == {
+        "labels": "label-tokens", "focal": "label-tokens", "whole": "examples", "read": "source-tokens",
+    }  # fmt: skip
     found = []
     for world, cuts in ((1, [[0, 1, 2, 3, 4]]), (1, [[0], [3, 1], [4, 2]]), (2, [[0, 4, 2], [1, 3]])):
-        student = Student()
-        objective = Objective(student, settings, ())
-        counts = {name: num[items] for name, items in objective.items().items()}
-        assert counts == {"labels": 14, "focal": 14, "whole": 5, "read": 10}
-        loss = torch.zeros(())
+        student.zero_grad()
+        loss = torch.zeros((), dtype=torch.float64)
         for rows in cuts:
             part = {name: tensor[rows] for name, tensor in batch.items()}
-            share = total(objective(part), objective.weights(), counts, world)
+            share, _ = objective(part, factors_of(num, world))
             (share / world).backward()  # DeepSpeed averages over ranks
             loss = loss + share.detach() / world
-        found.append((float(loss), student.table.grad))
+        found.append((float(loss), {name: p.grad.clone() for name, p in student.named_parameters() if p.grad is not None}))
+    with torch.no_grad():
+        logits = student(**batch).logits[labels != -100]
     terms = {active.name: active for active in assemble(settings)}
-    whole = inputs_of(Student().table[torch.arange(5)], labels)
+    whole = inputs_of(logits, labels[labels != -100])
+    tokens = num["label-tokens"]
     expected = (
-        0.7 * labels_term(whole.student.logits, labels, 0.1) / 14 + 0.5 * terms["focal"].sum(whole) / 14
-        + 0.01 * whole.student.logits.sum() / 5 + 0.02 * whole.student.logits.sum() / 10
+        0.7 * labels_term(logits, whole.labels, 0.1) / tokens + 0.5 * terms["focal"].sum(whole) / tokens
+        + 0.01 * logits.sum() / 5 + 0.02 * logits.sum() / num["source-tokens"]
     )  # fmt: skip
-    for loss, gradient in found:
-        assert loss == pytest.approx(float(expected.detach()), abs=1e-6)
-        assert gradient is not None and torch.allclose(gradient, found[0][1], atol=1e-7)
+    for value, gradients in found:
+        assert value == pytest.approx(float(expected), rel=1e-6)
+        assert all(torch.allclose(gradients[name], found[0][1][name], atol=1e-9) for name in found[0][1])
 
 
 def test_the_example_metric_and_family(focal_package: Path, install: Callable[[Path], None]) -> None:
@@ -307,8 +300,10 @@ def test_a_plan_whose_family_is_not_installed_is_told_so(install: Callable[[Path
 
 
 def test_terms_that_look_at_what_is_not_computed_are_refused_before_anything_starts(
-    install: Callable[[Path], None], tmp_path: Path
+    install: Callable[[Path], None], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for module in (available, assembly):
+        monkeypatch.setattr(module, "COMPUTED", frozenset({"logits"}))
     install(write_package(tmp_path, {"terms": {"deep": term_facts("teacher", "hidden")}}, terms="deep = ext:DEEP"))
     plan = load_plan(SAMPLE)
     objective = ObjectiveSettings(**OFF, own={"deep": {"weight": 1.0}})
