@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from .architecture import Architecture
 from .workload import Teaching, Workload
 
-# None: the runtime computes the logits of all target tokens at once. A head that works in chunks of so many
-# tokens has the logits of one chunk only.
-HEAD_CHUNK_TOKENS: int | None = None
+# The head works in chunks: the logits of one, and what its terms make of them, are there at a time. A test
+# compares with the runtime's.
+HEAD_CHUNK_BYTES = 128 << 20
+_CHUNK_COPIES = 6  # that the size of a chunk is reckoned with
 
 _LOGIT_BYTES = 4  # cross-entropy and divergences are computed in float32
 _LABEL_COPIES = 3  # logits, log-probabilities, their gradient
@@ -143,5 +144,6 @@ def _logits(load: Workload, tokens: Tokens) -> int:
     copies = _LABEL_COPIES
     if load.teaching is not None and "logits" in load.teaching.terms:
         copies += _TEACHER_COPIES
-    rows = tokens.head if HEAD_CHUNK_TOKENS is None else min(tokens.head, HEAD_CHUNK_TOKENS)
+    chunk = HEAD_CHUNK_BYTES // (_CHUNK_COPIES * _LOGIT_BYTES * load.architecture.num_logits)
+    rows = min(tokens.head, max(16, chunk))
     return rows * load.architecture.num_logits * _LOGIT_BYTES * copies

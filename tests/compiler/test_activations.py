@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilc.compiler.activations import batch_memory, token_mixes
+from distilc.compiler.activations import HEAD_CHUNK_BYTES, batch_memory, token_mixes
 from distilc.compiler.architecture import architecture_of
 from distilc.compiler.workload import Teaching, Workload
 
@@ -110,9 +110,18 @@ def test_the_mix_that_takes_most_is_what_counts():
     assert (halves.source, halves.target) == (500, 500)
     assert (limits.source, limits.target) == (900, 100)
     large = load({**BART, "vocab_size": 50_000}, lengths=(900, 100))
-    assert batch_memory(large, 1000).logits == 500 * 50_000 * 4 * 3
+    # the head takes a chunk of the target tokens at a time
+    assert batch_memory(large, 1000).logits == HEAD_CHUNK_BYTES // (24 * 50_000) * 50_000 * 4 * 3
     deep = load({**BART, "encoder_layers": 200}, lengths=(900, 100))
     assert batch_memory(deep, 1000).logits == 100 * 100 * 4 * 3
+
+
+def test_the_chunks_of_the_head_are_the_runtimes():
+    from distilc.runtime.objective import head
+
+    assert HEAD_CHUNK_BYTES == head.CHUNK_BYTES
+    rows = [end - start for start, end in head.chunks(100_000, 50_265)]
+    assert rows[0] == max(rows) == HEAD_CHUNK_BYTES // (24 * 50_265) and sum(rows) == 100_000
 
 
 def test_models_without_a_decoder_read_everything_in_the_encoder():

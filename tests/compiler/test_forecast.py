@@ -56,7 +56,7 @@ def test_a_teacher_costs_memory_only_where_the_loss_looks_at_it(compile_text):
 
 def test_the_plan_and_the_forecast_agree_on_what_was_chosen(compile_text, tmp_path):
     """The micro-batch of the plan is the largest that the table says there is room for."""
-    changes = {"device": "cuda", "memory_gb": 4.0, "per_node": 2}
+    changes = {"device": "cuda", "memory_gb": 1.6, "per_node": 2}
     plan = compile_text(KD, text=path_spec(tmp_path), **changes).plan
     found = forecast_memory(plan, make_site(tmp_path, **changes))["train"]
     room = found["stages"][str(found["zero"])]["most_tokens"]

@@ -28,7 +28,12 @@ SETTINGS = TrainSettings(
     task="summarization",
     seed=7,
     precision="fp32",
-    objective=ObjectiveSettings(labels=LabelsTerm(weight=1.0, smoothing=0.0)),
+    objective=ObjectiveSettings(
+        labels=LabelsTerm(weight=1.0, smoothing=0.0), logits=None, hidden=None, attention=None, cosine=None,
+        embedding=None, phi=None, own={},
+    ),
+    masking=None,
+    extensions={},
     freeze=(),
     batch=BatchSettings(unit="examples", size=10),
     learning_rate=1.0,

@@ -19,7 +19,7 @@ from distilc.runtime.models.load import load_tokenizer
 from distilc.runtime.plan import Columns, DataSettings, Execution, Source, Stage, TokenizerSettings
 from distilc.runtime.stages import data, tokenizer
 
-COLUMNS = Columns(source="en", target="de", id=None)
+COLUMNS = Columns(source="en", hypothesis=None, target="de", id=None)
 
 
 def builtin(split: str, limit: int) -> Source:
@@ -36,7 +36,7 @@ def data_settings(**changes: Any) -> DataSettings:
     given = {
         "task": "summarization", "train": (builtin("train", 30),), "validation": (builtin("validation", 10),),
         "test": {"test": (builtin("test", 12),)}, "columns": COLUMNS, "max_source_tokens": 60, "max_target_tokens": 80,
-        "prefix": "", "source_language": None, "target_language": None,
+        "prefix": "", "source_language": None, "target_language": None, "labels": None,
     }  # fmt: skip
     return DataSettings(**{**given, **changes})
 

@@ -15,7 +15,7 @@ from distilc.runtime.data.sources import read_sources
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Columns, Source
 
-COLUMNS = Columns(source="document", target="summary", id="key")
+COLUMNS = Columns(source="document", hypothesis=None, target="summary", id="key")
 ROWS = [
     {"key": "a", "document": "Der Fluß, so heißt es,\nstieg.", "summary": "Fluß steigt"},
     {"key": "b", "document": 'She said "no" \u2028 twice.', "summary": "Ședința s-a încheiat"},
@@ -73,7 +73,7 @@ def test_files_follow_each_other_and_a_limit_counts_over_all(tmp_path: Path) -> 
 
 
 def test_rows_without_ids_get_their_number(tmp_path: Path) -> None:
-    columns = Columns(source="document", target="summary", id=None)
+    columns = Columns(source="document", hypothesis=None, target="summary", id=None)
     assert [row["id"] for row in read(write(tmp_path / "r.jsonl", ROWS), columns=columns)] == [
         "train-0", "train-1", "train-2"
     ]  # fmt: skip
@@ -81,7 +81,7 @@ def test_rows_without_ids_get_their_number(tmp_path: Path) -> None:
 
 def test_nested_columns_and_numbers_as_ids(tmp_path: Path) -> None:
     rows: list[dict[str, object]] = [{"n": 7, "translation": {"en": "a house", "de": "ein Haus"}}]
-    columns = Columns(source="translation.en", target="translation.de", id="n")
+    columns = Columns(source="translation.en", hypothesis=None, target="translation.de", id="n")
     assert read(write(tmp_path / "r.jsonl", rows), columns=columns) == [
         {"id": "7", "source": "a house", "target": "ein Haus"}
     ]
@@ -137,7 +137,7 @@ def test_damaged_files(tmp_path: Path, name: str, text: str, said: str) -> None:
 
 def test_missing_column(tmp_path: Path) -> None:
     path = write(tmp_path / "r.jsonl", ROWS)
-    failure = failure_of(path, Columns(source="documnet", target="summary", id="key"))
+    failure = failure_of(path, Columns(source="documnet", hypothesis=None, target="summary", id="key"))
     assert failure.code == "R203" and failure.spec_path == "data.columns.source"
     assert "there is no column 'documnet'; the columns are key, document, summary" in failure.message
     assert failure.hint.startswith("did you mean 'document'?")

@@ -26,8 +26,8 @@ ODD = ["  two  spaces, don't n't !", "tab\there\nline \u2028", "emoji 😀 漢�
 def settings(**changes: Any) -> DataSettings:
     given = {
         "task": "translation", "train": (), "validation": (), "test": {}, "prefix": "",
-        "columns": Columns(source="s", target="t", id=None), "max_source_tokens": 100, "max_target_tokens": 100,
-        "source_language": None, "target_language": None,
+        "columns": Columns(source="s", hypothesis=None, target="t", id=None), "max_source_tokens": 100, "max_target_tokens": 100,
+        "source_language": None, "target_language": None, "labels": None,
     }  # fmt: skip
     return DataSettings(**{**given, **changes})
 
