@@ -36,7 +36,13 @@ data:
   max_target_tokens: 64
 batch: {examples: 24}
 training: {learning_rate: 3.0e-3, dropout: 0.0, warmup: {steps: 1}, gradient_clipping: 0.5}
-loss: {labels: {weight: 1.0, smoothing: 0.1}}
+loss:
+  labels: {weight: 1.0, smoothing: 0.1}
+  logits: 0.8
+  hidden: {encoder: 0.5, decoder: 1.0, layer_norm: per-token}
+  attention: {decoder_cross: 2.0}
+  cosine: 0.5
+  embedding: 0.1
 stopping: {max_steps: 6}
 validation: {every: {steps: 3}, limit: 8, metrics: [loss]}
 evaluation: {metrics: [rouge2], speed: null}
