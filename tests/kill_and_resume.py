@@ -44,6 +44,7 @@ data:
   max_source_tokens: 256
   max_target_tokens: 64
 batch: {examples: 16}
+loss: {labels: 1.0, logits: 0.8, hidden: {decoder: 3.0}}
 stopping: {max_steps: STEPS}
 validation: {every: {steps: 13}, limit: 16, metrics: [loss]}
 evaluation: {metrics: [rouge2], generation: {beams: 1, max_length: 24}, teacher_generation: {beams: 1, max_length: 24}, speed: null}

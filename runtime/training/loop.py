@@ -68,16 +68,7 @@ def train(stage: Stage, context: Context) -> dict[str, Any]:
 def _prepare(stage: Stage, context: Context) -> Training:
     settings: TrainSettings = stage.settings
     source = model_folder(context.inputs["model"])
-    model = load_model(source, precision="fp32")
-    if settings.dropout is not None:
-        _set_dropout(model, settings.dropout)
-    freeze(model, settings.freeze)
-    teacher = None
-    if "teacher" in context.inputs:
-        folder = model_folder(context.inputs["teacher"])
-        teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(context.device)
-    torch.manual_seed(settings.seed)  # projections are drawn from it
-    objective = Objective(model, settings.objective, settings.freeze, teacher)
+    objective = objective_of(settings, context.inputs, context.device)
     rows = Rows.open(context.inputs["data"], "train")
     course = Course(settings, rows)
     reference: dict[str, float] = {}
@@ -98,6 +89,21 @@ def _prepare(stage: Stage, context: Context) -> Training:
         stopping=Stopping(settings.stopping, reference, course.num_steps),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
     )
+
+
+def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: str) -> Objective:
+    """What a stage trains, from the folders of its inputs: the student loaded and frozen in parts, the teacher
+    beside it on the device, the terms over both. Leaves torch's random state at the stage's seed."""
+    model = load_model(model_folder(inputs["model"]), precision="fp32")
+    if settings.dropout is not None:
+        _set_dropout(model, settings.dropout)
+    freeze(model, settings.freeze)
+    teacher = None
+    if "teacher" in inputs:
+        folder = model_folder(inputs["teacher"])
+        teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(device)
+    torch.manual_seed(settings.seed)  # projections are drawn from it
+    return Objective(model, settings.objective, settings.freeze, teacher)
 
 
 def _set_dropout(model: Any, value: float) -> None:
