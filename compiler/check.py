@@ -19,9 +19,11 @@ from .rules.task import (
     check_columns,
     check_columns_differ,
     check_expected,
+    check_masking,
     check_metrics,
     check_monitor,
     check_task_keys,
+    check_text_columns,
 )
 from .rules.training import check_bounds, check_generation, check_validations, check_warmup
 from .rules.ways import Tree
@@ -34,6 +36,8 @@ CHECKS = (
     check_monitor,
     check_columns,
     check_columns_differ,
+    check_text_columns,
+    check_masking,
     check_expected,
     check_sources,
     check_leakage,

@@ -13,7 +13,7 @@ from typing import NoReturn
 
 import click
 
-COMMANDS = ("init", "check", "explain", "compile", "run", "status", "diff", "doctor", "schema")
+COMMANDS = ("init", "check", "explain", "compile", "verify", "run", "status", "diff", "doctor", "schema")
 
 
 class Commands(click.Group):
@@ -49,6 +49,7 @@ def distilc() -> None:
     distilc init spec.yaml       write a spec to start from
     distilc check spec.yaml      is everything right? (nothing is run)
     distilc explain spec.yaml    what will happen? (nothing is run)
+    distilc verify spec.yaml     will it train what the spec says? (proved before anything is trained)
     distilc run spec.yaml        do it, and print the result table
     distilc diff a.yaml b.yaml   what differs between specs, plans or finished runs?
 

@@ -237,6 +237,16 @@ CODES: dict[str, Code] = {
         'data: {train: {files: "rows\\0.jsonl"}}',
         'data: {train: {files: "rows.jsonl"}}',
     ),
+    "E316": Code(
+        "two runs of one name",
+        "A run is called by its variant, its point of the matrix and its seed; the name is its folder.",
+        """\
+seeds: [1, 2]
+variants: {a: {}, a-seed1: {seeds: [3]}}""",
+        """\
+seeds: [1, 2]
+variants: {a: {}, b: {seeds: [3]}}""",
+    ),
     # --- E4xx, W4xx: rules across fields, data ----------------------------------------------------
     "E311": Code(
         "a path that a matrix cannot vary",
@@ -393,16 +403,59 @@ targets: [own]""",
         "expect: {teacher: {hard.rouge2: 20.0}}",
         "expect: {teacher: {test.rouge2: 20.0}}",
     ),
+    "E417": Code(
+        "one text and a pair",
+        "A classification reads `text`, or `premise` and `hypothesis`. With both, one would be ignored.",
+        """\
+$ mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check spec.yaml
+version: 1
+name: x
+task: classification
+teacher: ./m
+student: {decoder_layers: 3}
+data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, columns: {text: text, premise: premise}}""",
+        """\
+$ mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check spec.yaml
+version: 1
+name: x
+task: classification
+teacher: ./m
+student: {decoder_layers: 3}
+data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, columns: {premise: premise, hypothesis: hypothesis}}""",
+    ),
+    "E418": Code(
+        "more than all",
+        "Of the tokens that are predicted, `masked` percent are masked and `random` percent replaced; the others stay.",
+        """\
+$ mkdir m; echo '{"model_type": "bert"}' > m/config.json; distilc check spec.yaml
+version: 1
+name: x
+task: masked-lm
+teacher: ./m
+student: {encoder_layers: 6}
+data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, masking: {masked: 80, random: 30}}""",
+        """\
+$ mkdir m; echo '{"model_type": "bert"}' > m/config.json; distilc check spec.yaml
+version: 1
+name: x
+task: masked-lm
+teacher: ./m
+student: {encoder_layers: 6}
+data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, masking: {masked: 80, random: 20}}""",
+    ),
     "E421": Code(
         "a data file that cannot be read",
-        "A data file is UTF-8, and what its suffix says: .jsonl has one JSON object a line. (`check --data`)",
+        "A data file is UTF-8, and what its suffix says: .jsonl has one JSON object a line, .csv commas and .tsv tabs "
+        "between the cells, and as many cells in each row as names in the first line. No name stands twice. "
+        "(`check --data`)",
         "$ echo 'A cat.' > rows.jsonl; distilc check --data spec.yaml\ndata: {test: {files: rows.jsonl}}",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
     ),
     "E422": Code(
         "a column is not there",
-        "`data.columns` says which column holds what; a row of a data file lacks it, or holds no text in it. "
+        "`data.columns` says which column holds what, and the `columns` of a labeller what stands where in its file; "
+        "a row lacks one, or holds null or no text in it. "
         "(`check --data`)",
         """$ echo '{"text": "A cat sat.", "summary": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}, columns: {source: texts, target: summary, id: null}}""",
@@ -468,6 +521,21 @@ teacher: ./m
 student: {decoder_layers: 3}
 data: {train: {files: rows.jsonl}, validation: {files: rows.jsonl}, test: {files: rows.jsonl}, labels: [dry, rainy], columns: {text: text}}""",
     ),
+    "E427": Code(
+        "a label of no training row",
+        "A file of labels is aligned with the training data by id, and has an id that none of the training rows has. "
+        "Looked for where all training data are local files with `columns.id` and without `limit`. (`check --data`)",
+        """\
+$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; echo '{"id": 2, "text": "A dog."}' > labels.jsonl; distilc check --data spec.yaml
+data: {train: {files: rows.jsonl}, columns: {id: id}}
+pseudo_labels: {dump: {file: labels.jsonl}}
+targets: [original, dump]""",
+        """\
+$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; echo '{"id": 1, "text": "A dog."}' > labels.jsonl; distilc check --data spec.yaml
+data: {train: {files: rows.jsonl}, columns: {id: id}}
+pseudo_labels: {dump: {file: labels.jsonl}}
+targets: [original, dump]""",
+    ),
     "W411": Code(
         "the last layer is not supervised",
         "The code of 2020 compared the inputs of layers: its last student layer was never supervised, and its first pair was the embeddings. `align: inputs` repeats that.",
@@ -497,6 +565,12 @@ loss: {labels: 1.0}
 pseudo_labels: {other: {by: ./m}}
 targets: [other]""",
     ),
+    "W416": Code(
+        "expected and never measured",
+        "A published score can be set beside a measured one only if the evaluation measures it.",
+        "expect: {teacher: {bleu: 20.0}}",
+        "expect: {teacher: {rouge2: 20.0}}",
+    ),
     "W415": Code(
         "a φ that nothing uses",
         "φ pairs the layers for the terms `hidden` and `attention`. No run has one of them.",
@@ -513,6 +587,21 @@ loss: {labels: 1.0, hidden: {decoder: 3.0}}""",
 data: {test: {files: rows.parquet}}""",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
+    ),
+    "W423": Code(
+        "training rows without a label",
+        "A file of labels does not have all ids of the training data: what it lacks is left out of its targets. "
+        "(`check --data`)",
+        """\
+$ for i in 1 2; do echo '{"id": '$i', "source": "A cat sat.", "target": "A cat."}'; done > rows.jsonl; echo '{"id": 1, "text": "A dog."}' > labels.jsonl; distilc check --data spec.yaml
+data: {train: {files: rows.jsonl}, columns: {id: id}}
+pseudo_labels: {dump: {file: labels.jsonl}}
+targets: [original, dump]""",
+        """\
+$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; echo '{"id": 1, "text": "A dog."}' > labels.jsonl; distilc check --data spec.yaml
+data: {train: {files: rows.jsonl}, columns: {id: id}}
+pseudo_labels: {dump: {file: labels.jsonl}}
+targets: [original, dump]""",
     ),
     "W421": Code(
         "many texts are cut",
@@ -891,6 +980,18 @@ loss: {labels: 1.0, focal: 0.5}""",
 $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo rouge2 = one:ROUGE) > one.dist-info/entry_points.txt; distilc check spec.yaml
 evaluation: {metrics: [rouge1, rouge2]}""",
         "evaluation: {metrics: [rouge1, rouge2]}",
+    ),
+    "E528": Code(
+        "no term reaches what is trained",
+        "A frozen encoder that is a full copy runs once for teacher and student: a term about it is zero. With no other term nothing would be learnt.",
+        "loss: {hidden: {encoder: 1.0}}",
+        "loss: {hidden: {encoder: 1.0, decoder: 1.0}}",
+    ),
+    "W503": Code(
+        "a model that was not looked at",
+        "`check` asks nobody over the network. Depths, widths and lengths are judged when the model is here, or by `explain`, `compile` and `run`, which ask the hub.",
+        "teacher: facebook/bart-large-xsun",
+        "teacher: facebook/bart-large-xsum",
     ),
     "W501": Code(
         "two layer counts that differ",

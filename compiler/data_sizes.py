@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from .data import UnreadableFile, cell, records
+from .data_files import UnreadableFile, cell, records
 
 Plan = Mapping[str, Any]
 Origin = Literal["store", "files", "published", "corpus"]

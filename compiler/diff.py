@@ -134,8 +134,10 @@ def _stages(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[StageDiffere
             changed = changed_settings(id, one["kind"], one["settings"], other["settings"])
             for role in [*one["needs"], *(role for role in other["needs"] if role not in one["needs"])]:
                 from_a, from_b = one["needs"].get(role), other["needs"].get(role)
-                if keys_a.get(from_a) != keys_b.get(from_b):
-                    upstream.append(str(from_a or from_b))
+                if from_a is None or from_b is None:
+                    changed.append(Change(f"needs.{role}", from_a, from_b))
+                elif keys_a.get(from_a) != keys_b.get(from_b):
+                    upstream.append(str(from_a))
         yield StageDifference(id, keys_a.get(id), keys_b.get(id), changed, list(dict.fromkeys(upstream)))
 
 

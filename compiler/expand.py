@@ -64,7 +64,7 @@ class Expansion:
 
         Reports E311 (a path of the matrix that cannot vary), E312 (an exclusion of nothing), E313 (too many
         runs, or none left), E314 (a name in `expect` that is nobody's), E315 (the command line sets what the
-        matrix varies).
+        matrix varies), E316 (two runs of one name).
         """
         assert isinstance(tree.value, dict)
         base = replace(tree, value={key: node for key, node in tree.value.items() if key not in ("variants", "matrix")})
@@ -73,6 +73,7 @@ class Expansion:
             variants = {name: self._variant(base, overlay) for name, overlay in named.value.items()}
         axes, excluded = self._matrix(tree.value.get("matrix"))
         points = list(self._points(variants, axes, excluded, tree))
+        self._check_names(points, tree)
         self._check_expected(points, tree)
         return [self._with_expected(point) for point in points]
 
@@ -110,6 +111,15 @@ class Expansion:
                     given.steps[0][1],
                     f"`{path}` is varied by the matrix, it cannot be set for all runs",
                     f"write --set 'matrix.{path}=[...]'",
+                    ("matrix", path),
+                )
+                continue
+            if (other := next((axis for axis in axes if _overlap(axis.path, path)), None)) is not None:
+                self._refuse(
+                    "E311",
+                    place,
+                    f"`{path}` and `{other.path}` are about the same value: one would undo the other",
+                    "vary one of them",
                     ("matrix", path),
                 )
                 continue
@@ -171,6 +181,8 @@ class Expansion:
                 point = below
                 for axis, i in zip(axes, choice, strict=True):
                     point = self._put(point, axis.assignments[i])
+                if kept == 1:
+                    self._check_kept(point, axes)
                 for assignment in self.overrides:
                     point = self._put(point, assignment)
                 words = [variant] if variant is not None else []
@@ -229,6 +241,48 @@ class Expansion:
         if key not in self._assigned:
             self._assigned[key] = (make(), *kept)
         return self._assigned[key][0]
+
+    def _check_kept(self, point: Node, axes: Sequence[Axis]) -> None:
+        """A value that another path has undone (`batch.tokens` removes `batch.examples`) varies nothing."""
+        for axis in axes:
+            node: Node | None = point
+            for step, _ in axis.assignments[0].steps:
+                inside = node.value if node is not None else None
+                if isinstance(inside, list) and len(inside) == 1 and inside[0].implied and isinstance(step, str):
+                    inside = inside[0].value
+                if isinstance(inside, dict):
+                    node = inside.get(str(step))
+                elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
+                    node = inside[step]
+                else:
+                    node = None
+            if node is None and not any(assignment.value.value is None for assignment in axis.assignments):
+                self._refuse(
+                    "E311",
+                    axis.key.key or axis.key.place,
+                    f"`{axis.path}` is undone by another path of the matrix: every value gives the same run",
+                    "vary one of them",
+                    ("matrix", axis.path),
+                )
+
+    def _check_names(self, points: Sequence[Point], tree: Node) -> None:
+        """A run's name is its folder."""
+        assert isinstance(tree.value, dict)
+        seen: set[str] = set()
+        variants = tree.value.get("variants")
+        for point in points:
+            if point.label in seen:
+                inside = variants.value if variants is not None else None
+                named = inside.get(point.variant or "") if isinstance(inside, dict) else None
+                node = named or tree.value.get("matrix") or tree
+                self._refuse(
+                    "E316",
+                    node.key or node.place,
+                    f"two runs are called {quoted(point.label)}",
+                    "give the variant another name",
+                    ("variants", point.variant or ""),
+                )
+            seen.add(point.label)
 
     # --- what is expected --------------------------------------------------------------------------
 
@@ -346,6 +400,11 @@ def _plain(node: Node) -> Any:
     if isinstance(node.value, list):
         return [_plain(child) for child in node.value]
     return node.value
+
+
+def _overlap(one: str, other: str) -> bool:
+    """Is one path the other, or a part of it?"""
+    return one == other or any(a.startswith((f"{b}.", f"{b}[")) for a, b in ((one, other), (other, one)))
 
 
 def _matches(exclusion: Mapping[str, Any], values: Mapping[str, Any]) -> bool:

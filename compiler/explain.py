@@ -43,7 +43,7 @@ def explain_text(plan: Plan, experiment: Experiment, site: Site | None = None, *
         if plan["teacher"][f"{stack}_layers"]:
             lines += ["", *layer_lines(plan, experiment, stack, color=color)]
     lines += ["", *_frozen(plan), *_extensions(plan), "", *memory_lines(plan, site), "", *effort_lines(plan, site)]
-    lines += ["", *_stages(plan)]
+    lines += ["", *_stages(plan), *_expected(plan)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
@@ -68,6 +68,17 @@ def stage_states(plan: Plan) -> list[dict[str, Any]]:
             }
         )
     return states
+
+
+def _expected(plan: Plan) -> list[str]:
+    """The published scores that the report will set beside the measured ones."""
+    lines = []
+    for who, expected in plan["expect"].items():
+        scores = ", ".join(f"{name} {value:g}" for name, value in expected["scores"].items())
+        within = "" if expected["within"] is None else f" within {expected['within']:g}"
+        source = "" if expected["source"] is None else f" ({expected['source']})"
+        lines.append(f"expected of the {who}: {scores}{within}{source}")
+    return ["", *lines] if lines else []
 
 
 def _inputs(stage: Mapping[str, Any]) -> list[str | None]:
@@ -95,6 +106,7 @@ def _run(plan: Plan, site: Site | None) -> dict[str, Any]:
         "copy": plan["copy"],
         "phi": plan["phi"],
         "extensions": plan_extensions(plan),
+        "expect": plan["expect"],
         "stages": stage_states(plan),
         "memory": forecast_memory(plan, site),
         "estimate": forecast_effort(plan, site),

@@ -47,12 +47,14 @@ def layer_lines(plan: Plan, experiment: Experiment, stack: str, *, color: bool =
         foreign=foreign,
     )
     drawn = draw_layers(layers, color=color)
-    return [*lines, *(["", *drawn, _legend(layers)] if drawn else [])]
+    return [*lines, *(["", *drawn, _legend(layers, _is_used(plan, stack))] if drawn else [])]
 
 
-def _legend(layers: LayerMap) -> str:
+def _legend(layers: LayerMap, used: bool) -> str:
     copies = ["├──▶ is copied to"] if layers.copied is not None else []
-    phi = ["┄┄▶ learns from" if layers.foreign else "◀┄┄ is what it learns from"] if layers.phi is not None else []
+    arrow, learns = "┄┄▶" if layers.foreign else "◀┄┄", "learns from" if used else "would learn from"
+    words = f"{arrow} {learns}" if layers.foreign else f"{arrow} is what it {learns}"
+    phi = [words] if layers.phi is not None else []
     return f"  {'   '.join([*copies, *phi])}"
 
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from .architecture import Architecture
 from .diagnostics import Reporter, Trail
-from .experiment import Experiment, Training
+from .experiment import Experiment, Labeller, Training
+from .layers import Layers
 from .machine import supports_bf16
 from .site import Site
 
@@ -145,3 +149,39 @@ def check_encoder(experiment: Experiment, teacher: Architecture, reporter: Repor
             "write `freeze: auto`: a smaller encoder is then trained",
             because=[("student", "encoder_layers")],
         )
+
+
+def check_reach(experiment: Experiment, phi: Mapping[Any, Layers | None], reporter: Reporter) -> None:
+    """Reports E528: no term of the loss reaches what is trained. A frozen encoder that is the teacher's own has
+    nothing to learn, and before a decoder that is all that a term about the encoder looks at."""
+    loss = experiment.training.loss
+    if phi.get("encoder") is not None or loss.own or loss.labels or loss.logits or loss.cosine or loss.embedding:
+        return
+    hidden, attention = loss.hidden, loss.attention
+    if (hidden and hidden.decoder) or (attention and (attention.decoder_self or attention.decoder_cross)):
+        return
+    if hidden or attention:
+        reporter.error(
+            "E528",
+            ("loss",),
+            "no term of the loss reaches what is trained: the encoder is the teacher's own, and frozen",
+            "add a term about the decoder, such as `labels: 1.0`, or write `student: {freeze: none}`",
+            at="key",
+            because=[("student",)],
+        )
+
+
+def check_label_lengths(labeller: Labeller, path: Trail, model: Architecture, reporter: Reporter) -> None:
+    """Reports E513 for a labeller that would read or write more than its positions hold."""
+    limit = model.max_positions
+    for where, length in (
+        ((*path, "max_source_tokens"), labeller.max_source_tokens),
+        ((*path, "generation", "max_length"), labeller.generation.max_length),
+    ):
+        if limit is not None and length is not None and length > limit:
+            reporter.error(
+                "E513",
+                where,
+                f"{where[-1]} is {length}; the {model.family} labeller has positions for {limit} tokens",
+                f"write {limit} or less",
+            )

@@ -20,7 +20,16 @@ from .fingerprint import UNRESOLVED, Fingerprints
 from .fit import check_memory
 from .heads import fit_head
 from .keys import run_key
-from .limits import check_encoder, check_lengths, check_offload, check_retention, check_stacks, choose_precision
+from .limits import (
+    check_encoder,
+    check_label_lengths,
+    check_lengths,
+    check_offload,
+    check_reach,
+    check_retention,
+    check_stacks,
+    choose_precision,
+)
 from .reference import ResolvedModel, resolve_reference, use_of
 from .scratch import resolve_scratch
 from .site import Site
@@ -69,6 +78,8 @@ class Lowering:
         if own is not None:
             teacher_precision = choose_precision(own, ("teacher", "train"), shape.layout, reporter, site)
         check_memory(experiment, shape, student, (precision, teacher_precision), reporter, site)
+        if student is not None:
+            check_reach(experiment, student.phi, reporter)
         if student is None or labels is None or (reporter.failed and not failed_before):
             return None
         if self.memory is None:
@@ -148,6 +159,8 @@ class Lowering:
                     labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment)
                 )
                 complete &= model is not None
+                if model is not None:
+                    check_label_lengths(labeller, path, model.architecture, reporter)
                 found[name] = ResolvedLabels(model, None)
             else:
                 found[name] = ResolvedLabels(None, None)

@@ -39,6 +39,14 @@ def read_overrides(overrides: Sequence[str], files: Files, reporter: Reporter) -
     for line, override in enumerate(overrides, 1):
         text, _, value_text = " ".join(override.split("\n")).partition("=")
         steps = split_path(text, Position(SET, line, 1))
+        if not value_text.strip() or (steps is not None and steps[0][0] == "extends"):
+            reporter.error_at(
+                "E305",
+                Position(SET, line, 1),
+                f"{quoted(text)} is given no value" if not value_text.strip() else "`extends` cannot be set",
+                f"write {text}=null to remove it" if not value_text.strip() else "write it into a spec",
+            )
+            continue
         if steps is None:
             reporter.error_at(
                 "E305",

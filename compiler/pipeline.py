@@ -115,13 +115,14 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     """The data files of the runs read, those of equal data once; not at all when a run has more than
     `most_bytes` of them."""
     from .data import check_data, num_bytes
+    from .label_files import label_files
 
     if most_bytes is not None and any(num_bytes(run.experiment) > most_bytes for run in compiled.runs):
         return compiled
     known: dict[Any, list[Diagnostic]] = {}
     for run in compiled.runs:
         experiment = run.experiment
-        key = repr((experiment.task, experiment.data))
+        key = repr((experiment.task, experiment.data, label_files(experiment)))
         if key not in known:
             before = set(run.reporter.diagnostics)
             check_data(experiment, run.reporter)

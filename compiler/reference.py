@@ -10,8 +10,8 @@ from pathlib import Path
 from typing import Any
 
 from .architecture import Architecture, ArchitectureError, architecture_of, read_config
-from .catalogue import catalogued
-from .diagnostics import Reporter, Trail, shown_path
+from .catalogue import CATALOGUE, catalogued
+from .diagnostics import Reporter, Trail, did_you_mean, shown_path
 from .experiment import Experiment, ModelReference
 from .families import FAMILIES
 from .fingerprint import UNRESOLVED, Fingerprints, weight_files
@@ -130,6 +130,14 @@ def _from_hub(
                     path,
                     f"cannot find the model {repository} at {revision}: {error}",
                     "check the name and the revision, or name a folder laid out as on the hub with --models DIR",
+                )
+            else:
+                near = did_you_mean(repository, CATALOGUE, cutoff=0.85)
+                reporter.warning(
+                    "W503",
+                    path,
+                    f"the model {repository} is not on this machine: what depends on its shape was not checked",
+                    f"did you mean {near}?" if near else "`distilc explain` asks the hub; --models DIR names a folder",
                 )
             return None
     assert commit is not None

@@ -29,7 +29,13 @@ def objective_settings(loss: Loss, phi: Mapping[str, Layers | None] | None) -> d
         maps = {stack: phi.get(stack) for stack, on in stacks.items() if on}
         used = {stack: list(found.layers) if (found := maps.get(stack)) else None for stack in stacks}
     own = {name: dict(term.settings) for name, term in loss.own.items()}
-    return {**asdict(loss), "own": own, "phi": used}
+    settings = asdict(loss)
+    if phi is not None and phi.get("encoder") is None:
+        # An encoder without φ is the teacher's own: nothing of it is compared.
+        for term, weight in (("hidden", "encoder"), ("attention", "encoder_self")):
+            if settings[term] is not None:
+                settings[term] = {**settings[term], weight: 0.0}
+    return {**settings, "own": own, "phi": used}
 
 
 def train_settings(

@@ -118,10 +118,11 @@ def _no_decoder_is_meant(experiment: Experiment, teacher: Architecture, reporter
 def _phi(
     stack: Stack, experiment: Experiment, student: Architecture, teacher: Architecture, copied: Layers | None
 ) -> Layers | None:
-    """φ of a stack. An encoder that is as deep as the teacher's has none before a decoder: the decoder is
-    what learns (arXiv 2010.13002, footnote 6). The encoder of an encoder-only model is all there is."""
+    """φ of a stack. An encoder that is frozen as a full copy of the teacher's has none: it runs once for both
+    (arXiv 2010.13002, footnote 6). The encoder of an encoder-only model is all there is."""
     teacher_depth, student_depth = depth(teacher, stack), depth(student, stack)
-    if stack == "encoder" and teacher_depth == student_depth and not student.encoder_only:
+    whole = stack == "encoder" and not student.encoder_only and _is_whole(experiment, teacher, copied)
+    if whole and "encoder" in _freeze(experiment, student, teacher, copied):
         return None
     choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder
     init = layer_origin(experiment, stack)
@@ -142,15 +143,20 @@ def _freeze(
         return tuple(part for part in PARTS if part in asked)
     if experiment.student.init.embeddings != "teacher" or student.encoder_only:
         return ()
+    whole = _is_whole(experiment, teacher, encoder)
+    has_positions = student.max_positions is not None
+    return (*(["encoder"] if whole else []), "embeddings", *(["positions"] if has_positions else []))
+
+
+def _is_whole(experiment: Experiment, teacher: Architecture, encoder: Layers | None) -> bool:
+    """Is the student's encoder the teacher's, whole and in order?"""
     init = layer_origin(experiment, "encoder")
-    whole = (
+    return (
         encoder is not None
         and init is not None
         and init.from_ is None
         and encoder.layers == tuple(range(teacher.encoder_layers))
     )
-    has_positions = student.max_positions is not None
-    return (*(["encoder"] if whole else []), "embeddings", *(["positions"] if has_positions else []))
 
 
 def _settings(

@@ -25,7 +25,7 @@ def main(argv: list[str]) -> int:
     worker.add_argument("--stages", required=True)
     worker.add_argument("--control", required=True, type=Path)
     worker.add_argument("--driver", type=int)
-    for name in ("status", "doctor"):
+    for name in ("status", "doctor", "verify"):
         verbs.add_parser(name, add_help=False)
     options, rest = parser.parse_known_args(argv)
     if options.verb == "status":
@@ -36,6 +36,10 @@ def main(argv: list[str]) -> int:
         from .doctor import main as doctor
 
         return doctor(rest)
+    if options.verb == "verify":
+        from .verify.command import main as verify
+
+        return verify(rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.verb == "worker":

@@ -15,6 +15,7 @@ TASK_METRICS = {
     "classification": ("accuracy",),
     "masked-lm": (),
 }
+MEASURED = (*ROUGE, "bleu", "chrf", "accuracy")  # by an evaluation; other scores come from elsewhere
 TASK_COLUMNS = {
     "summarization": ("source", "target", "id"),
     "translation": ("source", "target", "id"),
@@ -48,13 +49,14 @@ def check_monitor(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         names = [((*path, "stopping", "monitor"), part.stopping.monitor)]
         names += [((*path, "stopping", "retention", name), name) for name in part.stopping.retention or ()]
         for where, name in names:
-            if name not in metrics:
+            if name not in metrics and (name in (*TASK_METRICS[run.task], *usable_metrics(run.task), "loss")):
                 reporter.error(
                     "E403",
                     where,
                     f"{name} decides about stopping, and is not one of `validation.metrics` ({listed(metrics, 'and')})",
                     f"write `validation: {{metrics: [{', '.join([*metrics, name])}]}}`",
                     because=[(*path, "validation", "metrics")],
+                    at="key" if "retention" in where else "value",
                 )
 
 
@@ -79,6 +81,33 @@ def check_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             "remove it; it is for classification",
             at="key",
             because=[("task",)],
+        )
+
+
+def check_text_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A classification reads one text or a pair, not both."""
+    columns = tree["data"]["columns"]
+    if run.task == "classification" and "text" in columns and {"premise", "hypothesis"} & set(columns):
+        reporter.error(
+            "E417",
+            ("data", "columns", "text"),
+            "`text` is for one text, `premise` and `hypothesis` are for a pair",
+            "remove `text`, or the other two",
+            at="key",
+            because=[("task",)],
+        )
+
+
+def check_masking(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The shares of what is done to a predicted token are shares of one whole."""
+    masking = run.data.masking
+    if masking is not None and masking.masked + masking.random > 100:
+        reporter.error(
+            "E418",
+            ("data", "masking", "random"),
+            f"{masking.masked:g} % masked and {masking.random:g} % random are more than all",
+            f"write at most {100 - masking.masked:g}",
+            because=[("data", "masking", "masked")],
         )
 
 
@@ -131,7 +160,16 @@ def check_expected(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     """A published score on a test set names one that there is."""
     for who, expectation in run.expect.items():
         for name in expectation.scores:
-            test_set, dot, _ = name.rpartition(".")
+            test_set, dot, metric = name.rpartition(".")
+            if metric in MEASURED and metric not in run.evaluation.metrics:
+                reporter.warning(
+                    "W416",
+                    ("expect", who, name),
+                    f"{metric} is expected and never measured",
+                    f"write `evaluation: {{metrics: [{', '.join([*run.evaluation.metrics, metric])}]}}`",
+                    at="key",
+                    because=[("evaluation", "metrics")],
+                )
             if dot and test_set not in run.data.test:
                 near = did_you_mean(test_set, run.data.test)
                 reporter.error(

@@ -30,7 +30,7 @@ from ..objective.objective import Objective, factors_of
 from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings
 from ..protocol import Items
-from .checkpoint import Checkpoints
+from .checkpoint import MARKER, Checkpoints
 from .course import Course, Step
 from .engine import backward, gradient_norm, set_learning_rate, start_engine, whole_parameters
 from .stopping import Progress, Stopping
@@ -76,13 +76,18 @@ def _prepare(stage: Stage, context: Context) -> Training:
         scores = json.loads((context.inputs["reference"] / "metrics.json").read_text("utf-8"))
         reference = {name: entry["value"] for name, entry in scores["validation"].items()}
     assert stage.execution.micro_batch_tokens is not None
+    tokenizer = load_tokenizer(source)
+    if not (context.scratch / MARKER).is_file():  # a training that goes on was looked at when it began
+        from ..verify.quick import prove_quickly  # it uses this module
+
+        prove_quickly(stage, context, objective, rows, tokenizer.pad_token_id)
     return Training(
         settings=settings,
         context=context,
         objective=objective,
         engine=start_engine(objective, stage),
         source=source,
-        tokenizer=load_tokenizer(source),
+        tokenizer=tokenizer,
         rows=rows,
         validation_rows=Rows.open(context.inputs["data"], "validation"),
         course=course,

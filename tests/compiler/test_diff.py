@@ -122,7 +122,8 @@ def test_stages_that_only_one_has() -> None:
     by_id = stages(found)
     assert by_id["benchmark-student"]["b"] is None and by_id["benchmark-student"]["same"] is False
     assert by_id["evaluate-teacher-validation"]["a"] is None
-    assert by_id["train"]["upstream"] == ["evaluate-teacher-validation"]
+    needed = {change["path"]: change["b"] for change in by_id["train"]["changed"]}
+    assert needed["needs.reference"] == "evaluate-teacher-validation" and by_id["train"]["upstream"] == []
 
 
 def test_data_are_compared_by_what_they_are() -> None:
@@ -233,7 +234,8 @@ def test_two_variants_of_one_spec() -> None:
     write("s.yaml", SWEEP.format("x", 1).removeprefix("extends: a.yaml\n"))
     found = pair("s.yaml#sft", "s.yaml#kd")
     assert set(values(found)) == {"name", "loss.labels", "loss.logits"}
-    assert {change["path"] for change in stages(found)["train"]["changed"]} == {"loss.labels", "loss.logits"}
+    changed = {change["path"] for change in stages(found)["train"]["changed"]}
+    assert changed == {"loss.labels", "loss.logits", "needs.teacher"}  # no stage differs that both need
     result = run("diff", "s.yaml#sft", "s.yaml#dk")
     assert result.exit_code == 1 and "E561: no run is called 'dk'" in result.output
 

@@ -122,7 +122,7 @@ def test_exclusions() -> None:
         ("training.warmup: [{steps: 10}, {ratio: 0.1}]", ["warmup-10", "warmup-0.1"]),
         ("data.train.limit: [10, 20]", ["limit-10", "limit-20"]),
         ("training.optimizer.betas: [[0.9, 0.98], [0.9, 0.999]]", ["betas-0.9-0.98", "betas-0.9-0.999"]),
-        ("batch.examples: [8, 8.0]", ["examples-8-1", "examples-8-2"]),
+        ("stopping.monitor: [loss, 'loss!']", ["monitor-loss-1", "monitor-loss-2"]),
     ],
 )  # fmt: skip
 def test_names_are_readable_and_different(matrix: str, labels: list[str]) -> None:

@@ -135,8 +135,8 @@ def test_a_quick_look_asks_nobody(compile_text, asked):
 def test_a_model_that_nobody_knows(compile_text):
     text = REFERENCE.replace(REPOSITORY, "org/unheard-of")
     assert compile_text(text=text).codes == ["E501"]
-    quick = compile_text(text=text, fingerprints=False)
-    assert (quick.plan, quick.codes) == (None, [])
+    quick = compile_text(text=text, fingerprints=False)  # nobody is asked
+    assert (quick.plan, quick.codes) == (None, ["W503"])
 
 
 def test_the_catalogue_knows_no_task_that_the_family_cannot_do(compile_text):

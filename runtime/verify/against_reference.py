@@ -1,0 +1,224 @@
+"""(h) Every term and the total against the reference in float64, and, where they differ, what it is that differs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.families import family_of
+from ..objective.assembly import Active
+from ..objective.objective import Objective, factors_of
+from ..protocol import Stack, TermInputs
+from .proof import Proof, exempt, held, measured
+from .reference import Batch, Plain, hidden_mean, logits_mean, phi_of, reference_terms, reference_weights
+from .subject import Subject, counts_of, difference, gradients_of, relative
+
+SAME_STATES = 1e-5
+
+
+@dataclass(frozen=True)
+class Tolerances:
+    """Largest relative differences of a term and of a gradient; a term below `near_zero` is held to that."""
+
+    term: float
+    gradient: float
+    near_zero: float
+
+
+FLOAT64 = Tolerances(1e-7, 1e-5, 1e-3)  # T5's norms compute in float32
+FLOAT32 = Tolerances(1e-4, 1e-3, 0.1)
+
+
+@dataclass
+class Compared:
+    """Both sides of the comparison, and what the terms were given (term -> inputs)."""
+
+    subject: Subject
+    batch: Batch
+    student: Plain
+    teacher: Plain | None
+    projections: Mapping[str, Tensor]
+    given: dict[str, TermInputs]
+
+
+def prove_reference(
+    subject: Subject, objective: Objective, teacher: Plain | None, allowed: Tolerances = FLOAT64
+) -> Iterator[Proof]:
+    """`objective` and the plain forward of the teacher have the float type that the tolerances are for."""
+    settings = subject.settings.objective
+    batch = subject.batch()
+    counts = counts_of(batch)
+    student = Plain(objective.student, batch, attentions=settings.attention is not None)
+    matrices: dict[str, Any] = dict(objective.projections.matrices.items())
+    projections: dict[str, Tensor] = {name: matrix.weight for name, matrix in matrices.items()}
+    expected = reference_terms(settings, student, teacher, batch, projections)
+    with watching(objective) as given:
+        share, raw = objective(batch, factors_of(counts, world=1))
+    compared = Compared(subject, batch, student, teacher, projections, given)
+    items, weights = objective.items(), reference_weights(settings)
+    own = {active.name for active in objective.terms} - weights.keys()
+    if lacking := sorted({*weights} - {*raw}):
+        yield held("h", "every term of the plan is there", f"the term {lacking[0]} is not computed")
+        return
+    total = torch.stack([weight * expected[name] for name, weight in weights.items()]).sum() if weights else None
+    for name, value in expected.items():
+        found, wanted = float(raw[name]) / counts[items[name]], float(value.detach())
+        note = f"{found:.6g}, and {wanted:.6g} by the reference"
+        worst = relative(found, wanted, allowed.near_zero)
+        if not worst <= allowed.term:
+            note = f"the term {name} is {note}: {_place(compared, name, found, wanted)}"
+        yield measured("h", f"the term {name}", worst, allowed.term, note)
+    if own or total is None:
+        names = ", ".join(sorted(own))
+        yield exempt("h", f"the terms of packages ({names}), and with them the total", "there is no reference for them")
+        return
+    found, wanted = float(share.detach()), float(total.detach())
+    note = f"the loss is {found:.6g}, and {wanted:.6g} by the reference: are the terms multiplied by their weights?"
+    yield measured("h", "the loss", relative(found, wanted, allowed.near_zero), allowed.term, note)
+    worst, parameter = difference(gradients_of(objective, share), gradients_of(objective, total))
+    note = f"the gradient of {parameter} is not that of the reference"
+    yield measured("h", "the gradient of the loss", worst, allowed.gradient, note)
+
+
+def prove_encoder(subject: Subject, objective: Objective, teacher: Any) -> Iterator[Proof]:
+    """May the student's encoder serve the teacher? Only when it is frozen and, name by name, the teacher's.
+    `teacher`: the artifact's model, whole."""
+    if objective.teacher is None or not objective.teacher.shares_encoder:
+        return
+    prefix = family_of(objective.student).stacks["encoder"] + "."
+    ours, theirs = (
+        {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
+        for model in (objective.student, teacher)
+    )
+    names = sorted({*ours, *theirs})
+    other = [name for name in names if not (name in ours and name in theirs and torch.equal(ours[name], theirs[name]))]
+    defect = None
+    if other:
+        defect = f"the student's own encoder feeds the teacher's decoder, and {other[0]} is not the teacher's"
+    elif "encoder" not in subject.settings.freeze:
+        defect = "the student's encoder feeds the teacher's decoder, and it is trained"
+    yield held("h", "the encoder that serves both is the teacher's", defect)
+
+
+@contextmanager
+def watching(objective: Objective) -> Iterator[dict[str, TermInputs]]:
+    """Within it, what each term beyond those of the logits is given is kept."""
+    given: dict[str, TermInputs] = {}
+
+    def watched(active: Active) -> Active:
+        def keep(inputs: TermInputs, settings: Mapping[str, object]) -> Tensor:
+            given[active.name] = inputs
+            return active.term.sum(inputs, settings)
+
+        return replace(active, term=replace(active.term, sum=keep))
+
+    before = objective._others
+    objective._others = [watched(active) for active in before]
+    try:
+        yield given
+    finally:
+        objective._others = before
+
+
+# --- the place of a defect -----------------------------------------------------------------------------
+
+
+def _place(compared: Compared, name: str, found: float, wanted: float) -> str:
+    """What is different, as near as it can be told."""
+    if name == "logits":
+        return _of_logits(compared, found, wanted)
+    kind, _, part = name.partition("_")
+    if kind == "hidden":
+        stack: Stack = "encoder" if part == "encoder" else "decoder"
+        return _of_layers(compared, name, stack) or _of_mask(compared, stack, found)
+    if kind == "attention":
+        return _of_maps(compared, name, part) or "its maps are right: is it the mask or the denominator?"
+    return "is it the mask, the denominator or the formula?"
+
+
+def _of_logits(compared: Compared, found: float, wanted: float) -> str:
+    assert compared.teacher is not None
+    term = compared.subject.settings.objective.logits
+    assert term is not None
+    valid = compared.batch["labels"] != -100
+    ours, theirs = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
+    if term.temperature != 1 and _near(found, float(logits_mean(term, ours, theirs, squared=False))):
+        return f"the factor T² = {term.temperature**2:g} is missing"
+    if ours.shape[-1] != theirs.shape[-1] and _near(found, float(logits_mean(term, ours, theirs, padded_with=0.0))):
+        sizes = f"{ours.shape[-1]} of the student, {theirs.shape[-1]} of the teacher"
+        return f"the vocabularies ({sizes}) are padded with zeros, which have a probability, and not with -inf"
+    return f"temperature, divergence ({term.divergence}), or the states of one of the models"
+
+
+def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
+    """The first pair of layers whose states are not those that φ pairs."""
+    objective, given = compared.subject.settings.objective, compared.given[name]
+    assert compared.teacher is not None and given.teacher is not None and objective.hidden is not None
+    side = "outputs" if objective.hidden.align == "outputs" else "inputs"
+    phi = phi_of(objective, stack)
+    theirs = given.teacher.encoder_layers if stack == "encoder" else given.teacher.decoder_layers
+    known: list[Tensor] = getattr(compared.teacher, side)[stack]
+    if theirs is None or len(theirs) != len(phi):
+        return f"{0 if theirs is None else len(theirs)} {stack} layers are compared, φ pairs {len(phi)}"
+    for k, j in enumerate(phi):
+        if not _equal(theirs[k], known[j] if j < len(known) else None):
+            what = f"student {stack} layer {k} is not held to the {side[:-1]} of teacher layer {j}"
+            really = [i for i, state in enumerate(known) if _equal(theirs[k], state)]
+            return what + (f" but to that of layer {really[0]}" if really else " but to other states")
+    if compared.projections:
+        return None
+    ours = given.student.encoder_layers if stack == "encoder" else given.student.decoder_layers
+    mine: list[Tensor] = getattr(compared.student, side)[stack]
+    for k, state in enumerate(ours or ()):
+        if not _equal(state, mine[k]):
+            return f"what stands for student {stack} layer {k} is not its {side[:-1]}"
+    return None
+
+
+def _of_mask(compared: Compared, stack: Stack, found: float) -> str:
+    """Do the same states give the found value with another mask?"""
+    objective, batch = compared.subject.settings.objective, compared.batch
+    assert compared.teacher is not None and objective.hidden is not None
+    number = (batch["labels"] != -100).sum() if stack == "decoder" else batch["attention_mask"].sum()
+    shape = batch["labels"] if stack == "decoder" else batch["attention_mask"]
+    masks = {"every position, padding included": torch.ones_like(shape, dtype=torch.bool)}
+    if stack == "decoder":
+        masks["the decoder's input"] = compared.student.decoder_input_ids != compared.subject.pad_id
+    for name, mask in masks.items():
+        for denominator in (number, mask.sum()):
+            value = hidden_mean(
+                objective, objective.hidden, stack, compared.student, compared.teacher, mask,
+                compared.projections.get(stack),
+            )  # fmt: skip
+            if _near(found, float(value.detach() * mask.sum() / denominator)):
+                items = "label tokens" if stack == "decoder" else "source tokens"
+                return f"it is summed over {name}, not over the {items}"
+    return "its layers are the right ones: is it the mask, the denominator or the normalisation?"
+
+
+def _of_maps(compared: Compared, name: str, part: str) -> str | None:
+    objective, given = compared.subject.settings.objective, compared.given[name]
+    assert compared.teacher is not None and given.teacher is not None
+    stack: Stack = "encoder" if part == "encoder_self" else "decoder"
+    maps = {"encoder_self": given.teacher.encoder_self_attention, "decoder_self": given.teacher.decoder_self_attention,
+            "decoder_cross": given.teacher.decoder_cross_attention}[part]  # fmt: skip
+    known = compared.teacher.maps[part]
+    for k, j in enumerate(phi_of(objective, stack)):
+        if maps is None or not _equal(maps[k], known[j]):
+            return f"student {stack} layer {k} is not held to the attention of teacher layer {j}"
+    return None
+
+
+def _equal(one: Tensor, other: Tensor | None) -> bool:
+    if other is None or one.shape != other.shape:
+        return False
+    return bool((one - other).abs().max() <= SAME_STATES * other.abs().max().clamp(min=1e-9))
+
+
+def _near(one: float, other: float) -> bool:
+    return relative(one, other, 1e-9) <= 1e-4

@@ -1,0 +1,131 @@
+"""`verify`: plans -> a table of what was proved of each, as text or as JSON; the exit code."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Sequence
+from contextlib import nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, field, replace
+from itertools import groupby
+from pathlib import Path
+from typing import Any
+
+from ..available import check_available
+from ..console import Console
+from ..driver import Options, _pending, _place
+from ..driver import main as drive
+from ..extensions import require
+from ..failure import Failure
+from ..plan import Plan, load_plan
+from ..processes import num_cores
+from ..store import Store
+from .proof import POINTS, Proof, diagnosis
+
+WORDS = {"proved": "ok", "failed": "FAIL", "exempt": "-"}
+
+
+@dataclass
+class Verified:
+    """What came out for one plan. `rows`: how many rows it was proved on."""
+
+    name: str
+    proofs: list[Proof] = field(default_factory=list)
+    failure: Failure | None = None
+    rows: int = 0
+    seconds: float = 0.0
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "name": self.name,
+            "passed": self.failure is None,
+            "diagnosis": None if self.failure is None else {"code": self.failure.code, "message": self.failure.message},
+            "rows": self.rows,
+            "seconds": round(self.seconds, 3),
+            "proofs": [asdict(proof) for proof in self.proofs],
+        }
+
+
+def main(argv: Sequence[str]) -> int:
+    """`verify PLAN... [--json] [--workspace DIR]`. Returns the exit code."""
+    parser = argparse.ArgumentParser(prog="distilc verify", description=__doc__)
+    parser.add_argument("plans", nargs="+", type=Path)
+    parser.add_argument("--json", action="store_true")
+    parser.add_argument("--workspace", type=Path)
+    options = parser.parse_args(argv)
+    found: list[Verified] = []
+    codes: list[int] = []
+    # What is not the answer goes to stderr where the answer is for a program.
+    with redirect_stdout(sys.stderr) if options.json else nullcontext():
+        for folder in options.plans:
+            verified, code = verify(folder, options.workspace)
+            codes.append(code)
+            if verified is not None:
+                found.append(verified)
+                if not options.json:
+                    print(table(verified), flush=True)
+            if code in (75, 130):
+                break
+    if options.json:
+        print(json.dumps({"version": 1, "runs": [verified.as_json() for verified in found]}, indent=1))
+    return next((code for code in codes if code), 0)
+
+
+def verify(folder: Path, workspace: Path | None) -> tuple[Verified | None, int]:
+    """One plan: its student made, if it is not there, and everything proved. (None: not even begun, exit code)."""
+    console, plan = Console(), None
+    try:
+        plan = load_plan(folder)
+        if workspace is not None:
+            plan = replace(plan, site=replace(plan.site, workspace=str(workspace.absolute())))
+        check_available(plan)
+        require(plan.stages)
+        store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
+        student = plan.stage("train").needs["model"]
+        if _pending(plan, store, student) and (code := drive([folder], Options(until=student, workspace=workspace))):
+            return None, code
+        verified = _prove(plan, store)
+    except Failure as failure:
+        console.failure(failure, None if plan is None else _place(plan, failure.spec_path))
+        return None, failure.exit_code
+    if verified.failure is not None:
+        console.failure(verified.failure, _place(plan, "loss"))
+    return verified, 0 if verified.failure is None else verified.failure.exit_code
+
+
+def _prove(plan: Plan, store: Store) -> Verified:
+    import torch
+
+    from .prove import prove
+    from .subject import subject_of
+
+    started = time.monotonic()
+    torch.set_num_threads(num_cores())
+    subject = subject_of(plan, store)
+
+    def tell(line: str) -> None:
+        if sys.stderr.isatty():
+            print(f"  proving: {line}", file=sys.stderr, flush=True)
+
+    proofs = prove(subject, tell)
+    return Verified(plan.name, proofs, diagnosis(proofs), len(subject.rows), time.monotonic() - started)
+
+
+def table(verified: Verified) -> str:
+    """What was proved, by its point, with the largest deviation that was measured and the one allowed."""
+    width = max((len(proof.claim) for proof in verified.proofs), default=0)
+    numbers = {state: sum(proof.state == state for proof in verified.proofs) for state in WORDS}
+    lines = [
+        f"{verified.name}: {numbers['proved']} proved, {numbers['failed']} failed, {numbers['exempt']} exempt, on "
+        f"{verified.rows} rows in {verified.seconds:.1f} s"
+    ]
+    for point, proofs in groupby(verified.proofs, key=lambda proof: proof.point):
+        lines.append(f"({point}) {POINTS[point][0]}")
+        for proof in proofs:
+            line = f"  {WORDS[proof.state]:<5}{proof.claim:<{width}}"
+            if proof.deviation is not None:
+                line += f"  {proof.deviation:7.1e} (at most {proof.tolerance:.0e})"
+            lines.append((line + (f"  {proof.note}" if proof.note else "")).rstrip())
+    return "\n".join(lines)

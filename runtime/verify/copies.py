@@ -1,0 +1,102 @@
+"""(f) What the student is made of, parameter by parameter, from the artifacts as they lie there."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.families import STACKS, depths, family_of
+from ..models.load import load_model, model_folder
+from ..plan import StackInit
+from ..protocol import Stack
+from .proof import Proof, exempt, held
+from .subject import Subject
+
+State = Mapping[str, Tensor]
+
+
+def prove_copies(subject: Subject) -> Iterator[Proof]:
+    """Each copied layer, what only block 0 of T5 has, what is outside of the layers, the generation config."""
+    settings = subject.student_settings
+    student = load_model(model_folder(subject.inputs["model"]))
+    inits: dict[Stack, StackInit] = {"encoder": settings.encoder, "decoder": settings.decoder}
+    models = {role: load_model(model_folder(folder)) for role, folder in subject.origins.items()}
+    for stack in STACKS:
+        init = inits[stack]
+        if init.origin is None:
+            yield exempt("f", f"{stack} layers", "drawn at random, as the plan says")
+            continue
+        yield _layers(subject, student, models[init.origin], stack, init)
+    teacher = models["teacher"]
+    if settings.embeddings == "teacher":
+        yield held("f", "embeddings, positions, norms and head are the teacher's", _outside(student, teacher))
+    else:
+        yield exempt("f", "embeddings, positions, norms and head", "drawn at random, as the plan says")
+    yield held("f", "the generation config is the teacher's", _generation(student, teacher))
+
+
+def _layers(subject: Subject, student: Any, origin: Any, stack: Stack, init: StackInit) -> Proof:
+    claim = f"{stack} layers are those of the {'teacher' if init.origin == 'teacher' else 'other model'}"
+    planned = getattr(subject.plan.copy, stack)
+    if planned is None or (init.layers is not None and tuple(planned) != tuple(init.layers)):
+        return held("f", claim, f"the plan copies {stack} layers {planned}, its stage {init.layers}")
+    if depths(student)[stack] != len(planned):
+        return held("f", claim, f"the student has {depths(student)[stack]} {stack} layers, the plan {len(planned)}")
+    ours, theirs = student.state_dict(), origin.state_dict()
+    for layer, source in enumerate(planned):
+        name = _unequal(ours, theirs, student, stack, layer, source)
+        if name is None:
+            continue
+        others = (j for j in range(depths(origin)[stack]) if _unequal(ours, theirs, student, stack, layer, j) is None)
+        really = next((f"; it is layer {j}" for j in others), "")
+        return held("f", claim, f"{stack} layer {layer} is not a copy of layer {source} ({name} differs){really}")
+    defect = _first_only(ours, theirs, student, stack)
+    return held("f", f"{claim}: {', '.join(map(str, planned))}", defect)
+
+
+def _unequal(ours: State, theirs: State, model: Any, stack: Stack, layer: int, source: int) -> str | None:
+    """The first parameter of a student layer that differs from that of the source layer."""
+    family = family_of(model)
+    prefix = f"{family.stacks[stack]}.{family.layer_list}."
+    own = f"{prefix}{layer}."
+    mine = {name.removeprefix(own): tensor for name, tensor in ours.items() if name.startswith(own)}
+    if not mine:
+        return f"{prefix}{layer}"
+    for inner, tensor in mine.items():
+        if inner in family.first_layer_only:
+            continue
+        other = theirs.get(f"{prefix}{source}.{inner}")
+        if other is None or not torch.equal(tensor, other):
+            return f"{prefix}{layer}.{inner}"
+    return None
+
+
+def _first_only(ours: State, theirs: State, model: Any, stack: Stack) -> str | None:
+    """What only layer 0 has (T5's position bias) is layer 0's, whichever layer was copied there."""
+    family = family_of(model)
+    for inner in family.first_layer_only:
+        name = f"{family.stacks[stack]}.{family.layer_list}.0.{inner}"
+        if name not in ours or not torch.equal(ours[name], theirs[name]):
+            return f"{name} is not that of the origin's layer 0"
+    return None
+
+
+def _outside(student: Any, teacher: Any) -> str | None:
+    family = family_of(student)
+    inside = tuple(f"{family.stacks[stack]}.{family.layer_list}." for stack in STACKS)
+    theirs = teacher.state_dict()
+    for name, tensor in student.state_dict().items():
+        if not name.startswith(inside) and (name not in theirs or not torch.equal(tensor, theirs[name])):
+            return f"{name} is not the teacher's"
+    return None
+
+
+def _generation(student: Any, teacher: Any) -> str | None:
+    ours, theirs = (model.generation_config.to_dict() for model in (student, teacher))
+    for name in sorted({*ours, *theirs} - {"transformers_version", "_from_model_config"}):
+        if ours.get(name) != theirs.get(name):
+            return f"{name} is {ours.get(name)!r}, the teacher's {theirs.get(name)!r}"
+    return None

@@ -1,0 +1,177 @@
+"""(a), (b), (d): the objective against itself: of equal models, in other chunks, with more padding. In (b) the
+logits are those of an ordinary forward of transformers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from ..objective.assembly import TERMS
+from ..objective.objective import OF_LOGITS, Objective, factors_of
+from ..plan import LayerMaps, ObjectiveSettings
+from ..protocol import ModelOutputs, TermInputs
+from .proof import Proof, exempt, measured
+from .reference import Batch, Plain
+from .step import GRADIENT_TOLERANCE, LOSS_TOLERANCE, NEAR_ZERO, without_batch_norm
+from .subject import (
+    Subject,
+    counts_of,
+    difference,
+    gradients_of,
+    loss_and_gradients,
+    relative,
+    small_chunks,
+)
+
+ZERO = 1e-9  # float64, per item
+LOGITS_TOLERANCE = 1e-4  # fp32, of the largest logit
+MORE_SOURCE, MORE_TARGET = 3, 2
+
+
+# --- (a) ---------------------------------------------------------------------------------------------
+
+
+def prove_identity(subject: Subject) -> Iterator[Proof]:
+    """The teacher as its own student, each layer held to itself, in float64: every term is zero."""
+    settings = replace(subject.settings.objective, labels=None, own={})
+    if not subject.has_teacher or not settings.terms:
+        yield exempt("a", "student := teacher", "no term of ours looks at the teacher")
+        return
+    own = replace(subject, inputs={**subject.inputs, "model": subject.inputs["teacher"]})
+    depth = subject.plan.teacher
+    phi = None
+    if settings.phi is not None:  # of all layers: φ(k) = k
+        phi = LayerMaps(
+            encoder=None if settings.phi.encoder is None else tuple(range(depth.encoder_layers)),
+            decoder=None if settings.phi.decoder is None else tuple(range(depth.decoder_layers)),
+        )
+    changed = replace(own.settings, objective=replace(settings, phi=phi))
+    own = replace(own, stage=replace(own.stage, settings=changed))
+    objective = in_float64(own.objective())
+    batch = own.batch()
+    counts = counts_of(batch)
+    with torch.no_grad():
+        _, raw = objective(batch, factors_of(counts, world=1))
+    items = objective.items()
+    for name, value in raw.items():
+        mean = abs(float(value)) / counts[items[name]]
+        yield measured("a", f"student := teacher: {name}", mean, ZERO, f"the term {name} is {mean:.3g} instead of zero")
+
+
+def in_float64(objective: Objective) -> Objective:
+    """The same objective, teacher included, in float64."""
+    if objective.teacher is not None:
+        objective.teacher.model.double()
+    return objective.double()
+
+
+# --- (b) ---------------------------------------------------------------------------------------------
+
+
+def of_logits(settings: ObjectiveSettings) -> ObjectiveSettings:
+    """Those of the terms that look at logits alone."""
+
+    def looks_at_logits(name: str) -> bool:
+        found = TERMS[name]
+        return all(term.needs <= OF_LOGITS for term in (found if isinstance(found, tuple) else (found,)))
+
+    own = {name: value for name, value in settings.own.items() if looks_at_logits(name)}
+    return replace(settings, hidden=None, attention=None, cosine=None, embedding=None, own=own)
+
+
+def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
+    """The head's logits, and the terms of the logits with their gradient, against those of whole logits."""
+    settings = of_logits(subject.settings.objective)
+    if not settings.terms:
+        yield exempt("b", "the terms of the logits", "there are none")
+        return
+    teacher = objective.teacher
+    alone = Objective(objective.student, settings, subject.settings.freeze, teacher).eval()
+    batch = subject.batch()
+    valid = batch["labels"] != -100
+    student = Plain(alone.student, batch, attentions=False)
+    theirs = None
+    with torch.no_grad():
+        found = alone.head_terms.student(student.last[valid])
+        yield _logits("student", found, student.logits[valid])
+        if teacher is not None:
+            theirs = plain_teacher(teacher, batch, student, attentions=False)
+            yield _logits("teacher", teacher.logits(theirs.last[valid]), theirs.logits[valid])
+    factors = factors_of(counts_of(batch), world=1)
+    inputs = TermInputs(
+        student=ModelOutputs(logits=student.logits),
+        teacher=None if theirs is None else ModelOutputs(logits=theirs.logits),
+        labels=batch["labels"],
+        source_mask=batch["attention_mask"].bool(),
+        phi={},
+    )
+    plain = torch.stack([active.weight * factors[active.items] * active.sum(inputs) for active in alone.terms]).sum()
+    gradients = gradients_of(alone, plain)
+    with small_chunks():
+        loss, chunked = loss_and_gradients(alone, batch)
+    names = ", ".join(active.name for active in alone.terms)
+    expected = float(plain.detach())
+    note = f"{names}: {loss:.6g} in chunks, {expected:.6g} of whole logits"
+    yield measured("b", f"{names} in chunks: the loss", relative(loss, expected, NEAR_ZERO), LOSS_TOLERANCE, note)
+    worst, parameter = difference(chunked, gradients)
+    note = f"the gradient of {parameter} is another in chunks"
+    yield measured("b", f"{names} in chunks: the gradient", worst, GRADIENT_TOLERANCE, note)
+
+
+def plain_teacher(teacher: Any, batch: Batch, student: Plain, *, attentions: bool) -> Plain:
+    """A plain forward of the objective's teacher, on the student's decoder input. The encoder of one that shares
+    the student's is gone: the student's states stand for it."""
+    states = student.encoder_states.detach() if teacher.shares_encoder else None
+    return Plain(
+        teacher.model, batch, attentions=attentions, decoder_input_ids=student.decoder_input_ids, encoder_states=states
+    )
+
+
+def _logits(who: str, found: Tensor, expected: Tensor) -> Proof:
+    largest = float(expected.abs().max())
+    worst = float((found - expected).abs().max()) / max(largest, 1e-9)
+    ratio = float(found.abs().max()) / max(largest, 1e-9)
+    note = (
+        f"the head of the {who}: its logits are {ratio:.4g} times those of transformers (its scale, its bias, or "
+        "another matrix?)"
+    )
+    return measured("b", f"the head of the {who} gives transformers' logits", worst, LOGITS_TOLERANCE, note)
+
+
+# --- (d) ---------------------------------------------------------------------------------------------
+
+
+def prove_padding(subject: Subject, objective: Objective) -> Iterator[Proof]:
+    """More padding on both sides, in fp32, without dropout."""
+    subject, left_out = without_batch_norm(subject)
+    if left_out:
+        yield exempt("d", "the term hidden", left_out)
+        objective = subject.objective()
+        if not objective.terms:
+            return
+    batch = subject.batch()
+    padded = {
+        "input_ids": functional.pad(batch["input_ids"], (0, MORE_SOURCE), value=subject.pad_id),
+        "attention_mask": functional.pad(batch["attention_mask"], (0, MORE_SOURCE)),
+        "labels": functional.pad(batch["labels"], (0, MORE_TARGET), value=-100),
+    }
+    counts = counts_of(batch)
+    found: list[dict[str, float]] = []
+    gradients = []
+    for one in (batch, padded):
+        share, raw = objective(one, factors_of(counts, world=1))
+        found.append({name: float(value) for name, value in raw.items()})
+        gradients.append(gradients_of(objective, share))
+        del share
+    worst, term = max((relative(found[1][name], value, NEAR_ZERO), name) for name, value in found[0].items())
+    before, after = (f"{values[term]:.6g}" for values in found)
+    note = f"the term {term} is {after} with more padding and {before} without: its mask counts it"
+    yield measured("d", "more padding: the terms", worst, LOSS_TOLERANCE, note)
+    worst, parameter = difference(gradients[1], gradients[0])
+    note = f"the gradient of {parameter} depends on padding"
+    yield measured("d", "more padding: the gradient", worst, GRADIENT_TOLERANCE, note)

@@ -1,0 +1,63 @@
+"""What a training proves of itself before its first step: the cheap part of `verify`, on the models that it loaded."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+
+from ..context import Context
+from ..data.rows import Rows
+from ..objective.objective import Objective
+from ..plan import Stage
+from .against_reference import FLOAT32, prove_reference
+from .equality import plain_teacher, prove_chunks
+from .proof import Proof, diagnosis
+from .reference import Plain
+from .step import prove_cuts, without_batch_norm
+from .subject import FEW, Subject, few_rows
+
+MOST_PARAMETERS = 200_000_000  # of student and teacher together, on the CPU
+
+
+def prove_quickly(stage: Stage, context: Context, objective: Objective, rows: Rows, pad_id: int) -> None:
+    """Points (b), (c) and (h) in fp32 on a few rows, on every rank alike, on the CPU. The objective is left as it
+    was, in eval mode. Raises `Failure` R31x: it is not what the plan says."""
+    teacher = objective.teacher
+    models = [objective.student] + ([] if teacher is None else [teacher.model])
+    number = sum(parameter.numel() for model in models for parameter in model.parameters())
+    if number > MOST_PARAMETERS:
+        _log(context, f"{number / 1e6:,.0f}M parameters: not tried before the first step; `distilc verify` does")
+        return
+    started = time.monotonic()
+    subject = Subject(context.plan, stage, stage, context.inputs, {}, few_rows(rows, FEW), pad_id)
+    kind = None if teacher is None else next(teacher.model.parameters()).dtype
+    try:
+        if teacher is not None:
+            teacher.model.to("cpu").float()
+        objective.eval()
+        failure = diagnosis(list(_proofs(subject, objective)))
+    finally:
+        if teacher is not None:
+            teacher.model.to(kind)
+            teacher.to(context.device)
+    if failure is not None:
+        raise failure
+    seconds = time.monotonic() - started
+    _log(context, f"the objective is what the plan says, on {len(subject.rows)} rows ({seconds:.1f} s)")
+
+
+def _proofs(subject: Subject, objective: Objective) -> Iterator[Proof]:
+    yield from prove_chunks(subject, objective)
+    if without_batch_norm(subject)[0] is subject:
+        yield from prove_cuts(subject, objective)
+    settings, batch, theirs = subject.settings.objective, subject.batch(), None
+    attentions = settings.attention is not None
+    if objective.teacher is not None:
+        student = Plain(objective.student, batch, attentions=False)
+        theirs = plain_teacher(objective.teacher, batch, student, attentions=attentions)
+    yield from prove_reference(subject, objective, theirs, FLOAT32)
+
+
+def _log(context: Context, line: str) -> None:
+    if context.first:
+        print(f"verify {context.stage.id}: {line}", flush=True)

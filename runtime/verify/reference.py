@@ -1,0 +1,261 @@
+"""The terms of the loss a second time, in plain PyTorch: ordinary forwards of transformers, hooks on the layers,
+one formula a term. Nothing of `objective/` is used here; what both share is where the layers of a family are.
+
+Everything is a mean, as the papers write it (domain facts 3). In float64 this is the reference of `verify`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from ..models.families import STACKS, layers, stack_of
+from ..plan import HiddenTerm, LogitsTerm, ObjectiveSettings
+from ..protocol import Stack
+
+Batch = Mapping[str, Tensor]
+NOT_PREDICTED = -100
+EPSILON = 1e-5
+
+
+class Plain:
+    """One forward of transformers over a whole batch, and what its layers took and gave.
+
+    `inputs[stack][k]`, `outputs[stack][k]`: of layer k, (B, S, d). `last`: the decoder's states (B, T, d).
+    `maps[kind][k]`: attention of layer k, (B, heads, queries, keys), when `attentions`.
+    """
+
+    def __init__(
+        self,
+        model: Any,
+        batch: Batch,
+        *,
+        attentions: bool,
+        decoder_input_ids: Tensor | None = None,
+        encoder_states: Tensor | None = None,
+    ) -> None:
+        self.inputs: dict[Stack, list[Tensor]] = {stack: [] for stack in STACKS}
+        self.outputs: dict[Stack, list[Tensor]] = {stack: [] for stack in STACKS}
+        self.last = torch.empty(0)
+        self.decoder_input_ids = torch.empty(0)
+        given: dict[str, Any] = {"labels": batch["labels"]}
+        if decoder_input_ids is not None:
+            given = {"decoder_input_ids": decoder_input_ids}
+        if encoder_states is not None:
+            from transformers.modeling_outputs import BaseModelOutput
+
+            given["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoder_states)
+        if attentions:
+            model.set_attn_implementation("eager")
+        with self._watching(model):
+            output = model(
+                input_ids=batch["input_ids"],
+                attention_mask=batch["attention_mask"],
+                output_attentions=attentions,
+                use_cache=False,
+                **given,
+            )
+        self.logits: Tensor = output.logits  # (B, T, V)
+        self.encoder_states: Tensor = output.encoder_last_hidden_state  # (B, S, d)
+        self.maps: dict[str, tuple[Tensor, ...]] = {}
+        if attentions:
+            self.maps = {"decoder_self": output.decoder_attentions, "decoder_cross": output.cross_attentions}
+            if encoder_states is None:
+                self.maps["encoder_self"] = output.encoder_attentions
+
+    @contextmanager
+    def _watching(self, model: Any) -> Iterator[None]:
+        handles: list[Any] = []
+        for stack in STACKS:
+            for layer in layers(model, stack):
+                handles.append(layer.register_forward_pre_hook(_taker(self.inputs[stack]), with_kwargs=True))
+                handles.append(layer.register_forward_hook(_giver(self.outputs[stack])))
+
+        def enter(module: Any, arguments: Any, named: Any) -> None:
+            self.decoder_input_ids = arguments[0] if arguments else named["input_ids"]
+
+        def leave(module: Any, arguments: Any, output: Any) -> None:
+            self.last = _first(output)
+
+        handles.append(stack_of(model, "decoder").register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(stack_of(model, "decoder").register_forward_hook(leave))
+        try:
+            yield
+        finally:
+            for handle in handles:
+                handle.remove()
+
+
+def reference_terms(
+    settings: ObjectiveSettings, student: Plain, teacher: Plain | None, batch: Batch, projections: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """Term -> its mean over the batch, for our own terms with a weight. `projections`: the learned matrices
+    (d', d) of a narrower student, by what they project."""
+    found: dict[str, Tensor] = {}
+    valid = batch["labels"] != NOT_PREDICTED  # (B, T)
+    if settings.labels is not None and settings.labels.weight:
+        found["labels"] = labels_mean(student.logits[valid], batch["labels"][valid], settings.labels.smoothing)
+    if teacher is None:
+        return found
+    if settings.logits is not None and settings.logits.weight:
+        found["logits"] = logits_mean(settings.logits, student.logits[valid], teacher.logits[valid])
+    for stack in STACKS:
+        if settings.hidden is not None and getattr(settings.hidden, stack):
+            found[f"hidden_{stack}"] = hidden_mean(
+                settings, settings.hidden, stack, student, teacher, item_mask(batch, stack), projections.get(stack)
+            )
+    for kind in ("encoder_self", "decoder_self", "decoder_cross"):
+        if settings.attention is not None and getattr(settings.attention, kind):
+            found[f"attention_{kind}"] = attention_mean(settings, kind, student, teacher, batch)
+    if settings.cosine:
+        one, two = projected(student.last, projections.get("last"))[valid], teacher.last[valid]
+        found["cosine"] = (1 - (one * two).sum(-1) / (one.norm(dim=-1) * two.norm(dim=-1))).mean()
+    if settings.embedding:
+        one = projected(student.inputs["decoder"][0], projections.get("embeddings"))
+        found["embedding"] = (one - teacher.inputs["decoder"][0])[valid].square().mean()
+    return found
+
+
+def reference_weights(settings: ObjectiveSettings) -> dict[str, float]:
+    """Term -> weight, from the settings as they stand."""
+    found: dict[str, float] = {}
+    if settings.labels is not None:
+        found["labels"] = settings.labels.weight
+    if settings.logits is not None:
+        found["logits"] = settings.logits.weight
+    for stack in STACKS:
+        if settings.hidden is not None:
+            found[f"hidden_{stack}"] = getattr(settings.hidden, stack)
+    for kind in ("encoder_self", "decoder_self", "decoder_cross"):
+        if settings.attention is not None:
+            found[f"attention_{kind}"] = getattr(settings.attention, kind)
+    found |= {"cosine": settings.cosine or 0.0, "embedding": settings.embedding or 0.0}
+    return {name: weight for name, weight in found.items() if weight}
+
+
+def item_mask(batch: Batch, stack: Stack) -> Tensor:
+    """What a mean over states of a stack is over: label tokens of the decoder, source tokens of the encoder."""
+    return batch["labels"] != NOT_PREDICTED if stack == "decoder" else batch["attention_mask"].bool()
+
+
+def labels_mean(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
+    """(1 - e) nll + e/V sum of -log p, logits (N, V), labels (N,)."""
+    log_p = _log_softmax(logits)
+    nll = -log_p.gather(-1, labels[:, None])[:, 0]
+    return ((1 - smoothing) * nll - smoothing * log_p.mean(-1)).mean()
+
+
+def logits_mean(
+    term: LogitsTerm, student: Tensor, teacher: Tensor, *, padded_with: float = -math.inf, squared: bool = True
+) -> Tensor:
+    """T² D(teacher, student), logits (N, V) and (N, V'); what one vocabulary has and the other has not is padding
+    of probability 0. The two options are the usual mistakes, for diagnoses."""
+    size, most = sorted((student.shape[-1], teacher.shape[-1]))
+    one, two = (_padded(logits, size, most, padded_with) / term.temperature for logits in (student, teacher))
+    log_q, log_p = _log_softmax(one), _log_softmax(two)
+    if padded_with == -math.inf:
+        # 0 log 0 is 0; taken out before anything is computed with it, for the gradient's sake.
+        log_q, log_p = log_q[:, :size], log_p[:, :size]
+    if term.divergence == "forward-kl":
+        value = _kl(log_p, log_q)
+    elif term.divergence == "reverse-kl":
+        value = _kl(log_q, log_p)
+    elif term.divergence == "jsd":
+        beta = float(term.beta or 0.0)
+        log_m = (beta * log_p.exp() + (1 - beta) * log_q.exp()).log()
+        value = beta * _kl(log_p, log_m) + (1 - beta) * _kl(log_q, log_m)
+    else:
+        alpha = float(term.alpha or 0.0)
+        value = _kl(log_p, (alpha * log_p.exp() + (1 - alpha) * log_q.exp()).log())
+    return value.mean() * (term.temperature**2 if squared else 1.0)
+
+
+def hidden_mean(
+    settings: ObjectiveSettings,
+    term: HiddenTerm,
+    stack: Stack,
+    student: Plain,
+    teacher: Plain,
+    mask: Tensor,
+    matrix: Tensor | None,
+) -> Tensor:
+    """Mean squared error of the paired layers over width and items, summed over the pairs."""
+    ours, theirs = ((plain.outputs if term.align == "outputs" else plain.inputs)[stack] for plain in (student, teacher))
+    pairs = [
+        (_normal(projected(ours[k], matrix), term.layer_norm) - _normal(theirs[j], term.layer_norm))
+        for k, j in enumerate(phi_of(settings, stack))
+    ]
+    return torch.stack([error.square().mean(-1)[mask].mean() for error in pairs]).sum()
+
+
+def attention_mean(settings: ObjectiveSettings, kind: str, student: Plain, teacher: Plain, batch: Batch) -> Tensor:
+    """Squared error of attention probabilities over heads and real keys, a mean over real queries, summed over the
+    pairs; example by example, so that there is no padding to mask."""
+    valid, real = item_mask(batch, "decoder"), item_mask(batch, "encoder")
+    stack: Stack = "encoder" if kind == "encoder_self" else "decoder"
+    queries = real if kind == "encoder_self" else valid
+    keys = valid if kind == "decoder_self" else real
+    sums = []
+    for k, j in enumerate(phi_of(settings, stack)):
+        for b in range(len(queries)):
+            one = student.maps[kind][k][b][:, queries[b]][:, :, keys[b]]
+            two = teacher.maps[kind][j][b][:, queries[b]][:, :, keys[b]]
+            sums.append((one - two).square().mean(dim=(0, 2)).sum())
+    return torch.stack(sums).sum() / queries.sum()
+
+
+def phi_of(settings: ObjectiveSettings, stack: Stack) -> tuple[int, ...]:
+    """The teacher layer of each student layer; () where there is no map."""
+    found = None if settings.phi is None else getattr(settings.phi, stack)
+    return () if found is None else tuple(found)
+
+
+def projected(states: Tensor, matrix: Tensor | None) -> Tensor:
+    return states if matrix is None else states @ matrix.T
+
+
+def _normal(state: Tensor, kind: str) -> Tensor:
+    if kind == "none":
+        return state
+    axes = (-1,) if kind == "per-token" else tuple(range(state.dim()))
+    centred = state - state.mean(axes, keepdim=True)
+    return centred / (centred.square().mean(axes, keepdim=True) + EPSILON).sqrt()
+
+
+def _padded(logits: Tensor, size: int, most: int, value: float) -> Tensor:
+    """(N, most). With minus infinity the entries from `size` on, that only one of the two has, are overwritten."""
+    own = logits[:, :size] if value == -math.inf else logits
+    return torch.cat([own, logits.new_full((len(logits), most - own.shape[-1]), value)], dim=-1)
+
+
+def _kl(log_p: Tensor, log_q: Tensor) -> Tensor:
+    """(N,)"""
+    return (log_p.exp() * (log_p - log_q)).sum(-1)
+
+
+def _log_softmax(logits: Tensor) -> Tensor:
+    return logits - logits.logsumexp(-1, keepdim=True)
+
+
+def _taker(kept: list[Tensor]) -> Any:
+    def take(module: Any, arguments: tuple[Any, ...], named: dict[str, Any]) -> None:
+        kept.append(arguments[0] if arguments else named["hidden_states"])
+
+    return take
+
+
+def _giver(kept: list[Tensor]) -> Any:
+    def give(module: Any, arguments: tuple[Any, ...], output: Any) -> None:
+        kept.append(_first(output))
+
+    return give
+
+
+def _first(output: Any) -> Tensor:
+    found: Tensor = output if isinstance(output, Tensor) else output[0]
+    return found

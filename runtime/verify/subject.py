@@ -1,0 +1,183 @@
+"""What is proved about: the training of a plan's student, with its artifacts and a few of its rows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..context import Context, Journal, Progress
+from ..data.batches import collate
+from ..data.rows import Ids, Rows
+from ..failure import Failure
+from ..models.load import load_model, load_tokenizer, model_folder
+from ..objective import head
+from ..objective.objective import Objective, factors_of
+from ..plan import Plan, Stage, StudentSettings, TrainSettings
+from ..protocol import Items
+from ..store import Store
+from ..training.loop import objective_of
+
+MANY, FEW = 8, 4  # rows; few for a large model
+LARGE = 100_000_000  # parameters
+
+Gradients = dict[str, Tensor]
+ZERO_BY_NATURE = "k_proj.bias"  # a bias of the keys shifts every score of a query alike: softmax does not see it
+
+
+class FewRows(Rows):
+    """Some rows of a split, as a split of their own."""
+
+    def __init__(self, rows: Rows, ids: NDArray[np.int64]) -> None:
+        self.folder, self.split = rows.folder, rows.split
+        self._rows, self._chosen = rows, ids
+        self.source_lengths = rows.source_lengths[ids]
+        self.target_lengths = rows.target_lengths[ids]
+
+    def source(self, i: int) -> Ids:
+        return self._rows.source(int(self._chosen[i]))
+
+    def target(self, i: int) -> Ids:
+        return self._rows.target(int(self._chosen[i]))
+
+    def raw(self, i: int) -> dict[str, Any]:
+        return self._rows.raw(int(self._chosen[i]))
+
+
+@dataclass(frozen=True)
+class Subject:
+    """`stage`: the training; `inputs`: role -> folder of what it needs; `origins`: role -> folder of what the
+    student was made of (its teacher under `teacher`)."""
+
+    plan: Plan
+    stage: Stage
+    student: Stage
+    inputs: Mapping[str, Path]
+    origins: Mapping[str, Path]
+    rows: FewRows
+    pad_id: int
+
+    @property
+    def settings(self) -> TrainSettings:
+        """Those of the stage, in fp32: what is proved is proved of the arithmetic, not of its rounding."""
+        settings: TrainSettings = self.stage.settings
+        return replace(settings, precision="fp32")
+
+    @property
+    def student_settings(self) -> StudentSettings:
+        settings: StudentSettings = self.student.settings
+        return settings
+
+    @property
+    def has_teacher(self) -> bool:
+        return "teacher" in self.inputs
+
+    def objective(self) -> Objective:
+        """As the training stage makes it, in eval mode. Equal calls give equal ones."""
+        with torch.random.fork_rng(devices=[]):
+            return objective_of(self.settings, self.inputs, "cpu").eval()
+
+    def teacher(self) -> Any:
+        """The teacher of the artifact, loaded anew and whole."""
+        return load_model(model_folder(self.inputs["teacher"]), precision="fp32")
+
+    def batch(self) -> dict[str, Tensor]:
+        """All rows in one batch."""
+        return collate(self.rows, np.arange(len(self.rows)), self.pad_id)
+
+    def context(self, rank: int, world: int) -> Context:
+        """A process of a training of that many."""
+        return Context(
+            plan=self.plan,
+            stage=self.stage,
+            folder=Path(),
+            scratch=Path(),
+            inputs=self.inputs,
+            rank=rank,
+            world=world,
+            device="cpu",
+            journal=Journal(None),
+            progress=Progress(None, self.stage.id),
+        )
+
+
+def subject_of(plan: Plan, store: Store) -> Subject:
+    """The training of the plan's student. Raises `Failure` R401: something that it needs is not in the store."""
+    stage = plan.stage("train")
+    student = plan.stage(stage.needs["model"])
+    if student.kind != "student":
+        raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to prove")
+    roles = [role for role in ("model", "data", "teacher") if role in stage.needs]
+    inputs = {role: store.folder(plan.stage(stage.needs[role]).key) for role in roles}
+    origins = {role: store.folder(plan.stage(id).key) for role, id in student.needs.items()}
+    rows = Rows.open(inputs["data"], "train")
+    number = FEW if max(plan.teacher.parameters, plan.student.parameters) > LARGE else MANY
+    pad_id = load_tokenizer(model_folder(inputs["model"])).pad_token_id
+    return Subject(plan, stage, student, inputs, origins, few_rows(rows, number), pad_id)
+
+
+def few_rows(rows: Rows, number: int) -> FewRows:
+    """Short rows of different lengths: evenly out of the shorter half of the first thousand."""
+    lengths = (rows.source_lengths + rows.target_lengths)[:1000]
+    short = np.argsort(lengths, kind="stable")[: max(number, len(lengths) // 2)]
+    chosen = np.unique(np.linspace(0, len(short) - 1, min(number, len(short))).astype(np.int64))
+    return FewRows(rows, short[chosen])
+
+
+def counts_of(batch: Mapping[str, Tensor]) -> dict[Items, int]:
+    """Items of a batch that is a whole step."""
+    return {
+        "label-tokens": int((batch["labels"] != -100).sum()),
+        "source-tokens": int(batch["attention_mask"].sum()),
+        "examples": len(batch["labels"]),
+    }
+
+
+def loss_and_gradients(objective: Objective, batch: Mapping[str, Tensor]) -> tuple[float, Gradients]:
+    """Of a batch that is a whole step."""
+    share, _ = objective(batch, factors_of(counts_of(batch), world=1))
+    return float(share.detach()), gradients_of(objective, share)
+
+
+def gradients_of(objective: torch.nn.Module, loss: Tensor) -> Gradients:
+    """Parameter -> gradient, for what is trained and has one."""
+    named = {name: parameter for name, parameter in objective.named_parameters() if parameter.requires_grad}
+    found = torch.autograd.grad(loss, list(named.values()), allow_unused=True)
+    return {name: value for name, value in zip(named, found, strict=True) if value is not None}
+
+
+def difference(one: Gradients, other: Gradients) -> tuple[float, str]:
+    """(the largest difference of a gradient relative to its norm, the parameter's name). A gradient below a
+    thousandth of the largest is held to that: below it there is only rounding. Key-projection biases are exempt."""
+    names = [name for name in {**one, **other} if not name.endswith(ZERO_BY_NATURE)]
+    if missing := [name for name in names if (name in one) != (name in other)]:
+        return float("inf"), missing[0]
+    norms = {name: float(other[name].norm()) for name in names}
+    floor = max([1e-30, *(norm * 1e-3 for norm in norms.values())])
+    found = [(float((one[name] - other[name]).norm()) / max(norms[name], floor), name) for name in names]
+    worst, name = max(found, key=lambda pair: (math.isnan(pair[0]), pair[0]), default=(0.0, ""))
+    return worst, name.removeprefix("student.")
+
+
+def relative(found: float, expected: float, near_zero: float) -> float:
+    """The difference relative to the expected value, or to `near_zero` where that is larger."""
+    return abs(found - expected) / max(abs(expected), near_zero)
+
+
+@contextmanager
+def small_chunks() -> Iterator[None]:
+    """Within it the head works in the smallest chunks there are: a few rows would be one chunk otherwise."""
+    before = head.CHUNK_BYTES
+    head.CHUNK_BYTES = 0
+    try:
+        yield
+    finally:
+        head.CHUNK_BYTES = before

@@ -1,0 +1,314 @@
+"""`verify` on compiled plans: it passes on all families, and names the place of each of ten planted defects."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.site import SiteOptions, load_site
+from distilc.runtime.control import Control
+from distilc.runtime.extensions import require
+from distilc.runtime.failure import Failure
+from distilc.runtime.models.load import load_model
+from distilc.runtime.models.save import save_model
+from distilc.runtime.objective import divergence, head, hidden, objective, teacher
+from distilc.runtime.objective.objective import Objective
+from distilc.runtime.plan import bind_plan
+from distilc.runtime.processes import Ranks, StopRequest
+from distilc.runtime.store import Store
+from distilc.runtime.training import loop
+from distilc.runtime.verify import quick
+from distilc.runtime.verify.proof import Proof, diagnosis
+from distilc.runtime.verify.prove import prove
+from distilc.runtime.verify.quick import prove_quickly
+from distilc.runtime.verify.subject import Subject, subject_of
+from distilc.runtime.worker import run_stage
+
+FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5"]
+SPEC = """\
+version: 1
+name: verified
+task: {task}
+teacher: {{path: {teacher}}}
+student: {student}
+loss: {loss}
+phi: {{encoder: block-ends, decoder: block-ends}}
+data:
+  train: {{files: {data}}}
+  validation: {{files: {data}, limit: 4}}
+  test: {{files: {data}, limit: 4}}
+  columns: {{source: source, target: target}}
+  {languages}
+  max_source_tokens: 60
+  max_target_tokens: 60
+batch: {{examples: 4}}
+training: {{learning_rate: 1.0e-3, warmup: {{steps: 2}}, gradient_clipping: 1.0}}
+stopping: {{max_epochs: 2}}
+validation: {{metrics: [loss]}}
+evaluation: {{speed: null}}
+"""
+KD = (
+    "{labels: {weight: 1.0, smoothing: 0.1}, logits: {weight: 0.8, temperature: 2.0}, "
+    "hidden: {encoder: 0.5, decoder: 3.0, layer_norm: per-token}, "
+    "attention: {encoder_self: 0.3, decoder_self: 0.7, decoder_cross: 1.1}, cosine: 0.9}"
+)
+OF_DECODER = "{labels: 1.0, logits: {weight: 0.8, temperature: 2.0}, hidden: {decoder: 3.0, layer_norm: per-batch}}"
+OF_LOGITS = "{labels: 1.0, logits: {weight: 0.8, temperature: 2.0}}"
+SHALLOW = "{encoder_layers: 2, decoder_layers: 2, freeze: []}"  # of 3 and 4: its encoder is its own
+FROZEN = "{decoder_layers: 2}"  # its encoder is the teacher's
+TEXTS = [
+    ("the council of the small town approved a new bridge over the river", "a new bridge over the river"),
+    ("heavy rain closed two roads near the harbour", "rain closed roads"),
+    ("a local team won", "the team won the final"),
+    ("prices of bread and milk rose by four percent in march, the office said", "prices rose"),
+    ("the museum shows letters that a sailor wrote", "letters of a sailor to his sister"),
+    ("doctors warned that the new fever spreads", "doctors warned of a fever in march"),
+    ("the school stayed shut", "shut"),
+    ("a full ground", "a ground full of children"),
+    ("the new bridge", "bridge"),
+    ("the office said", "the office said that bread rose"),
+]
+
+Made = Callable[..., Subject]
+
+
+@pytest.fixture(scope="module")
+def subjects(tmp_path_factory: pytest.TempPathFactory, tiny_model_folder: Callable[..., Path]) -> Made:
+    """(family, student, loss) -> the training of a compiled plan, with its artifacts."""
+    made: dict[tuple[str, str, str], Subject] = {}
+
+    def subject(family: str, student: str = SHALLOW, loss: str = KD) -> Subject:
+        key = (family, student, loss)
+        if key not in made:
+            made[key] = make(tmp_path_factory.mktemp(family), tiny_model_folder(family, 3, 4), family, student, loss)
+        return made[key]
+
+    return subject
+
+
+def make(folder: Path, model: Path, family: str, student: str, loss: str) -> Subject:
+    data = folder / "data.jsonl"
+    data.write_text("".join(json.dumps({"source": s, "target": t}) + "\n" for s, t in TEXTS), "utf-8")
+    spec = folder / "spec.yaml"
+    languages = "source_language: en_XX\n  target_language: de_DE" if family == "mbart" else ""
+    text = SPEC.format(task="translation", teacher=model, student=student, loss=loss, data=data, languages=languages)
+    spec.write_text(text, "utf-8")
+    site = load_site(SiteOptions(workspace=folder / "workspace", offline=True, devices=1)).site
+    assert site is not None
+    plans, after = lower_runs(compile_spec(spec, (), site), site, fingerprints=True)
+    assert not after.failed, after.diagnostics
+    bound = bind_plan(json.loads(json.dumps(plans[0])))
+    require(bound.stages)
+    store, control = Store(Path(bound.site.workspace) / "store"), Control(folder / "control")
+    control.clear()
+    ranks = Ranks(0, 1, 0, 1, "cpu")
+    for stage in bound.stages:
+        if stage.id == "train":
+            break
+        run_stage(bound, stage, store, control, ranks, StopRequest(None, None, ranks))
+    return subject_of(bound, store)
+
+
+def failed(proofs: list[Proof]) -> list[str]:
+    return [f"({proof.point}) {proof.claim}: {proof.note}" for proof in proofs if proof.state == "failed"]
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_plan_of_each_family_is_proved(family: str, subjects: Made) -> None:
+    proofs = prove(subjects(family))
+    assert failed(proofs) == []
+    assert {proof.point for proof in proofs} == set("abcdefgh")
+
+
+# --- ten planted defects -----------------------------------------------------------------------------
+
+Plant = Callable[[pytest.MonkeyPatch, Made, Path], Subject]
+
+
+def off_by_one_phi(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    made = Objective.__init__
+
+    def shifted(self: Objective, *arguments: Any, **named: Any) -> None:
+        made(self, *arguments, **named)
+        self._phi = {stack: [max(0, layer - 1) for layer in found] for stack, found in self._phi.items()}
+
+    patch.setattr(Objective, "__init__", shifted)
+    return subjects("bart")
+
+
+def missing_temperature_squared(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    right = divergence.divergence_sum
+    patch.setattr(divergence, "divergence_sum", lambda s, t, kind, T, *rest: right(s, t, kind, T, *rest) / T**2)
+    return subjects("bart")
+
+
+def mean_over_padding(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    right = hidden._mask
+
+    def of_decoder_input(inputs: Any, stack: Any) -> torch.Tensor:
+        if stack == "encoder":
+            return right(inputs, stack)
+        valid = inputs.labels != -100
+        return torch.cat([torch.ones_like(valid[:, :1]), valid[:, :-1]], dim=1)
+
+    patch.setattr(hidden, "_mask", of_decoder_input)
+    return subjects("bart")
+
+
+def teacher_in_train_mode(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    made = teacher.Teacher.__init__
+
+    def awake(self: Any, *arguments: Any) -> None:
+        made(self, *arguments)
+        self.model.train()
+
+    patch.setattr(teacher.Teacher, "__init__", awake)
+    return subjects("bart")
+
+
+def unfrozen_encoder(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    right = loop.freeze
+    patch.setattr(loop, "freeze", lambda model, parts: right(model, [part for part in parts if part != "encoder"]))
+    return subjects("marian", FROZEN, OF_DECODER)
+
+
+def shared_encoder(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    def always(place: Path, student: Any, freeze: Any, precision: Any) -> teacher.Teacher:
+        return teacher.Teacher(load_model(place), shares_encoder=True)
+
+    patch.setattr(loop, "load_teacher", always)
+    return subjects("bart", SHALLOW, OF_LOGITS)
+
+
+def wrong_copy(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    subject = subjects("marian", FROZEN, OF_DECODER)
+    student, source = load_model(subject.inputs["model"]), subject.teacher()
+    student.model.decoder.layers[1].load_state_dict(source.model.decoder.layers[2].state_dict())
+    save_model(student, folder, tokenizer=subject.inputs["model"])
+    return replace(subject, inputs={**subject.inputs, "model": folder})
+
+
+def unscaled_head(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    patch.setattr(head, "head_scale", lambda model: 1.0)
+    return subjects("t5")
+
+
+def padded_teacher(subjects: Made, folder: Path) -> Subject:
+    """The teacher with eight rows more in its vocabulary, as some checkpoints have them."""
+    subject = subjects("bart", SHALLOW, OF_LOGITS)
+    model = subject.teacher()
+    model.resize_token_embeddings(model.config.vocab_size + 8, mean_resizing=False)
+    save_model(model, folder, tokenizer=subject.inputs["model"])
+    return replace(subject, inputs={**subject.inputs, "teacher": folder})
+
+
+def vocabulary_padded_with_zeros(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    right = divergence.divergence_sum
+
+    def padded(student: torch.Tensor, theirs: torch.Tensor, *rest: Any) -> torch.Tensor:
+        missing = theirs.shape[-1] - student.shape[-1]
+        return right(torch.nn.functional.pad(student, (0, max(0, missing))), theirs, *rest)
+
+    patch.setattr(divergence, "divergence_sum", padded)
+    return padded_teacher(subjects, folder)
+
+
+def accumulation_without_weighting(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
+    """A mean over micro-batches of their means."""
+    cut, right, parts = loop.micro_batches, Objective.forward, [1]
+
+    def counted(*arguments: Any) -> Any:
+        found = cut(*arguments)
+        parts[0] = len(found)
+        return found
+
+    def of_means(self: Objective, batch: Any, factors: Any) -> Any:
+        own = objective.factors_of(
+            {
+                "label-tokens": int((batch["labels"] != -100).sum()),
+                "source-tokens": int(batch["attention_mask"].sum()),
+                "examples": len(batch["labels"]),
+            },
+            world=1,
+        )
+        return right(self, batch, {items: value / parts[0] for items, value in own.items()})
+
+    patch.setattr(loop, "micro_batches", counted)
+    patch.setattr(Objective, "forward", of_means)
+    return subjects("bart", SHALLOW, OF_LOGITS)
+
+
+DEFECTS: list[tuple[Plant, str, str]] = [
+    (
+        off_by_one_phi,
+        "R317",
+        "student encoder layer 0 is not held to the output of teacher layer 1 but to that of layer 0",
+    ),
+    (missing_temperature_squared, "R317", "the term logits is .*: the factor T² = 4 is missing"),
+    (
+        mean_over_padding,
+        "R317",
+        "the term hidden_decoder is .*: it is summed over the decoder's input, not over the label",
+    ),
+    (teacher_in_train_mode, "R314", "of the teacher is in train mode"),
+    (unfrozen_encoder, "R314", r"model\.encoder\.\S+ is trained, and the plan freezes encoder"),
+    (
+        shared_encoder,
+        "R317",
+        r"the student's own encoder feeds the teacher's decoder, and model\.encoder\.\S+ is not the",
+    ),
+    (wrong_copy, "R315", "decoder layer 1 is not a copy of layer 3 .*; it is layer 2"),
+    (unscaled_head, "R311", "the head of the student: its logits are 4 times those of transformers"),
+    (vocabulary_padded_with_zeros, "R317", "168 of the teacher.* are padded with zeros"),
+    (accumulation_without_weighting, "R312", "the gradient of .* depends on how the step is cut"),
+]
+
+
+@pytest.mark.parametrize(("plant", "code", "place"), DEFECTS, ids=[plant.__name__ for plant, _, _ in DEFECTS])
+def test_a_planted_defect_is_found_and_its_place_named(
+    plant: Plant, code: str, place: str, subjects: Made, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    subject = plant(monkeypatch, subjects, tmp_path)
+    failure = diagnosis(prove(subject))
+    assert failure is not None
+    print(failure.message)
+    assert failure.code == code, failure.message
+    assert re.search(place, failure.message), failure.message
+
+
+def test_a_training_that_would_train_something_else_does_not_begin(
+    subjects: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    subject = subjects("bart")
+    trained = subject.objective()
+    assert trained.teacher is not None
+    trained.teacher.model.bfloat16()  # as a training on a GPU has it
+    prove_quickly(subject.stage, subject.context(0, 2), trained, subject.rows, subject.pad_id)
+    assert "verify train: the objective is what the plan says, on 4 rows" in capsys.readouterr().out
+    assert next(trained.teacher.model.parameters()).dtype == torch.bfloat16
+    assert all(parameter.grad is None for parameter in trained.parameters())
+    monkeypatch.setattr(quick, "MOST_PARAMETERS", 100)
+    prove_quickly(subject.stage, subject.context(0, 1), trained, subject.rows, subject.pad_id)
+    assert "not tried before the first step" in capsys.readouterr().out
+    monkeypatch.undo()
+    missing_temperature_squared(monkeypatch, subjects, Path())
+    with pytest.raises(Failure, match="the factor T² = 4 is missing") as caught:
+        prove_quickly(subject.stage, subject.context(0, 1), trained, subject.rows, subject.pad_id)
+    assert caught.value.code == "R317"
+
+
+def test_without_a_defect_the_same_plans_are_proved(subjects: Made, tmp_path: Path) -> None:
+    for subject in (
+        subjects("marian", FROZEN, OF_DECODER),
+        subjects("bart", SHALLOW, OF_LOGITS),
+        padded_teacher(subjects, tmp_path),
+    ):
+        assert failed(prove(subject)) == []
