@@ -110,7 +110,8 @@ CODES: dict[str, Code] = {
     ),
     "E114": Code(
         "too deep or too large",
-        "More than 50 levels or 20,000 values. No spec needs that; the usual cause is a bracket too many.",
+        "More than 50 levels or 20,000 values. No spec needs that; the usual cause is a bracket too many, or data that "
+        "belong into files, or runs listed one by one that a `matrix` would multiply out.",
         f"name: {'[' * 60}{']' * 60}",
         "name: my-run",
     ),

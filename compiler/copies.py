@@ -153,9 +153,12 @@ def _copies(
             )
             return None
     try:
-        return choose_copies(depth(source, stack), depth(student, stack), init.layers)
+        key = f"student.init.{stack}.layers"
+        return choose_copies(depth(source, stack), depth(student, stack), init.layers, key)
     except LayerError as error:
         path: Trail = ("student", "init", stack, "layers")
+        if error.index is not None:
+            path = (*path, error.index)
         if error.code == "E521":
             # The origin is too shallow, or the student too deep: who wrote the number wrote the mistake.
             path = ("student", f"{stack}_layers")

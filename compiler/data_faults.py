@@ -30,7 +30,7 @@ class _Rows:
         rows = f"row{'s' if len(shown) > 1 else ''} "
         if self.count > len(shown):
             return f"{rows}{', '.join(map(str, shown))} and {self.count - len(shown):,} more"
-        return rows + listed(shown and map(str, shown), "and")
+        return rows + listed(map(str, shown), "and")
 
 
 @dataclass

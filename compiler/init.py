@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 
 from .structure import FOLDER
@@ -14,7 +15,8 @@ SCHEMA_LINE = "# yaml-language-server: $schema="
 def write_recipe(recipe: str, file: Path) -> None:
     """Write the recipe to a file that is not there yet. The schema that editors read becomes the installed
     one, and the commands in its comments name the file. Raises OSError."""
-    lines = (SPECS / f"{recipe}.yaml").read_text("utf-8").replace("spec.yaml", str(file)).split("\n")
+    name = shlex.quote(str(file)) if str(file).isprintable() else "spec.yaml"
+    lines = (SPECS / f"{recipe}.yaml").read_text("utf-8").replace("spec.yaml", name).split("\n")
     if lines[0].startswith(SCHEMA_LINE):
         lines[0] = f"{SCHEMA_LINE}{FOLDER / 'experiment.schema.json'}"
     with file.open("x", encoding="utf-8") as stream:

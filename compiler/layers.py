@@ -58,17 +58,21 @@ class Layers:
 
 
 class LayerError(ValueError):
-    """A choice of layers that cannot be. `code` is the diagnostic's, `hint` what would be possible."""
+    """A choice of layers that cannot be. `code` is the diagnostic's, `hint` what would be possible, `index`
+    the place in an explicit list that it is about (None: the whole choice)."""
 
-    def __init__(self, code: str, message: str, hint: str) -> None:
+    def __init__(self, code: str, message: str, hint: str, index: int | None = None) -> None:
         super().__init__(message)
+        self.index = index
         self.code = code
         self.message = message
         self.hint = hint
 
 
-def choose_copies(teacher_depth: int, student_depth: int, choice: str | Sequence[int]) -> Layers:
-    """The teacher layers that a student stack is copied from.
+def choose_copies(
+    teacher_depth: int, student_depth: int, choice: str | Sequence[int], key: str = "layers"
+) -> Layers:
+    """The teacher layers that a student stack is copied from. `key` is what messages call the choice.
 
     `choice`: `spaced` (table, else evenly spaced with both ends kept), `first`, `last`, `middle`, `all`, or
     an explicit list, in which a layer may be repeated.
@@ -77,7 +81,7 @@ def choose_copies(teacher_depth: int, student_depth: int, choice: str | Sequence
     """
     _require_depth(teacher_depth, student_depth)
     if not isinstance(choice, str):
-        return Layers(_explicit(teacher_depth, student_depth, choice, "layers"), "explicit")
+        return Layers(_explicit(teacher_depth, student_depth, choice, key), "explicit")
     if choice == "all":
         if teacher_depth != student_depth:
             raise LayerError(
@@ -107,9 +111,10 @@ def spaced_layers(teacher_depth: int, student_depth: int) -> tuple[int, ...]:
 
 
 def choose_phi(
-    teacher_depth: int, student_depth: int, choice: str | Sequence[int], copied: Sequence[int] | None
+    teacher_depth: int, student_depth: int, choice: str | Sequence[int], copied: Sequence[int] | None, key: str = "phi"
 ) -> Layers:
-    """φ: the teacher layer whose output each student layer learns to reproduce.
+    """φ: the teacher layer whose output each student layer learns to reproduce. `key` is what messages call the
+    choice.
 
     `block-ends`: the teacher is cut into as many blocks as the student has layers, layer i learns the end of
     block i (table, else ceil((i + 1) L / L') - 1). `copied-from`: the layer it was copied from, `copied`.
@@ -119,7 +124,7 @@ def choose_phi(
     """
     _require_depth(teacher_depth, student_depth)
     if not isinstance(choice, str):
-        return Layers(_explicit(teacher_depth, student_depth, choice, "φ"), "explicit")
+        return Layers(_explicit(teacher_depth, student_depth, choice, key), "explicit")
     if choice == "copied-from":
         if copied is None:
             raise LayerError(
@@ -157,18 +162,23 @@ def _require_depth(teacher_depth: int, student_depth: int) -> None:
         )
 
 
-def _explicit(teacher_depth: int, student_depth: int, layers: Sequence[int], what: str) -> tuple[int, ...]:
+def _explicit(teacher_depth: int, student_depth: int, layers: Sequence[int], key: str) -> tuple[int, ...]:
     if len(layers) != student_depth:
         raise LayerError(
             "E523",
-            f"{what} names {len(layers)} layers, the student has {student_depth}",
-            f"name {student_depth} layers of 0 to {teacher_depth - 1}",
+            f"`{key}` names {_counted(len(layers))}, the student has {student_depth}",
+            f"name {_counted(student_depth)} of 0 to {teacher_depth - 1}",
         )
-    for layer in layers:
+    for i, layer in enumerate(layers):
         if not 0 <= layer < teacher_depth:
             raise LayerError(
                 "E522",
-                f"{what} names layer {layer}; the layers are 0 to {teacher_depth - 1}",
+                f"`{key}` names layer {layer}; the layers are 0 to {teacher_depth - 1}",
                 "layers are counted from 0",
+                index=i,
             )
     return tuple(layers)
+
+
+def _counted(layers: int) -> str:
+    return "1 layer" if layers == 1 else f"{layers} layers"

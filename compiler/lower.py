@@ -30,6 +30,7 @@ from .limits import (
     check_stacks,
     choose_precision,
 )
+from .paths import location_hint
 from .reference import ResolvedModel, resolve_reference, use_of
 from .scratch import resolve_scratch
 from .site import Site
@@ -174,7 +175,7 @@ class Lowering:
                 "E508",
                 path,
                 f"the file of labels {shown_path(file)} is not there",
-                "paths are relative to the spec that names them",
+                location_hint(str(file)) or "paths are relative to the spec that names them",
             )
             return None
         return (UNRESOLVED if self.memory is None else self.memory.file(file)), str(file)

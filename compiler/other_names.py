@@ -27,7 +27,6 @@ SETTINGS = {
     "patience": "stopping.patience",
     "early_stopping_patience": "stopping.patience",
     "lr": "training.learning_rate",
-    "learning_rate": "training.learning_rate",
     "lr_scheduler": "training.schedule",
     "lr_scheduler_type": "training.schedule",
     "warmup_steps": "training.warmup.steps",
@@ -62,8 +61,8 @@ PARTS = {"freeze_encoder": "encoder", "freeze_embeds": "embeddings"}
 WITHOUT = {
     "gradient_accumulation_steps": "remove it: micro-batches are derived; `batch` is what one optimizer step takes, "
     "over all devices",
-    "per_device_train_batch_size": "write `batch: {examples: 64}` at the top level: what one optimizer step takes, over "
-    "all devices; micro-batches are derived",
+    "per_device_train_batch_size": "write `batch: {examples: 64}` at the top level: what one optimizer step "
+    "takes, over all devices; micro-batches are derived",
     "per_device_eval_batch_size": "remove it: micro-batches are derived",
     "eval_batch_size": "remove it: micro-batches are derived",
     "output_dir": "remove it: where results lie is said by `--workspace DIR`",
@@ -103,7 +102,7 @@ def what_to_type(name: str, value: Any, path: Trail, known: Collection[str], sch
         value = [value] if target == "seeds" else value
     else:
         return ""
-    steps = tuple(target.split("."))
+    steps: Trail = tuple(target.split("."))
     base: Trail = ()
     if path[:2] == ("teacher", "train"):
         base = ("teacher",) if target == "seeds" else path[:2]

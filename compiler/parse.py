@@ -68,8 +68,15 @@ class Files:
     refused: set[Trail] = field(default_factory=set)
 
 
-def read_source(path: Path, name: str, reporter: Reporter, texts: dict[str, str]) -> Source | None:
-    """Read and parse a file; `texts` takes its text under `name`, for printing diagnostics."""
+SPEC_START = "start with `version: 1`; `distilc init spec.yaml` writes a whole spec to begin with"
+
+
+def read_source(
+    path: Path, name: str, reporter: Reporter, texts: dict[str, str], *, start: str = SPEC_START, named_by: str = "",
+    may_be_empty: bool = False,
+) -> Source | None:
+    """Read and parse a file; `texts` takes its text under `name`, for printing diagnostics. `start`: what such a
+    file begins with, in words; `named_by`: the environment variable that names the file, if one does."""
     try:
         size = path.stat().st_size
         if size > MAX_BYTES:
@@ -84,14 +91,15 @@ def read_source(path: Path, name: str, reporter: Reporter, texts: dict[str, str]
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         near = near_file(path) if isinstance(error, FileNotFoundError) else None
-        hint = f"did you mean {near}?" if near is not None else ""
-        reporter.error_at("E101", Position(name, 1, 1), f"cannot read {name}: {reason}", hint)
+        hint = f"did you mean {near}?" if near is not None else f"set or unset {named_by}" if named_by else ""
+        what = f"{name}, which {named_by} names" if named_by else name
+        reporter.error_at("E101", Position(name, 1, 1), f"cannot read {what}: {reason}", hint)
         return None
     text = decode(content, name, reporter)
     if text is None:
         return None
     texts[name] = text
-    tree = parse(text, name, reporter)
+    tree = parse(text, name, reporter, start=start, may_be_empty=may_be_empty)
     return None if tree is None else Source(name, path, text, tree)
 
 
@@ -131,16 +139,20 @@ def decode(content: bytes, name: str, reporter: Reporter) -> str | None:
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
-def parse(text: str, name: str, reporter: Reporter) -> Node | None:
-    """The tree of a document whose top level is a mapping."""
+def parse(
+    text: str, name: str, reporter: Reporter, *, start: str = SPEC_START, may_be_empty: bool = False
+) -> Node | None:
+    """The tree of a document whose top level is a mapping. `start`: what such a file begins with, in words."""
     tree = parse_value(text, name, reporter)
+    if tree is not None and tree.value is None and may_be_empty:
+        return replace(tree, value={})
     if tree is not None and not isinstance(tree.value, dict):
         found = "is empty" if tree.value is None else f"is {_kind(tree)}"
         reporter.error_at(
             "E111",
             tree.place,
             f"the top level must be a mapping of keys to values, it {found}",
-            "start with `version: 1`; `distilc init spec.yaml` writes a whole spec to begin with",
+            start,
         )
         return None
     return tree
@@ -211,8 +223,12 @@ class Composer:
         self.nodes += 1
         kind = type(event).__name__
         if depth > MAX_DEPTH or self.nodes > MAX_NODES:
-            what = f"nested more than {MAX_DEPTH} deep" if depth > MAX_DEPTH else f"more than {MAX_NODES:,} values"
-            self.stop("E114", event, f"{what}: no spec needs that", "check the brackets and the indentation")
+            if depth > MAX_DEPTH:
+                what, hint = f"nested more than {MAX_DEPTH} deep", "check the brackets and the indentation"
+            else:
+                what = f"more than {MAX_NODES:,} values"
+                hint = "write many runs as a `matrix` of few values, and put data into files that the spec names"
+            self.stop("E114", event, f"{what}: no spec needs that", hint)
         if kind == "AliasEvent":
             return self._alias(event, depth)
         place = self.place(event)
@@ -256,10 +272,13 @@ class Composer:
                     "E115",
                     place,
                     "YAML 1.2 has no merge key `<<`",
-                    "take in another file with `extends: base.yaml`",
+                    "write its keys out, or take in another file with `extends: base.yaml`",
                 )
-                if isinstance(value.value, dict):  # as it was meant, for the rest of the judgement
-                    entries = {**value.value, **entries}
+                if isinstance(value.value, dict):
+                    # So that nothing seems to be missing. They stand where `<<` does: what does not fit here is
+                    # dropped there with everything else that is said of what was refused.
+                    meant = {key: replace(child, place=place, key=place) for key, child in value.value.items()}
+                    entries = meant | entries
             elif not isinstance(name, str):
                 shown = key.text if key.text is not None else _kind(key)
                 hint = f'quote it: "{key.text}"' if key.text else "write `name: value`"
@@ -323,22 +342,22 @@ class Composer:
                 number = int(text, 0 if digits[:2] in ("0o", "0x") else 10)
             if abs(number) <= MAX_INTEGER:
                 return number
-            self._range(text, place, "is larger than 64 bits hold")
+            self._range(text, place, "is larger than 64 bits hold", "write a smaller number")
             return text
         if FLOAT.fullmatch(text):
             number = float(text)
             if math.isfinite(number):
                 return number
-            self._range(text, place, "reads as infinity")
+            self._range(text, place, "reads as infinity", "write a finite number")
             return text
         if INFINITE.fullmatch(text):
-            self._range(text, place, "is no number that a spec can use")
+            self._range(text, place, "is no number that a spec can use", "write a finite number; no limit is `null`")
         return text
 
-    def _range(self, text: str, place: Position, why: str) -> None:
+    def _range(self, text: str, place: Position, why: str, hint: str) -> None:
         text = text if len(text) <= 40 else f"{text[:36]}..."
         self.reporter.error_at(
-            "E113", place, f"{text} {why}", f'if it is text, such as a revision or a name, quote it: "{text}"'
+            "E113", place, f"{text} {why}", f'{hint}; text, such as a revision, needs quotes: "{text}"'
         )
 
     # --- mistakes ----------------------------------------------------------------------------------
@@ -371,7 +390,10 @@ class Composer:
             )
             return
         message, hint = _plain_words(problem, content)
-        if error.context_mark is not None and error.context_mark.line != line:
+        here = content[column : column + 1]
+        if here in ("]", "}") and ("<block end>" in problem or "<document start>" in problem):
+            message, hint = "one closing bracket too many", f"remove this `{here}`, or open one before it"
+        elif error.context_mark is not None and error.context_mark.line != line:
             what = str(error.context).removeprefix("while parsing ").removeprefix("while scanning ")
             message += f" (in {what} that starts in line {error.context_mark.line + 1})"
         self.reporter.error_at("E105", place, f"not valid YAML: {message}", hint)

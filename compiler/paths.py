@@ -86,6 +86,15 @@ class Locator:
         self.reporter.error_at(code, node.place, message, hint, spelled)
 
 
+def location_hint(text: str) -> str:
+    """What to type instead of a location that a shell would understand and a spec does not; "" for others."""
+    if "~" in text.split("/"):
+        return 'a spec has no `~`: write the whole path, or "${paths.NAME}/..." with --path NAME=FOLDER'
+    if "/" in text and re.search(r"[*?]|\[.*\]", text):
+        return "`*` and `?` stand for nothing in a spec: list the files, as in `files: [a.jsonl, b.jsonl]`"
+    return ""
+
+
 def possible_path(text: str) -> bool:
     """Can there be a file of this name at all?"""
     names = text.split("/")

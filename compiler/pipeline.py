@@ -49,14 +49,19 @@ class Compiled:
     @property
     def diagnostics(self) -> list[Diagnostic]:
         """Everything reported so far, each once, by position; what concerns some of the runs names them."""
-        # What could not be read as a value (E1xx) stands as text in the tree: that it is text is no news.
+        # What could not be read as a value (E1xx) has a stand-in in the tree: that this does not fit is no news.
         unread = {(d.file, d.line, d.column) for d in self.general if d.code.startswith("E1")}
+
+        def is_news(d: Diagnostic) -> bool:
+            return d.code[:2] != "E2" or (d.file, d.line, d.column) not in unread
+
         found: dict[Diagnostic, list[Run]] = {}
         for run in self.runs:
             for diagnostic in run.reporter.diagnostics:
-                if not (diagnostic.code == "E203" and (diagnostic.file, diagnostic.line, diagnostic.column) in unread):
+                if is_news(diagnostic):
                     found.setdefault(diagnostic, []).append(run)
-        return in_order([*self.general, *(replace(d, runs=self._named(runs)) for d, runs in found.items())])
+        of_runs = (replace(d, runs=self._named(runs)) for d, runs in found.items())
+        return in_order([*filter(is_news, self.general), *of_runs])
 
     def _named(self, some: list[Run]) -> tuple[str, ...]:
         """Some of the runs by name, whole variants by theirs; () for all of them."""

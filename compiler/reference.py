@@ -16,6 +16,7 @@ from .experiment import Experiment, ModelReference
 from .families import FAMILIES
 from .fingerprint import UNRESOLVED, Fingerprints, weight_files
 from .hub import HubError, cached_commit, cached_snapshot, fetch_commit, fetch_config, is_offline
+from .paths import location_hint
 from .site import Site
 
 
@@ -71,7 +72,7 @@ def resolve_reference(
                 "E501",
                 (*path, "path"),
                 f"there is no model folder {shown_path(folder)}",
-                "a path is relative to the spec; a hub id has no ./ in front",
+                location_hint(reference.path) or "a path is relative to the spec; a hub id has no ./ in front",
             )
             return None
         return _from_folder(folder.name, folder, (*path, "path"), reporter, fingerprints, use)

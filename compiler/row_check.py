@@ -151,17 +151,18 @@ class RowCheck:
         )
 
     def _no_text(self, number: int, row: Mapping[str, Any], key: str, column: str, value: Any, there: bool) -> None:
+        path: Trail = (*self.layout.path, key)
         if not there:
             kind, detail = "missing", ""
             problem = f"there is no column {quoted(column)}, there is {_names(row)}"
             hint = self._column_hint(key, column, row)
         elif value is None:
-            kind, problem, detail = "null", f"{quoted(column)} is null", ""
-            hint = "delete these rows, or fill them in"
+            path, kind, detail = self.path, f"null {key}", ""
+            problem, hint = f"{quoted(column)} is null", "delete these rows, or fill them in"
         else:
             kind, problem, detail = "no text", f"{quoted(column)} is no text, but ", quoted(value)
             hint = "name a column of text"
-        self._fault("E422", (*self.layout.path, key), kind, number, problem, hint, detail)
+        self._fault("E422", path, kind, number, problem, hint, detail)
 
     def _column_hint(self, key: str, column: str, row: Mapping[str, Any]) -> str:
         if key == "text" and "label" in self.layout.columns and {"premise", "hypothesis"} <= set(row):

@@ -69,7 +69,8 @@ class Sections:
         known, required = self.schema.root["properties"], self.schema.required(self.schema.root)
         if not (tree.value.keys() <= known.keys() and all(key in tree.value for key in required)):
             refused = validate(
-                dict.fromkeys(tree.value), self.schema, reporter, complete=self.files.complete, fragment=self._shallow()
+                {key: None if isinstance(node.value, dict | list) else node.value for key, node in tree.value.items()},
+                self.schema, reporter, complete=self.files.complete, fragment=self._shallow()
             )
         missing = {key: value for key in known if key not in tree.value and (value := self.default(key)) is not None}
         return Section(missing, places, tuple(reporter.diagnostics), frozenset(refused), tree)

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from .diagnostics import Diagnostic, Places, Reporter, shown_path
+from .diagnostics import Diagnostic, Places, Reporter, quoted, shown_path
 from .merging import clean, merge, spell_out
 from .parse import Node, flatten, read_source
 from .structure import Schema, load_schema, with_defaults
@@ -68,9 +68,9 @@ def load_site(options: SiteOptions) -> LoadedSite:
     texts: dict[str, str] = {}
     reader = Reporter(Places())
     tree: Node | None = None
-    for file in _site_files(options):
-        source = read_source(file, str(file), reader, texts)
-        if source is None:
+    for file, named_by in _site_files(options):
+        source = read_source(file, str(file), reader, texts, start=SITE_START, named_by=named_by, may_be_empty=True)
+        if source is None or _is_spec(source.tree, reader):
             continue
         below = spell_out(source.tree, schema, schema.root)
         below = _absolute(below, schema, schema.root, file.resolve().parent)
@@ -86,16 +86,38 @@ def load_site(options: SiteOptions) -> LoadedSite:
     return LoadedSite(None if reporter.failed else site, reporter.diagnostics, texts)
 
 
-def _site_files(options: SiteOptions) -> list[Path]:
-    """The site files, the weakest first. Only the one in the home folder may be missing."""
+def _site_files(options: SiteOptions) -> list[tuple[Path, str]]:
+    """The site files, the weakest first, each with the environment variable that names it ("": none does). Only
+    the one in the home folder may be missing."""
     config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
     own = config / "distilc" / "site.yaml"
-    files = [own] if own.is_file() else []
+    files = [(own, "")] if own.is_file() else []
     if named := os.environ.get("DISTILC_SITE"):
-        files.append(Path(named).expanduser())
+        files.append((Path(named).expanduser(), "DISTILC_SITE"))
     if options.site is not None:
-        files.append(options.site)
+        files.append((options.site, ""))
     return files
+
+
+def _is_spec(tree: Node, reporter: Reporter) -> bool:
+    """Was a spec given for a site file? Then that is all there is to say about it."""
+    assert isinstance(tree.value, dict)
+    found = [(key, node) for key, node in tree.value.items() if key in OF_SPECS]
+    if len(found) < 2:
+        return False
+    key, node = found[0]
+    reporter.error_at(
+        "E201",
+        node.key or node.place,
+        f"unknown key {quoted(key)}: this is a spec, not a site file",
+        "a site file says where experiments run, for example `devices: {per_node: 8}`; a spec is given without --site",
+        (key,),
+    )
+    return True
+
+
+SITE_START = "write keys and values, for example `devices: {per_node: 8}`; `distilc schema --site` lists the keys"
+OF_SPECS = ("version", "extends", "name", "task", "teacher", "student", "data", "loss")  # and of no site
 
 
 def _absolute(node: Node, schema: Schema, fragment: Any, folder: Path) -> Node:

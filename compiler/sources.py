@@ -10,6 +10,7 @@ from .diagnostics import Reporter, Trail, shown_path
 from .experiment import DataSource
 from .fingerprint import UNRESOLVED, Fingerprints
 from .hub import HubError, cached_commit, fetch_commit, is_offline
+from .paths import location_hint
 from .site import Site
 
 # Version of the generator of each corpus that the runtime ships; a test compares them with the runtime's.
@@ -73,7 +74,7 @@ def _files(
                 "E508",
                 (*path, i),
                 f"the data file {shown_path(file)} {what}",
-                "paths are relative to the spec that names them",
+                location_hint(text) or "paths are relative to the spec that names them",
             )
             continue
         try:

@@ -86,6 +86,23 @@ class Schema:
             found = fragment.get("additionalProperties")
         return found if isinstance(found, Mapping) else None
 
+    def at(self, path: Iterable[str | int]) -> Fragment | None:
+        """The fragment of a path, through whichever alternative knows its steps; None: there is no such path."""
+        fragment: Fragment | None = self.root
+        for step in path:
+            if fragment is None:
+                return None
+            chosen = self.choose(fragment, "array" if isinstance(step, int) else "object", (str(step),))
+            fragment = None if chosen is None else self.child(chosen, step)
+        return fragment
+
+    def takes(self, fragment: Fragment, value: Any) -> bool:
+        """Does the value fit the fragment?"""
+        from jsonschema import Draft202012Validator
+
+        whole = {**self.resolve(fragment), "$defs": self.root.get("$defs", {})}
+        return bool(Draft202012Validator(whole).is_valid(value))
+
     def nullable(self, fragment: Fragment) -> bool:
         """Is null a value here?"""
         return "null" in self.kinds(fragment)

@@ -67,8 +67,9 @@ def resolve_student(
             phi[stack] = _phi(stack, experiment, shape, teacher, copies.layers[stack])
         except LayerError as error:
             too_deep = error.code == "E521"
-            path = ("student", f"{stack}_layers") if too_deep else ("phi", stack)
+            path: Trail = ("student", f"{stack}_layers") if too_deep else ("phi", stack)
             if not (too_deep and stack in copies.impossible):  # said before
+                path = path if error.index is None else (*path, error.index)
                 reporter.error(error.code, path, error.message, error.hint)
             complete = False
     if not complete or copies.impossible:
@@ -127,7 +128,7 @@ def _phi(
     choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder
     init = layer_origin(experiment, stack)
     own = copied.layers if copied is not None and init is not None and init.from_ is None else None
-    return choose_phi(teacher_depth, student_depth, choice, own)
+    return choose_phi(teacher_depth, student_depth, choice, own, f"phi.{stack}")
 
 
 def _freeze(

@@ -7,13 +7,17 @@ stand-ins take the place of what was refused, so that later rules can still look
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .diagnostics import Places, Position, Reporter, Trail, did_you_mean, dotted, listed, quoted
 from .merging import spell_out
+from .other_names import VALUES, what_to_type
 from .parse import Node, flatten
+from .paths import location_hint
 from .structure import Fragment, Schema, kind_of
+from .yaml_text import flow
 
 WORDS = {
     "object": "a mapping",
@@ -38,8 +42,11 @@ def validate(
     told: set[tuple[Trail, str]] = set()
     errors = list(_specific(Draft202012Validator(fragment or schema.root).iter_errors(tree), schema))
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    undecided = {tuple(error.absolute_path): kinds for error in errors if len(kinds := _kinds_there(error)) > 1}
     for error in errors:
         path = tuple(error.absolute_path)
+        if _inside_a_kind(error, path, undecided):
+            continue  # which of the kinds is to stay comes first
         if error.validator in BOUNDS and path in mistyped:
             continue  # one mistake, one message
         of_name = "propertyNames" in list(error.relative_schema_path)[-2:]
@@ -53,6 +60,20 @@ def validate(
         told.add(mark)
         refused.update(tell(error, path, schema, reporter))
     return refused
+
+
+def _kinds_there(error: Any) -> list[str]:
+    """The keys of an either-or mapping that say what it is, of those that are there."""
+    if error.validator != "oneOf" or not isinstance(error.instance, Mapping):
+        return []
+    return [key for key in error.schema.get("x-either", ()) if key in error.instance]
+
+
+def _inside_a_kind(error: Any, path: Trail, undecided: Mapping[Trail, list[str]]) -> bool:
+    """Is it about what belongs to one of several kinds, of which only one can stay?"""
+    if error.validator == "dependentRequired" and path in undecided:
+        return True
+    return any(path[:end] in undecided and path[end] in undecided[path[:end]] for end in range(len(path)))
 
 
 def _specific(errors: Iterable[Any], schema: Schema) -> Iterator[Any]:
@@ -88,20 +109,24 @@ def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter)
         near = did_you_mean(key, known)
         elsewhere = [place for place in schema.key_paths() if place[-1] == key and place[:-1] != path]
         inside = f" in `{reporter.spelled(path)}`" if path else ""
+        nearer = [place for place in elsewhere if path not in WHOLE_RUNS and place[: len(path)] == path]
         if near:
-            hint = f"did you mean `{near}`?"
             refused.append((*path, near))
+        if not nearer and (hint := what_to_type(key, error.instance[key], path, known, schema)):
+            pass
+        elif near:
+            hint = f"did you mean `{near}`?"
         elif elsewhere:
-            hint = (
-                f"`{key}` belongs under `{dotted(elsewhere[0][:-1])}`"
-                if elsewhere[0][:-1]
-                else (f"`{key}` belongs at the top level")
-            )
+            holder = (nearer or elsewhere)[0][:-1]
+            hint = f"`{key}` belongs under `{dotted(holder)}`" if holder else f"`{key}` belongs at the top level"
         else:
             hint = f"known here: {listed(known, 'and')}"
         reporter.error("E201", (*path, key), f"unknown key {quoted(key)}{inside}", hint, at="key")
         refused.append((*path, key))
     return refused
+
+
+WHOLE_RUNS: tuple[Trail, ...] = ((), ("teacher", "train"))  # what lies in them is near to nothing else in them
 
 
 def tell_required(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
@@ -113,7 +138,7 @@ def tell_required(error: Any, path: Trail, schema: Schema, reporter: Reporter) -
         if any(did_you_mean(other, known) == key for other in error.instance if other not in known):
             continue
         below = schema.child(fragment, key)
-        example = f"for example `{key}: {_flow(schema.example(below))}`" if below is not None else ""
+        example = f"for example `{key}: {flow(schema.example(below))}`" if below is not None else ""
         inside = f" in `{reporter.spelled(path)}`" if path else ""
         reporter.error("E202", path, f"the key `{key}` is missing{inside}", example, at="key")
     return [(*path, key) for key in missing]
@@ -132,10 +157,12 @@ def tell_type(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
         hint = f'quote it: "{written or value}"'
     elif isinstance(value, str) and "boolean" in kinds and value.lower() in ("yes", "no", "on", "off"):
         hint = f"write {'true' if value.lower() in ('yes', 'on') else 'false'}"
+    elif value is False or (isinstance(value, str) and value.lower() in ("off", "no", "none", "never", "disabled")):
+        hint = _what_null_means(error.schema, path) if "null" in error.schema.get("type", ()) else ""
     elif isinstance(value, str) and ({"integer", "number"} & set(kinds)) and _is_number(value):
         hint = "write it without quotes, digits only"
     elif error.validator == "anyOf" or kinds in (["object"], ["array"]):
-        hint = f"for example `{_last_name(path)}: {_flow(schema.example(error.schema))}`"
+        hint = f"for example `{_last_name(path)}: {flow(schema.example(error.schema))}`"
     else:
         hint = ""
     reporter.error("E203", path, f"`{reporter.spelled(path)}` must be {wanted}, it is {found}", hint)
@@ -144,15 +171,40 @@ def tell_type(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
 
 def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     choices = error.validator_value if error.validator == "enum" else [error.validator_value]
-    near = did_you_mean(str(error.instance), [str(choice) for choice in choices if choice is not None])
+    items = _choices_of_items(error, schema)
     one = f"one of {listed(choices)}" if len(choices) > 1 else str(choices[0])
-    reporter.error(
-        "E204",
-        path,
-        f"`{reporter.spelled(path)}` must be {one}, it is {quoted(error.instance)}",
-        f"did you mean {near}?" if near else "",
-    )
+    one += f", or a list of {listed(items, 'and')}" if items else ""
+    near = _near_choice(error.instance, [str(choice) for choice in choices if choice is not None], schema)
+    if error.validator == "const":
+        hint = f"write `{_last_name(path)}: {flow(error.validator_value)}`"
+    elif near:
+        hint = f"did you mean {near}?"
+    elif item := _near_choice(error.instance, items, schema):
+        hint = f"write `{_last_name(path)}: [{item}]`"
+    else:
+        hint = ""
+    reporter.error("E204", path, f"`{reporter.spelled(path)}` must be {one}, it is {quoted(error.instance)}", hint)
     return [path]
+
+
+def _near_choice(value: Any, choices: list[str], schema: Schema) -> str:
+    """The choice that was probably meant, or "". A word that means something else in this language (`decoder`,
+    where there is only `encoder`) is hardly a misspelling."""
+    word = str(value)
+    if word in choices:
+        return word
+    if VALUES.get(word.lower()) in choices:
+        return VALUES[word.lower()]
+    return did_you_mean(word, choices, 0.9 if any(word == key for *_, key in schema.key_paths()) else 0.6)
+
+
+def _choices_of_items(error: Any, schema: Schema) -> list[str]:
+    """The words that a list may have where this single word was refused; [] where no list is possible."""
+    if error.parent is None or error.parent.validator != "anyOf" or error.relative_path:
+        return []
+    branches = [schema.resolve(branch) for branch in error.parent.validator_value]
+    lists = [branch for branch in branches if "array" in schema.kinds(branch) and "items" in branch]
+    return [word for branch in lists for word in schema.resolve(branch["items"]).get("enum", ())]
 
 
 BOUNDS = {
@@ -166,8 +218,15 @@ BOUNDS = {
 def tell_bound(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     bound = f"{BOUNDS[error.validator]} {error.validator_value}"
     written = reporter.places.texts.get(path, error.instance)
-    reporter.error("E205", path, f"`{reporter.spelled(path)}` must be {bound}, it is {written}")
+    hint = _what_null_means(error.schema, path) if error.validator.endswith("inimum") else ""
+    reporter.error("E205", path, f"`{reporter.spelled(path)}` must be {bound}, it is {written}", hint)
     return [path]
+
+
+def _what_null_means(fragment: Fragment, path: Trail) -> str:
+    """What to type to switch a setting off, where null does."""
+    found = re.search(r"null: ([^.;]+)", fragment.get("description", ""))
+    return f"`{_last_name(path)}: null` means {found.group(1)}" if found and "null" in fragment["type"] else ""
 
 
 def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
@@ -198,7 +257,7 @@ def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> 
             "E206",
             path,
             f"`{where}` needs exactly one of {named}, it has none",
-            f"for example `{_last_name(path)}: {_flow(schema.example(error.schema))}`",
+            f"for example `{_last_name(path)}: {flow(schema.example(error.schema))}`",
             at="key",
         )
     return [path]
@@ -230,7 +289,7 @@ def tell_text(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
         message = f"{what} is empty"
     else:
         message = f"{what} must be {words or 'another text'}, it is {quoted(error.instance)}"
-    reporter.error("E208", path, message)
+    reporter.error("E208", path, message, location_hint(str(error.instance)))
     return [path]
 
 
@@ -243,7 +302,9 @@ def tell_size(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
         return [path]
     entries = "entry" if limit == 1 else "entries"
     word = "at least" if error.validator.startswith("min") else "at most"
-    reporter.error("E209", path, f"{what} must have {word} {limit} {entries}, it has {count}")
+    example = error.schema.get("default") or schema.example(error.schema)
+    hint = f"for example `{_last_name(path)}: {flow(example)}`"
+    reporter.error("E209", path, f"{what} must have {word} {limit} {entries}, it has {count}", hint)
     return [path]
 
 
@@ -252,10 +313,17 @@ def tell_name(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
     rule, name = error.schema, error.instance
     if "enum" in rule:
         near = did_you_mean(str(name), rule["enum"])
-        hint = f"did you mean `{near}`?" if near else f"known here: {listed(rule['enum'], 'and')}"
+        hint = what_to_type(str(name), None, (), rule["enum"], schema).removesuffix(", at the top level")
+        hint = hint if hint else f"did you mean `{near}`?" if near else f"known here: {listed(rule['enum'], 'and')}"
         message = f"unknown key {quoted(name)} in `{reporter.spelled(path)}`"
     else:
-        message, hint = f"the key {quoted(name)} must be {rule.get('x-words', 'another name')}", "rename it"
+        message = f"the key {quoted(name)} must be {rule.get('x-words', 'another name')}"
+        holder = schema.at(path)
+        known = list(schema.resolve(holder).get("properties", ())) if holder is not None else []
+        before, dot, last = name.rpartition(".")
+        near = did_you_mean(last, known)
+        hint = "rename it" if len(known) < 2 else f"known here: {listed(known, 'and')}"
+        hint = f"did you mean `{before}{dot}{near}`?" if near else hint
     reporter.error("E201" if "enum" in rule else "E208", (*path, name), message, hint, at="key")
     return [(*path, name)]
 
@@ -298,19 +366,6 @@ def _is_number(text: str) -> bool:
     except ValueError:
         return False
     return True
-
-
-def _flow(value: Any) -> str:
-    """A value as one line of YAML."""
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, list):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and (not value or value[0] in "$*&!%@`{[\"'" or ": " in value or value.isdigit()):
-        return f'"{value}"'
-    return str(value)
 
 
 # --- mending -------------------------------------------------------------------------------------

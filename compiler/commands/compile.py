@@ -46,5 +46,5 @@ def compile(  # the command's name; nothing here needs Python's own
         check_locked([(plan, folder / plan["name"] / "lock.yaml") for plan in plans], reporter)
         if reporter.failed:
             leave(reporter.diagnostics, compiled.texts)
-    for written in write_plans(plans, folder):
+    for written in write_plans(plans, folder, "--workspace" if output is None else "-o"):
         click.echo(written)

@@ -40,10 +40,12 @@ def explain(
 
     --why follows what a stage needs to the setting or the input that is other than in the store.
 
+    The codes of a run that failed (R###) are explained where they are told.
+
     Exit codes: 0 fine, 1 the spec is wrong or has no such run or stage, 2 wrong usage or no such code.
     """
-    if re.fullmatch(r"[A-Z]\d{3}", subject):
-        click.echo(_explain_code(subject), nl=False)
+    if re.fullmatch(r"[A-Za-z]\d{3}", subject) and not Path(subject).is_file():
+        click.echo(_explain_code(subject.upper()), nl=False)
         return
     if resolved and (as_json or why is not None):
         raise click.UsageError("--resolved prints a spec, and goes with neither --json nor --why")
@@ -87,6 +89,11 @@ def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None
 def _explain_code(code: str) -> str:
     from ..codes import CODES
 
+    if code.startswith("R"):
+        return (
+            f"{code}: R codes are told by `distilc run` itself. The message beside the code says what failed, its\n"
+            "hint what to do, and the log of the run has the rest. `explain` knows the codes of E and W.\n"
+        )
     if code not in CODES:
         near = did_you_mean(code, CODES)
         raise click.UsageError(f"there is no code {code}" + (f" (did you mean {near}?)" if near else ""))

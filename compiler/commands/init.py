@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from pathlib import Path
 
@@ -37,6 +38,8 @@ def init(recipe: str, file: Path) -> None:
             + (f" (did you mean {near}?)" if near else ""),
             param_hint="--recipe",
         )
+    if file.is_dir():
+        raise click.UsageError(f"{file} is a folder; name a file, for example {shlex.quote(str(file / 'spec.yaml'))}")
     if file.exists():
         raise click.UsageError(f"{file} is there already; it is not overwritten")
     try:
@@ -44,4 +47,4 @@ def init(recipe: str, file: Path) -> None:
     except OSError as error:
         click.echo(f"error: cannot write {file}: {error.strerror}", err=True)
         sys.exit(1)
-    click.echo(f"wrote {file}; next: distilc check {file}")
+    click.echo(f"wrote {file}; next: distilc check {shlex.quote(str(file))}")

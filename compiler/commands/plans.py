@@ -62,13 +62,13 @@ def lowered(compiled: Compiled, site: Site, *, with_data: bool = False) -> list[
     return plans
 
 
-def write_plans(plans: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
-    """Write the plans below a folder; ends with exit code 1 when that cannot be done."""
+def write_plans(plans: Sequence[Mapping[str, Any]], folder: Path, option: str = "--workspace") -> list[Path]:
+    """Write the plans below a folder, which `option` says; ends with exit code 1 when that cannot be done."""
     from ..emit import emit_all
 
     try:
         return emit_all(plans, folder)
     except OSError as error:
         click.echo(f"error: cannot write {error.filename or folder}: {error.strerror}", err=True)
-        click.echo("hint: choose another folder with --workspace DIR", err=True)
+        click.echo(f"hint: choose another folder with {option} DIR", err=True)
         sys.exit(1)

@@ -56,6 +56,8 @@ class Objective(nn.Module):
         if settings.phi is not None:
             maps = {stack: getattr(settings.phi, stack) for stack in STACKS}
             self._phi = {stack: found for stack, found in maps.items() if found is not None}
+        if teacher is not None and teacher.shares_encoder:
+            self._phi.pop("encoder", None)  # one encoder for both: there is nothing to compare
         if "teacher" in self._needs:
             if teacher is None:
                 raise Failure("R306", "a term of the loss looks at the teacher, and there is none")

@@ -209,9 +209,9 @@ def test_good_rows() -> None:
 @pytest.mark.parametrize(
     ("row", "code", "path", "words"),
     [
-        ({"id": 7, "text": "x"}, "E422", "data.columns.source", "row 41: there is no column 'source'"),
+        ({"id": 50, "text": "x", "target": "y"}, "E422", "data.columns.source", "row 41: there is no column 'source'"),
         ({"id": 50, "source": "x", "target": 3}, "E422", "data.columns.target", "row 41: 'target' is no text"),
-        ({"id": 50, "source": " ", "target": "x"}, "E423", "data.test.files", "the source is empty in row 41"),
+        ({"id": 50, "source": " ", "target": "x"}, "E423", "data.test.files", "row 41: the source is empty"),
         (
             {"id": 7, "source": "x", "target": "y"},
             "E425",
@@ -260,7 +260,7 @@ def test_other_kinds_of_files() -> None:
     Path("a.csv").write_text("source\nx\n")
     found = of_data("data.test={files: [a.csv, a.tsv, a.json]}")
     assert sorted((code, message.partition(":")[0]) for code, _, message in found) == [
-        ("E421", "a.json holds no list of rows"), ("E421", "a.tsv"), ("E422", "a.csv, row 1"),
+        ("E421", "a.json holds no list of rows"), ("E421", "a.tsv, line 2"), ("E422", "a.csv, row 1"),
     ]  # fmt: skip
 
 

@@ -178,3 +178,17 @@ def test_what_cannot_be_says_what_can(code, choose):
         choose()
     assert caught.value.code == code
     assert caught.value.hint
+
+
+def test_a_list_that_cannot_be_is_told_with_its_key_and_place() -> None:
+    with pytest.raises(LayerError) as found:
+        choose_copies(12, 3, [0, 12, 3], "student.init.decoder.layers")
+    assert found.value.index == 1 and found.value.message.startswith("`student.init.decoder.layers` names layer 12")
+    with pytest.raises(LayerError) as found:
+        choose_phi(12, 1, [7, 11], None, "phi.decoder")
+    assert found.value.index is None
+    assert (found.value.message, found.value.hint) == (
+        "`phi.decoder` names 2 layers, the student has 1", "name 1 layer of 0 to 11",
+    )  # fmt: skip
+    with pytest.raises(LayerError, match="names 1 layer, the student has 2"):
+        choose_phi(12, 2, [7], None, "phi.decoder")

@@ -164,3 +164,30 @@ def test_a_missing_file_and_a_folder(tmp_path: Path) -> None:
         assert reporter.diagnostics[0].code == "E101"
         assert hint in reporter.diagnostics[0].hint
         assert bool(hint) == bool(reporter.diagnostics[0].hint)
+
+
+def told(text: str) -> list[tuple[str, str]]:
+    reporter = Reporter(Places())
+    parse(text, "a.yaml", reporter)
+    return [(d.message, d.hint) for d in reporter.diagnostics]
+
+
+@pytest.mark.parametrize("text", ["a: {b: 1}}", "{a: 1}}", "a: [1]]", "a: 1\nb: {c: [1]}]\n"])
+def test_a_bracket_too_many(text: str) -> None:
+    bracket = text.rstrip()[-1]
+    message = "not valid YAML: one closing bracket too many"
+    assert told(text) == [(message, f"remove this `{bracket}`, or open one before it")]
+
+
+def test_a_long_list_is_not_blamed_on_its_brackets() -> None:
+    ((message, hint),) = told(f"seeds: {list(range(21_000))}")
+    assert "more than 20,000 values" in message and "`matrix`" in hint and "bracket" not in hint
+
+
+def test_what_a_merge_key_takes_in_stands_where_it_is_written() -> None:
+    reporter, places = Reporter(Places()), Places()
+    tree = parse("a: &x {b: 1}\nc: {<<: *x, d: 2}", "a.yaml", reporter)
+    assert tree is not None and [d.code for d in reporter.diagnostics] == ["E115"]
+    assert flatten(tree, places) == {"a": {"b": 1}, "c": {"b": 1, "d": 2}}
+    assert (places.keys["c", "b"].line, places.keys["c", "b"].column) == (2, 5)
+    assert places.keys["a", "b"].line == 1

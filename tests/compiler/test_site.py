@@ -102,6 +102,9 @@ def test_models_of_the_command_line_are_looked_in_first(folder: Path) -> None:
         ("models: [nowhere]\n", "E306", 10, "there is no folder nowhere"),
         ("paths: {a b: /x}\n", "E208", 9, "the key 'a b' must be a name"),
         ("offline: 1\n", "E203", 10, "`offline` must be true or false, it is 1"),
+        ("devices: {kind: gpu}\n", "E204", 17, "must be one of auto, cpu or cuda"),
+        ("version: 1\nname: x\ntask: summarization\n", "E201", 1, "this is a spec, not a site file"),
+        ("- a\n", "E111", 1, "the top level must be a mapping"),
         ("devices: [\n", "E105", 11, "not valid YAML"),
     ],
 )
@@ -117,3 +120,12 @@ def test_a_named_site_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setenv("DISTILC_SITE", "/nowhere/site.yaml")
     result = load()
     assert result.site is None and [d.code for d in result.diagnostics] == ["E101"]
+    assert "which DISTILC_SITE names" in result.diagnostics[0].message
+
+
+def test_a_site_file_may_be_empty() -> None:
+    assert loaded("# nothing yet\n") == loaded()
+
+
+def test_a_gpu_is_called_cuda() -> None:
+    assert [d.hint for d in load("devices: {kind: gpu}\n").diagnostics] == ["did you mean cuda?"]

@@ -213,7 +213,7 @@ def test_every_setting_of_a_decoder_is_named(compile_bert):
     ("code", "path", "override", "possible"),
     [
         ("E521", "student.encoder_layers", "student={encoder_layers: 13}", "1 to 12 layers"),
-        ("E522", "student.init.encoder.layers", "student={encoder_layers: 1, init: {encoder: {layers: [12]}}}", "0"),
+        ("E522", "student.init.encoder.layers[0]", "student={encoder_layers: 1, init: {encoder: {layers: [12]}}}", "0"),
         ("E523", "student.init.encoder.layers", "student={encoder_layers: 2, init: {encoder: {layers: [1]}}}", "0 to 11"),
         ("E523", "phi.encoder", "phi={encoder: [1]}", "name 6 layers of 0 to 11"),
         ("E524", "phi.encoder", "student={encoder_layers: 5}|phi={encoder: every-kth}", "1, 2, 3, 4, 6 or 12"),

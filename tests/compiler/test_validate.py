@@ -87,9 +87,28 @@ def test_a_good_spec() -> None:
         ("batch: {tokens: 1, examples: 1}", "E206", 7, 20,
          "`batch` needs exactly one of `examples` or `tokens`, it has `tokens` and `examples`", "keep one of them"),
         ("tracking: {experiment: ''}", "E208", 7, 24, "`tracking.experiment` is empty", ""),
-        ("validation: {metrics: []}", "E209", 7, 23, "`validation.metrics` must have at least 1 entry, it has 0", ""),
+        ("validation: {metrics: []}", "E209", 7, 23, "`validation.metrics` must have at least 1 entry, it has 0",
+         "for example `metrics: [loss]`"),
         ("training: {optimizer: {betas: [0.9]}}", "E209", 7, 31,
-         "`training.optimizer.betas` must have at least 2 entries, it has 1", ""),
+         "`training.optimizer.betas` must have at least 2 entries, it has 1",
+         "for example `betas: [0.9, 0.999]`"),
+        ("loss: {}", "E209", 7, 7, "`loss` must have at least 1 entry, it has 0",
+         "for example `loss: {labels: 1.0, logits: {weight: 0.8, temperature: 2.0}}`"),
+        ("training: {gradient_clipping: 0}", "E205", 7, 31, "`training.gradient_clipping` must be more than 0, it is 0",
+         "`gradient_clipping: null` means no clipping"),
+        ("training: {gradient_clipping: off}", "E203", 7, 31,
+         "`training.gradient_clipping` must be a number, it is the text 'off'",
+         "`gradient_clipping: null` means no clipping"),
+        ("precision: half", "E204", 7, 12, "`precision` must be one of auto, fp32, bf16 or fp16, it is 'half'",
+         "did you mean fp16?"),
+        ("batch: {tokens: 1, examples: many}", "E206", 7, 20,
+         "`batch` needs exactly one of `examples` or `tokens`, it has `tokens` and `examples`", "keep one of them"),
+        ("expect: {student: {bleuu: 2}}", "E208", 7, 20,
+         "the key 'bleuu' must be a metric, or `TEST SET.METRIC`, or one of glue, validation_loss, speedup, "
+         "million_parameters, gpu_hours, within and source", "did you mean `bleu`?"),
+        ("expect: {student: {matched.acuracy: 2}}", "E208", 7, 20,
+         "the key 'matched.acuracy' must be a metric, or `TEST SET.METRIC`, or one of glue, validation_loss, speedup, "
+         "million_parameters, gpu_hours, within and source", "did you mean `matched.accuracy`?"),
         ("seeds: [1, 2, 1]", "E209", 7, 15, "`seeds` has 1 twice", "remove one of them"),
         ("variants: {'a b': {}}", "E208", 7, 12,
          "the key 'a b' must be a name of letters, digits, `.`, `_` and `-`", "rename it"),
@@ -116,6 +135,8 @@ def test_one_mistake(text: str, code: str, line: int, column: int, message: str,
         ("train: {files: a}", "train: {files: [a, 3]}", "E203", 27, "`data.train.files[1]` must be text, it is 3"),
         ("test: {files: c}", "test: {a: {files: c}, b: {limit: 3}}", "E206", 76, "`data.test.b` needs exactly one"),
         ("test: {files: c}", "test: {files: c, limit: 0}", "E205", 75, "`data.test.limit` must be at least 1"),
+        ("teacher: facebook/bart-large-xsum", "teacher: {hub: x, architecture: {family: gpt2}}", "E206", 19,
+         "it has `hub` and `architecture`"),
         ("version: 1", "version: 2", "E204", 10, "`version` must be 1, it is 2"),
         ("name: x", "name: -x", "E208", 7, "`name` must be made of letters"),
         ("student: {decoder_layers: 3}", "student: {init: {decoder: {layers: [0, 6, x]}}}", "E203", 43,
@@ -131,6 +152,21 @@ def test_one_mistake_in_an_alternative(old: str, new: str, code: str, column: in
     line = GOOD[: GOOD.index(old)].count("\n") + 1
     assert [(d.code, d.line, d.column) for d in found] == [(code, line, column)], found
     assert words in found[0].message
+
+
+@pytest.mark.parametrize(
+    ("freeze", "message", "hint"),
+    [
+        ("encoder", "`student.freeze` must be one of auto or none, or a list of encoder, embeddings and positions, it is "
+         "'encoder'", "write `freeze: [encoder]`"),
+        ("[decoder]", "`student.freeze[0]` must be one of encoder, embeddings or positions, it is 'decoder'", ""),
+        ("[embedding]", "`student.freeze[0]` must be one of encoder, embeddings or positions, it is 'embedding'",
+         "did you mean embeddings?"),
+    ],
+)  # fmt: skip
+def test_words_that_are_not_misspelt_but_misplaced(freeze: str, message: str, hint: str) -> None:
+    (found,) = judged(GOOD.replace("decoder_layers: 3", f"freeze: {freeze}"))[0]
+    assert (found.message, found.hint) == (message, hint)
 
 
 def test_missing_keys_are_all_named() -> None:

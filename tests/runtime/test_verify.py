@@ -21,14 +21,16 @@ from distilc.runtime.models.load import load_model
 from distilc.runtime.models.save import save_model
 from distilc.runtime.objective import divergence, head, hidden, objective, teacher
 from distilc.runtime.objective.objective import Objective
-from distilc.runtime.plan import bind_plan
+from distilc.runtime.plan import load_plan
 from distilc.runtime.processes import Ranks, StopRequest
 from distilc.runtime.store import Store
 from distilc.runtime.training import loop
-from distilc.runtime.verify import quick
+from distilc.runtime.training.course import Course
+from distilc.runtime.verify import command, quick
 from distilc.runtime.verify.proof import Proof, diagnosis
 from distilc.runtime.verify.prove import prove
 from distilc.runtime.verify.quick import prove_quickly
+from distilc.runtime.verify.settings_read import prove_read
 from distilc.runtime.verify.subject import Subject, subject_of
 from distilc.runtime.worker import run_stage
 
@@ -105,7 +107,8 @@ def make(folder: Path, model: Path, family: str, student: str, loss: str) -> Sub
     assert site is not None
     plans, after = lower_runs(compile_spec(spec, (), site), site, fingerprints=True)
     assert not after.failed, after.diagnostics
-    bound = bind_plan(json.loads(json.dumps(plans[0])))
+    (folder / "plan.json").write_text(json.dumps(plans[0]), "utf-8")
+    bound = load_plan(folder)
     require(bound.stages)
     store, control = Store(Path(bound.site.workspace) / "store"), Control(folder / "control")
     control.clear()
@@ -126,6 +129,25 @@ def test_a_plan_of_each_family_is_proved(family: str, subjects: Made) -> None:
     proofs = prove(subjects(family))
     assert failed(proofs) == []
     assert {proof.point for proof in proofs} == set("abcdefgh")
+
+
+OTHERS = {
+    "labels alone": ("bart", FROZEN, "{labels: 1.0}"),
+    "narrower": (
+        "t5",
+        "{encoder_layers: 2, decoder_layers: 2, d_model: 8, ffn_dim: 16, heads: 1, freeze: [], "
+        "init: {encoder: random, decoder: random, embeddings: random}}",
+        "{labels: 1.0, hidden: {encoder: 1.0, decoder: 3.0, layer_norm: none}, cosine: 0.5}",
+    ),
+    "of layer inputs": (
+        "bart", SHALLOW, "{logits: {weight: 1, divergence: jsd, beta: 0.3}, hidden: {decoder: 1, align: inputs}, embedding: 0.3}",
+    ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", OTHERS.values(), ids=OTHERS.keys())
+def test_other_losses_and_students_are_proved(case: tuple[str, str, str], subjects: Made) -> None:
+    assert failed(prove(subjects(*case))) == []
 
 
 # --- ten planted defects -----------------------------------------------------------------------------
@@ -282,6 +304,33 @@ def test_a_planted_defect_is_found_and_its_place_named(
     print(failure.message)
     assert failure.code == code, failure.message
     assert re.search(place, failure.message), failure.message
+
+
+def test_a_setting_that_nothing_reads_is_named(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subjects("bart", SHALLOW, OF_LOGITS)
+    monkeypatch.setattr(Course, "learning_rate", lambda self, step: 1e-3)
+    assert failed(list(prove_read(subject))) == [
+        "(g) every setting of the training is read: nothing reads schedule, warmup_steps"
+    ]
+
+
+def test_the_command_prints_what_was_proved_and_ends_with_the_diagnosis(
+    subjects: Made, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = Path(subjects("bart", SHALLOW, OF_LOGITS).plan.site.workspace).parent
+    assert command.main([str(folder)]) == 0
+    text = capsys.readouterr().out
+    assert text.startswith("verified: ") and " 0 failed, 1 exempt, on 8 rows in " in text
+    assert re.search(r"^  ok   the term logits +\d\.\de[+-]\d\d \(at most 1e-07\)$", text, re.MULTILINE), text
+    missing_temperature_squared(monkeypatch, subjects, folder)
+    assert command.main([str(folder), "--json"]) == 1
+    shown = capsys.readouterr()
+    (run,) = json.loads(shown.out)["runs"]
+    assert not run["passed"] and run["diagnosis"]["code"] == "R317"
+    assert {proof["claim"] for proof in run["proofs"] if proof["state"] == "failed" and proof["point"] == "h"} == {
+        "the term logits", "the loss", "the gradient of the loss"
+    }  # fmt: skip
+    assert re.search(r"spec\.yaml:\d+:\d+: R317: the term logits is .*: the factor T² = 4 is missing", shown.err)
 
 
 def test_a_training_that_would_train_something_else_does_not_begin(

@@ -1,0 +1,276 @@
+"""`check --data` on files with several faults, and on files of labels: every kind once, with its rows."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from distilc.compiler import data_files, row_check
+from distilc.compiler.diagnostics import Diagnostic
+from distilc.compiler.pipeline import compile_spec, read_data
+from distilc.compiler.site import SiteOptions, load_site
+
+GOOD = """\
+version: 1
+name: x
+task: summarization
+teacher:
+  architecture: {family: marian, encoder_layers: 2, decoder_layers: 4, d_model: 64, heads: 2, ffn_dim: 128}
+  tokenizer: {vocab_size: 500}
+  train: {}
+student: {decoder_layers: 2}
+data:
+  train: {builtin: bulletins}
+  validation: {builtin: bulletins}
+  test: {builtin: bulletins}
+"""
+CLASSES = """\
+version: 1
+name: x
+task: classification
+teacher: facebook/bart-large-mnli
+student: {decoder_layers: 3}
+data:
+  train: {files: rows.jsonl}
+  validation: {hub: a/b}
+  test: {hub: a/b}
+"""
+WORDS = CLASSES.replace("classification", "masked-lm").replace("facebook/bart-large-mnli", "bert-base-uncased")
+ROW = {"source": "A cat sat.", "target": "A cat."}
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.delenv("DISTILC_SITE", raising=False)
+    return tmp_path
+
+
+def judged(*overrides: str, text: str = GOOD) -> list[Diagnostic]:
+    Path("spec.yaml").write_text(text, "utf-8")
+    site = load_site(SiteOptions(offline=True)).site
+    assert site is not None
+    compiled = compile_spec(Path("spec.yaml"), overrides, site)
+    assert compiled.runs, compiled.diagnostics
+    before = set(compiled.diagnostics)
+    return [found for found in read_data(compiled).diagnostics if found not in before]
+
+
+def messages(*overrides: str, text: str = GOOD) -> list[str]:
+    return [f"{found.code} {found.path}: {found.message}" for found in judged(*overrides, text=text)]
+
+
+def write(name: str, rows: Sequence[object]) -> None:
+    Path(name).write_text("".join(f"{row if isinstance(row, str) else json.dumps(row)}\n" for row in rows), "utf-8")
+
+
+def test_a_row_has_as_many_cells_as_the_first_line() -> None:
+    Path("rows.csv").write_text("source,target\na,b\na\n\na,b,c\n")
+    assert messages("data.test={files: rows.csv}") == [
+        "E421 data.test.files: rows.csv, row 2: the row is too short: 1 cell, where the first line names 2",
+        "E421 data.test.files: rows.csv, row 3: the row is too long: 3 cells, where the first line names 2",
+    ]
+
+
+def test_null_is_no_missing_column() -> None:
+    write("rows.jsonl", [ROW, {**ROW, "source": None}])
+    (found,) = judged("data.test={files: rows.jsonl}")
+    assert (found.code, found.path, found.message) == (
+        "E422", "data.test.files", "rows.jsonl, row 2: 'source' is null",
+    )  # fmt: skip
+    write("rows.jsonl", [{"t": {"en": None}, "target": "x"}, {"t": None, "target": "x"}])
+    null, missing = messages("data.test={files: rows.jsonl}", "data.columns={source: t.en}")
+    assert "row 1: 't.en' is null" in null
+    assert "row 2: there is no column 't.en'" in missing
+
+
+@pytest.mark.parametrize(
+    ("name", "first", "words"),
+    [
+        ("rows.csv", "source;target", "`;`"),
+        ("rows.csv", '"source"\t"target"', "tabs"),
+        ("rows.tsv", "source,target", "commas"),
+        ("rows.tsv", "source|target", "`|`"),
+    ],
+)
+def test_another_separator_is_named(name: str, first: str, words: str) -> None:
+    Path(name).write_text(f"{first}\na, b;c\n")
+    (found,) = judged(f"data.test={{files: {name}}}")
+    assert (found.code, found.message) == ("E421", f"{name} looks separated by {words}")
+    assert found.hint == "a .csv is separated by commas, a .tsv by tabs"
+
+
+def test_other_separators_may_stand_in_cells() -> None:
+    Path("rows.csv").write_text('source,target\n"a; b, c",a|b\n' + "a" * 200_000 + ",b\n", "utf-8")
+    Path("line.csv").write_bytes("source,target\r\na\u2028b,c\r\n".encode())
+    assert messages("data.test={files: [rows.csv, line.csv]}", "data.max_source_tokens=64") == []
+
+
+def test_a_name_stands_once() -> None:
+    Path("rows.csv").write_text("source,target,source,,\na,b,c,,\n")
+    write("rows.jsonl", [ROW, '{"source": "a", "target": "b", "more": {"x": 1, "x": 2}}'])
+    Path("rows.json").write_text('[{"source": "a", "source": "b", "target": "c"}]')
+    assert messages("data.test={files: [rows.csv, rows.jsonl, rows.json]}") == [
+        "E421 data.test.files[0]: rows.csv: its first line names 'source' more than once",
+        "E421 data.test.files[1]: rows.jsonl, row 2: a key stands twice in one object: 'x'",
+        "E421 data.test.files[2]: rows.json: a key stands twice in one object: 'source'",
+    ]
+    Path("rows.csv").write_text("source,target,,\na,b,c,\n")
+    assert messages("data.test={files: rows.csv}") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "row", "path", "hint"),
+    [
+        (CLASSES, {"texts": "a", "label": 0}, "data.columns.text", "did you mean `columns: {text: texts}`?"),
+        (
+            CLASSES,
+            {"premise": "a", "hypothesis": "b", "label": 0},
+            "data.columns.text",
+            "did you mean `columns: {premise: premise, hypothesis: hypothesis}`?",
+        ),
+        (CLASSES, {"text": "a", "labels": 0}, "data.columns.label", "did you mean `columns: {label: labels}`?"),
+        (
+            CLASSES + "  columns: {hypothesis: second}\n",
+            {"first": "a", "second": "b", "label": 0},
+            "data.columns.premise",
+            "name it: `columns: {premise: ...}`",
+        ),
+        (WORDS, {"sentence": "a"}, "data.columns.text", "name it: `columns: {text: ...}`"),
+        (GOOD, {"source": "a", "the: target": "b"}, "data.columns.target", "did you mean `columns: {target: 'the: target'}`?"),
+    ],
+)  # fmt: skip
+def test_columns_go_by_the_keys_of_the_task(text: str, row: object, path: str, hint: str) -> None:
+    write("rows.jsonl", [row])
+    overrides = ["data.train={files: rows.jsonl}"] if text == GOOD else []
+    (found,) = judged(*overrides, text=text)
+    assert (found.code, found.path, found.hint) == ("E422", path, hint)
+
+
+def test_what_a_wrong_column_costs_is_said_once() -> None:
+    write("a.jsonl", [ROW] * 5)
+    write("b.jsonl", [ROW])
+    everywhere = ("data.train={files: a.jsonl}", "data.validation={files: [b.jsonl, a.jsonl]}")
+    assert messages(*everywhere, "data.columns={target: tgt}") == [
+        "E422 data.columns.target: a.jsonl, row 1 and 4 more; b.jsonl, row 1: "
+        "there is no column 'tgt', there is 'source' and 'target'"
+    ]
+    names = [f"c{i}.jsonl" for i in range(6)]
+    for name in names:
+        write(name, [ROW])
+    (only,) = messages(f"data.train={{files: [{', '.join(names)}]}}", "data.columns={target: tgt}")
+    assert "c3.jsonl, row 1; and 2 more files: there is no column 'tgt'" in only
+
+
+def test_unknown_labels_are_said_once() -> None:
+    write("rows.jsonl", [{"text": "a", "label": label} for label in ("dry", "wet", 2, "wet", True, 1)])
+    assert messages("data.labels=[dry, rainy]", text=CLASSES) == [
+        "E426 data.labels: rows.jsonl, rows 2, 3 and 4: none of the labels dry and rainy: 'wet'; 2",
+        "E422 data.columns.label: rows.jsonl, row 5: 'label' is no text, but true",
+    ]
+
+
+def test_every_kind_of_fault_with_its_first_rows() -> None:
+    bad = ["oops 1", {**ROW, "target": " "}, [1], {**ROW, "target": "\ud83d"}]
+    write("rows.jsonl", [ROW, *bad, *bad, *bad, *bad, ROW])
+    assert messages("data.test={files: rows.jsonl}") == [
+        "E421 data.test.files: rows.jsonl, rows 2, 6, 10 and 1 more: not JSON: 'oops 1'",
+        "E423 data.test.files: rows.jsonl, rows 3, 7, 11 and 1 more: the target is empty",
+        "E421 data.test.files: rows.jsonl, rows 4, 8, 12 and 1 more: no JSON object, but [1]",
+        "E421 data.test.files: rows.jsonl, rows 5, 9, 13 and 1 more: the target holds half a character (a surrogate)",
+    ]
+
+
+def test_reading_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(row_check, "MOST_UNREADABLE", 5)
+    write("rows.jsonl", ["oops"] * 9)
+    assert messages("data.test={files: rows.jsonl}") == [
+        "E421 data.test.files: rows.jsonl: 5 rows cannot be read, the rest was left out",
+        "E421 data.test.files: rows.jsonl, rows 1, 2, 3 and 2 more: not JSON: 'oops'",
+    ]
+    monkeypatch.setattr(data_files, "MOST_LINE_BYTES", 1 << 20)
+    Path("rows.jsonl").write_bytes(b"x" * (3 << 20))
+    assert messages("data.test={files: rows.jsonl}") == [
+        "E421 data.test.files: rows.jsonl, row 1: a line of more than 1 MiB"
+    ]
+
+
+def test_a_file_of_an_unknown_kind_is_not_opened() -> None:
+    Path("rows.txt").write_text("A cat.\n")
+    assert messages("data.test={files: rows.txt}") == []  # E412 was reported before
+
+
+# --- files of labels -------------------------------------------------------------------------------
+
+TRAINED = ("data.train={files: rows.jsonl}", "data.columns={id: id}", "targets=[original, dump]")
+DUMP = "pseudo_labels={dump: {file: labels.jsonl}}"
+
+
+@pytest.fixture
+def trained() -> None:
+    write("rows.jsonl", [{**ROW, "id": i} for i in range(4)])
+
+
+def labels(*ids: object) -> list[object]:
+    return [{"id": id, "text": f"Cat {id}."} for id in ids]
+
+
+@pytest.mark.usefixtures("trained")
+def test_labels_for_every_row() -> None:
+    write("labels.jsonl", labels("3", "1", 0, 2))
+    assert messages(*TRAINED, DUMP) == []
+
+
+@pytest.mark.usefixtures("trained")
+@pytest.mark.parametrize(
+    ("rows", "expected"),
+    [
+        (labels(0, 1, 2, 3, 2), ["E425 pseudo_labels.dump.file: labels.jsonl, row 5: the id '2' was in labels.jsonl, "
+                                 "row 3, already"]),
+        ([*labels(0, 1, 2), {"id": 3, "text": ""}],
+         ["E423 pseudo_labels.dump.file: labels.jsonl, row 4: the text is empty"]),
+        ([*labels(0, 1, 2), {"id": 3, "prediction": "a"}],
+         ["E422 pseudo_labels.dump.columns.text: labels.jsonl, row 4: there is no column 'text', there is 'id' and "
+          "'prediction'"]),
+        (["oops"], ["E421 pseudo_labels.dump.file: labels.jsonl, row 1: not JSON: 'oops'"]),
+        ([], ["E424 pseudo_labels.dump.file: no rows in labels.jsonl"]),
+        (labels(0, 1, 2, 3, 7, 8),
+         ["E427 pseudo_labels.dump.file: labels.jsonl, rows 5 and 6: not one of the 4 ids of the training data: "
+          "'7'; '8'"]),
+        (labels(0, 2),
+         ["W423 pseudo_labels.dump.file: 2 of 4 training rows have no label in labels.jsonl, the first: rows.jsonl, "
+          "row 2"]),
+    ],
+)  # fmt: skip
+def test_a_file_of_labels(rows: list[object], expected: list[str]) -> None:
+    write("labels.jsonl", rows)
+    assert messages(*TRAINED, DUMP) == expected
+    assert messages(*TRAINED[:2], "targets=[original]", DUMP) == []  # E415 was reported before
+
+
+@pytest.mark.usefixtures("trained")
+def test_ids_are_compared_where_they_are_known() -> None:
+    """With a limit more labels than rows are as good; without ids, or with an unread file, nothing is known."""
+    write("labels.jsonl", labels(0, 1, 2, 3))
+    assert messages("data.train={files: rows.jsonl, limit: 2}", *TRAINED[1:], DUMP) == []
+    write("labels.jsonl", labels(7))
+    assert [found.code for found in judged("data.train={files: rows.jsonl, limit: 2}", *TRAINED[1:], DUMP)] == ["W423"]
+    assert messages(TRAINED[0], TRAINED[2], DUMP) == []
+    assert messages(*TRAINED[1:], DUMP) == []
+    write("rows.jsonl", ["oops", {**ROW, "id": 1}])
+    assert [found.code for found in judged(*TRAINED, DUMP)] == ["E421"]
+
+
+@pytest.mark.usefixtures("trained")
+def test_each_run_has_its_labels_looked_at() -> None:
+    """The runs share their data and not their labellers."""
+    write("labels.jsonl", labels(0, 1, 2, 3))
+    write("other.jsonl", labels(0, 1, 2, 3, 9))
+    two = "pseudo_labels={dump: {file: labels.jsonl}, more: {file: other.jsonl}}"
+    variants = "variants={one: {targets: [dump]}, two: {targets: [more]}}"
+    (found,) = judged(*TRAINED[:2], two, variants)
+    assert (found.code, found.path, found.runs) == ("E427", "pseudo_labels.more.file", ("variant two",))
