@@ -74,6 +74,15 @@ def _bases(named: Node | None, name: str, files: Files, reporter: Reporter, open
     if named is None:
         return []
     items = named.value if isinstance(named.value, list) else [named]
+    if not items:
+        reporter.error_at(
+            "E209",
+            named.place,
+            "`extends` must have at least 1 entry, it has 0",
+            "name a file, or remove `extends`",
+            ("extends",),
+        )
+        files.complete = False
     found: list[Path] = []
     for item in items:
         if not isinstance(item.value, str) or not item.value or not possible_path(item.value):

@@ -270,8 +270,10 @@ class Expansion:
         assert isinstance(tree.value, dict)
         seen: set[str] = set()
         variants = tree.value.get("variants")
+        made: set[tuple[str | None, int | None]] = set()
         for point in points:
-            if point.label in seen:
+            # A seed that is there twice is told as such.
+            if point.label in seen and (point.variant, point.seed) not in made:
                 inside = variants.value if variants is not None else None
                 named = inside.get(point.variant or "") if isinstance(inside, dict) else None
                 node = named or tree.value.get("matrix") or tree
@@ -283,6 +285,7 @@ class Expansion:
                     ("variants", point.variant or ""),
                 )
             seen.add(point.label)
+            made.add((point.variant, point.seed))
 
     # --- what is expected --------------------------------------------------------------------------
 

@@ -69,9 +69,7 @@ class LayerError(ValueError):
         self.hint = hint
 
 
-def choose_copies(
-    teacher_depth: int, student_depth: int, choice: str | Sequence[int], key: str = "layers"
-) -> Layers:
+def choose_copies(teacher_depth: int, student_depth: int, choice: str | Sequence[int], key: str = "layers") -> Layers:
     """The teacher layers that a student stack is copied from. `key` is what messages call the choice.
 
     `choice`: `spaced` (table, else evenly spaced with both ends kept), `first`, `last`, `middle`, `all`, or

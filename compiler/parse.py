@@ -72,7 +72,13 @@ SPEC_START = "start with `version: 1`; `distilc init spec.yaml` writes a whole s
 
 
 def read_source(
-    path: Path, name: str, reporter: Reporter, texts: dict[str, str], *, start: str = SPEC_START, named_by: str = "",
+    path: Path,
+    name: str,
+    reporter: Reporter,
+    texts: dict[str, str],
+    *,
+    start: str = SPEC_START,
+    named_by: str = "",
     may_be_empty: bool = False,
 ) -> Source | None:
     """Read and parse a file; `texts` takes its text under `name`, for printing diagnostics. `start`: what such a

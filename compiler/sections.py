@@ -70,7 +70,10 @@ class Sections:
         if not (tree.value.keys() <= known.keys() and all(key in tree.value for key in required)):
             refused = validate(
                 {key: None if isinstance(node.value, dict | list) else node.value for key, node in tree.value.items()},
-                self.schema, reporter, complete=self.files.complete, fragment=self._shallow()
+                self.schema,
+                reporter,
+                complete=self.files.complete,
+                fragment=self._shallow(),
             )
         missing = {key: value for key in known if key not in tree.value and (value := self.default(key)) is not None}
         return Section(missing, places, tuple(reporter.diagnostics), frozenset(refused), tree)

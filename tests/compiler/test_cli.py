@@ -104,6 +104,7 @@ def test_the_readme_lists_the_commands() -> None:
         (["check", "--format", "xml", "x.yaml"], "--format"),
         (["explain", "E999"], "there is no code E999"),
         (["init", "--recipe", "sftt", "x.yaml"], "did you mean sft?"),
+        (["init", ""], "is a folder; name a file, for example spec.yaml"),
     ],
 )
 def test_wrong_usage_is_exit_code_2(arguments: list[str], words: str) -> None:
@@ -211,6 +212,35 @@ def test_explain_a_code() -> None:
     assert text.startswith("E206: exactly one of several\n\n")
     assert "Gives it:\n    batch: {examples: 64, tokens: 4096}\n" in text
     assert "Mended:\n    batch: {tokens: 4096}\n" in text
+    assert run("explain", "e206").output == text
+
+
+def test_codes_of_a_run_are_told_by_the_run() -> None:
+    result = run("explain", "R106")
+    assert result.exit_code == 0
+    assert result.output.startswith("R106: ") and "distilc run" in result.output
+
+
+def test_init_names_a_file_that_a_shell_can_take() -> None:
+    name = 'a b"c.yaml'
+    assert run("init", name).output == f"wrote {name}; next: distilc check 'a b\"c.yaml'\n"
+    assert "distilc run 'a b\"c.yaml'" in Path(name).read_text("utf-8")
+    assert run("check", name).exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("line", "codes"),
+    [
+        ("seeds: [99999999999999999999]", ["E113"]),
+        ("batch: {examples: 99999999999999999999}", ["E113"]),
+        ("batch: &b {examples: 3}\nstudent: {<<: *b}", ["E115"]),
+        ("batch: &b {examples: 3}\nteacher: {train: {batch: {<<: *b}}}", ["E115"]),
+    ],
+)
+def test_of_what_was_not_read_nothing_more_is_told(line: str, codes: list[str], spec: str) -> None:
+    Path("mine.yaml").write_text(f"extends: {spec}\n{line}\n")
+    found = json.loads(run("check", "--format", "json", "mine.yaml").output)["diagnostics"]
+    assert [diagnostic["code"] for diagnostic in found] == codes
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the shared models and data are not there")
@@ -270,7 +300,10 @@ def test_a_workspace_that_cannot_be_written(spec: str) -> None:
     Path("taken").write_text("a file")
     result = run("compile", "--workspace", "taken", spec)
     assert result.exit_code == 1
-    assert "error: cannot write" in result.output and "hint: choose another folder" in result.output
+    assert "error: cannot write" in result.output
+    assert "hint: choose another folder with --workspace DIR" in result.output
+    result = run("compile", "-o", "taken/here", spec)
+    assert result.exit_code == 1 and "hint: choose another folder with -o DIR" in result.output
 
 
 def test_run_compiles_and_hands_over(spec: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
