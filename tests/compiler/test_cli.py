@@ -344,20 +344,20 @@ def test_status_and_doctor_are_handed_over(folder: Path, monkeypatch: pytest.Mon
     assert handed_over(monkeypatch, "status", "--site", "site.yaml")[1] == ["status", "--workspace", "/far"]
 
 
-# --- speed -----------------------------------------------------------------------------------------
+# --- what a cold start loads -------------------------------------------------------------------------
 
 
-def test_check_starts_quickly() -> None:
-    """0.35 s on an idle machine. Measured in CPU time, of which other work beside the test takes none."""
-    resource = pytest.importorskip("resource")
-
-    def spent() -> float:
-        used = resource.getrusage(resource.RUSAGE_CHILDREN)
-        return float(used.ru_utime + used.ru_stime)
-
-    seconds = []
-    for _ in range(4):
-        before = spent()
-        assert outside("check", str(ROOT / "specs" / "quickstart.yaml")).returncode == 0
-        seconds.append(spent() - before)
-    assert min(seconds) < 0.35
+def test_check_loads_little() -> None:
+    """What a cold `check` costs is what it loads: `make bench` has the seconds, this the modules."""
+    program = (
+        "import sys; from distilc.compiler.cli import main\n"
+        f"sys.argv = ['distilc', 'check', {str(ROOT / 'specs' / 'quickstart.yaml')!r}]\n"
+        "try: main()\nexcept SystemExit: pass\n"
+        "print(*sys.modules, file=sys.stderr)"
+    )
+    result = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True)
+    loaded = set(result.stderr.split())
+    heavy = {"torch", "transformers", "datasets", "deepspeed", "mlflow", "numpy", "rich", "difflib", "asyncio", "pip"}
+    assert "ok" in result.stdout and not heavy & loaded
+    # Those of Python, of the YAML and JSON Schema libraries, and ours; look at a new one before raising this.
+    assert len(loaded) < 330, len(loaded)
