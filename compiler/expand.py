@@ -16,6 +16,7 @@ from math import prod
 from typing import Any
 
 from .diagnostics import Position, Reporter, Trail, did_you_mean, listed, quoted
+from .experiment import EXPECTED
 from .merging import merge
 from .overrides import Assignment, assign, split_path
 from .parse import Node
@@ -25,7 +26,6 @@ MAX_RUNS = 10_000
 MAX_LABEL = 120  # characters; a name becomes a folder
 OF_A_SPEC = ("version", "name", "extends", "variants", "matrix", "seeds", "expect")  # no values of one run
 NOT_IN_A_MATRIX = tuple(key for key in OF_A_SPEC if key != "expect")
-EXPECTED = ("teacher", "student")
 
 
 @dataclass(frozen=True)

@@ -395,6 +395,7 @@ class Experiment:
 
 # --- binding -------------------------------------------------------------------------------------
 
+ORIGINAL = "original"  # the target that the data themselves have
 EXPECTED: tuple[Literal["teacher", "student"], ...] = ("teacher", "student")
 SUMMARY_METRICS = ("rouge1", "rouge2", "rougeLsum")
 DERIVED: Mapping[str, tuple[tuple[str, ...], str]] = {

@@ -15,7 +15,7 @@ from typing import Any
 
 from .copies import STACKS
 from .diagnostics import Reporter, shown_path
-from .experiment import Experiment, Labeller, ModelReference
+from .experiment import ORIGINAL, Experiment, Labeller, ModelReference
 from .fingerprint import UNRESOLVED, Fingerprints
 from .fit import check_memory
 from .heads import fit_head
@@ -35,7 +35,7 @@ from .reference import ResolvedModel, resolve_reference, use_of
 from .scratch import resolve_scratch
 from .site import Site
 from .sources import resolve_sources
-from .stages import ORIGINAL, ResolvedData, ResolvedLabels, ResolvedRun, build_stages
+from .stages import ResolvedData, ResolvedLabels, ResolvedRun, build_stages
 from .student import resolve_student
 
 FORMAT = 1

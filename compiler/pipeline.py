@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from .check import check, check_together
-from .compose import compose
+from .compose import FRAME, compose
 from .diagnostics import Diagnostic, Places, Reporter, in_order
 from .expand import Expansion, Point
 from .experiment import Experiment, bind_experiment
@@ -140,7 +140,7 @@ def _sound_frame(tree: Node, sections: Sections, reporter: Reporter) -> Node:
     """The tree without what does not fit the schema in `variants`, `matrix`, `seeds` and `expect`."""
     assert isinstance(tree.value, dict)
     kept = dict(tree.value)
-    for key in ("variants", "matrix", "seeds", "expect"):
+    for key in FRAME:
         if key not in kept:
             continue
         section = sections.section(key, kept[key])

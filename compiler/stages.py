@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from .experiment import Experiment, Training
+from .experiment import ORIGINAL, Experiment, Training
 from .extension_record import with_extensions
 from .keys import stage_key
 from .placement import placement
@@ -22,8 +22,6 @@ from .stage_settings import (
 )
 from .student import ResolvedStudent
 from .workload import row_lengths, student_teaching
-
-ORIGINAL = "original"
 
 
 @dataclass(frozen=True)

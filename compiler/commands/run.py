@@ -55,7 +55,7 @@ def run(
                 f"{word} does not go with the plan {compiled_before[0]}: a plan is compiled for its devices "
                 "and data. Compile the spec again with it."
             )
-    folders = _plan_folders(subjects, only, options)
+    folders = folders_to_run(subjects, only, options)
     arguments = ["run", *map(str, folders)]
     arguments += ["--until", until] if until else []
     for stage in redo:
@@ -66,7 +66,7 @@ def run(
     hand_over(arguments)
 
 
-def _plan_folders(subjects: Sequence[Path], only: tuple[str, ...], options: dict[str, Any]) -> list[Path]:
+def folders_to_run(subjects: Sequence[Path], only: tuple[str, ...], options: dict[str, Any]) -> list[Path]:
     """The plans to be run, in the order of the subjects: those that are there, and those of the specs, written
     now, when all of them are right."""
     there = {subject: find_plans(subject) for subject in subjects if is_plan(subject)}

@@ -10,7 +10,7 @@ import click
 from ..plan_folders import is_plan
 from .hand_over import hand_over
 from .options import FOLDER, ONLY, spec_options
-from .run import OPTIONS_OF_A_SPEC, _plan_folders
+from .run import OPTIONS_OF_A_SPEC, folders_to_run
 
 
 @click.command(short_help="Prove, before it is trained, that a run trains what its spec says.")
@@ -40,7 +40,7 @@ def verify(subjects: tuple[Path, ...], only: tuple[str, ...], as_json: bool, **o
             raise click.UsageError(
                 f"{word} does not go with the plan {compiled_before[0]}: compile the spec again with it"
             )
-    arguments = ["verify", *map(str, _plan_folders(subjects, only, options))]
+    arguments = ["verify", *map(str, folders_to_run(subjects, only, options))]
     arguments += ["--json"] if as_json else []
     if compiled_before and options["workspace"]:
         arguments += ["--workspace", str(options["workspace"])]

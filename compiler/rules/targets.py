@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..diagnostics import Reporter, did_you_mean, listed
-from ..experiment import Experiment
+from ..experiment import ORIGINAL, Experiment
 from .ways import Tree
-
-ORIGINAL = "original"
 
 
 def check_targets(run: Experiment, tree: Tree, reporter: Reporter) -> None:
