@@ -1,8 +1,10 @@
 """plan.json -> frozen dataclasses. Standard library only.
 
 In: the bytes of a plan. Out: `Plan`. A plan of another format, with an unknown key, a missing key or a
-value of another type is refused: the compiled plan is complete, the runtime has no defaults. The field
-names are the contract with `schema/plan.schema.json`; a test holds the two to each other.
+value of another type is refused: the compiled plan is complete, the runtime has no defaults. A field with a
+default is an option that came after the first plans: where it is off the plan is without it, so that what was
+computed before it came keeps its key. The field names are the contract with `schema/plan.schema.json`; a test
+holds the two to each other.
 
 Every stage has `settings` (in its key: they change the result) and `execution` (not in its key: where
 and how it runs). Content that lies outside the store is named by fingerprint in `settings`;
@@ -13,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -592,14 +594,14 @@ def _bind_dataclass(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, Mapping):
         raise _misfit(path, "must be a mapping")
     hints = get_type_hints(kind)
-    names = [field.name for field in fields(kind)]
+    names = {entry.name: entry for entry in fields(kind)}
     for key in value:
         if key not in names:
             raise _misfit(path, f"has an unknown key {key!r}")
-    for name in names:
-        if name not in value:
+    for name, entry in names.items():
+        if name not in value and entry.default is MISSING and entry.default_factory is MISSING:
             raise _misfit(path, f"lacks the key {name!r}")
-    return kind(**{name: bind(hints[name], value[name], f"{path}.{name}") for name in names})
+    return kind(**{name: bind(hints[name], entry, f"{path}.{name}") for name, entry in value.items()})
 
 
 def _misfit(path: str, message: str) -> Failure:
