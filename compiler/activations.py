@@ -1,7 +1,8 @@
 """What a micro-batch keeps on a device until its backward is done: activations, logits, the teacher's states.
 
 The sizes of a layer are those of the tensors that autograd saves (counted with saved-tensor hooks on models of
-transformers 5, kernels that keep no attention maps), the norms of T5 in float32.
+transformers 5, kernels that keep no attention maps), the norms of T5 in float32. With checkpointing a layer keeps
+its input, and one layer at a time the rest.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ _LOGIT_BYTES = 4  # cross-entropy and divergences are computed in float32
 _LABEL_COPIES = 3  # logits, log-probabilities, their gradient
 _TEACHER_COPIES = 4  # the teacher's logits and log-probabilities, the student's at temperature, their gradient
 _MAP_COPIES = 4  # scores, softmax, dropout mask, and the map that the loss reads
+_MAP_COPIES_AGAIN = 2  # with checkpointing: that map, and the others of the layer that is computed again
 _AT_WORK = 5  # multiples of d_model that a layer without backward needs while it runs, beside its ffn
 
 
@@ -81,24 +83,32 @@ def _memory(load: Workload, tokens: Tokens) -> BatchMemory:
     shape, teaching, width = load.architecture, load.teaching, load.width
     kept = 0
     at_work = [0]
+    again = [0]  # what a layer keeps that is computed again
     widths = layer_widths(shape, width)
+    checkpointing = load.checkpointing is True
     if "encoder" in load.freeze:
         kept += tokens.source * shape.d_model  # its output
         at_work.append(tokens.source * _working(shape, "encoder"))
     else:
-        layer = widths.encoder * shape.d_model + widths.ffn * shape.encoder_ffn_dim
-        kept += tokens.source * shape.encoder_layers * layer
-    layer = widths.decoder * shape.d_model + widths.ffn * shape.decoder_ffn_dim
+        layer = tokens.source * (widths.encoder * shape.d_model + widths.ffn * shape.encoder_ffn_dim)
+        again.append(layer)
+        kept += shape.encoder_layers * (tokens.source * shape.d_model if checkpointing else layer)
     cross = 2 * shape.decoder_heads * shape.head_dim  # keys and values of the source, in every decoder layer
-    kept += shape.decoder_layers * (tokens.target * layer + tokens.source * cross)
+    layer = tokens.target * (widths.decoder * shape.d_model + widths.ffn * shape.decoder_ffn_dim)
+    layer += tokens.source * cross
+    again.append(layer)
+    kept += shape.decoder_layers * (tokens.target * shape.d_model if checkpointing else layer)
     signals = 0
     if teaching is not None:
         signals = _signals(teaching, tokens)
         teacher = teaching.architecture
         at_work += [tokens.source * _working(teacher, "encoder"), tokens.target * _working(teacher, "decoder")]
         if "attention" in teaching.terms and load.lengths is not None:
-            kept += _attention_maps(shape, tokens, load.lengths) * _MAP_COPIES
+            copies = _MAP_COPIES_AGAIN if checkpointing else _MAP_COPIES
+            kept += _attention_maps(shape, tokens, load.lengths) * copies
             signals += _attention_maps(teacher, tokens, load.lengths)
+    if checkpointing:
+        at_work += again
     return BatchMemory((kept + max(at_work)) * width, _logits(load, tokens), signals * width)
 
 

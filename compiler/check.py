@@ -10,11 +10,20 @@ from collections.abc import Sequence
 
 from .diagnostics import Reporter
 from .experiment import Experiment
+from .rules.baselines import check_baselines
 from .rules.data import check_leakage, check_sources
 from .rules.extensions import check_extensions
 from .rules.models import check_available, check_freeze, check_teacher
 from .rules.objective import check_alignment, check_logits, check_loss, check_phi_used
-from .rules.targets import check_known_to_hurt, check_labellers_used, check_off_policy, check_targets
+from .rules.schedules import check_schedules
+from .rules.targets import (
+    check_known_to_hurt,
+    check_labellers,
+    check_labellers_used,
+    check_off_policy,
+    check_targets,
+    check_targets_once,
+)
 from .rules.task import (
     check_columns,
     check_columns_differ,
@@ -39,6 +48,7 @@ CHECKS = (
     check_text_columns,
     check_masking,
     check_expected,
+    check_baselines,
     check_sources,
     check_leakage,
     check_bounds,
@@ -47,8 +57,11 @@ CHECKS = (
     check_generation,
     check_loss,
     check_logits,
+    check_schedules,
     check_alignment,
     check_targets,
+    check_targets_once,
+    check_labellers,
     check_known_to_hurt,
     check_off_policy,
     check_teacher,

@@ -13,7 +13,10 @@ from typing import NoReturn
 
 import click
 
-COMMANDS = ("init", "check", "explain", "compile", "verify", "run", "status", "diff", "doctor", "schema")
+COMMANDS = (
+    "init", "check", "explain", "compile", "verify", "peek", "run", "predict", "evaluate", "status", "diff", "doctor",
+    "schema",
+)  # fmt: skip
 
 
 class Commands(click.Group):

@@ -523,9 +523,11 @@ student: {decoder_layers: 3}
 data: {train: {files: rows.jsonl}, validation: {files: rows.jsonl}, test: {files: rows.jsonl}, labels: [dry, rainy], columns: {text: text}}""",
     ),
     "E427": Code(
-        "a label of no training row",
+        "labels or predictions of other rows",
         "A file of labels is aligned with the training data by id, and has an id that none of the training rows has. "
-        "Looked for where all training data are local files with `columns.id` and without `limit`. (`check --data`)",
+        "Looked for where all training data are local files with `columns.id` and without `limit`. A file of "
+        "predictions (`baselines`) has other rows than its test set, by id or, without ids, by their number. "
+        "(`check --data`)",
         """\
 $ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; echo '{"id": 2, "text": "A dog."}' > labels.jsonl; distilc check --data spec.yaml
 data: {train: {files: rows.jsonl}, columns: {id: id}}
@@ -536,6 +538,49 @@ $ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; ech
 data: {train: {files: rows.jsonl}, columns: {id: id}}
 pseudo_labels: {dump: {file: labels.jsonl}}
 targets: [original, dump]""",
+    ),
+    "E591": Code(
+        "a schedule that ends before it begins",
+        "A number of the loss that changes is `from` until `begin` and `to` from `end` on. The two are compared where "
+        "they can be: both in epochs, both in steps, or as shares of a training whose length is known.",
+        """\
+loss:
+  labels: 1.0
+  logits: {weight: {from: 0.0, to: 0.8, begin: {epochs: 2}, end: {epochs: 1}}}""",
+        """\
+loss:
+  labels: 1.0
+  logits: {weight: {from: 0.0, to: 0.8, begin: {epochs: 1}, end: {epochs: 2}}}""",
+    ),
+    "E592": Code(
+        "a schedule of nothing",
+        "A weight that is 0 from the first step to the last: the term would never count.",
+        "loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.0}}}",
+        "loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.8}}}",
+    ),
+    "E593": Code(
+        "an end of what happens at once",
+        "A schedule with `shape: step` is `from` up to and with the step that `begin` names and `to` afterwards. "
+        "There is nothing between them that could end.",
+        """\
+loss:
+  labels: 1.0
+  logits: {weight: {from: 0.0, to: 0.8, shape: step, begin: {epochs: 1}, end: {epochs: 2}}}""",
+        """\
+loss:
+  labels: 1.0
+  logits: {weight: {from: 0.0, to: 0.8, shape: step, begin: {epochs: 1}}}""",
+    ),
+    "W591": Code(
+        "a schedule that the training does not see to its end",
+        "A number of the loss that changes has not reached its last value when the training ends, or has not begun to change. "
+        "A training that stops before its limit, for want of patience, is not meant by it.",
+        """\
+loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.8, end: {steps: 5000}}}}
+stopping: {max_steps: 1000}""",
+        """\
+loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.8, end: {ratio: 0.5}}}}
+stopping: {max_steps: 1000}""",
     ),
     "W411": Code(
         "the last layer is not supervised",
@@ -612,6 +657,56 @@ targets: [original, dump]""",
 data: {test: {files: rows.jsonl}, max_source_tokens: 4}""",
         """$ echo '{"id": 1, "source": "A cat sat on a mat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}, max_source_tokens: 64}""",
+    ),
+    "E431": Code(
+        "a spec that is named for a model is not there",
+        "`{spec: other.yaml}` is the student that another spec trains. The path is relative to the file that it "
+        "stands in, as that of `extends` is.",
+        "teacher: {spec: bsae.yaml}",
+        "teacher: {spec: base.yaml}",
+    ),
+    "E432": Code(
+        "a file that is named for a model is no spec",
+        "`spec` names a spec of which a run makes the model. A folder with a model is named by `path`.",
+        """\
+$ echo 'jobs: {}' > jobs.yaml && distilc check spec.yaml
+teacher: {spec: jobs.yaml}""",
+        "teacher: {spec: base.yaml}",
+    ),
+    "E433": Code(
+        "a spec with several runs is named for a model",
+        "Variants, a matrix and seeds make several runs of a spec, and each trains a student of its own. `variant` names "
+        "one of them: by its variant, where that is one run, or by its name without the name of the spec.",
+        "variants: {large: {}, small: {teacher: {spec: spec.yaml}}}",
+        "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: large}}}",
+    ),
+    "E434": Code(
+        "a run that the named spec does not have",
+        "`variant` beside `spec` is a variant of that spec, or one of its runs by its name without the name of the "
+        "spec, as `distilc explain` shows it.",
+        "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: larger}}}",
+        "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: large}}}",
+    ),
+    "E435": Code(
+        "a run that is made of itself",
+        "Runs may name runs of other specs, and those others in turn, and other runs of their own file; but no run can "
+        "need its own result.",
+        "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: small}}}",
+        "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: large}}}",
+    ),
+    "E436": Code(
+        "a model that another spec trains for something else",
+        "A teacher or labeller does what the run does: the same task, and the same classes in the same order. A teacher "
+        "that is trained further here (`train`) may go between summarization and translation; of a model that only "
+        "gives layers (`student.init`), any task will do.",
+        "task: translation\ndata: {source_language: en, target_language: de}\nteacher: {spec: base.yaml}",
+        "teacher: {spec: base.yaml}",
+    ),
+    "W431": Code(
+        "a model that another spec trains on other texts",
+        "Another language, or another prefix before the source, than the teacher or labeller was trained with.",
+        "data: {prefix: 'summarize: '}\nteacher: {spec: base.yaml}",
+        "teacher: {spec: base.yaml}",
     ),
     # --- E5xx: lowering ---------------------------------------------------------------------------
     "E501": Code(
@@ -864,6 +959,54 @@ $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .disti
         "`explain --why STAGE` takes the name of a stage as `explain` lists them.",
         "$ distilc explain spec.yaml --why trian",
         "$ distilc explain spec.yaml --why train",
+    ),
+    "E581": Code(
+        "labels of a file for rows without ids",
+        "A file of labels is aligned with the training data by id, never by line: files that were made for the same data "
+        "lose a line here and there. So the training data need a column of ids.",
+        """\
+$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; echo '{"id": 1, "text": "A dog."}' > labels.jsonl; distilc check spec.yaml
+data: {train: {files: rows.jsonl}, columns: {id: null}}
+pseudo_labels: {dump: {file: labels.jsonl}}
+targets: [original, dump]""",
+        """\
+$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; echo '{"id": 1, "text": "A dog."}' > labels.jsonl; distilc check spec.yaml
+data: {train: {files: rows.jsonl}, columns: {id: id}}
+pseudo_labels: {dump: {file: labels.jsonl}}
+targets: [original, dump]""",
+    ),
+    "E582": Code(
+        "the best of more texts than there are beams",
+        "With `best_of: n` the labeller writes n texts for a source, and the one closest to the original target is kept. "
+        "A beam search ends with as many texts as it has beams, so it needs n of them, and the spec has to say so.",
+        """\
+pseudo_labels: {own: {by: teacher, best_of: 4, generation: {beams: 2}}}
+targets: [own]""",
+        """\
+pseudo_labels: {own: {by: teacher, best_of: 4, generation: {beams: 4}}}
+targets: [own]""",
+    ),
+    "E583": Code(
+        "a target stands twice",
+        "`targets` names each kind of target once. How often its rows are there is its share: `{own: 2}` is every row "
+        "twice, `{own: 0.5}` half of the rows.",
+        """\
+pseudo_labels: {own: {by: teacher}}
+targets: [own, {own: 0.5}]""",
+        """\
+pseudo_labels: {own: {by: teacher}}
+targets: [{own: 1.5}]""",
+    ),
+    "E584": Code(
+        "length ratios that no label can have",
+        "`keep: {length_ratio: {min, max}}` leaves out labels that are shorter or longer than these multiples of the "
+        "original target, in characters. The least is above the largest.",
+        """\
+pseudo_labels: {own: {by: teacher, keep: {length_ratio: {min: 2, max: 0.5}}}}
+targets: [own]""",
+        """\
+pseudo_labels: {own: {by: teacher, keep: {length_ratio: {min: 0.5, max: 2}}}}
+targets: [own]""",
     ),
     "E531": Code(
         "a family that cannot do the task",

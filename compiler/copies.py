@@ -36,6 +36,7 @@ def resolve_copies(
     reporter: Reporter,
     site: Site,
     fingerprints: Fingerprints | None,
+    made: Mapping[Trail, ResolvedModel] | None = None,
 ) -> Copies:
     """Reports E505 (widths), E521-E523 (layers), E525 (copies between widths), E526 (copies between families),
     and what `resolve_reference` does."""
@@ -52,7 +53,7 @@ def resolve_copies(
         source = teacher
         if init.from_ is not None:
             path = ("student", "init", stack, "from")
-            origin = resolve_reference(init.from_, path, reporter, site, fingerprints, use_of(experiment))
+            origin = resolve_reference(init.from_, path, reporter, site, fingerprints, use_of(experiment), made)
             if origin is None:
                 impossible.append(stack)
                 continue

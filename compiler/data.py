@@ -19,6 +19,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     faults = Faults()
     seen: dict[Trail, dict[str, tuple[str, int]]] = {}
     partly: set[Trail] = set()  # splits of which not every id is known
+    counts: dict[Trail, int] = {}
     for path, source in data_sources(run.data):
         split = path[:-1]
         # What is not there and what is of no known kind was reported.
@@ -35,6 +36,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
             count += check.read(left)
             if not check.complete:
                 partly.add(split)
+        counts[split] = counts.get(split, 0) + count
         if count == 0:
             reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
     faults.tell(reporter)
@@ -42,12 +44,27 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     known = run.data.columns.id is not None and train not in partly
     whole = all(source.limit is None for source in run.data.train)
     check_label_files(run, reporter, seen.get(train) if known else None, whole)
+    if run.baselines:
+        from .baseline_files import check_baseline_files
+
+        tested = {name: ("data", "test", name) for name in run.data.test}
+        counted = {name: (split, None if split in partly else counts[split]) for name, split in tested.items()}
+        by_id = run.data.columns.id is not None
+        check_baseline_files(
+            run,
+            reporter,
+            {
+                name: (seen.get(split) if by_id and count is not None else None, count)
+                for name, (split, count) in counted.items()
+            },
+        )
 
 
 def num_bytes(run: Experiment) -> int:
     """The size of all local data files of a run; what is not there counts nothing."""
     files = [Path(name) for _, source in data_sources(run.data) for name in source.files or ()]
     files += [Path(labeller.file or "") for labeller in label_files(run).values()]
+    files += [Path(file) for baseline in run.baselines.values() for file in baseline.predictions.values()]
     return sum(file.stat().st_size for file in files if file.is_file())
 
 

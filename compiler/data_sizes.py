@@ -43,9 +43,10 @@ PUBLISHED: Mapping[tuple[str, str | None], tuple[int, float, float]] = {
 CORPORA: Mapping[str, tuple[int, float, float]] = {"bulletins": (20_000, 61, 20)}
 
 
-def data_size(plan: Plan) -> DataSize | None:
-    """The training set of a plan's data stage; None: nothing is known of it."""
-    stage = next(stage for stage in plan["stages"] if stage["kind"] == "data")
+def data_size(plan: Plan, stage: Mapping[str, Any] | None = None) -> DataSize | None:
+    """The training set of a `data` stage (None: the run's own); None: nothing is known of it."""
+    if stage is None:
+        stage = next(stage for stage in plan["stages"] if stage["id"] == "data")
     stored = _stored(plan, stage)
     if stored is not None:
         return stored
@@ -60,12 +61,33 @@ def data_size(plan: Plan) -> DataSize | None:
 def trained_size(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
     """The rows that a `train` stage sees: those of the data, or a mix with labels, in which every source is
     there once for each kind of target. Labels are taken to be as long as the targets, and none filtered out."""
-    size = data_size(plan)
+    size = data_size(plan, rows_of(plan, stage))
     needed = next(other for other in plan["stages"] if other["id"] == stage["needs"]["data"])
     if size is None or needed["kind"] != "targets":
         return size
-    number = len(needed["settings"]["targets"])
-    return DataSize(size.rows * number, size.source_tokens, size.target_tokens, size.origin)
+    shares = needed["settings"].get("shares", {})
+    rows = sum(share_rows(size.rows, shares.get(name, 1.0)) for name in needed["settings"]["targets"])
+    return DataSize(rows, size.source_tokens, size.target_tokens, size.origin)
+
+
+def rows_of(plan: Plan, stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The `data` stage whose rows a `train` stage sees, directly or in a mix, or whose sources a `pseudo-labels` stage
+    reads. Stages of other specs' runs have others than the run's own."""
+    stages: dict[str, Mapping[str, Any]] = {other["id"]: other for other in plan["stages"]}
+    found = stages["data"]
+    if stage["kind"] == "train":
+        found = stages[stage["needs"]["data"]]
+        while found["kind"] != "data":
+            found = stages[found["needs"]["data"]]
+    elif found["settings"]["train"] != stage["settings"]["train"]:
+        rows = [other for other in stages.values() if other["kind"] == "data"]
+        found = next((other for other in rows if other["settings"]["train"] == stage["settings"]["train"]), found)
+    return found
+
+
+def share_rows(rows: int, share: float) -> int:
+    """So many rows a target with this share has: each as often as the share is whole, and the rest of it drawn."""
+    return rows * int(share) + round(rows * (share - int(share)))
 
 
 def _stored(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:

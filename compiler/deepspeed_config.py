@@ -48,3 +48,13 @@ def deepspeed_config(
         "steps_per_print": NEVER,
         "wall_clock_breakdown": False,
     }
+
+
+def teacher_config(
+    precision: Literal["fp32", "bf16", "fp16"], offload: Literal["none", "optimizer", "parameters"]
+) -> dict[str, Any]:
+    """The config of a teacher that is sharded: ZeRO 3 without an optimizer. Where the student's parameters are kept
+    in the host's memory, so are the teacher's."""
+    config = deepspeed_config(precision=precision, gradient_clipping=None, zero=3, offload=offload)
+    config["zero_optimization"].pop("offload_optimizer", None)
+    return config

@@ -33,7 +33,8 @@ class Position:
 @dataclass(frozen=True, slots=True)
 class Diagnostic:
     """`path` is the dotted path in the spec ("" for none). `chain`: the files that took this one in by
-    `extends`, innermost first; `runs`: the runs and variants that it is about, when it is not about all."""
+    `extends`, innermost first; `runs`: the runs and variants that it is about, when it is not about all;
+    `named_by`: the places where this spec is named for a model of its, the nearest first."""
 
     code: str
     severity: Severity
@@ -45,6 +46,7 @@ class Diagnostic:
     path: str
     chain: tuple[str, ...] = ()
     runs: tuple[str, ...] = ()
+    named_by: tuple[str, ...] = ()
 
     @property
     def where(self) -> str:
@@ -144,6 +146,10 @@ class Reporter:
                 return found
         return Position(self.file, 1, 1)
 
+    def is_reliable(self, path: Trail) -> bool:
+        """Is what stands there what somebody wrote or left to its default, and no stand-in?"""
+        return not any(_related(path, bad) for bad in self.unreliable)
+
     def written(self, path: Trail) -> bool:
         """Did somebody write this value (or is it a default)?"""
         return path in self.places.values
@@ -173,7 +179,7 @@ class Reporter:
         at: Any,
         because: Sequence[Trail],
     ) -> None:
-        if any(_related(about, bad) for about in (path, *because) for bad in self.unreliable):
+        if not all(map(self.is_reliable, (path, *because))):
             return
         place = self.place(path, at)
         self._add(Diagnostic(code, severity, message, hint, place.file, place.line, place.column, self.spelled(path)))
@@ -278,6 +284,8 @@ def render_text(diagnostics: Iterable[Diagnostic], sources: Mapping[str, str], c
             lines.append(f"  {paint(BLUE, 'extended by:')} {' <- '.join(diagnostic.chain)}")
         if diagnostic.where:
             lines.append(f"  {paint(BLUE, 'only in:')} {diagnostic.where}")
+        if diagnostic.named_by:
+            lines.append(f"  {paint(BLUE, 'named by:')} {' <- '.join(diagnostic.named_by)}")
         lines.append("")
     return "\n".join(lines) + "\n" if lines else ""
 
@@ -311,6 +319,7 @@ def render_github(diagnostics: Iterable[Diagnostic]) -> str:
     for diagnostic in diagnostics:
         body = diagnostic.message + (f"\nhint: {diagnostic.hint}" if diagnostic.hint else "")
         body += f"\nonly in: {diagnostic.where}" if diagnostic.where else ""
+        body += f"\nnamed by: {' <- '.join(diagnostic.named_by)}" if diagnostic.named_by else ""
         where = ",".join(
             f"{key}={_escape(str(value), property=True)}"
             for key, value in (

@@ -114,6 +114,12 @@ def _values(a: Subject, b: Subject, stages: Sequence[StageDifference] | None) ->
         if same_shape and path[0] == "student" and path[-1] in SHAPE and None in (one, other):
             continue  # written in one, the same without a word in the other: it is the teacher's
         yield Change(dotted(path), one, other)
+    if a.plan is not None and b.plan is not None:
+        specs_a, specs_b = a.plan.get("named", {}), b.plan.get("named", {})
+        for owner in [name for name in specs_a if name in specs_b]:  # one that is new is told as its stages
+            before, now = (without_locations(specs[owner]["spec"]) for specs in (specs_a, specs_b))
+            for path, one, other in differences(before, now):
+                yield Change(f"{dotted(path)} of {owner}", one, other)
 
 
 def _inputs(a: Subject, b: Subject) -> Iterator[Change]:

@@ -43,7 +43,9 @@ def plan_files(plan: Mapping[str, Any]) -> dict[str, str]:
     }
     for stage in plan["stages"]:
         if stage["execution"]["deepspeed"] is not None:
-            files[f"deepspeed.{stage['id']}.json"] = plan_text(stage["execution"]["deepspeed"])
+            files[f"deepspeed.{stage['id'].replace('/', '.')}.json"] = plan_text(stage["execution"]["deepspeed"])
+        if (config := stage["execution"].get("teacher_deepspeed")) is not None:
+            files[f"deepspeed.{stage['id'].replace('/', '.')}.teacher.json"] = plan_text(config)
     return files
 
 

@@ -7,10 +7,11 @@ estimate (`activations`). Everything is in bytes on one device unless a name say
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Literal
 
 from .activations import BatchMemory, batch_memory
+from .architecture import Architecture
 from .deepspeed_config import STAGE_3_LIVE_NUMBERS
 from .workload import Workload
 
@@ -56,11 +57,13 @@ class MemoryTable:
 
 @dataclass(frozen=True)
 class Placement:
-    """How a load runs: ZeRO stage, micro-batch in padded source + target tokens, what that takes. `fits`
-    None: the memory of the device is not known."""
+    """How a load runs: ZeRO stage, micro-batch in padded source + target tokens, is each device's a share of the
+    teacher, are activations computed again, what that takes. `fits` None: the memory of the device is not known."""
 
     zero: int
     micro_batch_tokens: int
+    shard_teacher: bool
+    checkpointing: bool
     table: MemoryTable
     fits: bool | None
 
@@ -82,32 +85,54 @@ def memory_table(load: Workload, zero: int, micro_batch_tokens: int) -> MemoryTa
 
 
 def place(load: Workload, zero: Literal["auto"] | int = "auto", micro_batch_tokens: int | None = None) -> Placement:
-    """The ZeRO stage and the micro-batch of a load; what the site fixes stays as it is."""
-    stage = choose_zero(load, micro_batch_tokens) if zero == "auto" else zero
+    """How a load runs; what the site fixes stays as it is."""
+    load, stage, _ = choose(load, zero, micro_batch_tokens)
     tokens = micro_batch_tokens or choose_micro_batch_tokens(load, stage)
     table = memory_table(load, stage, tokens)
     fits = None if load.memory_gb is None else table.total <= available(load)
-    return Placement(stage, tokens, table, fits)
+    return Placement(stage, tokens, load.shard_teacher is True, load.checkpointing is True, table, fits)
 
 
 def choose_zero(load: Workload, micro_batch_tokens: int | None = None) -> int:
-    """The lowest ZeRO stage at which everything fits, with micro-batches of the wanted size or, where none
-    does, with the smallest; the one that needs least when none fits at all."""
-    return _choose_zero(load, micro_batch_tokens)[0]
+    """The lowest ZeRO stage at which everything fits; the one that needs least when none fits at all."""
+    return choose(load, "auto", micro_batch_tokens)[1]
 
 
-def _choose_zero(load: Workload, fixed: int | None) -> tuple[int, int]:
-    """(the stage, the micro-batch with which the stages were compared)."""
+def choose(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int | None) -> tuple[Workload, int, int]:
+    """(the load with its teacher whole or shared out, and checkpointing on or off; its ZeRO stage; the micro-batch
+    with which the ways were compared).
+
+    The first way that fits, with micro-batches of the wanted size or, where no stage has room for those, with the
+    smallest: the whole teacher, a sharded one, activations computed again. Where nothing fits, what needs least.
+    """
     floor = lowest_zero(load)
-    wanted = fixed or MICRO_BATCH_TOKENS[0]
-    if load.memory_gb is None or load.world == 1:
-        return floor, wanted
-    stages = range(floor, 4)
-    for tokens in dict.fromkeys((wanted, fixed or smallest(load))):
-        for zero in stages:
-            if memory_table(load, zero, tokens).total <= available(load):
-                return zero, tokens
-    return min(stages, key=lambda zero: memory_table(load, zero, tokens).total), tokens
+    shared = load.memory_gb is not None and load.world > 1
+    stages = (zero,) if zero != "auto" else tuple(range(floor, 4)) if shared else (floor,)
+    ways = _ways(load)
+    wanted = micro_batch_tokens or MICRO_BATCH_TOKENS[0]
+    if load.memory_gb is None:
+        return ways[0], stages[0], wanted
+    sizes = tuple(dict.fromkeys((wanted, micro_batch_tokens or smallest(load))))
+    room = available(load)
+    for way in ways:
+        for tokens in sizes:
+            for stage in stages:
+                if memory_table(way, stage, tokens).total <= room:
+                    return way, stage, tokens
+    pairs = [(way, stage) for way in ways for stage in stages]
+    way, stage = min(pairs, key=lambda pair: memory_table(pair[0], pair[1], sizes[-1]).total)
+    return way, stage, sizes[-1]
+
+
+def _ways(load: Workload) -> list[Workload]:
+    """The load with what the site leaves open decided, what costs least time first."""
+    teachers = (False, True) if load.shard_teacher == "auto" else (load.shard_teacher,)
+    if not load.teacher_can_be_shared:
+        teachers = (False,)
+    activations = (False, True) if load.checkpointing == "auto" else (load.checkpointing,)
+    return [
+        replace(load, shard_teacher=sharded, checkpointing=again) for again in activations for sharded in teachers
+    ]
 
 
 def lowest_zero(load: Workload) -> int:
@@ -159,37 +184,21 @@ def available(load: Workload) -> float:
 
 
 def teacher_bytes(load: Workload) -> int:
-    """The teacher's weights in the precision of the run, whole on every device; the layers of an encoder that
-    is the student's, too, are counted with the student."""
+    """The teacher's weights in the precision of the run; the layers of an encoder that is the student's, too, are
+    counted with the student, and those of a stack that is not run are dropped. Whole on every device, or a share of
+    them and what is gathered at a time."""
     if load.teaching is None:
         return 0
     teacher = load.teaching.architecture
-    shared = teacher.encoder_layers * teacher.encoder_layer() if load.teaching.shared_encoder else 0
-    return (teacher.parameters - shared) * load.width
-
-
-def zero_reason(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int | None = None) -> str:
-    """Why the load runs at its ZeRO stage, in words."""
-    if zero != "auto":
-        return f"stage {zero}: the site says so"
-    chosen, tokens = _choose_zero(load, micro_batch_tokens)
-    floor = lowest_zero(load)
-    least = "the lowest"
-    if floor:
-        least = f"{load.precision} needs 1 or more" if load.offload == "none" else f"offload: {load.offload} needs it"
-    if load.memory_gb is None:
-        return f"stage {chosen}: {least}; the memory of a device is not known"
-    if load.world == 1:
-        return f"stage {chosen}: {least}; one device has nobody to share with"
-    room = available(load) / GIB
-    needs = {stage: memory_table(load, stage, tokens).total / GIB for stage in range(floor, 4)}
-    with_tokens = f"with {tokens:,} tokens at a time"
-    if needs[chosen] > room:
-        return f"stage {chosen}: none fits {with_tokens}; it needs least, {needs[chosen]:.1f} GiB of {room:.1f}"
-    if chosen == floor:
-        return f"stage {chosen}: {least}, and it fits"
-    words = ", ".join(f"{stage} needs {needs[stage]:.1f} GiB" for stage in range(floor, chosen))
-    return f"stage {chosen}: {words} of {room:.1f} {with_tokens}"
+    numbers, resting = teacher.parameters, load.teaching.resting
+    if load.teaching.shared_encoder or "encoder" in resting:
+        numbers -= teacher.encoder_layers * teacher.encoder_layer()
+    if "decoder" in resting:
+        numbers -= teacher.decoder_layers * teacher.decoder_layer()
+    if load.shard_teacher is True:
+        kept = 0 if load.offload == "parameters" else numbers // load.world
+        numbers = kept + _gathered(teacher, numbers)
+    return numbers * load.width
 
 
 def zero_tables(load: Workload, micro_batch_tokens: int) -> Mapping[int, MemoryTable]:
@@ -237,6 +246,11 @@ def _buffers(load: Workload, zero: int) -> int:
     bucket = _REDUCE_BUCKET_NUMBERS if bucketed else 0
     if load.device == "cpu":
         bucket = min(bucket, shape.trainable(load.freeze))
-    # The largest module at work is the embedding, whole.
-    gathered = min(shape.parameters, STAGE_3_LIVE_NUMBERS + shape.vocab_size * shape.d_model) if zero == 3 else 0
+    gathered = _gathered(shape, shape.parameters) if zero == 3 else 0
     return (bucket + gathered) * load.width
+
+
+def _gathered(shape: Architecture, numbers: int) -> int:
+    """Of so many sharded numbers of a model, those that are whole at a time. The largest module at work is the
+    embedding, or the head."""
+    return min(numbers, STAGE_3_LIVE_NUMBERS + shape.vocab_size * shape.d_model)

@@ -48,7 +48,8 @@ class TokenizerTraining:
 
 @record
 class ModelReference:
-    """An existing model: exactly one of `hub`, `path`, `mlflow`, `spec` is set."""
+    """An existing model: exactly one of `hub`, `path`, `mlflow`, `spec` is set. `variant`: which run of the spec;
+    `model`: what of it, None: its student."""
 
     hub: str | None
     revision: str | None
@@ -56,6 +57,7 @@ class ModelReference:
     mlflow: str | None
     spec: str | None
     variant: str | None
+    model: Literal["student", "teacher"] | None
 
 
 @record
@@ -183,6 +185,27 @@ class Validation:
 
 
 @record
+class Moment:
+    """When something happens in a training; exactly one of the three is set. `ratio`: a share of all steps."""
+
+    epochs: float | None
+    steps: int | None
+    ratio: float | None
+
+
+@record
+class Schedule:
+    """A number of the loss that changes: `from_` until `begin`, `to` from `end` on (None: the end of the training;
+    a `step` has none)."""
+
+    from_: float
+    to: float
+    shape: Literal["linear", "cosine", "step"]
+    begin: Moment
+    end: Moment | None
+
+
+@record
 class LabelsTerm:
     weight: float
     smoothing: float
@@ -230,7 +253,11 @@ class OwnTerm:
 @record
 class Loss:
     """The terms of a loss; None: the term is off. A term with the weight 0 is off, too. `own`: the terms of
-    installed packages that are on."""
+    installed packages that are on.
+
+    `schedules`: what changes while the model is trained, by its path in the loss ("logits.weight", "cosine"). The
+    number that stands in its place is the larger of its two ends, so a term that is on at any time is on.
+    """
 
     labels: LabelsTerm | None
     logits: LogitsTerm | None
@@ -239,6 +266,7 @@ class Loss:
     cosine: float | None
     embedding: float | None
     own: Mapping[str, OwnTerm]
+    schedules: Mapping[str, Schedule]
 
     @property
     def needs_teacher(self) -> bool:
@@ -308,8 +336,9 @@ class Masking:
 
 @record
 class Labeller:
-    """Who writes targets: a model (`by` None is the teacher), or a `file` made elsewhere. `min_rouge2` in
-    percent; `max_source_tokens` None: as the student's data."""
+    """Who writes targets: a model (`by` None is the teacher), or a `file` made elsewhere. `max_source_tokens`
+    None: as the student's data, as far as the model has positions. What a label must pass: `min_rouge2`,
+    `min_bleu` and `max_repetition` in percent, length ratios in characters to the original target."""
 
     by: ModelReference | None
     file: str | None
@@ -317,7 +346,12 @@ class Labeller:
     file_text: str
     generation: Generation
     max_source_tokens: int | None
+    best_of: int | None
     min_rouge2: float | None
+    min_bleu: float | None
+    min_length_ratio: float | None
+    max_length_ratio: float | None
+    max_repetition: float | None
 
 
 @record
@@ -358,6 +392,19 @@ class Evaluation:
 
 
 @record
+class Baseline:
+    """A system of others: the files of its predictions, by test set. `by_test_set` False: the spec names one file,
+    that of the first. The columns None: as they are usually called. What is known of it is shown, not measured."""
+
+    predictions: Mapping[str, str]
+    by_test_set: bool
+    id: str | None
+    text: str | None
+    million_parameters: float | None
+    examples_per_second: float | None
+
+
+@record
 class Tracking:
     experiment: str
     tags: Mapping[str, str]
@@ -374,7 +421,8 @@ class Expectation:
 
 @record
 class Experiment:
-    """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it."""
+    """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it.
+    `target_shares`: how often each row of a target is there, where the spec says it."""
 
     name: str
     variant: str | None
@@ -387,8 +435,10 @@ class Experiment:
     training: Training
     pseudo_labels: Mapping[str, Labeller]
     targets: tuple[str, ...]
+    target_shares: Mapping[str, float]
     data: Data
     evaluation: Evaluation
+    baselines: Mapping[str, Baseline]
     expect: Mapping[Literal["teacher", "student"], Expectation]
     tracking: Tracking
 
@@ -429,7 +479,10 @@ def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | Non
         phi_decoder=_choice_or_layers(tree["phi"]["decoder"]),
         training=bind_training(tree, task),
         pseudo_labels={name: bind_labeller(item) for name, item in tree.get("pseudo_labels", {}).items()},
-        targets=tuple(tree["targets"]),
+        targets=tuple(name for item in tree["targets"] for name in ([item] if isinstance(item, str) else item)),
+        target_shares={
+            name: float(share) for item in tree["targets"] if not isinstance(item, str) for name, share in item.items()
+        },
         data=bind_data(data, task),
         evaluation=Evaluation(
             metrics=tuple(evaluation.get("metrics", DERIVED[task][0])),
@@ -438,6 +491,9 @@ def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | Non
             limit=evaluation["limit"],
             speed=None if evaluation["speed"] is None else bind(Speed, evaluation["speed"]),
         ),
+        baselines={
+            name: bind_baseline(item, next(iter(data["test"]))) for name, item in tree.get("baselines", {}).items()
+        },
         expect={who: bind_expectation(tree["expect"][who]) for who in EXPECTED if who in tree.get("expect", {})},
         tracking=Tracking(experiment=tracking.get("experiment", tree["name"]), tags=dict(tracking["tags"])),
     )
@@ -512,6 +568,7 @@ def bind_training(tree: Mapping[str, Any], task: Task) -> Training:
 
 def bind_loss(tree: Mapping[str, Any], task: Task) -> Loss:
     """The terms that are on."""
+    tree, schedules = _scheduled(tree)
 
     def term(name: str, kind: type[Kind], weights: Sequence[str]) -> Kind | None:
         found = tree.get(name)
@@ -531,11 +588,54 @@ def bind_loss(tree: Mapping[str, Any], task: Task) -> Loss:
         labels=term("labels", LabelsTerm, ["weight"]),
         logits=logits,
         hidden=term("hidden", HiddenTerm, ["encoder", "decoder"]),
-        attention=term("attention", AttentionTerm, ["encoder_self", "decoder_self", "decoder_cross"]),
+        attention=term("attention", AttentionTerm, ATTENTION),
         cosine=_bound(float | None, tree.get("cosine") or None),
         embedding=_bound(float | None, tree.get("embedding") or None),
         own=_own_terms(tree),
+        schedules=schedules,
     )
+
+
+def _scheduled(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Schedule]]:
+    """The loss with a number for each schedule, and the schedules. One that goes nowhere is its number."""
+    schedules: dict[str, Schedule] = {}
+
+    def number(value: Any, path: str) -> Any:
+        if not is_schedule(value):
+            return value
+        end = value.get("end")
+        schedule = Schedule(
+            from_=float(value["from"]),
+            to=float(value["to"]),
+            shape=value["shape"],
+            begin=_one_of(Moment, value["begin"]),
+            end=None if end is None else _one_of(Moment, end),
+        )
+        if schedule.from_ != schedule.to:
+            schedules[path] = schedule
+        return max(schedule.from_, schedule.to)
+
+    found: dict[str, Any] = {}
+    for name, term in tree.items():
+        if isinstance(term, Mapping) and not is_schedule(term):
+            found[name] = {setting: number(value, f"{name}.{setting}") for setting, value in term.items()}
+        else:
+            found[name] = number(term, name)
+    off = [path for path in schedules if not _is_on(found[path.partition(".")[0]])]
+    return found, {path: schedule for path, schedule in schedules.items() if path not in off}
+
+
+def is_schedule(value: Any) -> bool:
+    """Is this value of a loss one that changes?"""
+    return isinstance(value, Mapping) and {"from", "to"} <= set(value)
+
+
+def _is_on(term: Any) -> bool:
+    """Has a term, spelled out, or a weight alone, a weight that is not 0?"""
+    if not isinstance(term, Mapping):
+        return bool(term)
+    weights = [name for name in ("weight", "encoder", "decoder", *ATTENTION) if name in term]
+    return any(term[name] for name in weights)
 
 
 def _own_terms(tree: Mapping[str, Any]) -> dict[str, OwnTerm]:
@@ -551,13 +651,15 @@ def _own_terms(tree: Mapping[str, Any]) -> dict[str, OwnTerm]:
     return terms
 
 
+ATTENTION = ("encoder_self", "decoder_self", "decoder_cross")
 LOGITS_OPTIONS = ("beta", "alpha", "positions")  # of one divergence or task only: no default in the schema
 
 
 def bind_labeller(tree: Mapping[str, Any]) -> Labeller:
     """A labeller: a model, or a file."""
     by = tree.get("by")
-    columns = tree.get("columns", {})
+    columns, keep = tree.get("columns", {}), tree.get("keep", {})
+    lengths = keep.get("length_ratio", {})
     return Labeller(
         by=None if by in ("teacher", None) else bind_reference(by),
         file=tree.get("file"),
@@ -565,7 +667,25 @@ def bind_labeller(tree: Mapping[str, Any]) -> Labeller:
         file_text=columns.get("text", "text"),
         generation=_one_of(Generation, tree.get("generation", {})),
         max_source_tokens=_bound(int | None, tree.get("max_source_tokens")),
-        min_rouge2=_bound(float | None, tree.get("keep", {}).get("min_rouge2")),
+        best_of=tree.get("best_of"),
+        min_rouge2=_bound(float | None, keep.get("min_rouge2")),
+        min_bleu=_bound(float | None, keep.get("min_bleu")),
+        min_length_ratio=_bound(float | None, lengths.get("min")),
+        max_length_ratio=_bound(float | None, lengths.get("max")),
+        max_repetition=_bound(float | None, keep.get("max_repetition")),
+    )
+
+
+def bind_baseline(tree: Mapping[str, Any], first: str) -> Baseline:
+    """A system of others. One file is of the `first` test set."""
+    files, columns = tree["predictions"], tree.get("columns", {})
+    return Baseline(
+        predictions={first: files} if isinstance(files, str) else dict(files),
+        by_test_set=not isinstance(files, str),
+        id=columns.get("id"),
+        text=columns.get("text"),
+        million_parameters=_bound(float | None, tree.get("million_parameters")),
+        examples_per_second=_bound(float | None, tree.get("examples_per_second")),
     )
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from .experiment import Experiment
 from .explain_estimates import effort_lines, memory_lines, total_line
 from .explain_layers import layer_lines
+from .explain_signals import signal_lines, signals_of_run
 from .extension_record import plan_extensions
 from .extensions import WORDS
 from .fingerprint import UNRESOLVED
@@ -42,7 +43,8 @@ def explain_text(plan: Plan, experiment: Experiment, site: Site | None = None, *
     for stack in ("encoder", "decoder"):
         if plan["teacher"][f"{stack}_layers"]:
             lines += ["", *layer_lines(plan, experiment, stack, color=color)]
-    lines += ["", *_frozen(plan), *_extensions(plan), "", *memory_lines(plan, site), "", *effort_lines(plan, site)]
+    lines += ["", *_frozen(plan), *_schedules(plan), *_extensions(plan), "", *memory_lines(plan, site), "", *effort_lines(plan, site)]
+    lines += signal_lines(plan, site)
     lines += ["", *_stages(plan), *_expected(plan)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -105,9 +107,11 @@ def _run(plan: Plan, site: Site | None) -> dict[str, Any]:
         "student": student,
         "copy": plan["copy"],
         "phi": plan["phi"],
+        "schedules": next((dict(stage_schedules(stage)) for stage in plan["stages"] if stage["id"] == "train"), {}),
         "extensions": plan_extensions(plan),
         "expect": plan["expect"],
         "stages": stage_states(plan),
+        "signals": signals_of_run(plan, site),
         "memory": forecast_memory(plan, site),
         "estimate": forecast_effort(plan, site),
     }
@@ -134,6 +138,34 @@ def _frozen(plan: Plan) -> list[str]:
     trained = student["trainable_parameters"]
     share = trained / student["parameters"]
     return [f"frozen: {parts}; trained: {trained:,} of {student['parameters']:,} parameters ({share:.0%})"]
+
+
+def _schedules(plan: Plan) -> list[str]:
+    """What changes in the loss while a model is trained, one line each."""
+    lines = []
+    for stage in plan["stages"]:
+        for path, schedule in stage_schedules(stage).items():
+            first, last, end = f"{schedule['initial']:g}", f"{schedule['final']:g}", schedule["end"]
+            how = f"then {last} at once"
+            if end is not None:
+                way = "in a straight line" if schedule["shape"] == "linear" else "along a cosine"
+                how = f"then {way} to {last} at {_moment(end)}"
+            lines.append(f"loss.{path}: {first} until {_moment(schedule['begin'])}, {how}")
+    return lines
+
+
+def stage_schedules(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+    """The numbers of a stage's loss that change: path in the loss -> schedule."""
+    found: Mapping[str, Any] = stage["settings"].get("objective", {}).get("schedules", {})
+    return found
+
+
+def _moment(moment: Mapping[str, Any]) -> str:
+    if moment["steps"] is not None:
+        return f"step {moment['steps']}" if moment["steps"] else "the start"
+    if moment["epochs"] is not None:
+        return f"epoch {moment['epochs']:g}"
+    return "the end" if moment["ratio"] == 1 else f"{100 * moment['ratio']:g} % of the steps"
 
 
 def _extensions(plan: Plan) -> list[str]:

@@ -65,10 +65,6 @@ def effort_lines(plan: Plan, site: Site | None) -> list[str]:
     train = efforts["train"]
     if train["data"] in ORIGINS:
         lines.append(f"  rows and lengths: {ORIGINS[train['data']]}")
-    if isinstance(train["signals_gb"], Mapping):
-        sides = [f"{side}'s {_disk(size)}" for side, size in train["signals_gb"].items() if size]
-        if sides:
-            lines.append(f"  states of the teacher, were they all kept on disk: {', '.join(sides)}")
     return lines
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .experiment import Experiment, LayerOrigin, ModelReference
-from .forecast import stage_architecture
+from .plan_models import stage_architecture, stage_of
 from .layer_drawing import LayerMap, draw_layers
 from .layers import choose_copies, choose_phi
 
@@ -23,7 +23,8 @@ def layer_lines(plan: Plan, experiment: Experiment, stack: str, *, color: bool =
     origin, foreign, depth = "the teacher", False, teacher_depth
     if isinstance(init, LayerOrigin) and init.from_ is not None:
         origin, foreign = _name(init.from_), True
-        depth = getattr(stage_architecture(plan, f"{stack}-origin"), f"{stack}_layers")
+        made_of = stage_of(plan, "student")["needs"][f"{stack}_origin"]
+        depth = getattr(stage_architecture(plan, made_of), f"{stack}_layers")
     lines = [f"{stack}: {_copy_words(init, copied, depth, student_depth, origin)}"]
     identity = list(range(teacher_depth))
     if phi is None:
@@ -66,7 +67,10 @@ def _is_used(plan: Plan, stack: str) -> bool:
 
 
 def _name(reference: ModelReference) -> str:
-    return str(reference.hub or Path(reference.path or reference.spec or reference.mlflow or "another model").name)
+    if reference.spec is not None:
+        run = f"{Path(reference.spec).name}{f'#{reference.variant}' if reference.variant else ''}"
+        return f"the {reference.model or 'student'} of {run}"
+    return str(reference.hub or Path(reference.path or reference.mlflow or "another model").name)
 
 
 def _copy_words(init: Any, copied: Sequence[int] | None, depth: int, student_depth: int, origin: str) -> str:

@@ -8,7 +8,9 @@ from typing import Any
 
 from .extensions import KINDS, Extension, Kind, distributions, installed, module_file
 
-EXTENDED = ("teacher", "student", "pseudo-labels", "train", "evaluate", "benchmark")  # stages with models
+EXTENDED = (  # stages with models or metrics
+    "teacher", "student", "pseudo-labels", "signals", "train", "evaluate", "baseline", "benchmark",
+)  # fmt: skip
 
 
 def with_extensions(

@@ -19,7 +19,7 @@ SOME_FAMILIES = {"marian", "t5"}
 def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
     """Put what is installed into the schema of a spec; `root` is changed and returned."""
     for name, extension in installed.names["terms"].items():
-        root["$defs"]["loss"]["properties"][name] = term_schema(extension)
+        root["$defs"]["loss"]["properties"][name] = term_schema(extension, root["$defs"]["weight_schedule"])
     metrics = installed.names["metrics"]
     for fragment in list(_fragments(root)):
         choices = fragment.get("enum", ())
@@ -36,13 +36,15 @@ def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
     return root
 
 
-def term_schema(extension: Extension) -> dict[str, Any]:
+def term_schema(extension: Extension, schedule: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of `loss.NAME`: a number, which is the weight, or a mapping of the settings. A setting without
-    a default must be written; with such a one beside the weight there is no short form."""
+    a default must be written; with such a one beside the weight there is no short form. `schedule`: the schema of
+    a weight that changes."""
     if extension.problem is not None:
         return {"description": f"It cannot be used: {extension.problem.message}."}
     settings = {name: _setting(setting) for name, setting in extension.facts["properties"].items()}
     required = [name for name, setting in settings.items() if "default" not in setting]
+    settings["weight"] = _weight(settings["weight"], schedule)
     description = f"{extension.facts['description']} (From {extension.package}.)"
     example = {name: setting.get("default", setting["examples"][0]) for name, setting in settings.items()}
     whole = {
@@ -66,6 +68,16 @@ def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
     plain = {"number": 1.0, "integer": 1, "string": "text", "boolean": True, "array": []}
     example = setting.get("default", setting.get("minimum", next(iter(setting.get("enum", ())), None)))
     return {**setting, "examples": [plain[setting["type"]] if example is None else example]}
+
+
+def _weight(setting: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """The weight: a number within the package's bounds, or one that changes within them."""
+    number = {key: value for key, value in setting.items() if key != "default"}
+    bounds = {key: value for key, value in number.items() if key not in ("description", "examples")}
+    ends = {name: {**schedule["properties"][name], **bounds} for name in ("from", "to")}
+    whole = {**schedule, "properties": {**schedule["properties"], **ends}}
+    around = {key: setting[key] for key in ("description", "default", "examples") if key in setting}
+    return {**around, "anyOf": [number, whole]}
 
 
 def _fragments(value: Any) -> Iterator[dict[str, Any]]:

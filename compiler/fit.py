@@ -67,6 +67,8 @@ def _load(
         device=site.device,
         memory_gb=site.memory_gb,
         lengths=row_lengths(experiment),
+        shard_teacher=site.shard_teacher,
+        checkpointing=site.checkpointing,
     )
 
 

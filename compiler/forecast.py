@@ -3,40 +3,31 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from .architecture import Architecture
-from .data_sizes import DataSize, data_size, trained_size
+from .data_sizes import data_size, rows_of, trained_size
 from .devices import GENERATION_UTILISATION, TRAINING_UTILISATION, Device, shown_devices
-from .disk import checkpoint_bytes, label_bytes, signal_bytes
+from .disk import checkpoint_bytes, label_bytes
 from .effort import label_effort, row_flops, training_effort
-from .estimate import GIB, MemoryTable, available, lowest_zero, most_tokens, zero_reason, zero_tables
+from .estimate import GIB, MemoryTable, available, lowest_zero, most_tokens, zero_tables
 from .fingerprint import UNRESOLVED
-from .reference import planned_architecture
+from .plan_models import stage_architecture, stage_of, teaching_in
+from .reasons import placement_reason
+from .signals import possible_bytes
 from .site import Site
-from .workload import Teaching, Workload, shares_encoder, teaching_of
+from .workload import Workload
 
 Plan = Mapping[str, Any]
 Stage = Mapping[str, Any]
 GB = 10**9  # of disk; memory is in GiB
 
 
-def stage_architecture(plan: Plan, id: str) -> Architecture:
-    """The shape of the model that a stage of kind teacher, student or train publishes. Raises OSError or
-    `ArchitectureError` when a model folder that the plan was compiled from has gone."""
-    stage = _stage(plan, id)
-    settings = stage["settings"]
-    if stage["kind"] == "train":
-        return stage_architecture(plan, stage["needs"]["model"])
-    if stage["kind"] == "teacher":
-        return planned_architecture(stage, plan["task"])
-    teacher = stage_architecture(plan, stage["needs"]["teacher"])
-    return teacher.changed(settings["family"], settings["config"])
-
-
 def forecast_memory(plan: Plan, site: Site | None = None) -> dict[str, dict[str, Any]]:
     """Training stage -> its ZeRO stage, micro-batch and memory of one device in GiB, by what it is for;
-    `stages`: the same for all four ZeRO stages with that micro-batch; `reason`: why this one.
+    `shard_teacher`, `checkpointing`, `offload`: how it saves memory; `stages`: the same for all four ZeRO stages
+    with that micro-batch; `reason`: why so.
 
     `site` None: how much memory its devices have is not known.
     """
@@ -52,11 +43,10 @@ def forecast_memory(plan: Plan, site: Site | None = None) -> dict[str, dict[str,
             **{name: value for name, value in stages[str(chosen)].items() if name.endswith("_gb")},
             "usable_gb": None if load.memory_gb is None else _gib(available(load)),
             "stages": stages,
-            "reason": zero_reason(
-                load, "auto" if site is None else site.zero, None if site is None else site.micro_batch_tokens
-            )
-            if site is not None
-            else f"stage {chosen}: as compiled",
+            "shard_teacher": load.shard_teacher,
+            "checkpointing": load.checkpointing,
+            "offload": load.offload,
+            "reason": f"stage {chosen}: as compiled" if site is None else _reason(load, site),
         }
     return tables
 
@@ -66,8 +56,8 @@ def forecast_effort(plan: Plan, site: Site | None = None) -> dict[str, dict[str,
     well enough.
 
     `rows`, `steps` and `tokens` until the last epoch or step; `petaflops`; `hours` of one device, by its
-    name; `disk_gb` at the peak, of labels or checkpoints; `signals_gb`: what a cache of everything that the
-    teacher computes would take.
+    name; `disk_gb` at the peak, of labels or checkpoints; `signals_gb`: what the states of the teacher would
+    take, by side, all kept.
     """
     devices = _devices(plan, site)
     efforts: dict[str, dict[str, Any]] = {}
@@ -88,7 +78,7 @@ def forecast_total(plans: Sequence[Plan], site: Site | None = None) -> dict[str,
     hours: dict[str, float] = {}
     for plan in plans:
         for id, effort in forecast_effort(plan, site).items():
-            key = _stage(plan, id)["key"]
+            key = stage_of(plan, id)["key"]
             if key in known:
                 shared += 1
                 continue
@@ -113,7 +103,7 @@ def forecast_total(plans: Sequence[Plan], site: Site | None = None) -> dict[str,
 
 def _training(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, Any]:
     settings = stage["settings"]
-    shape, teaching, size = stage_architecture(plan, stage["id"]), _teaching(plan, stage), trained_size(plan, stage)
+    shape, teaching, size = stage_architecture(plan, stage["id"]), teaching_in(plan, stage), trained_size(plan, stage)
     effort = None if size is None else training_effort(settings, shape, teaching, size)
     mixed = (1.0, 1.0) if size is None else (size.source_tokens, size.target_tokens)
     per_token = row_flops(shape, settings["freeze"], teaching, *mixed) / sum(mixed)
@@ -127,12 +117,15 @@ def _training(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, 
         "data": UNRESOLVED if size is None else size.origin,
     }
     if stage["id"] == "train":
-        found["signals_gb"] = _signals(plan, stage, teaching)
+        sizes = possible_bytes(plan)
+        found["signals_gb"] = (
+            UNRESOLVED if sizes is None else {side: _rounded(number / GB) for side, number in sizes.items()}
+        )
     return found
 
 
 def _labels(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, Any]:
-    settings, size = stage["settings"], data_size(plan)
+    settings, size = stage["settings"], data_size(plan, rows_of(plan, stage))
     model = stage_architecture(plan, stage["needs"]["model"])
     effort = None if size is None else label_effort(settings, model, size)
     return {
@@ -151,25 +144,8 @@ def _arithmetic(flops: float | None, precision: str, utilisation: float, devices
     return {"petaflops": _rounded(flops / 1e15), "hours": hours}
 
 
-def _signals(plan: Plan, stage: Stage, teaching: Teaching | None) -> Any:
-    """Of the data's own rows; a mix with labels adds its targets' decoder side."""
-    size: DataSize | None = data_size(plan)
-    if size is None:
-        return UNRESOLVED
-    teacher = stage_architecture(plan, _stage(plan, "student")["needs"]["teacher"])
-    found = signal_bytes(
-        teacher,
-        teaching,
-        stage["settings"]["objective"].get("phi") or {},
-        size,
-        shared_encoder=_shared_encoder(plan, stage, teacher),
-        width=4 if stage["settings"]["precision"] == "fp32" else 2,
-    )
-    return {"encoder": _rounded(found.encoder / GB), "decoder": _rounded(found.decoder / GB)}
-
-
 def _workload(plan: Plan, stage: Stage, site: Site | None) -> Workload:
-    where, settings, data = plan["site"], stage["settings"], _of_kind(plan, "data")[0]["settings"]
+    where, settings, data = plan["site"], stage["settings"], rows_of(plan, stage)["settings"]
     zero = stage["execution"]["deepspeed"]["zero_optimization"]
     offload = "parameters" if "offload_param" in zero else "optimizer" if "offload_optimizer" in zero else "none"
     return Workload(
@@ -183,20 +159,15 @@ def _workload(plan: Plan, stage: Stage, site: Site | None) -> Workload:
         device=where["device"],
         memory_gb=None if site is None else site.memory_gb,
         lengths=(data["max_source_tokens"], data["max_target_tokens"]),
-        teaching=_teaching(plan, stage),
+        teaching=teaching_in(plan, stage),
+        shard_teacher="teacher_deepspeed" in stage["execution"],
+        checkpointing="checkpointing" in stage["execution"],
     )
 
 
-def _teaching(plan: Plan, stage: Stage) -> Teaching | None:
-    if "teacher" not in stage["needs"]:
-        return None
-    teacher = stage_architecture(plan, stage["needs"]["teacher"])
-    return teaching_of(stage["settings"]["objective"], teacher, shared_encoder=_shared_encoder(plan, stage, teacher))
-
-
-def _shared_encoder(plan: Plan, stage: Stage, teacher: Architecture) -> bool:
-    foreign = "encoder_origin" in _stage(plan, "student")["needs"]
-    return shares_encoder(stage["settings"]["freeze"], plan["copy"]["encoder"], teacher, foreign=foreign)
+def _reason(load: Workload, site: Site) -> str:
+    wanted = replace(load, shard_teacher=site.shard_teacher, checkpointing=site.checkpointing)
+    return placement_reason(wanted, site.zero, site.micro_batch_tokens)
 
 
 def _shown(load: Workload, zero: int, table: MemoryTable) -> dict[str, Any]:
@@ -216,11 +187,6 @@ def _devices(plan: Plan, site: Site | None) -> tuple[Device, ...]:
 
 def _of_kind(plan: Plan, kind: str) -> list[Stage]:
     return [stage for stage in plan["stages"] if stage["kind"] == kind]
-
-
-def _stage(plan: Plan, id: str) -> Stage:
-    found: Stage = next(stage for stage in plan["stages"] if stage["id"] == id)
-    return found
 
 
 def _gib(size: float) -> float:

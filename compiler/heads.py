@@ -26,7 +26,7 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     Reports E534 (another number of classes than `data.labels`), W531 (the same labels in another order),
     W532 (a head that is drawn and never trained).
     """
-    if teacher.settings["kind"] == "architecture":
+    if teacher.made is not None or teacher.settings["kind"] == "architecture":
         return teacher
     head, labels = HEADS[experiment.task], experiment.data.labels
     trained = experiment.teacher.train is not None

@@ -20,8 +20,10 @@ STAGE_FORMATS = {
     "student": 1,
     "pseudo-labels": 1,
     "targets": 1,
+    "signals": 1,
     "train": 1,
     "evaluate": 1,
+    "baseline": 1,
     "benchmark": 1,
 }
 

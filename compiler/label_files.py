@@ -34,7 +34,7 @@ def check_label_files(
         if check.read(None) == 0:
             reporter.error("E424", (*path, "file"), f"no rows in {shown_path(file)}", "is it the right file?")
         elif check.complete and trained is not None:
-            if whole:
+            if whole or labelled.keys().isdisjoint(trained):
                 for id, (where, row) in labelled.items():
                     if id not in trained:
                         faults.add(

@@ -2,7 +2,7 @@
 
 It holds the resolved spec, the fingerprints and commits of models and data, the keys of the stages, the
 versions of the packages that compute, what is used of packages that extend distilc, and the commit of the
-repository that the spec lies in.
+repository that the spec lies in. Of the runs of other specs that are named for a model, their resolved specs.
 """
 
 from __future__ import annotations
@@ -43,6 +43,7 @@ def make_lock(plan: Mapping[str, Any]) -> dict[str, Any]:
         "stages": {stage["id"]: stage["key"] for stage in plan["stages"]},
         "packages": {name: _version(name) for name in PACKAGES},
         "spec": plan["spec"],
+        **({"named": {owner: found["spec"] for owner, found in plan["named"].items()}} if plan.get("named") else {}),
         "git": _git_state_now(_spec_folder(plan)),
     }
 
@@ -117,6 +118,10 @@ def compare_locks(old: Mapping[str, Any], new: Mapping[str, Any]) -> list[str]:
         if section == "spec":
             before, now = without_locations(before or {}), without_locations(now or {})
         moved += [_told(found) for found in differences(before, now, (section,))]
+    specs, specs_now = old.get("named", {}), new.get("named", {})
+    for owner in dict.fromkeys([*specs, *specs_now]):
+        before, now = (without_locations(found.get(owner) or {}) for found in (specs, specs_now))
+        moved += [_told(found) for found in differences(before, now, ("named", owner))]
     if not moved:
         moved += [_told(found) for found in differences(old.get("stages"), new.get("stages"), ("stages",))]
     return moved
@@ -145,7 +150,7 @@ def plan_inputs(plan: Mapping[str, Any]) -> dict[str, Any]:
             kept = ("kind", "repository", "revision", "fingerprint")
             inputs[stage["id"]] = {name: settings[name] for name in kept}
         elif stage["kind"] == "data":
-            inputs["data"] = {name: settings[name] for name in ("train", "validation", "test")}
+            inputs[stage["id"]] = {name: settings[name] for name in ("train", "validation", "test")}
         elif stage["kind"] == "pseudo-labels" and settings["file"] is not None:
             inputs[stage["id"]] = {"fingerprint": settings["file"]["fingerprint"]}
     return inputs

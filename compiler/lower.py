@@ -13,8 +13,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .baselines import baseline_facts, resolve_baselines
+from .compiled import Run
 from .copies import STACKS
-from .diagnostics import Reporter, shown_path
+from .diagnostics import Reporter, Trail, shown_path
 from .experiment import ORIGINAL, Experiment, Labeller, ModelReference
 from .fingerprint import UNRESOLVED, Fingerprints
 from .fit import check_memory
@@ -30,12 +32,13 @@ from .limits import (
     check_stacks,
     choose_precision,
 )
+from .made_models import check_work, named_places, named_record, owners, resolve_made
 from .paths import location_hint
 from .reference import ResolvedModel, resolve_reference, use_of
 from .scratch import resolve_scratch
 from .site import Site
 from .sources import resolve_sources
-from .stages import ResolvedData, ResolvedLabels, ResolvedRun, build_stages
+from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
 from .student import resolve_student
 
 FORMAT = 1
@@ -51,23 +54,31 @@ class Lowering:
     def __init__(self, site: Site, *, fingerprints: bool = True) -> None:
         self.site = site
         self.memory = Fingerprints(site.workspace / "fingerprints.json") if fingerprints else None
+        self._named: dict[int, tuple[Run, ResolvedRun | None, Stages | None]] = {}
 
     def close(self) -> None:
         """Keep what was hashed for the next time."""
         if self.memory is not None:
             self.memory.save()
 
-    def lower(self, experiment: Experiment, tree: Mapping[str, Any], reporter: Reporter) -> dict[str, Any] | None:
+    def lower(self, run: Run) -> dict[str, Any] | None:
         """The plan of a run, or None: an error was reported, or there are no `fingerprints`."""
-        site = self.site
+        found = self._resolved(run)
+        return None if found is None or self.memory is None else self._plan(run, found)
+
+    def _resolved(self, run: Run) -> ResolvedRun | None:
+        """Everything that a run needs, found and judged; None: an error was reported."""
+        site, experiment, reporter = self.site, run.experiment, run.reporter
         failed_before = reporter.failed
+        made = self._made(run)
         data = self._data(experiment, reporter)
-        teacher = self._teacher(experiment, reporter)
-        labels = self._labels(experiment, reporter)
+        teacher = self._teacher(experiment, reporter, made)
+        labels = self._labels(experiment, reporter, made)
+        baselines = resolve_baselines(experiment, reporter, self.memory)
         if teacher is None:
             return None
         shape = teacher.architecture
-        student = resolve_student(experiment, shape, reporter, site, self.memory)
+        student = resolve_student(experiment, shape, reporter, site, self.memory, made)
         check_lengths(experiment, shape, reporter)
         check_stacks(experiment, shape, reporter)
         check_encoder(experiment, shape, reporter)
@@ -83,15 +94,29 @@ class Lowering:
             check_reach(experiment, student.phi, reporter)
         if student is None or labels is None or (reporter.failed and not failed_before):
             return None
-        if self.memory is None:
-            return None
-        found = ResolvedRun(data, teacher, student, labels, precision, teacher_precision)
-        return self._plan(experiment, tree, reporter, found)
+        return ResolvedRun(data, teacher, student, labels, precision, teacher_precision, baselines)
 
-    def _plan(
-        self, experiment: Experiment, tree: Mapping[str, Any], reporter: Reporter, found: ResolvedRun
-    ) -> dict[str, Any]:
+    def _made(self, run: Run) -> dict[Trail, ResolvedModel]:
+        """The models that runs of other specs make, by where they are named. Each of those runs is looked at once."""
+        models: dict[Trail, ResolvedModel] = {}
+        for owner, path, named in owners(run):
+            other = named.run
+            assert other is not None
+            if id(other) not in self._named:
+                found = self._resolved(other) if other.lowerable else None
+                stages = None
+                if found is not None and self.memory is not None:
+                    stages = build_stages(other.experiment, found, self.site)
+                self._named[id(other)] = other, found, stages
+            _, found, stages = self._named[id(other)]
+            if check_work(run.experiment, path, named, run.reporter) and found is not None:
+                models[path] = resolve_made(named, owner, found, stages)
+        return models
+
+    def _plan(self, run: Run, found: ResolvedRun) -> dict[str, Any]:
+        experiment, reporter = run.experiment, run.reporter
         stages = build_stages(experiment, found, self.site)
+        named = named_record(run, stages)
         teacher, student = found.teacher, found.student
         shape = student.architecture
         plan: dict[str, Any] = {
@@ -116,18 +141,22 @@ class Lowering:
             "stages": list(stages),
             "site": _site(self.site),
             "tracking": asdict(experiment.tracking),
-            "spec": tree,
-            "places": reporter.all_places(),
+            "spec": run.tree,
+            "places": {**reporter.all_places(), **named_places(run, stages)},
+            **({"named": named} if named else {}),
+            **({"baselines": baseline_facts(experiment)} if experiment.baselines else {}),
         }
         result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
         return result
 
-    def _teacher(self, experiment: Experiment, reporter: Reporter) -> ResolvedModel | None:
-        teacher = experiment.teacher
+    def _teacher(
+        self, experiment: Experiment, reporter: Reporter, made: Mapping[Trail, ResolvedModel]
+    ) -> ResolvedModel | None:
+        teacher, use = experiment.teacher, use_of(experiment)
         found = (
-            resolve_reference(teacher.reference, ("teacher",), reporter, self.site, self.memory, use_of(experiment))
+            resolve_reference(teacher.reference, ("teacher",), reporter, self.site, self.memory, use, made)
             if isinstance(teacher.reference, ModelReference)
-            else resolve_scratch(teacher, reporter, use_of(experiment))
+            else resolve_scratch(teacher, reporter, use)
         )
         if found is not None:
             found = fit_head(experiment, found, reporter)
@@ -142,7 +171,9 @@ class Lowering:
                     )
         return found
 
-    def _labels(self, experiment: Experiment, reporter: Reporter) -> dict[str, ResolvedLabels] | None:
+    def _labels(
+        self, experiment: Experiment, reporter: Reporter, made: Mapping[Trail, ResolvedModel]
+    ) -> dict[str, ResolvedLabels] | None:
         """Who writes the labels that are used, by name; None: one of them cannot be found."""
         found: dict[str, ResolvedLabels] = {}
         complete = True
@@ -157,7 +188,7 @@ class Lowering:
                 found[name] = ResolvedLabels(None, file)
             elif labeller.by is not None:
                 model = resolve_reference(
-                    labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment)
+                    labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment), made
                 )
                 complete &= model is not None
                 if model is not None:
@@ -232,4 +263,5 @@ def _site(site: Site) -> dict[str, Any]:
         "per_node": site.per_node,
         "hostfile": None if site.hostfile is None else str(site.hostfile),
         "tracking": {"uri": site.tracking_uri},
+        **({} if site.scratch is None else {"scratch": str(site.scratch)}),
     }

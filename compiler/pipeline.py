@@ -1,90 +1,38 @@
 """The stages of the compiler, in order, and nothing else.
 
-compile_spec:  files -> compose -> expand -> validate -> bind -> check
+compile_spec:  files -> compose -> expand -> validate -> bind -> check -> the specs that are named for a model
 lower_runs:    typed runs -> lower
 """
 
 from __future__ import annotations
 
-from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from .check import check, check_together
+from .compiled import Compiled, Run
 from .compose import FRAME, compose
-from .diagnostics import Diagnostic, Places, Reporter, in_order
+from .diagnostics import Diagnostic, Places, Reporter
 from .expand import Expansion, Point
-from .experiment import Experiment, bind_experiment
+from .experiment import bind_experiment
+from .named_specs import NamedSpecs
 from .parse import Files, Node, without
 from .sections import Section, Sections, whole_tree
 from .site import Site
 from .structure import Schema, load_schema
 
 
-@dataclass(frozen=True)
-class Run:
-    """One run of a spec: typed, as a resolved tree (JSON values, defaults filled in), and its reporter.
-    `label` is its name without the spec's ("" when it is the only run); `lowerable`: are its models known
-    well enough to look at them?"""
-
-    experiment: Experiment
-    tree: Mapping[str, Any]
-    reporter: Reporter
-    spec_file: Path
-    label: str
-    lowerable: bool
-
-
-@dataclass(frozen=True)
-class Compiled:
-    """The runs of a spec, as far as they could be made out. `texts`: file -> text, for printing; `general`:
-    what there is to say about the spec as a whole."""
-
-    runs: list[Run]
-    general: list[Diagnostic]
-    texts: Mapping[str, str]
-
-    @property
-    def diagnostics(self) -> list[Diagnostic]:
-        """Everything reported so far, each once, by position; what concerns some of the runs names them."""
-        # What could not be read as a value (E1xx) has a stand-in in the tree: that this does not fit is no news.
-        unread = {(d.file, d.line, d.column) for d in self.general if d.code.startswith("E1")}
-
-        def is_news(d: Diagnostic) -> bool:
-            return d.code[:2] != "E2" or (d.file, d.line, d.column) not in unread
-
-        found: dict[Diagnostic, list[Run]] = {}
-        for run in self.runs:
-            for diagnostic in run.reporter.diagnostics:
-                if is_news(diagnostic):
-                    found.setdefault(diagnostic, []).append(run)
-        of_runs = (replace(d, runs=self._named(runs)) for d, runs in found.items())
-        return in_order([*filter(is_news, self.general), *of_runs])
-
-    def _named(self, some: list[Run]) -> tuple[str, ...]:
-        """Some of the runs by name, whole variants by theirs; () for all of them."""
-        if len(some) == len(self.runs):
-            return ()
-        totals = Counter(run.experiment.variant for run in self.runs)
-        counts = Counter(run.experiment.variant for run in some)
-        words = (
-            f"variant {run.experiment.variant}"
-            if run.experiment.variant is not None and counts[run.experiment.variant] == totals[run.experiment.variant]
-            else f"run {run.label}"
-            for run in some
-        )
-        return tuple(dict.fromkeys(words))
-
-    @property
-    def failed(self) -> bool:
-        return any(d.severity == "error" for d in self.general) or any(run.reporter.failed for run in self.runs)
-
-
 def compile_spec(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
-    """A spec as typed, checked runs. What is wrong in one place does not hide what is wrong in another:
-    rules across fields are also held to the parts of a spec that are well-formed."""
+    """A spec as typed, checked runs, with the runs of other specs that they name. What is wrong in one place does
+    not hide what is wrong in another: rules across fields are also held to the parts of a spec that are
+    well-formed. `overrides` are for this spec alone."""
+    return NamedSpecs(path, lambda named: _compile(named, (), site)).follow(_compile(path, overrides, site))
+
+
+def _compile(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
+    """One spec by itself."""
     schema = load_schema("experiment")
     files = Files()
     reporter = Reporter(Places(chains=files.chains), file=path)
@@ -92,27 +40,34 @@ def compile_spec(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled
     if composed is None:
         return Compiled([], reporter.diagnostics, files.texts)
     tree, assignments = composed
+    assert isinstance(tree.value, dict)
+    is_spec = not files.complete or any(key in tree.value for key in OF_A_SPEC)
     sections = Sections(schema, site.paths, files, path)
     tree = _sound_frame(tree, sections, reporter)
     points = Expansion(schema, reporter, assignments).expand(tree)
     runs = [_run(point, sections, schema, path) for point in points]
     check_together([(run.experiment, run.reporter) for run in runs], reporter)
-    return Compiled(runs, reporter.diagnostics, files.texts)
+    return Compiled(runs, reporter.diagnostics, files.texts, is_spec)
+
+
+OF_A_SPEC = ("version", "task", "teacher", "student")  # a file without any of these is something else
 
 
 def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[list[dict[str, Any]], Compiled]:
     """The plans of the runs, and what was found out on the way. `fingerprints` False looks only whether
     models and data are there; the plans of a run whose model is not on this machine are then missing."""
     from .lower import Lowering
+    from .signals import add_signals
 
     lowering = Lowering(site, fingerprints=fingerprints)
     plans = []
     for run in compiled.runs:
         if run.lowerable:
-            plan = lowering.lower(run.experiment, run.tree, run.reporter)
+            plan = lowering.lower(run)
             if plan is not None:
                 plans.append(plan)
     lowering.close()
+    add_signals(plans, site)
     return plans, compiled
 
 
@@ -122,12 +77,12 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     from .data import check_data, num_bytes
     from .label_files import label_files
 
-    if most_bytes is not None and any(num_bytes(run.experiment) > most_bytes for run in compiled.runs):
+    if most_bytes is not None and any(num_bytes(run.experiment) > most_bytes for run in compiled.all_runs):
         return compiled
     known: dict[Any, list[Diagnostic]] = {}
-    for run in compiled.runs:
+    for run in compiled.all_runs:
         experiment = run.experiment
-        key = repr((experiment.task, experiment.data, label_files(experiment)))
+        key = repr((experiment.task, experiment.data, label_files(experiment), experiment.baselines))
         if key not in known:
             before = set(run.reporter.diagnostics)
             check_data(experiment, run.reporter)

@@ -1,4 +1,5 @@
-"""How a stage runs on this site: micro-batch, ZeRO stage, DeepSpeed's config. Nothing of it is in a key."""
+"""How a stage runs on this site: micro-batch, ZeRO stage, a sharded teacher, checkpointing, DeepSpeed's configs.
+Nothing of it is in a key."""
 
 from __future__ import annotations
 
@@ -6,7 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .architecture import Architecture
-from .deepspeed_config import deepspeed_config
+from .deepspeed_config import deepspeed_config, teacher_config
 from .estimate import MICRO_BATCH_TOKENS, choose_micro_batch_tokens, place
 from .site import Site
 from .workload import Teaching, Workload, training_workload
@@ -29,17 +30,21 @@ def placement(
         site.zero,
         site.micro_batch_tokens,
     )
-    config = deepspeed_config(
-        precision=settings["precision"],
-        gradient_clipping=settings["gradient_clipping"],
-        zero=chosen.zero,
-        offload=site.offload,
-    )
-    return {
+    run: dict[str, Any] = {
         "micro_batch_tokens": chosen.micro_batch_tokens,
         "save_minutes": site.save_minutes,
-        "deepspeed": config,
+        "deepspeed": deepspeed_config(
+            precision=settings["precision"],
+            gradient_clipping=settings["gradient_clipping"],
+            zero=chosen.zero,
+            offload=site.offload,
+        ),
     }
+    if chosen.shard_teacher:
+        run["teacher_deepspeed"] = teacher_config(settings["precision"], site.offload)
+    if chosen.checkpointing:
+        run["checkpointing"] = True
+    return run
 
 
 def _generation_tokens(architecture: Architecture, site: Site) -> int:

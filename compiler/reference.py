@@ -4,7 +4,7 @@ way back, from a plan to the architecture."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +23,27 @@ from .site import Site
 @dataclass(frozen=True)
 class ResolvedModel:
     """`name` is what the spec calls it; `settings` are a teacher stage's; `locations` its `execution`'s;
-    `config` is its config.json, as far as it is known."""
+    `config` is its config.json, as far as it is known. `made`: the run of another spec that makes it; then
+    it has no settings of its own."""
 
     name: str
     architecture: Architecture
     settings: Mapping[str, Any]
     locations: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
+    made: MadeModel | None = None
+
+
+@dataclass(frozen=True)
+class MadeModel:
+    """How the run of another spec makes a model: the stages that it takes, in order, the id of the one that
+    publishes the model and of the one with its tokenizer. `owner`: what the run is called here. Of a quick look,
+    there are no stages."""
+
+    owner: str
+    stages: Sequence[Mapping[str, Any]]
+    model: str
+    tokenizer: str
 
 
 @dataclass(frozen=True)
@@ -57,10 +71,12 @@ def resolve_reference(
     site: Site,
     fingerprints: Fingerprints | None,
     use: Use = WRITING,
+    made: Mapping[Trail, ResolvedModel] | None = None,
 ) -> ResolvedModel | None:
-    """Find a model: a folder (absolute here), or a hub id, looked for in the site's model folders, in the
-    hub's cache, on the hub. Of some well-known models the shape is known without any of them (`catalogue`):
-    offline, or when the hub does not answer, such a model's revision is "unresolved".
+    """Find a model: a folder (absolute here), one that a run of another spec makes (`made`: those, by where they
+    are named), or a hub id, looked for in the site's model folders, in the hub's cache, on the hub. Of some
+    well-known models the shape is known without any of them (`catalogue`): offline, or when the hub does not
+    answer, such a model's revision is "unresolved".
 
     `fingerprints` None: a quick look. Nothing is hashed and nobody is asked over the network; a hub model
     that is not here is then no error. Reports E501 (not found), E502, E503, E531, W501.
@@ -76,6 +92,8 @@ def resolve_reference(
             )
             return None
         return _from_folder(folder.name, folder, (*path, "path"), reporter, fingerprints, use)
+    if reference.spec is not None:
+        return (made or {}).get(path)  # what is wrong with it was reported
     assert reference.hub is not None  # references of other kinds were refused before
     revision = reference.revision or "main"
     return _from_hub(reference.hub, revision, (*path, "hub"), reporter, site, fingerprints, use)

@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
+from .compiled import Run
 from .diagnostics import Trail
 from .experiment import Experiment, Training, bind_experiment
-from .pipeline import Run
 from .rules.task import TEXT_ONLY
 from .structure import Fragment, Schema, kind_of, load_schema, with_defaults
 from .yaml_text import yaml_text
@@ -109,7 +110,7 @@ def completed_tree(spec: Mapping[str, Any]) -> dict[str, Any]:
 
 def without_locations(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A resolved tree without the places of its models and files. They say nothing about what lies there: that
-    do the fingerprints of a plan's inputs."""
+    do the fingerprints of a plan's inputs. Of a spec that is named for a model, the name of its file stays."""
     schema = load_schema("experiment")
 
     def keep(value: Any, fragment: Fragment) -> Any:
@@ -118,7 +119,10 @@ def without_locations(tree: Mapping[str, Any]) -> dict[str, Any]:
             return value
         if isinstance(value, Mapping):
             below = {key: schema.child(chosen, key) or {} for key in value}
-            return {key: keep(value[key], below[key]) for key in value if key == "spec" or not is_place(below[key])}
+            kept = {key: keep(value[key], below[key]) for key in value if not is_place(below[key])}
+            if isinstance(value.get("spec"), str) and is_place(below["spec"]):
+                kept["spec"] = Path(value["spec"]).name
+            return {key: kept[key] for key in value if key in kept}
         items = chosen.get("items")
         return [keep(item, items) for item in value] if isinstance(value, list) and items is not None else value
 

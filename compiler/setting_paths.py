@@ -41,12 +41,17 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         **_OF_DATA, "task": "task", "precision": "precision", "source": "pseudo_labels.{name}.",
         "max_source_tokens": "pseudo_labels.{name}.max_source_tokens",
         "generation": "pseudo_labels.{name}.generation", "file": "pseudo_labels.{name}.file.",
-        "min_rouge2": "pseudo_labels.{name}.keep.min_rouge2",
+        "min_rouge2": "pseudo_labels.{name}.keep.min_rouge2", "min_bleu": "pseudo_labels.{name}.keep.min_bleu",
+        "min_length_ratio": "pseudo_labels.{name}.keep.length_ratio.min",
+        "max_length_ratio": "pseudo_labels.{name}.keep.length_ratio.max",
+        "max_repetition": "pseudo_labels.{name}.keep.max_repetition",
+        "generation.n_best": "pseudo_labels.{name}.best_of",
     },
-    "targets": {"targets": "targets", "max_target_tokens": "data.max_target_tokens"},
+    "targets": {"targets": "targets", "shares": "targets.", "max_target_tokens": "data.max_target_tokens"},
     "train": {
         "task": "task", "seed": "{seed}", "precision": "{training}precision", "objective": "{training}loss",
-        "objective.own": "{training}loss", "objective.phi": "phi", "masking": "data.masking",
+        "objective.own": "{training}loss", "objective.schedules": "{training}loss",
+        "objective.phi": "phi", "masking": "data.masking",
         "freeze": "student.freeze", "batch": "{training}batch.",
         "learning_rate": "{training}training.learning_rate", "schedule": "{training}training.schedule",
         "warmup_steps": "{training}training.warmup.steps", "warmup_ratio": "{training}training.warmup.ratio",
@@ -58,6 +63,10 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     "evaluate": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics", "precision": "precision",
         "generation": "evaluation.generation",
+    },
+    "baseline": {
+        "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics",
+        "predictions": "baselines.{name}.predictions.",
     },
     "benchmark": {
         "task": "task", "batch_size": "evaluation.speed.batch_size", "repeats": "evaluation.speed.repeats",
@@ -93,8 +102,12 @@ def spec_key(stage: str, kind: str, setting: Trail) -> str:
 
     Where a spec says it in another form than the stage, its nearest key with the setting behind it:
     `teacher.architecture (d_model)`. A setting that no spec has is named with its stage:
-    `device of benchmark-student`.
+    `device of benchmark-student`. A stage of another spec's run: `training.learning_rate of small`.
     """
+    owner, _, own = stage.rpartition("/")
+    if owner:
+        key = spec_key(own, kind, setting)
+        return f"{dotted(setting)} of {stage}" if key.endswith(f" of {own}") else f"{key} of {owner}"
     keys = {**_KEYS.get(kind, {}), **_OF_STAGE.get(stage, {})} if setting[0] not in IN_NO_SPEC else {}
     for end in range(len(setting), -1, -1):
         found = keys.get(dotted(setting[:end]))

@@ -21,7 +21,8 @@ from .validate import validate
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Folders are absolute. `memory_gb` of one device, None: unknown. `micro_batch_tokens` None: derived."""
+    """Folders are absolute. `memory_gb` of one device, None: unknown. `micro_batch_tokens` None: derived.
+    `scratch`: where states of the teacher are kept, None: in the store."""
 
     workspace: Path
     shared_stores: tuple[Path, ...]
@@ -35,10 +36,15 @@ class Site:
     memory_gb: float | None
     hostfile: Path | None
     zero: Literal["auto"] | int
+    shard_teacher: Literal["auto"] | bool
+    checkpointing: Literal["auto"] | bool
     offload: Literal["none", "optimizer", "parameters"]
     micro_batch_tokens: int | None
     save_minutes: float
     tracking_uri: str | None
+    scratch: Path | None
+    scratch_limit_gb: float
+    scratch_read_gb_per_second: float
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -182,8 +188,13 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> 
         memory_gb=devices.get("memory_gb", found.memory_gb),
         hostfile=None if hostfile is None else Path(hostfile),
         zero=zero if zero == "auto" else int(zero),
+        shard_teacher=tree["shard_teacher"],
+        checkpointing=tree["checkpointing"],
         offload=tree["offload"],
         micro_batch_tokens=None if micro_batch_tokens is None else int(micro_batch_tokens),
         save_minutes=float(tree["save_minutes"]),
         tracking_uri=tree["tracking"].get("uri"),
+        scratch=Path(tree["scratch"]["path"]) if "path" in tree["scratch"] else None,
+        scratch_limit_gb=float(tree["scratch"]["limit_gb"]),
+        scratch_read_gb_per_second=float(tree["scratch"]["read_gb_per_second"]),
     )

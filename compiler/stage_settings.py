@@ -4,15 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from pathlib import PurePath
 from typing import Any
 
-from .experiment import Experiment, Generation, Labeller, Loss, Speed, Training
+from .experiment import Baseline, Experiment, Generation, Labeller, Loss, Speed, Training
 from .layers import Layers
 
 
 def objective_settings(loss: Loss, phi: Mapping[str, Layers | None] | None) -> dict[str, Any]:
     """The terms of a loss, None for one that is off. φ only where a term pairs layers, and only of the stacks
-    that it pairs: it changes no other result."""
+    that it pairs: it changes no other result. `schedules` only where something changes; the number in its place
+    is then the larger of its ends."""
     used: dict[str, list[int] | None] | None = None
     if loss.needs_phi and phi is not None:
         stacks = {
@@ -30,12 +32,28 @@ def objective_settings(loss: Loss, phi: Mapping[str, Layers | None] | None) -> d
         used = {stack: list(found.layers) if (found := maps.get(stack)) else None for stack in stacks}
     own = {name: dict(term.settings) for name, term in loss.own.items()}
     settings = asdict(loss)
+    schedules = {path: _schedule(schedule) for path, schedule in settings.pop("schedules").items()}
     if phi is not None and phi.get("encoder") is None:
         # An encoder without φ is the teacher's own: nothing of it is compared.
         for term, weight in (("hidden", "encoder"), ("attention", "encoder_self")):
             if settings[term] is not None:
                 settings[term] = {**settings[term], weight: 0.0}
-    return {**settings, "own": own, "phi": used}
+                schedules.pop(f"{term}.{weight}", None)
+    return {**settings, "own": own, "phi": used, **({"schedules": schedules} if schedules else {})}
+
+
+def _schedule(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """A step has no end; any other that gives none ends with the training."""
+    end = schedule["end"]
+    if end is None and schedule["shape"] != "step":
+        end = {"epochs": None, "steps": None, "ratio": 1.0}
+    return {
+        "initial": schedule["from_"],
+        "final": schedule["to"],
+        "shape": schedule["shape"],
+        "begin": schedule["begin"],
+        "end": end,
+    }
 
 
 def train_settings(
@@ -95,6 +113,31 @@ def evaluate_settings(
     }
 
 
+def baseline_settings(
+    task: str,
+    baseline: Baseline,
+    fingerprints: Mapping[str, str],
+    limit: int | None,
+    metrics: Sequence[str],
+) -> dict[str, Any]:
+    """Settings of a `baseline` stage. `fingerprints`: of the file of each test set. The loss of a system is
+    nothing that its texts say."""
+    return {
+        "task": task,
+        "limit": limit,
+        "metrics": [name for name in metrics if name != "loss"],
+        "predictions": {
+            name: {
+                "fingerprint": fingerprint,
+                "kind": PurePath(baseline.predictions[name]).suffix.lower(),
+                "id": baseline.id,
+                "text": baseline.text,
+            }
+            for name, fingerprint in fingerprints.items()
+        },
+    }
+
+
 def benchmark_settings(
     task: str, speed: Speed, generation: Generation, precision: str, device: str
 ) -> dict[str, Any]:
@@ -108,14 +151,20 @@ def benchmark_settings(
     }
 
 
-def label_settings(labeller: Labeller, data: Mapping[str, Any], precision: str) -> dict[str, Any]:
-    """Settings of a `pseudo-labels` stage in which a model writes. `data`: of the data stage; the validation
-    and test sets are no business of the labels."""
+def label_settings(
+    labeller: Labeller, data: Mapping[str, Any], precision: str, max_positions: int | None
+) -> dict[str, Any]:
+    """Settings of a `pseudo-labels` stage in which a model writes, one with positions for so many tokens. `data`:
+    of the data stage; the validation and test sets are no business of the labels."""
+    limit = labeller.max_source_tokens or min(data["max_source_tokens"], max_positions or data["max_source_tokens"])
+    generation = generation_settings(data["task"], labeller.generation)
+    if generation is not None and labeller.best_of is not None:
+        generation["n_best"] = labeller.best_of
     return {
         **_label_settings(labeller, data),
         "source": "model",
-        "max_source_tokens": labeller.max_source_tokens or data["max_source_tokens"],
-        "generation": generation_settings(data["task"], labeller.generation),
+        "max_source_tokens": limit,
+        "generation": generation,
         "precision": precision,
         "file": None,
     }
@@ -135,7 +184,27 @@ def file_label_settings(labeller: Labeller, fingerprint: str, data: Mapping[str,
 
 def _label_settings(labeller: Labeller, data: Mapping[str, Any]) -> dict[str, Any]:
     names = ("task", "train", "columns", "prefix", "source_language", "target_language")
-    return {**{name: data[name] for name in names}, "min_rouge2": labeller.min_rouge2}
+    rules = {name: getattr(labeller, name) for name in RULES}
+    return {
+        **{name: data[name] for name in names},
+        **{name: value for name, value in rules.items() if value is not None or name == "min_rouge2"},
+    }
+
+
+# The rules of `keep`. All but the first came after the first plans: a plan is without those that are off.
+RULES = ("min_rouge2", "min_bleu", "min_length_ratio", "max_length_ratio", "max_repetition")
+
+
+def without_rules(settings: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """(the settings of a `pseudo-labels` stage that keeps all labels, the rules that it had)."""
+    rules = {name: settings[name] for name in RULES if settings.get(name) is not None}
+    return {**{name: value for name, value in settings.items() if name not in RULES}, "min_rouge2": None}, rules
+
+
+def rule_settings(settings: Mapping[str, Any], rules: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of a `pseudo-labels` stage that holds labels that are there to rules."""
+    nothing = dict.fromkeys(("max_source_tokens", "generation", "precision", "file"))
+    return {**without_rules(settings)[0], **nothing, "source": "labels", **rules}
 
 
 def generation_settings(task: str, generation: Generation) -> dict[str, Any] | None:

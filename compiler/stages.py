@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .experiment import ORIGINAL, Experiment, Training
 from .extension_record import with_extensions
 from .keys import stage_key
+from .limits import FP16_OVERFLOWS
 from .placement import placement
-from .reference import ResolvedModel
+from .reference import MadeModel, ResolvedModel
 from .site import Site
 from .stage_settings import (
+    baseline_settings,
     benchmark_settings,
     evaluate_settings,
     file_label_settings,
     label_settings,
     objective_settings,
+    rule_settings,
     train_settings,
+    without_rules,
 )
 from .student import ResolvedStudent
 from .workload import row_lengths, student_teaching
@@ -45,7 +49,8 @@ class ResolvedLabels:
 @dataclass(frozen=True)
 class ResolvedRun:
     """Everything a run needs from outside of its spec, found. `precision` of the student's training,
-    `teacher_precision` of the teacher's own."""
+    `teacher_precision` of the teacher's own. `baselines`: name -> test set -> the fingerprint of the file of
+    predictions, and where it is."""
 
     data: ResolvedData
     teacher: ResolvedModel
@@ -53,10 +58,16 @@ class ResolvedRun:
     labels: Mapping[str, ResolvedLabels]
     precision: str
     teacher_precision: str
+    baselines: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
 
 
 class Stages(list[dict[str, Any]]):
-    """The stages so far, in order; each gets its key from those it needs."""
+    """The stages so far, in order; each gets its key from those it needs. Stages of other runs, which have the
+    run's name before their ids (`small/train`), are there once beside equal ones of this run."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._renamed: dict[str, str] = {}  # ids of other runs' stages that turned out to be stages of this one
 
     def add(
         self,
@@ -67,13 +78,17 @@ class Stages(list[dict[str, Any]]):
         **execution: Any,
     ) -> str:
         keys = {stage["id"]: stage["key"] for stage in self}
-        needs = dict(needs or {})
+        needs = {role: self._renamed.get(needed, needed) for role, needed in (needs or {}).items()}
         settings = with_extensions(kind, settings, [stage for stage in self if stage["id"] in needs.values()])
+        key = stage_key(kind, settings, {role: keys[needed] for role, needed in needs.items()})
+        if (same := next((stage for stage in self if stage["key"] == key and "/" in stage["id"]), None)) is not None:
+            self._rename(same, id)
+            return id
         self.append(
             {
                 "id": id,
                 "kind": kind,
-                "key": stage_key(kind, settings, {role: keys[needed] for role, needed in needs.items()}),
+                "key": key,
                 "needs": needs,
                 "settings": dict(settings),
                 "execution": {
@@ -86,6 +101,46 @@ class Stages(list[dict[str, Any]]):
             }
         )
         return id
+
+    def include(self, made: MadeModel) -> dict[str, str]:
+        """Add the stages that make another run's model; what is here already, by its key, is not added again.
+        Returns what each is called here."""
+        here = {stage["key"]: stage["id"] for stage in self}
+        ids: dict[str, str] = {}
+        for stage in made.stages:
+            id = ids[stage["id"]] = here.setdefault(stage["key"], f"{made.owner}/{stage['id']}")
+            if not any(other["id"] == id for other in self):
+                self.append(_with_ids(stage, ids))
+        return ids
+
+    def _rename(self, stage: dict[str, Any], id: str) -> None:
+        """A stage of another run is one of this run, too: it is called as this run does."""
+        old = stage["id"]
+        self[:] = [_with_ids(other, {old: id}) for other in self]
+        self._renamed = {**{one: id if now == old else now for one, now in self._renamed.items()}, old: id}
+
+
+def _with_ids(stage: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
+    """A stage with other ids, its own and those of the stages that it reads."""
+
+    def renamed(roles: Mapping[str, str]) -> dict[str, str]:
+        return {role: ids.get(id, id) for role, id in roles.items()}
+
+    execution = stage["execution"]
+    if "signals" in execution:
+        execution = {**execution, "signals": renamed(execution["signals"])}
+    return {**stage, "id": ids.get(stage["id"], stage["id"]), "needs": renamed(stage["needs"]), "execution": execution}
+
+
+def made_model(owner: str, stages: Stages, model: str) -> MadeModel:
+    """What it takes to make the model of a run: the stage `model` of its `stages`, and all that this one reads,
+    directly or not. Its tokenizer is the one that the run's rows are made with."""
+    tokenizer = next(stage["needs"]["tokenizer"] for stage in stages if stage["id"] == "data")
+    wanted = {model, tokenizer}
+    for stage in reversed(stages):
+        if stage["id"] in wanted:
+            wanted |= {*stage["needs"].values(), *stage["execution"].get("signals", {}).values()}
+    return MadeModel(owner, [stage for stage in stages if stage["id"] in wanted], model, tokenizer)
 
 
 def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stages:
@@ -117,7 +172,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             {"model": best, "data": rows},
             **placement(trained, teacher.architecture, site, lengths=row_lengths(experiment)),
         )
-    needs = {"data": _target_stages(stages, experiment, found, rows, best)}
+    needs = {"data": _target_stages(stages, experiment, found, rows, tokenizer, best)}
     retention = experiment.training.stopping.retention
     if retention:
         validation = experiment.training.validation
@@ -143,6 +198,12 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             model,
             evaluate_settings(task, "test", evaluation.limit, evaluation.metrics, generation, found.precision),
         )
+    for name, files in found.baselines.items():
+        fingerprints = {test_set: fingerprint for test_set, (fingerprint, _) in files.items()}
+        settings = baseline_settings(
+            task, experiment.baselines[name], fingerprints, evaluation.limit, evaluation.metrics
+        )
+        stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, locations=dict(files.values()))
     if evaluation.speed is not None:
         for who, model, generation in candidates:
             measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name)
@@ -152,6 +213,9 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
 
 def _teacher_stages(stages: Stages, experiment: Experiment, found: ResolvedRun) -> tuple[str, str]:
     """(the stage with the tokenizer, the stage with the teacher)."""
+    if (made := found.teacher.made) is not None:
+        ids = stages.include(made)
+        return ids[made.tokenizer], ids[made.model]
     needs: dict[str, str] = {}
     trained = experiment.teacher.tokenizer
     if trained is not None:
@@ -167,11 +231,21 @@ def _teacher_stages(stages: Stages, experiment: Experiment, found: ResolvedRun) 
     return needs.get("tokenizer", teacher), teacher
 
 
-def _target_stages(stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str, teacher: str) -> str:
+def _model_stage(stages: Stages, id: str, model: ResolvedModel) -> str:
+    """The stage with a model other than the teacher: one of its own, or of the run that makes it."""
+    if model.made is not None:
+        return stages.include(model.made)[model.made.model]
+    return stages.add(id, "teacher", model.settings, locations=dict(model.locations))
+
+
+def _target_stages(
+    stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str, tokenizer: str, teacher: str
+) -> str:
     """The stage with the rows that the student is trained on: the data's own, or a mix with labels."""
-    if experiment.targets == (ORIGINAL,):
+    shares = {name: share for name, share in experiment.target_shares.items() if share != 1}
+    if experiment.targets == (ORIGINAL,) and not shares:
         return rows
-    needs = {"data": rows}
+    needs = {"data": rows, "tokenizer": tokenizer}
     for name in experiment.targets:
         if name == ORIGINAL or name not in found.labels:
             continue  # a name that is nobody's was reported
@@ -184,22 +258,40 @@ def _target_stages(stages: Stages, experiment: Experiment, found: ResolvedRun, r
         else:
             model = teacher
             if resolved.model is not None:
-                model = stages.add(
-                    f"labeller-{name}", "teacher", resolved.model.settings, locations=dict(resolved.model.locations)
+                model = _model_stage(stages, f"labeller-{name}", resolved.model)
+            architecture = (resolved.model or found.teacher).architecture
+            settings = label_settings(
+                labeller,
+                found.data.settings,
+                "fp32" if found.precision == "fp16" and architecture.family in FP16_OVERFLOWS else found.precision,
+                architecture.max_positions,
+            )
+            written, rules = without_rules(settings)
+            stages.add(
+                f"written-{name}" if rules else id,
+                "pseudo-labels",
+                written,
+                {"model": model},
+                locations=found.data.train_locations,
+            )
+            if rules:  # a stage of its own: another rule does not write the labels anew
+                held = rule_settings(settings, rules)
+                stages.add(
+                    id, "pseudo-labels", held, {"labels": f"written-{name}"}, locations=found.data.train_locations
                 )
-            settings = label_settings(labeller, found.data.settings, found.precision)
-            stages.add(id, "pseudo-labels", settings, {"model": model}, locations=found.data.train_locations)
         needs[f"labels.{name}"] = id
-    mixed = {"targets": list(experiment.targets), "max_target_tokens": experiment.data.max_target_tokens}
+    mixed: dict[str, Any] = {
+        "targets": list(experiment.targets),
+        "max_target_tokens": experiment.data.max_target_tokens,
+        **({"shares": shares} if shares else {}),
+    }
     return stages.add("targets", "targets", mixed, needs)
 
 
 def _student_stages(stages: Stages, student: ResolvedStudent, teacher: str) -> str:
     needs = {"teacher": teacher}
     for stack, origin in student.origins.items():
-        needs[f"{stack}_origin"] = stages.add(
-            f"{stack}-origin", "teacher", origin.settings, locations=dict(origin.locations)
-        )
+        needs[f"{stack}_origin"] = _model_stage(stages, f"{stack}-origin", origin)
     return stages.add("student", "student", student.settings, needs)
 
 

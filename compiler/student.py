@@ -38,8 +38,9 @@ def resolve_student(
     reporter: Reporter,
     site: Site,
     fingerprints: Fingerprints | None,
+    made: Mapping[Trail, ResolvedModel] | None = None,
 ) -> ResolvedStudent | None:
-    """Everything about the student that needs the teacher's shape.
+    """Everything about the student that needs the teacher's shape. `made`: the models of other specs' runs.
 
     Reports E505 (widths), E521-E524 (layers), E525 (copies between widths), E526 (copies between
     families), E532 (a family that the teacher cannot become), E533 (a decoder where there is none), and
@@ -57,7 +58,7 @@ def resolve_student(
         heads=student.heads,
         ffn_dim=student.ffn_dim,
     )
-    copies = resolve_copies(experiment, shape, teacher, reporter, site, fingerprints)
+    copies = resolve_copies(experiment, shape, teacher, reporter, site, fingerprints, made)
     phi: dict[Stack, Layers | None] = dict.fromkeys(STACKS)
     for stack in stacks_of(shape):
         choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder

@@ -134,10 +134,15 @@ def _why(plan: Plan, id: str, artifacts: Mapping[str, Artifact]) -> Why:
         nearest = min(
             compared,
             # A stage of the same name does the same job; an evaluation of the teacher is no near one of the student.
-            key=lambda found: (found.artifact.stage != id, found.num_causes, -found.artifact.created),
+            key=lambda found: (_job(found.artifact.stage) != _job(id), found.num_causes, -found.artifact.created),
             default=None,
         )
     return Why(plan["name"], id, kind, key, artifacts.get(key), nearest, silent)
+
+
+def _job(id: str) -> str:
+    """What a stage does: a run that names another one for a model has its name before the stage's."""
+    return id.rpartition("/")[2]
 
 
 def _compare(

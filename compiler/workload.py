@@ -19,18 +19,22 @@ class Teaching:
     """What a training asks of its teacher.
 
     `terms`: those of the loss that look at it. `shared_encoder`: the student's encoder is
-    the teacher's and frozen, so it is stored and run once for both.
+    the teacher's and frozen, so it is stored and run once for both. `resting`: stacks that are not run, because
+    their states are read.
     """
 
     architecture: Architecture
     terms: frozenset[str]
     shared_encoder: bool
+    resting: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """One training on one device. `memory_gb` in GiB; None: unknown, nothing is ever too large. `lengths`:
-    the longest source and target in tokens, None: not known. `teaching` None: no term needs a teacher."""
+    the longest source and target in tokens, None: not known. `teaching` None: no term needs a teacher.
+    `shard_teacher`, `checkpointing`: what the site says; "auto" is whole, and nothing computed twice, until
+    `estimate.place` has decided."""
 
     architecture: Architecture
     freeze: tuple[str, ...]
@@ -43,6 +47,13 @@ class Workload:
     memory_gb: float | None
     lengths: tuple[int, int] | None = None
     teaching: Teaching | None = None
+    shard_teacher: Literal["auto"] | bool = "auto"
+    checkpointing: Literal["auto"] | bool = "auto"
+
+    @property
+    def teacher_can_be_shared(self) -> bool:
+        """Is there a teacher, and another place for its weights: another device, or the host?"""
+        return self.teaching is not None and (self.world > 1 or self.offload == "parameters")
 
     @property
     def width(self) -> int:
@@ -76,6 +87,8 @@ def training_workload(
         memory_gb=site.memory_gb,
         lengths=lengths,
         teaching=teaching,
+        shard_teacher=site.shard_teacher,
+        checkpointing=site.checkpointing,
     )
 
 

@@ -7,7 +7,19 @@ from __future__ import annotations
 
 import argparse
 import sys
+from collections.abc import Callable, Sequence
+from importlib import import_module
 from pathlib import Path
+
+# The verbs that read their own options: `main(argv)` of the module.
+VERBS = {
+    "status": ".status",
+    "doctor": ".doctor",
+    "verify": ".verify.command",
+    "peek": ".peek.command",
+    "predict": ".predict",
+    "evaluate": ".evaluate",
+}
 
 
 def main(argv: list[str]) -> int:
@@ -25,21 +37,12 @@ def main(argv: list[str]) -> int:
     worker.add_argument("--stages", required=True)
     worker.add_argument("--control", required=True, type=Path)
     worker.add_argument("--driver", type=int)
-    for name in ("status", "doctor", "verify"):
+    for name in VERBS:
         verbs.add_parser(name, add_help=False)
     options, rest = parser.parse_known_args(argv)
-    if options.verb == "status":
-        from .status import main as status
-
-        return status(rest)
-    if options.verb == "doctor":
-        from .doctor import main as doctor
-
-        return doctor(rest)
-    if options.verb == "verify":
-        from .verify.command import main as verify
-
-        return verify(rest)
+    if options.verb in VERBS:
+        verb: Callable[[Sequence[str]], int] = import_module(VERBS[options.verb], __package__).main
+        return verb(rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.verb == "worker":

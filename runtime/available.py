@@ -10,7 +10,10 @@ from .plan import Plan, TrainSettings
 from .protocol import Need
 
 TASKS = ("summarization", "translation")
-STAGES = ("tokenizer", "data", "teacher", "student", "train", "evaluate", "benchmark")
+STAGES = (
+    "tokenizer", "data", "teacher", "student", "pseudo-labels", "targets", "signals", "train", "evaluate", "baseline",
+    "benchmark",
+)  # fmt: skip
 COMPUTED: frozenset[Need] = frozenset(
     {"logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"}
 )  # what there is to give to a term

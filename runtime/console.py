@@ -96,6 +96,13 @@ class Console:
         names = f", {len(failed)} failed: {', '.join(failed)}" if failed else ""
         self.say(f"{number} runs: {number - len(failed)} done{names}")
 
+    def warning(self, code: str, message: str, hint: str, place: tuple[str, int, int] | None) -> None:
+        """`file:line:column: CODE: warning: message` and the hint, above the bars."""
+        where = f"{place[0]}:{place[1]}:{place[2]}: " if place is not None else ""
+        self.say(f"{where}{code}: warning: {message}")
+        if hint:
+            self.say(f"  hint: {hint}")
+
     def failure(self, failure: Failure, place: tuple[str, int, int] | None) -> None:
         """`file:line:column: CODE: message` and the hint, on stderr."""
         where = f"{place[0]}:{place[1]}:{place[2]}: " if place is not None else ""

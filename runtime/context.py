@@ -1,4 +1,4 @@
-"""What a stage gets: its folder, its inputs, its ranks, its journal and its progress bar.
+"""What a stage gets: its folder, its inputs, its ranks, its journal, its warnings and its progress bar.
 
 A stage module in `runtime/stages/` has two names:
 
@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .notices import Notices
 from .plan import Plan, Stage
 
 
@@ -39,6 +40,7 @@ class Context:
     journal: Journal
     progress: Progress
     stop_requested: Callable[[], bool] = field(default=lambda: False)
+    notices: Notices = field(default_factory=Notices)  # warnings that stop nothing
 
     @property
     def first(self) -> bool:

@@ -1,4 +1,4 @@
-"""The small files through which a driver and its workers speak: progress, failure, stop.
+"""The small files through which a driver and its workers speak: progress, warnings, failure, stop.
 
 Files, because they also work when the driver, the launcher or a rank was killed, and on a shared disk.
 """
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from .failure import Failure
+from .notices import FILE, read_notices
 
 
 class Control:
@@ -21,11 +22,12 @@ class Control:
         self.stop_file = folder / "stop"
         self.progress_file = folder / "progress.json"
         self.failure_file = folder / "failure.json"
+        self.warnings_file = folder / FILE
 
     def clear(self) -> None:
         """Make the folder ready for a new launch (driver only)."""
         self.folder.mkdir(parents=True, exist_ok=True)
-        for file in (self.stop_file, self.progress_file, self.failure_file):
+        for file in (self.stop_file, self.progress_file, self.failure_file, self.warnings_file):
             file.unlink(missing_ok=True)
 
     def fail(self, failure: Failure) -> None:
@@ -58,6 +60,10 @@ class Control:
             spec_path=record["spec_path"],
             exit_code=record["exit_code"],
         )
+
+    def warnings(self) -> list[dict[str, Any]]:
+        """What workers noticed so far, in order: {code, message, hint, spec_path}."""
+        return read_notices(self.warnings_file)
 
     def progress(self) -> dict[str, Any] | None:
         """Where the current stage stands: {stage, title, done, total, unit, note}."""

@@ -21,6 +21,7 @@ from typing import Any, Literal
 from .extensions import survey
 from .processes import num_cores
 from .tracking.server import redact, sqlite_file, tracking_uri
+from .training.cpu_adam import INSTALL, missing_tools, tool
 
 PROBE_SECONDS = 180
 SERVER_SECONDS = 5
@@ -175,12 +176,11 @@ def check_launcher(patient: Patient) -> Iterator[Finding]:
 
 
 def check_compiler(_: Patient) -> Iterator[Finding]:
-    missing = [name for name in ("c++", "ninja") if shutil.which(name) is None]
-    if missing:
-        message = f"no {' and no '.join(missing)}; only DeepSpeed's own optimizers (offload) need it"
-        yield Finding("warn", "compiler", message, f"{sys.executable} -m pip install ninja; apt-get install g++")
+    """Can DeepSpeed's CPU Adam be compiled, which `offload` of a site steps with?"""
+    if missing := missing_tools():
+        yield Finding("warn", "compiler", f"no {' and no '.join(missing)}; offload alone needs it", INSTALL)
     else:
-        yield Finding("ok", "compiler", f"{shutil.which('c++')}, {shutil.which('ninja')}")
+        yield Finding("ok", "compiler", f"{tool('c++')}, {tool('ninja')}: optimizers can be offloaded")
 
 
 def check_workspace(patient: Patient) -> Iterator[Finding]:

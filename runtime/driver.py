@@ -70,6 +70,7 @@ class Run:
     options: Options
     cached: set[str] = field(default_factory=set)  # stage ids that were in the store at the start
     told: set[str] = field(default_factory=set)  # stage ids whose artifact the tracker knows
+    num_warnings: int = 0  # of the workers, that were shown
 
 
 def main(folders: Sequence[Path], options: Options) -> int:
@@ -151,12 +152,12 @@ def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
     ids = [stage.id for stage in stages]
     if until in ids:
         stages = stages[: ids.index(until) + 1]
-    used = {id for stage in stages for id in stage.needs.values()}
+    used = {id for stage in stages for id in stage.reads.values()}
     wanted: set[str] = set()
     for stage in reversed(stages):
         if (stage.id in wanted or stage.id not in used) and not store.has(stage.key):
             wanted.add(stage.id)
-            wanted.update(stage.needs.values())
+            wanted.update(stage.reads.values())
     return [stage for stage in stages if stage.id in wanted and not store.has(stage.key)]
 
 
@@ -193,6 +194,7 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
             ended = _work_here(run, stages)
         else:
             ended = _launch(run, stages, stopping)
+    _tell_warnings(run)
     _tell_published(run, cached=False)
     missing = [stage for stage in stages if not run.store.has(stage.key)]
     if not missing:
@@ -257,7 +259,17 @@ def _watch(run: Run, running: Callable[[], bool]) -> None:
             if progress is not None:
                 show(progress)
                 run.tracker.stage_started(run.plan.stage(progress["stage"]))
+            _tell_warnings(run)
             _tell_published(run, cached=False)
+
+
+def _tell_warnings(run: Run) -> None:
+    """Show what the workers noticed since the last time."""
+    warnings = run.control.warnings()
+    for warning in warnings[run.num_warnings :]:
+        place = _place(run.plan, warning["spec_path"])
+        run.console.warning(warning["code"], warning["message"], warning["hint"], place)
+    run.num_warnings = len(warnings)
 
 
 def _tell_published(run: Run, cached: bool) -> list[Stage]:

@@ -190,9 +190,32 @@ class LayerMaps:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Moment:
+    """When something happens; exactly one of the three is set. `ratio`: of the most steps that there can be."""
+
+    epochs: float | None
+    steps: int | None
+    ratio: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Schedule:
+    """A number that changes: `initial` up to and with step `begin`, `final` from step `end` on. A step has no `end`:
+    it is `final` from the first step after `begin` on."""
+
+    initial: float
+    final: float
+    shape: Literal["linear", "cosine", "step"]
+    begin: Moment
+    end: Moment | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class ObjectiveSettings:
     """The terms of the loss; None: off. `own`: the settings of terms of installed packages, by name. `phi`
-    where a term pairs layers: the teacher layer whose output supervises each student layer."""
+    where a term pairs layers: the teacher layer whose output supervises each student layer. `schedules`: the
+    numbers that change, by their path in the loss ("logits.weight", "cosine"); what stands at that path is the
+    larger of the two ends, so a term that is on at any step is on."""
 
     labels: LabelsTerm | None
     logits: LogitsTerm | None
@@ -202,12 +225,16 @@ class ObjectiveSettings:
     embedding: float | None
     own: Mapping[str, Mapping[str, Any]]
     phi: LayerMaps | None
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
 
     @property
     def terms(self) -> dict[str, Any]:
         """The terms that are on, ours first: name -> settings, or the weight alone."""
-        ours = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in ("own", "phi")}
+        ours = {field.name: getattr(self, field.name) for field in fields(self) if field.name not in NO_TERMS}
         return {**{name: value for name, value in ours.items() if value is not None}, **self.own}
+
+
+NO_TERMS = ("own", "phi", "schedules")  # fields of the settings that are no term of ours
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -221,17 +248,37 @@ class MaskingSettings:
     rare: float
 
 
+ComputeType = Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class SamplingSettings:
+    """Tokens are drawn, not searched for. `top_k` None, `top_p` 1: no cut. The draws depend on `seed`, the
+    example and the number of the draw alone."""
+
+    top_k: int | None
+    top_p: float
+    temperature: float
+    seed: int
+
+
 @dataclass(frozen=True, kw_only=True)
 class GenerationSettings:
-    """None: the checkpoint's own setting stays. Lengths in tokens."""
+    """None: the checkpoint's own setting stays. Lengths in tokens. `compute_type` (of ctranslate2) is what the
+    weights are calculated with; `named`: the engine was asked for by name, so that it works in its own way where
+    the two differ; `n_best`: hypotheses a source (None: one)."""
 
-    engine: Literal["transformers"]
+    engine: Literal["ctranslate2", "transformers"]
     beams: int | None
     length_penalty: float | None
     min_length: int | None
     max_length: int | None
     no_repeat_ngram: int | None
     early_stopping: bool | None
+    compute_type: ComputeType | None = None
+    named: bool = False
+    sampling: SamplingSettings | None = None
+    n_best: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -299,6 +346,17 @@ class TrainSettings(Extended):
 
 
 @dataclass(frozen=True, kw_only=True)
+class SignalsSettings(Extended):
+    """States of a teacher for every training row. `side`: of its encoder, for each source, or of its decoder, for
+    each pair; `last`: the final states; `layers`: whose outputs. needs: `model`, `data` (or `targets`)."""
+
+    side: Literal["encoder", "decoder"]
+    last: bool
+    layers: tuple[int, ...]
+    precision: Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Extended):
     """`split` is `test` (all test sets) or `validation`; `limit` the first N examples."""
 
@@ -308,6 +366,27 @@ class EvaluateSettings(Extended):
     metrics: tuple[str, ...]
     generation: GenerationSettings | None
     precision: Literal["fp32", "bf16", "fp16"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PredictionFile:
+    """Predictions made elsewhere: the sha256 of the file, what kind of file it is (its suffix), its columns (None:
+    they are looked for)."""
+
+    fingerprint: str
+    kind: str
+    id: str | None
+    text: str | None
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineSettings(Extended):
+    """Scores of what a system of others wrote: test set -> its file. `limit`: the first N examples."""
+
+    task: str
+    limit: int | None
+    metrics: tuple[str, ...]
+    predictions: Mapping[str, PredictionFile]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -334,11 +413,14 @@ class LabelFile:
 
 @dataclass(frozen=True, kw_only=True)
 class PseudoLabelSettings(Extended):
-    """Targets for the training sources: written by the model in role `model`, or taken from `file`.
-    `min_rouge2`: labels below are dropped, in percent."""
+    """Targets for the training sources: written by the model in role `model`, taken from `file`, or those of the
+    stage in role `labels`, held to other rules.
+    Of several texts (`generation.n_best`) the one closest to the original target is the label. What a label must
+    pass: `min_rouge2` and `min_bleu` in percent against the original target, length ratios in characters to it,
+    `max_repetition` in percent of the label's runs of three words."""
 
     task: str
-    source: Literal["model", "file"]
+    source: Literal["model", "file", "labels"]
     train: tuple[Source, ...]
     columns: Columns
     prefix: str
@@ -349,15 +431,21 @@ class PseudoLabelSettings(Extended):
     precision: Literal["fp32", "bf16", "fp16"] | None
     file: LabelFile | None
     min_rouge2: float | None
+    min_bleu: float | None = None
+    min_length_ratio: float | None = None
+    max_length_ratio: float | None = None
+    max_repetition: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
 class TargetsSettings:
-    """The rows a student is trained on: the original targets and labels, one after the other. needs: `data`
-    and a role `labels.NAME` for each labeller."""
+    """The rows a student is trained on: the original targets and labels, one after the other. `shares`: how
+    often each row of a target is there, where that is not once. needs: `data`, `tokenizer` and a role
+    `labels.NAME` for each labeller."""
 
     targets: tuple[str, ...]
     max_target_tokens: int
+    shares: Mapping[str, float] = field(default_factory=dict)
 
 
 Settings = (
@@ -367,8 +455,10 @@ Settings = (
     | StudentSettings
     | PseudoLabelSettings
     | TargetsSettings
+    | SignalsSettings
     | TrainSettings
     | EvaluateSettings
+    | BaselineSettings
     | BenchmarkSettings
 )
 
@@ -379,8 +469,10 @@ KINDS: dict[str, type[Any]] = {
     "student": StudentSettings,
     "pseudo-labels": PseudoLabelSettings,
     "targets": TargetsSettings,
+    "signals": SignalsSettings,
     "train": TrainSettings,
     "evaluate": EvaluateSettings,
+    "baseline": BaselineSettings,
     "benchmark": BenchmarkSettings,
 }
 
@@ -391,12 +483,18 @@ KINDS: dict[str, type[Any]] = {
 class Execution:
     """How a stage runs here. `micro_batch_tokens`: padded source + target tokens that one device takes at
     a time; `save_minutes`: how often a training checkpoint is written (0: after every step);
-    `deepspeed`: the engine's config (train stages)."""
+    `deepspeed`: the engine's config (train stages); `teacher_deepspeed`: of a teacher whose weights are shared out,
+    None: it is whole on every device. `checkpointing`: activations of the trained layers are computed again in the
+    backward pass. `signals`: side -> id of the earlier stage whose states are
+    read instead of computed; they are equal, so they are in no key."""
 
     locations: Mapping[str, str]
     micro_batch_tokens: int | None
     save_minutes: float | None
     deepspeed: Mapping[str, Any] | None
+    teacher_deepspeed: Mapping[str, Any] | None = None
+    checkpointing: bool = False
+    signals: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -409,6 +507,11 @@ class Stage:
     needs: Mapping[str, str]
     settings: Any
     execution: Execution
+
+    @property
+    def reads(self) -> dict[str, str]:
+        """All that it reads: `needs`, and the signals as roles `signals.SIDE`."""
+        return {**self.needs, **{f"signals.{side}": id for side, id in self.execution.signals.items()}}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -430,7 +533,8 @@ class TrackingSite:
 
 @dataclass(frozen=True, kw_only=True)
 class Site:
-    """Where the plan runs. `device`: cpu or cuda. `hostfile` None: this machine alone."""
+    """Where the plan runs. `device`: cpu or cuda. `hostfile` None: this machine alone. `scratch`: a folder for
+    signals; None: they are in the store like all else."""
 
     workspace: str
     shared_stores: tuple[str, ...]
@@ -440,6 +544,7 @@ class Site:
     per_node: int
     hostfile: str | None
     tracking: TrackingSite
+    scratch: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -458,9 +563,28 @@ class Expectation:
 
 
 @dataclass(frozen=True, kw_only=True)
+class NamedRun:
+    """A run of another spec that makes a model of this one, for the record."""
+
+    file: str
+    run: str
+    spec: Mapping[str, Any]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BaselineFacts:
+    """What is known of a system of others and is no score of it. None: not known."""
+
+    million_parameters: float | None
+    examples_per_second: float | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One run, lowered. `key` names the run (a hash of its stage keys); `places`: spec path -> [file,
-    line, column], so that the runtime can point into the spec; `spec`: the resolved spec, for the record."""
+    line, column], so that the runtime can point into the spec; `spec`: the resolved spec, for the record;
+    `named`: the runs of other specs whose stages are here, by what stands before the ids of these; `baselines`:
+    the systems of others in the result table, by name."""
 
     format: int
     name: str
@@ -479,6 +603,8 @@ class Plan:
     tracking: Tracking
     spec: Mapping[str, Any]
     places: Mapping[str, tuple[str, int, int]]
+    named: Mapping[str, NamedRun] = field(default_factory=dict)
+    baselines: Mapping[str, BaselineFacts] = field(default_factory=dict)
 
     def stage(self, id: str) -> Stage:
         """The stage of that id. KeyError: there is none."""
@@ -527,7 +653,7 @@ def bind_plan(tree: Mapping[str, Any]) -> Plan:
     plan: Plan = bind(Plan, tree, "plan")
     known: set[str] = set()
     for stage in plan.stages:
-        for role, id in stage.needs.items():
+        for role, id in stage.reads.items():
             if id not in known:
                 raise _misfit(f"stage {stage.id}", f"needs.{role} names {id!r}, which is no earlier stage")
         known.add(stage.id)

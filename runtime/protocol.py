@@ -88,12 +88,20 @@ class Term:
     weight: a term of a package has one, `weight`; one of ours that has several (`hidden`: `encoder` and
     `decoder`) is registered as a tuple, one Term a weight. A term that needs only the logits may be called on
     some of the positions at a time.
+
+    What `distilc verify` holds a term of a package to, both optional: `reference(inputs, settings)` is the term a
+    second time, written as its paper writes it and with none of the code of `sum`: the MEAN over the items of a
+    whole batch, a scalar in the float type of its inputs (float64), with a gradient; the inputs are those of
+    ordinary forwards of transformers. `zero_when_equal`: the term compares student and teacher, and is zero where
+    they are the same model.
     """
 
     sum: Callable[[TermInputs, Mapping[str, Any]], Tensor]
     items: Items
     needs: frozenset[Need]
     weight: str = "weight"
+    reference: Callable[[TermInputs, Mapping[str, Any]], Tensor] | None = None
+    zero_when_equal: bool = False
 
 
 # --- metrics ---------------------------------------------------------------------------------------

@@ -23,6 +23,7 @@ from .context import Context, Journal, Progress
 from .control import Control
 from .extensions import require
 from .failure import Failure, interrupted
+from .notices import FILE, Notices
 from .plan import Plan, Stage
 from .processes import Ranks, StopRequest, join
 from .store import Store
@@ -33,15 +34,20 @@ WAIT_SECONDS = 0.5
 
 def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | None) -> int:
     """Run the named stages. Returns the exit code: 0, or that of the first failure."""
+    at = ""
     try:
         ranks = join(plan.site.device)
         stop = StopRequest(control.stop_file, driver_pid, ranks)
         store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
         require([plan.stage(id) for id in stages])
         for id in stages:
+            at = id
             run_stage(plan, plan.stage(id), store, control, ranks, stop)
             gc.collect()
     except Failure as failure:
+        owner = at.rpartition("/")[0]
+        if owner and failure.spec_path is not None:
+            failure.spec_path = f"{owner}/{failure.spec_path}"  # a stage of another spec's run
         control.fail(failure)
         return failure.exit_code
     except Exception as error:
@@ -55,13 +61,13 @@ def run_stage(
     plan: Plan, stage: Stage, store: Store, control: Control, ranks: Ranks, stop: StopRequest
 ) -> None:
     """One stage on all ranks: computed once, by whoever holds its lease; otherwise waited for."""
-    module = importlib.import_module(f".stages.{stage.kind}", __package__)
+    module = importlib.import_module(f".stages.{stage.kind.replace('-', '_')}", __package__)
     context = Context(
         plan=plan,
         stage=stage,
         folder=store.work(stage.key),
         scratch=store.work(stage.key) / SCRATCH,
-        inputs={role: store.folder(plan.stage(id).key) for role, id in stage.needs.items()},
+        inputs={role: store.folder(plan.stage(id).key) for role, id in stage.reads.items()},
         rank=ranks.rank,
         world=ranks.world,
         device=ranks.device,
@@ -74,7 +80,7 @@ def run_stage(
             published = context.gather(store.has(stage.key))[0]
             computing = context.gather(mine)[0] and not published
             if computing:
-                _compute(module, context, store)
+                _compute(module, context, store, control)
         if published or computing:
             return
         with context.progress.task("another run is at work on it: waiting", None) as update:
@@ -84,11 +90,13 @@ def run_stage(
             raise interrupted(stage.id)
 
 
-def _compute(module: object, context: Context, store: Store) -> None:
+def _compute(module: object, context: Context, store: Store, control: Control) -> None:
     stage = context.stage
     earlier, started = _seconds_before(context.scratch), time.monotonic()
     context.scratch.mkdir(parents=True, exist_ok=True)
     context.journal = Journal(context.folder / "metrics.jsonl" if context.first else None)
+    if context.first:
+        context.notices = Notices(context.folder / FILE, control.warnings_file)
     summary = {}
     if module.PARALLEL or context.first:  # type: ignore[attr-defined]
         summary = module.run(stage, context)  # type: ignore[attr-defined]

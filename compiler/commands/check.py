@@ -8,6 +8,7 @@ from typing import Any
 
 import click
 
+from ..compiled import told_once
 from ..diagnostics import Diagnostic, render_github, render_json, render_text
 from ..pipeline import compile_spec, lower_runs, read_data
 from .options import FOLDER, site_of, spec_options
@@ -41,7 +42,7 @@ def check(specs: tuple[Path, ...], form: str, with_data: bool, overrides: tuple[
             compiled = read_data(compiled)
         found.update(dict.fromkeys(compiled.diagnostics))
         texts.update(compiled.texts)
-    diagnostics = list(found)
+    diagnostics = told_once(found)
     errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
     if form == "json":
         sys.stdout.write(render_json(diagnostics))

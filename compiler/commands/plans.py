@@ -10,8 +10,9 @@ from typing import Any
 
 import click
 
+from ..compiled import Compiled
 from ..diagnostics import Places, Reporter
-from ..pipeline import Compiled, compile_spec, lower_runs, read_data
+from ..pipeline import compile_spec, lower_runs, read_data
 from ..selection import choose_runs
 from ..site import Site
 from .output import leave, show

@@ -20,7 +20,7 @@ def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     for name, labeller in tree.get("pseudo_labels", {}).items():
         models[("pseudo_labels", name, "by")] = labeller.get("by")
     for path, model in models.items():
-        for kind in ("spec", "mlflow"):
+        for kind in ("mlflow",):
             if isinstance(model, Mapping) and kind in model:
                 reporter.error(
                     "E401",

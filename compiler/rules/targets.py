@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import PurePath
 
-from ..diagnostics import Reporter, did_you_mean, listed
-from ..experiment import ORIGINAL, Experiment
+from ..diagnostics import Reporter, Trail, did_you_mean, listed
+from ..experiment import ORIGINAL, Experiment, Labeller
+from .data import FILE_KINDS
 from .ways import Tree
 
 
@@ -32,6 +34,74 @@ def check_targets(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 "write `targets: [original]`; the teacher's opinion is in the term `logits`",
                 because=[("task",)],
             )
+
+
+def check_targets_once(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A target stands once: how often its rows are there is its share."""
+    for i, name in enumerate(run.targets):
+        if name in run.targets[:i]:
+            reporter.error(
+                "E583",
+                ("targets", i),
+                f"`{name}` stands twice in `targets`",
+                f"write it once; for every row twice: `{{{name}: 2}}`",
+                because=[("targets", run.targets.index(name))],
+            )
+
+
+def check_labellers(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What is asked of the labellers that are used can be done."""
+    for name in dict.fromkeys(run.targets):
+        labeller = run.pseudo_labels.get(name)
+        if labeller is None:
+            continue
+        path: Trail = ("pseudo_labels", name)
+        low, high = labeller.min_length_ratio, labeller.max_length_ratio
+        if low is not None and high is not None and low > high:
+            reporter.error(
+                "E584",
+                (*path, "keep", "length_ratio", "min"),
+                f"no label can pass: the least length ratio {low:g} is above the largest, {high:g}",
+                "lower min, or raise max",
+                because=[(*path, "keep", "length_ratio", "max")],
+            )
+        if labeller.best_of is not None:
+            _check_best_of(labeller, path, reporter)
+        if labeller.file is not None:
+            _check_file(run, labeller, path, reporter)
+
+
+def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
+    beams, number = labeller.generation.beams, labeller.best_of
+    if number is not None and (beams or 0) < number:
+        reporter.error(
+            "E582",
+            (*path, "best_of"),
+            f"the best of {number} texts needs a search with {number} beams or more, "
+            + ("and the spec does not say how many there are" if beams is None else f"this one has {beams}"),
+            f"write `generation: {{beams: {number}}}`",
+            because=[(*path, "generation", "beams")] if beams is not None else [],
+        )
+
+
+def _check_file(run: Experiment, labeller: Labeller, path: Trail, reporter: Reporter) -> None:
+    """Can it be read, and do the training rows have ids to align it with?"""
+    suffix = PurePath(labeller.file or "").suffix.lower()
+    if suffix not in FILE_KINDS:
+        reporter.error(
+            "E412",
+            (*path, "file"),
+            f"files of the kind {suffix} are not read" if suffix else "files without a suffix are not read",
+            f"there is {listed(FILE_KINDS, 'and')}",
+        )
+    if run.data.columns.id is None and any(source.builtin is None for source in run.data.train):
+        reporter.error(
+            "E581",
+            (*path, "file"),
+            "labels of a file are aligned by id, and the training rows have none",
+            "name the column of their ids: `data: {columns: {id: ...}}`",
+            because=[("data", "train")],
+        )
 
 
 def check_labellers_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:

@@ -21,8 +21,8 @@ Records = Iterator[tuple[str, Any]]
 _CHUNK_BYTES = 1 << 22
 
 
-def read_file(path: Path, fingerprint: str, spec_path: str) -> Records:
-    """(where, record) of each row. `fingerprint` is the sha256 that the file must have.
+def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
+    """(where, record) of each row. `fingerprint` is the sha256 that the file must have; None: any.
 
     Raises `Failure` R201 (cannot be read, or of a kind that is not read), R202 (not the text it should be),
     R206 (another content than when the plan was compiled).
@@ -36,13 +36,8 @@ def read_file(path: Path, fingerprint: str, spec_path: str) -> Records:
             spec_path=spec_path,
         )
     try:
-        if _sha256(path) != fingerprint:
-            raise Failure(
-                "R206",
-                f"{path} is not what it was when the plan was compiled",
-                "compile the spec again",
-                spec_path=spec_path,
-            )
+        if fingerprint is not None:
+            check_content(path, fingerprint, spec_path)
         yield from reader(path, spec_path)
     except OSError as error:
         raise Failure(
@@ -53,6 +48,17 @@ def read_file(path: Path, fingerprint: str, spec_path: str) -> Records:
         ) from error
 
 
+def check_content(path: Path, fingerprint: str, spec_path: str) -> None:
+    """Raises `Failure` R206: the file has another sha256."""
+    if _sha256(path) != fingerprint:
+        raise Failure(
+            "R206",
+            f"{path} is not what it was when the plan was compiled",
+            "compile the spec again",
+            spec_path=spec_path,
+        )
+
+
 def _sha256(path: Path) -> str:
     sha = hashlib.sha256()
     with path.open("rb") as file:
@@ -61,7 +67,7 @@ def _sha256(path: Path) -> str:
     return sha.hexdigest()
 
 
-def _lines(path: Path, spec_path: str) -> Iterator[str]:
+def text_lines(path: Path, spec_path: str) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends; only a line feed ends one (a text may hold U+2028)."""
     position = 0
     with path.open("rb") as file:
@@ -79,13 +85,13 @@ def _lines(path: Path, spec_path: str) -> Iterator[str]:
 
 
 def _json_lines(path: Path, spec_path: str) -> Records:
-    for number, line in enumerate(_lines(path, spec_path), start=1):
+    for number, line in enumerate(text_lines(path, spec_path), start=1):
         if line.strip():
             yield f"{path}:{number}", _json(line, f"{path}:{number}", spec_path)
 
 
 def _json_list(path: Path, spec_path: str) -> Records:
-    records = _json("".join(_lines(path, spec_path)), str(path), spec_path)
+    records = _json("".join(text_lines(path, spec_path)), str(path), spec_path)
     if not isinstance(records, list):
         raise Failure(
             "R202",
@@ -112,7 +118,7 @@ def _json(text: str, where: str, spec_path: str) -> Any:
 def _table(delimiter: str) -> Callable[[Path, str], Records]:
     def read(path: Path, spec_path: str) -> Records:
         csv.field_size_limit(sys.maxsize)  # a document is longer than the 128 KiB that csv takes for a field
-        reader = csv.reader(_lines(path, spec_path), delimiter=delimiter, strict=True)
+        reader = csv.reader(text_lines(path, spec_path), delimiter=delimiter, strict=True)
         columns: list[str] | None = None
         try:
             for cells in reader:

@@ -71,6 +71,12 @@ class Rows:
         record: dict[str, Any] = json.loads(text[starts[i] : starts[i + 1]])
         return record
 
+    def source_rows(self) -> NDArray[np.int64] | None:
+        """In a mix of targets: the row of the data that each row's source is, (N,); None: the rows are the data's
+        own."""
+        file = self.folder / f"{self.split}.source_row.npy"
+        return np.load(file) if file.is_file() else None
+
     def _row(self, side: str, i: int) -> Ids:
         offsets = self._offsets[side]
         row: Ids = self._ids[side][offsets[i] : offsets[i + 1]]

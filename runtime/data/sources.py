@@ -87,22 +87,29 @@ def _row(record: Any, columns: Columns, where: str, default_id: str) -> dict[str
 
 
 def _cell(record: Mapping[str, Any], name: str, role: str, where: str) -> Any:
-    """A column, or a dotted path into nested ones (`translation.en`)."""
+    there, value = find_cell(record, name)
+    if not there:
+        close = difflib.get_close_matches(name, map(str, record), n=1)
+        did_you_mean = f"did you mean {close[0]!r}? " if close else ""
+        raise Failure(
+            "R203",
+            f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, record))}",
+            f"{did_you_mean}set data.columns.{role}",
+            spec_path=f"data.columns.{role}",
+        )
+    return value
+
+
+def find_cell(record: Mapping[str, Any], name: str) -> tuple[bool, Any]:
+    """(is it there, its value) of a column, or of a dotted path into nested ones (`translation.en`)."""
     if name in record:
-        return record[name]
+        return True, record[name]
     value: Any = record
     for part in name.split("."):
         if not isinstance(value, Mapping) or part not in value:
-            close = difflib.get_close_matches(name, map(str, record), n=1)
-            did_you_mean = f"did you mean {close[0]!r}? " if close else ""
-            raise Failure(
-                "R203",
-                f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, record))}",
-                f"{did_you_mean}set data.columns.{role}",
-                spec_path=f"data.columns.{role}",
-            )
+            return False, None
         value = value[part]
-    return value
+    return True, value
 
 
 def _text(value: Any, name: str, role: str, where: str) -> str:

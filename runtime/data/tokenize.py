@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Any
 
 from ..failure import Failure
-from ..plan import DataSettings
+from ..plan import DataSettings, PseudoLabelSettings
 
 CHUNK_ROWS = 1024
 LONGEST = 1_000_000_000  # too long rows are cut here; the tokenizer need not warn of them
@@ -53,7 +53,26 @@ def tokenize(
         on_progress(counts.examples)
 
 
-def prepare(tokenizer: Any, settings: DataSettings) -> None:
+def tokenize_sources(sources: Iterable[str], tokenizer: Any, limit: int) -> Iterator[tuple[list[int], bool]]:
+    """(ids, at most `limit`; were there more?) of each source. The tokenizer is prepared."""
+    yield from _tokenized(sources, lambda texts: tokenizer(texts), tokenizer, limit)
+
+
+def tokenize_targets(targets: Iterable[str], tokenizer: Any, limit: int) -> Iterator[tuple[list[int], bool]]:
+    """(label ids, at most `limit`; were there more?) of each target. The tokenizer is prepared."""
+    yield from _tokenized(targets, lambda texts: tokenizer(text_target=texts), tokenizer, limit)
+
+
+def _tokenized(
+    texts: Iterable[str], encode: Callable[[list[str]], Any], tokenizer: Any, limit: int
+) -> Iterator[tuple[list[int], bool]]:
+    iterator = iter(texts)
+    while chunk := list(islice(iterator, CHUNK_ROWS)):
+        for ids in encode(chunk)["input_ids"]:
+            yield _cut(ids, limit, tokenizer), len(ids) > limit
+
+
+def prepare(tokenizer: Any, settings: DataSettings | PseudoLabelSettings) -> None:
     """Set the languages of a multilingual tokenizer. `Failure` R211: it does not know one of them."""
     tokenizer.model_max_length = LONGEST
     for name, language in (("src_lang", settings.source_language), ("tgt_lang", settings.target_language)):

@@ -1,66 +1,151 @@
-"""What every generation engine is given and gives back: one interface, whatever does the work.
+"""Generation engines behind one interface: sources in, hypotheses with scores out, batch by batch.
 
-An engine is a function `generate_batches(model, tokenizer, rows, ids, settings, device, ...) -> texts`, in the
-order of the ids; this module has the parts that must not differ between engines: how the plan's settings
-meet the checkpoint's own, and in which language a multilingual model answers.
+`open_engine` opens the engine that the plan names. What must not differ between engines is here or in
+`search.py`: how settings are understood, how batches are made, what a score is.
+
+**Score** of a hypothesis: the sum of the natural logarithms of its tokens' probabilities, divided by
+length ** length_penalty. The length counts every token after the decoder's start token: one that is forced
+(a language code, the end at the length limit), and the end token. A forced token adds 0 to the sum. The
+probabilities are the model's own, before settings forbid tokens and before a temperature.
 """
 
 from __future__ import annotations
 
-import copy
-from typing import Any
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
 
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data.batches import sorted_batches
 from ..data.rows import Rows
+from ..failure import Failure
+from ..models.load import Precision
 from ..plan import GenerationSettings
 
-# plan setting -> field of a transformers GenerationConfig
-FIELDS = {
-    "beams": "num_beams",
-    "length_penalty": "length_penalty",
-    "min_length": "min_length",
-    "max_length": "max_length",
-    "no_repeat_ngram": "no_repeat_ngram_size",
-    "early_stopping": "early_stopping",
-}
+BATCH_TOKENS = 8192  # source tokens x hypotheses that are worked on at once
+MAX_ROWS = 256
+
+Source = NDArray[np.int32]
 
 
-def merged_config(model: Any, settings: GenerationSettings) -> Any:
-    """The checkpoint's generation config with the plan's settings over it (a copy). Lengths in tokens.
+@dataclass(frozen=True)
+class Hypothesis:
+    """A text without special tokens, its score (natural logarithm; above), and the number of its tokens, those
+    that the score's length counts."""
 
-    A plan that shortens `max_length` under the checkpoint's `min_length` means the shorter one.
+    text: str
+    score: float
+    num_tokens: int = 0
+
+
+OnBatch = Callable[[Sequence[int], Sequence[Sequence[Hypothesis]]], None]
+
+
+class Engine(Protocol):
+    """`name` is the engine that really works; `note` says, for people, why it is not the one that the plan
+    names (empty: it is)."""
+
+    name: str
+    note: str
+
+    def generate(
+        self,
+        sources: Sequence[Source],
+        on_batch: OnBatch,
+        *,
+        ids: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """Write texts for these sources (token ids, the end token included, no padding).
+
+        `on_batch(positions, hypotheses)` is called in this thread as each batch is done: `hypotheses[k]` are
+        those of `sources[positions[k]]`, the best first, `n_best` of them. Every position comes once; the order
+        is by length, not the sources'. `ids`: a number for each source that does not change with how the work
+        is shared out (its row); draws of a sampling depend on it. None: the positions. `batch_size` fixes the
+        rows of a batch (for measuring speed); otherwise the token budget decides.
+        """
+
+
+def open_engine(
+    settings: GenerationSettings,
+    folder: Path,
+    converted: Path | None = None,
+    *,
+    precision: Precision,
+    device: str,
+    labels: Source | None = None,
+    num_threads: int | None = None,
+    one_at_a_time: bool = False,
+    with_scores: bool = True,
+) -> Engine:
+    """The engine that the plan names, ready to work.
+
+    `folder`: the model's (of transformers, with its tokenizer). `converted`: the artifact of the `convert`
+    stage (needed by ctranslate2). `labels`: those of any example, from which a multilingual model learns in
+    which language to answer. `num_threads`: of ctranslate2 on the CPU; None: those that torch has.
+    `with_scores` False: scores may be NaN, which spares transformers a pass of the decoder. `one_at_a_time`: all threads work on one batch (for measuring latency), where several would be faster.
+
+    Raises `Failure` R221-R226 (loading), R321 (ctranslate2, asked for by name, cannot do it), R322 (the
+    conversion is not there or damaged).
     """
-    config = copy.deepcopy(model.generation_config)
-    for name, field in FIELDS.items():
-        value = getattr(settings, name)
-        if value is not None:
-            setattr(config, field, value)
-    if settings.max_length is not None:
-        config.max_new_tokens = None
-        if settings.min_length is None and (config.min_length or 0) > settings.max_length:
-            config.min_length = 0
-    if settings.min_length is not None:
-        config.min_new_tokens = None
-    if config.num_beams in (None, 1):
-        # Beam-only settings without beams are warned about on every call.
-        config.length_penalty = 1.0
-        config.early_stopping = False
-    config.do_sample = False
-    config.temperature = config.top_k = config.top_p = None
-    return config
+    from .transformers_engine import TransformersEngine
+
+    def reference(note: str = "") -> TransformersEngine:
+        return TransformersEngine.open(
+            settings, folder, precision=precision, device=device, labels=labels, note=note, with_scores=with_scores
+        )
+
+    if settings.engine == "transformers":
+        return reference()
+    from .ctranslate2_engine import CTranslate2Engine, Unfit
+
+    if converted is None:
+        raise Failure("R322", "ctranslate2 has no converted model to work with", "compile the spec again")
+    try:
+        return CTranslate2Engine(
+            converted, folder, settings, device, labels, reference,
+            num_threads=num_threads or torch.get_num_threads(), one_at_a_time=one_at_a_time,
+        )  # fmt: skip
+    except Unfit as reason:
+        if settings.named:
+            raise Failure(
+                "R321", f"ctranslate2 was asked for and {reason}", "take `engine: auto` or `engine: transformers`"
+            ) from reason
+        return reference(f"ctranslate2 {reason}")
 
 
-def answer_in_language(config: Any, model: Any, rows: Rows) -> None:
-    """Make a multilingual model answer in the language of the rows' targets, whose labels hold its code.
+def batches(
+    sources: Sequence[Source], num_hypotheses: int, batch_size: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Positions of the sources, in batches of similar length, the longest first, within the token budget."""
+    lengths = np.fromiter(map(len, sources), np.int64, len(sources))
+    budget = None if batch_size is not None else max(1, BATCH_TOKENS // max(1, num_hypotheses))
+    return sorted_batches(lengths, budget, batch_size or MAX_ROWS)
 
-    mBART-25 ends them with the code and starts the decoder with it (its pre-trained checkpoint names no start
-    at all, domain facts 10.2); mBART-50 begins them with it, after the end token as start.
-    """
-    if model.config.model_type != "mbart":
-        return
-    labels = rows.target(0)
-    first, last = int(labels[0]), int(labels[-1])
-    end = config.eos_token_id
-    if last == (end[0] if isinstance(end, list) else end):
-        config.forced_bos_token_id = first
-    else:
-        config.decoder_start_token_id = last
+
+def generate_texts(
+    engine: Engine,
+    rows: Rows,
+    ids: Sequence[int] | NDArray[Any],
+    on_progress: Callable[[int], None] | None = None,
+) -> list[str]:
+    """The best text for the source of each of these rows, in their order. `on_progress(done)` is called with
+    the number of finished examples."""
+    texts = [""] * len(ids)
+    done = 0
+
+    def on_batch(positions: Sequence[int], found: Sequence[Sequence[Hypothesis]]) -> None:
+        nonlocal done
+        for position, hypotheses in zip(positions, found, strict=True):
+            texts[position] = hypotheses[0].text
+        done += len(positions)
+        if on_progress is not None:
+            on_progress(done)
+
+    numbers = [int(i) for i in ids]
+    engine.generate([rows.source(i) for i in numbers], on_batch, ids=numbers)
+    return texts

@@ -1,83 +1,123 @@
-"""The reference engine: `generate` of transformers, for every model.
-
-Sources are put into batches by length, longest first, within a budget of tokens; texts come back in the
-order they were asked for.
-"""
+"""The reference engine: `generate` of transformers, for every model and every setting."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 
-from ..data.batches import sorted_batches
-from ..data.rows import Rows
 from ..models.families import depths
+from ..models.load import Precision, load_model, load_tokenizer
 from ..plan import GenerationSettings
-from .engine import answer_in_language, merged_config
+from .engine import OnBatch, Source, batches
+from .rescoring import padded, sequence_scores
+from .sampling import draw_processors
+from .search import answer_in_language, end_token, length_penalty, limit_of, merged_config
+from .texts import writing
 
-BATCH_TOKENS = 8192  # source tokens x beams that are worked on at once
-MAX_ROWS = 256
+
+class TransformersEngine:
+    """Of a loaded model in eval mode and its tokenizer; the model stays on its device."""
+
+    name = "transformers"
+
+    def __init__(
+        self,
+        model: Any,
+        tokenizer: Any,
+        settings: GenerationSettings,
+        device: str | torch.device,
+        labels: Source | None = None,
+        note: str = "",
+        with_scores: bool = True,
+    ) -> None:
+        self.model, self.tokenizer, self.settings, self.device, self.note = model, tokenizer, settings, device, note
+        self.with_scores = with_scores
+        self.config = merged_config(model.generation_config, settings)
+        self.length_penalty = length_penalty(model.generation_config, settings)
+        if labels is not None:
+            answer_in_language(self.config, model.config.model_type, labels)
+
+    @classmethod
+    def open(
+        cls,
+        settings: GenerationSettings,
+        folder: Path,
+        *,
+        precision: Precision,
+        device: str,
+        labels: Source | None = None,
+        note: str = "",
+        with_scores: bool = True,
+    ) -> TransformersEngine:
+        """Of a model folder."""
+        model = load_model(folder, precision=precision).to(device)
+        return cls(model, load_tokenizer(folder), settings, device, labels, note, with_scores)
+
+    def generate(
+        self,
+        sources: Sequence[Source],
+        on_batch: OnBatch,
+        *,
+        ids: Sequence[int] | None = None,
+        batch_size: int | None = None,
+    ) -> None:
+        """As `Engine` says."""
+        settings = self.settings
+        numbers = range(len(sources)) if ids is None else ids
+        num_draws = (settings.n_best or 1) if settings.sampling is not None else 1
+        width = max(self.config.num_beams or 1, num_draws)
+        with writing(self.tokenizer, on_batch) as writer:
+            for batch in batches(sources, width, batch_size):
+                positions = batch.tolist()
+                found = self.search([sources[i] for i in positions], [numbers[i] for i in positions])
+                writer.add(positions, found)
+
+    def search(self, sources: Sequence[Source], ids: Sequence[int]) -> list[list[tuple[list[int], float]]]:
+        """One batch: for each source its hypotheses, the best first, as (ids after the decoder's start, score)."""
+        per_source = self.config.num_return_sequences or 1
+        processors: Any = None
+        if self.settings.sampling is not None:
+            per_source = self.settings.n_best or 1
+            processors = draw_processors(
+                self.settings.sampling, [(i, number) for i in ids for number in range(per_source)]
+            )
+        rows = sources if processors is None else [source for source in sources for _ in range(per_source)]
+        sequences = generate_ids(
+            self.model, rows, self.config, self.tokenizer.pad_token_id, self.device, logits_processor=processors
+        )  # (B * per_source, 1 + T)
+        scores = [math.nan] * len(sequences)
+        if self.with_scores:
+            scores = sequence_scores(
+                self.model, sources, sequences, self.config, self.length_penalty, self.tokenizer.pad_token_id
+            )
+        end = end_token(self.config)
+        hypotheses = [(_until(end, ids), score) for ids, score in zip(sequences[:, 1:].tolist(), scores, strict=True)]
+        grouped = [hypotheses[start : start + per_source] for start in range(0, len(hypotheses), per_source)]
+        if processors is not None and self.with_scores:
+            grouped = [sorted(group, key=lambda one: -one[1]) for group in grouped]
+        return grouped
 
 
-def generate_batches(
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    ids: Sequence[int] | np.ndarray[Any, Any],
-    settings: GenerationSettings,
-    device: str | torch.device,
-    on_progress: Callable[[int], None] | None = None,
-    *,
-    batch_size: int | None = None,
-) -> list[str]:
-    """Texts for the sources of these example ids, in their order, by a loaded model in eval mode.
-
-    `batch_size` fixes the number of rows of a batch (for measuring speed); otherwise the token budget decides.
-    `on_progress(done)` is called with the number of finished examples.
-    """
-    config = merged_config(model, settings)
-    answer_in_language(config, model, rows)
-    ids = np.asarray(ids, dtype=np.int64)
-    lengths = rows.source_lengths[ids]
-    budget = None if batch_size is not None else max(1, BATCH_TOKENS // max(1, config.num_beams or 1))
-    texts: list[str] = [""] * len(ids)
-    done = 0
-    for batch in sorted_batches(lengths, budget, batch_size or MAX_ROWS):
-        outputs = generate_ids(
-            model, [rows.source(int(ids[i])) for i in batch], config, tokenizer.pad_token_id, device
-        )
-        decoded = tokenizer.batch_decode(
-            outputs, skip_special_tokens=True, clean_up_tokenization_spaces=False
-        )
-        for i, text in zip(batch, decoded, strict=True):
-            texts[int(i)] = text.strip()
-        done += len(batch)
-        if on_progress is not None:
-            on_progress(done)
-    return texts
+def _until(end: int, ids: list[int]) -> list[int]:
+    """Up to and with the end token: what follows is padding."""
+    return ids[: ids.index(end) + 1] if end in ids else ids
 
 
 @torch.inference_mode()
 def generate_ids(
-    model: Any, sources: Sequence[Any], config: Any, pad_id: int, device: str | torch.device
-) -> torch.Tensor:
-    """Token ids (B, T) for one batch of source rows, padded on the right."""
-    longest = max(len(source) for source in sources)
-    input_ids = np.full((len(sources), longest), pad_id, np.int64)
-    mask = np.zeros((len(sources), longest), np.int64)
-    for row, source in enumerate(sources):
-        input_ids[row, : len(source)] = source
-        mask[row, : len(source)] = 1
-    output: torch.Tensor = model.generate(
-        input_ids=torch.from_numpy(input_ids).to(device),
-        attention_mask=torch.from_numpy(mask).to(device),
+    model: Any, sources: Sequence[Source], config: Any, pad_id: int, device: str | torch.device, **options: Any
+) -> Any:
+    """What `model.generate` gives for one batch of source rows, padded on the right: token ids (B, 1 + T)."""
+    return model.generate(
+        **padded(sources, pad_id, device),
         generation_config=config,
         **({} if config.use_cache is False else _cache(model)),
+        **options,
     )
-    return output
 
 
 def _cache(model: Any) -> dict[str, Any]:

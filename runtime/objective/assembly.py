@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import ChainMap
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass
 from typing import Any
@@ -18,11 +19,17 @@ from ..protocol import Items, Term, TermInputs
 TERMS: Registry[Term | tuple[Term, ...]] = Registry("terms", Term)
 
 
+# The numbers that change, as they are now: term -> setting -> value. Empty until somebody says which step it is.
+Now = dict[str, dict[str, float]]
+
+
 @dataclass(frozen=True)
 class Active:
-    """A term that is on, or a part of one with a weight of its own."""
+    """A term that is on, or a part of one with a weight of its own. `path`: of its weight in the loss; `settings`: as
+    they are at the step."""
 
     name: str
+    path: str
     term: Term
     settings: Mapping[str, Any]
     entry: Entry
@@ -44,12 +51,26 @@ class Active:
         return value
 
 
-def assemble(settings: ObjectiveSettings) -> tuple[Active, ...]:
-    """The terms that are on, ours before those of installed packages.
+def assemble(settings: ObjectiveSettings, now: Now | None = None) -> tuple[Active, ...]:
+    """The terms that are on, ours before those of installed packages. A term with a number that changes has it from
+    `now`, which gets an entry for it, and what stands in the plan where `now` does not say.
 
     Raises `Failure` R305: a term that nobody registers, or that looks at what is not computed.
     """
-    return tuple(active for name, value in settings.terms.items() for active in _active(name, _plain(value)))
+    now = {} if now is None else now
+    now.update({scheduled_setting(path)[0]: {} for path in settings.schedules})
+    found: list[Active] = []
+    for name, value in settings.terms.items():
+        plain = _plain(value)
+        live = ChainMap(now[name], dict(plain)) if name in now else plain
+        found += _active(name, live, alone=isinstance(value, int | float))
+    return tuple(found)
+
+
+def scheduled_setting(path: str) -> tuple[str, str]:
+    """(term, setting) of a path in the loss; of a term that is a number alone that is its weight."""
+    name, _, setting = path.partition(".")
+    return name, setting or "weight"
 
 
 def _plain(value: Any) -> Mapping[str, Any]:
@@ -59,7 +80,8 @@ def _plain(value: Any) -> Mapping[str, Any]:
     return asdict(value) if is_dataclass(value) and not isinstance(value, type) else {"weight": value}
 
 
-def _active(name: str, settings: Mapping[str, Any]) -> Iterator[Active]:
+def _active(name: str, settings: Mapping[str, Any], *, alone: bool) -> Iterator[Active]:
+    """`alone`: the spec has a number there."""
     if name not in TERMS:
         raise Failure("R305", f"there is no loss term {name} in this release", "remove it", spec_path=f"loss.{name}")
     found = TERMS[name]
@@ -74,4 +96,5 @@ def _active(name: str, settings: Mapping[str, Any]) -> Iterator[Active]:
             )
         if settings[term.weight]:
             label = name if len(parts) == 1 else f"{name}_{term.weight}"
-            yield Active(label, term, settings, entry_of("terms", name))
+            path = name if alone else f"{name}.{term.weight}"
+            yield Active(label, path, term, settings, entry_of("terms", name))

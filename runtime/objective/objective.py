@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import AbstractContextManager, ExitStack, nullcontext
+from dataclasses import fields
 from typing import Any
 
 import torch
@@ -15,7 +16,9 @@ from ..models.forward import Taken, decode, encode, taking, use_eager_attention
 from ..models.freeze import set_train_mode
 from ..plan import ObjectiveSettings
 from ..protocol import Items, ModelOutputs, Stack, TermInputs
-from .assembly import Active, assemble
+from ..signals.layout import layer_name
+from ..signals.read import signal
+from .assembly import Active, Now, assemble, scheduled_setting
 from .head import Head, HeadTerms
 from .projection import Projections
 from .teacher import Teacher
@@ -32,7 +35,8 @@ class Objective(nn.Module):
     item what a term's sum over the micro-batch is multiplied by: 1 / (items of the whole step), times the number
     of ranks by which DeepSpeed divides. Returns (the weighted sum of the terms, with a gradient; term -> its raw
     sum over the items of the micro-batch, without). Frozen parts stay in eval mode (no dropout) whatever
-    `train()` is told, and a frozen encoder runs without a graph.
+    `train()` is told, and a frozen encoder runs without a graph. States that were kept of the teacher may be in
+    the batch (`signals.read`); what they are of is not run.
     """
 
     def __init__(
@@ -44,7 +48,8 @@ class Objective(nn.Module):
     ) -> None:
         super().__init__()
         self.student: Any = student
-        self.terms = assemble(settings)
+        self._now: Now = {}
+        self.terms = assemble(settings, self._now)
         self.freeze = freeze
         self.head_terms = HeadTerms(Head(student))
         self._teacher = [teacher]  # a list: it is no part of what is trained
@@ -82,7 +87,9 @@ class Objective(nn.Module):
         states, ours, encoder_states = self._student(batch, decoder_input_ids)
         theirs, teacher_states = ModelOutputs(), None
         if "teacher" in self._needs:
-            theirs, teacher_states = self._teachers(batch, decoder_input_ids, encoder_states.detach())
+            teacher, given = self.teacher, encoder_states.detach()
+            assert teacher is not None
+            theirs, teacher_states = teacher.run(lambda: self._teachers(batch, decoder_input_ids, given))
         valid = labels != IGNORED
         rows = states[valid]  # (N, d)
         teacher_rows = None if teacher_states is None else teacher_states[valid]
@@ -96,8 +103,9 @@ class Objective(nn.Module):
                 phi=self._phi,
             )
             for active in self._others:
+                factor = self._factor(active, factors)
                 value = active.sum(inputs)
-                share = share + self._factor(active, factors) * value
+                share = share + (factor * value if factor else nothing_of(inputs.student))
                 raw[active.name] = value.detach()
         return share, raw
 
@@ -110,8 +118,11 @@ class Objective(nn.Module):
         model, frozen = self.student, "encoder" in self.freeze
         with ExitStack() as stack:
             encoder, decoder = (self._taken(stack, model, side, own=True) for side in STACKS)
-            with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                encoder_states = encode(model, batch["input_ids"], batch["attention_mask"], self._maps(encoder))
+            if (kept := batch.get(signal("encoder"))) is not None:
+                encoder_states = kept.to(next(model.parameters()).dtype)
+            else:
+                with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
+                    encoder_states = encode(model, batch["input_ids"], batch["attention_mask"], self._maps(encoder))
             states = decode(
                 model, decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
             )
@@ -124,16 +135,39 @@ class Objective(nn.Module):
         """`encoder_states`: the student's, which serve where they are the teacher's own."""
         teacher = self.teacher
         assert teacher is not None
+        encoder, decoder = (self._kept(batch, stack) for stack in STACKS)
+        states = batch.get(signal("decoder"))
         with ExitStack() as stack:
-            encoder = Taken()
-            if not teacher.shares_encoder:
+            if not teacher.shares_encoder and (states is None or encoder is None):
                 encoder = self._taken(stack, teacher.model, "encoder", own=False)
                 encoder_states = teacher.encode(batch["input_ids"], batch["attention_mask"], self._maps(encoder))
-            decoder = self._taken(stack, teacher.model, "decoder", own=False)
-            states = teacher.decode(
-                decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
-            )
-        return self._outputs(encoder, decoder, states, self._phi), states
+            if states is None or decoder is None:
+                decoder = self._taken(stack, teacher.model, "decoder", own=False)
+                states = teacher.decode(
+                    decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
+                )
+        return self._outputs(encoder or Taken(), decoder, states, self._phi), states
+
+    def idle_stacks(self, states: Collection[str]) -> tuple[Stack, ...]:
+        """The teacher's stacks that are not run when every batch has these states."""
+        if signal("decoder") not in states or not self._all_kept("decoder", states):
+            return ()
+        return ("encoder", "decoder") if self._all_kept("encoder", states) else ("decoder",)
+
+    def _kept(self, batch: Mapping[str, Tensor], stack: Stack) -> Taken | None:
+        """What the batch has of the layers that φ names; None: not all of them."""
+        if not self._all_kept(stack, batch):
+            return None
+        return Taken(outputs={layer: batch[signal(stack, layer_name(layer))] for layer in self._compared(stack)})
+
+    def _all_kept(self, stack: Stack, states: Collection[str]) -> bool:
+        if self._align == "inputs" or self._needs & {"attention", "embeddings"}:
+            return False  # of these nothing is kept
+        return all(signal(stack, layer_name(layer)) in states for layer in self._compared(stack))
+
+    def _compared(self, stack: Stack) -> set[int]:
+        """The teacher's layers of a stack whose states a term looks at."""
+        return set(self._phi.get(stack, ())) if "hidden" in self._needs else set()
 
     def _taken(self, context: ExitStack, model: Any, stack: Stack, *, own: bool) -> Taken:
         """What is taken of a stack while it runs: of the student (`own`) its first layers, one for each entry of
@@ -199,14 +233,30 @@ class Objective(nn.Module):
             )
             values = [active.sum(inputs) for active in self._of_logits]
             weights = [self._factor(active, factors) for active in self._of_logits]
-            weighted = torch.stack([w * value for w, value in zip(weights, values, strict=True)]).sum()
+            counting = [w * value for w, value in zip(weights, values, strict=True) if w]
+            weighted = torch.stack(counting or [nothing_of(inputs.student)]).sum()
             return weighted, torch.stack([value.detach() for value in values])
 
-        share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled())
+        with self._teachers_head(teacher_rows):
+            share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled())
         return share, {active.name: value for active, value in zip(self._of_logits, sums, strict=True)}
+
+    def _teachers_head(self, teacher_rows: Tensor | None) -> AbstractContextManager[None]:
+        """Within it the teacher's head is whole. Ranks differ in rows and so in chunks, hence not one by one."""
+        asked = teacher_rows is not None and any("teacher" in active.term.needs for active in self._of_logits)
+        return self.teacher.whole_head() if asked and self.teacher is not None else nullcontext()
 
     def _factor(self, active: Active, factors: Factors) -> float:
         return active.weight * factors[active.items]
+
+    def go_to(self, scheduled: Mapping[str, float]) -> None:
+        """From now on the numbers that change have these values (path in the loss -> value; `Course.scheduled`), and
+        one that is not named what stands in the plan."""
+        for values in self._now.values():
+            values.clear()
+        for path, value in scheduled.items():
+            name, setting = scheduled_setting(path)
+            self._now[name][setting] = value
 
     # --- what others ask -----------------------------------------------------------------------------
 
@@ -228,12 +278,28 @@ class Objective(nn.Module):
         return torch.stack([sums[0].double(), valid.sum().double()])
 
     def weights(self) -> dict[str, float]:
-        """Term -> weight."""
+        """Term -> weight, as it is now."""
         return {active.name: active.weight for active in self.terms}
+
+    def paths(self) -> dict[str, str]:
+        """Term -> the path of its weight in the loss ("logits.weight", "cosine")."""
+        return {active.name: active.path for active in self.terms}
 
     def items(self) -> dict[str, Items]:
         """Term -> what its mean is over."""
         return {active.name: active.items for active in self.terms}
+
+
+def nothing_of(outputs: ModelOutputs) -> Tensor:
+    """0, with a gradient of exactly 0 for everything that a term looks at. What a term of weight 0 adds: 0 times its
+    own gradient would be no number where that is none, and without a gradient a parameter that this term alone
+    reaches would keep the last one it had in a sharded optimizer."""
+    total: Any = 0.0
+    for field in fields(outputs):
+        found = getattr(outputs, field.name)
+        for tensor in (found,) if isinstance(found, Tensor) else found or ():
+            total = total + tensor[:0].float().sum()
+    return torch.as_tensor(total)
 
 
 def factors_of(counts: Mapping[Items, int], world: int) -> dict[Items, float]:

@@ -83,7 +83,7 @@ def _teacher_name(plan: Plan) -> str:
 
 
 def _example_input(plan: Plan) -> str:
-    prefix = next((stage.settings.prefix for stage in plan.stages if stage.kind == "data"), "")
+    prefix = next((stage.settings.prefix for stage in plan.stages if stage.id == "data"), "")
     return json.dumps(f"{prefix}Text goes here.", ensure_ascii=False)
 
 

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..notices import FILE, read_notices
 from ..plan import Plan
 from ..store import Store
 
@@ -22,11 +23,17 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
 
     `teacher`, `student`, `baselines`, `retention` and `intervals` are those of the first test set (the plan's
     order); `test_sets` has all of them. `cached`: ids of the stages that this run found in the store.
+    `warnings` are those of all stages, in order, also of stages that were in the store.
     `mlflow_run_id` is None here; the driver knows it. Percentages are percent; speed-up is the student's
     examples a second over the teacher's.
     """
     folders = {stage.id: folder for stage in plan.stages if (folder := store.find(stage.key)) is not None}
     scores = {who: _read(folders, f"evaluate-{who}", "metrics.json") for who in ("teacher", "student")}
+    scores["others"] = {"baselines": {
+        stage.id.removeprefix("baseline-"): _read(folders, stage.id, "metrics.json")
+        for stage in plan.stages
+        if stage.kind == "baseline"
+    }}  # fmt: skip
     test_sets = {name: _test_set(plan, name, scores) for name in _test_set_names(plan, scores)}
     first: dict[str, Any] = next(iter(test_sets.values()), _test_set(plan, "", scores))
     speed = {who: _read(folders, f"benchmark-{who}", "speed.json") for who in ("teacher", "student")}
@@ -55,8 +62,15 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
             "student": plan.student.parameters,
             "student_trainable": plan.student.trainable_parameters,
         },
+        "baseline_facts": {name: asdict(facts) for name, facts in plan.baselines.items()},
         "models": {"teacher": asdict(plan.teacher), "student": asdict(plan.student)},
         "training": training,
+        "warnings": [
+            {"stage": stage.id, **notice}
+            for stage in plan.stages
+            if stage.id in folders
+            for notice in read_notices(folders[stage.id] / FILE)
+        ],
         "stopped_by": training.get("stopped_by"),
         "mlflow_run_id": None,
     }
@@ -89,7 +103,7 @@ def _read(folders: Mapping[str, Path], stage: str, name: str) -> dict[str, Any]:
 
 def _test_set_names(plan: Plan, scores: Mapping[str, Any]) -> list[str]:
     there = {name for found in scores.values() for name in found if name != "baselines"}
-    order = [name for stage in plan.stages if stage.kind == "data" for name in stage.settings.test]
+    order = [name for stage in plan.stages if stage.id == "data" for name in stage.settings.test]
     return [name for name in order if name in there] + sorted(there - set(order))
 
 

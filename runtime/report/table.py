@@ -82,7 +82,8 @@ def _rows(summary: Mapping[str, Any], scores: Mapping[str, Any], *, with_sizes: 
     header += [Cell("params")] * with_sizes + [Cell("examples/s"), Cell("speed-up")] * with_speed
     rows = [header]
     for name, found in scores["baselines"].items():
-        rows.append([Cell(f"{name} baseline"), *(_score(found, metric) for metric in metrics)])
+        row = [Cell(f"{name} baseline"), *(_score(found, metric) for metric in metrics)]
+        rows.append(row + _known(summary, name, with_sizes, with_speed))
     for who in ("teacher", "student"):
         row = [Cell(_label(summary, who)), *(_score(scores[who], metric) for metric in metrics)]
         row += [Cell(f"{summary['parameters'][who] / 1e6:.1f}M")] * with_sizes
@@ -97,6 +98,14 @@ def _rows(summary: Mapping[str, Any], scores: Mapping[str, Any], *, with_sizes: 
         if with_sizes:
             rows[-1].append(Cell(f"{100 * summary['parameters']['student'] / summary['parameters']['teacher']:.1f} %"))
     return tuple(tuple(row + [Cell("")] * (len(header) - len(row))) for row in rows)
+
+
+def _known(summary: Mapping[str, Any], name: str, with_sizes: bool, with_speed: bool) -> list[Cell]:
+    """Size and speed of a system of others, as far as its spec says them."""
+    facts = summary.get("baseline_facts", {}).get(name, {})
+    size, speed = facts.get("million_parameters"), facts.get("examples_per_second")
+    cells = [Cell("" if size is None else f"{size:.1f}M")] * with_sizes
+    return cells + [_rate({} if speed is None else {"examples_per_second": speed})] * with_speed
 
 
 def _label(summary: Mapping[str, Any], who: str) -> str:

@@ -17,7 +17,7 @@ import torch
 from ..context import Context
 from ..data.batches import sorted_batches
 from ..data.rows import Rows, split_names
-from ..generation.engine import answer_in_language, merged_config
+from ..generation.search import answer_in_language, merged_config
 from ..generation.transformers_engine import generate_ids
 from ..models.families import count_parameters
 from ..models.load import load_model, load_tokenizer, model_folder
@@ -36,8 +36,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     tokenizer = load_tokenizer(folder)
     split = next(name for name in split_names(context.inputs["data"]) if name.startswith("test."))
     rows = Rows.open(context.inputs["data"], split)
-    config = merged_config(model, settings.generation)
-    answer_in_language(config, model, rows)
+    config = merged_config(model.generation_config, settings.generation)
+    answer_in_language(config, model.config.model_type, rows.target(0))
     num_examples = min(settings.examples, rows.num_examples)
     batches = [[rows.source(int(i)) for i in batch]
                for batch in sorted_batches(rows.source_lengths[:num_examples], None, settings.batch_size)]  # fmt: skip

@@ -17,7 +17,8 @@ import torch
 from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, split_names
-from ..generation.transformers_engine import generate_batches
+from ..generation.engine import Engine, generate_texts, open_engine
+from ..generation.transformers_engine import TransformersEngine
 from ..metrics.score import needing, score, score_loss
 from ..metrics.sentences import split_sentences
 from ..models.load import load_model, load_tokenizer, model_folder
@@ -31,18 +32,16 @@ LOSS_BATCH_TOKENS = 8192
 def run(stage: Stage, context: Context) -> dict[str, Any]:
     """Every rank generates its share of each set; rank 0 scores and writes."""
     settings: EvaluateSettings = stage.settings
-    folder = model_folder(context.inputs["model"])
-    model = load_model(folder, precision=settings.precision).to(context.device)
-    tokenizer = load_tokenizer(folder)
     result: dict[str, Any] = {}
     baselines: dict[str, Any] = {}
+    texts = needing(settings.metrics, "texts")
+    models = _Models(context, settings)
     splits = [name for name in split_names(context.inputs["data"]) if _is_asked(name, settings.split)]
     for split in splits:
         name = split.removeprefix("test.")
         rows = Rows.open(context.inputs["data"], split)
         num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
-        result[name] = _evaluate(model, tokenizer, rows, num_examples, name, settings, context)
-        texts = needing(settings.metrics, "texts")
+        result[name] = _evaluate(models, rows, num_examples, name, settings, context)
         if settings.task == "summarization" and texts and context.first:
             baselines[name] = _lead(rows, num_examples, texts)
     if not context.first:
@@ -66,9 +65,39 @@ def _is_asked(name: str, split: str) -> bool:
     return name == "validation" if split == "validation" else name.startswith("test.")
 
 
+class _Models:
+    """The model in the forms that the metrics need, each loaded when it is first asked for: an engine that
+    writes, a model of transformers whose loss is computed. One that transformers writes with is both."""
+
+    def __init__(self, context: Context, settings: EvaluateSettings) -> None:
+        self._context, self._settings = context, settings
+        self.folder = model_folder(context.inputs["model"])
+        self._engine: Engine | None = None
+        self._model: Any = None
+
+    def engine(self, rows: Rows) -> Engine:
+        """That of the plan. `rows`: from any of its labels the language of the answers is taken."""
+        if self._engine is None:
+            generation = self._settings.generation
+            assert generation is not None  # of tasks that write text
+            self._engine = open_engine(
+                generation, self.folder, self._context.inputs.get("converted"), precision=self._settings.precision,
+                device=self._context.device, labels=rows.target(0), with_scores=False,
+            )  # fmt: skip
+        return self._engine
+
+    def model(self) -> Any:
+        """On the device, in eval mode."""
+        if isinstance(self._engine, TransformersEngine):
+            return self._engine.model
+        if self._model is None:
+            model = load_model(self.folder, precision=self._settings.precision)
+            self._model = model.to(self._context.device)
+        return self._model
+
+
 def _evaluate(
-    model: Any,
-    tokenizer: Any,
+    models: _Models,
     rows: Rows,
     num_examples: int,
     name: str,
@@ -81,11 +110,9 @@ def _evaluate(
     scores: dict[str, Any] = {}
     texts = needing(settings.metrics, "texts")
     if texts:
-        assert settings.generation is not None  # of tasks that write text
+        engine = models.engine(rows)
         with context.progress.task(f"generating for {name}", len(mine), "examples") as update:
-            predicted = generate_batches(
-                model, tokenizer, rows, mine, settings.generation, context.device, update
-            )
+            predicted = generate_texts(engine, rows, mine, lambda done: update(done, engine.name))
         everywhere = context.gather(dict(zip(mine.tolist(), predicted, strict=True)))
         predictions = {i: text for part in everywhere for i, text in part.items()}
         if context.first:
@@ -94,7 +121,8 @@ def _evaluate(
             scores = score(texts, ordered, [record["target"] for record in records])
             _write_predictions(context.folder / f"predictions.{name}.jsonl", records, ordered)
     if of_loss := needing(settings.metrics, "loss"):
-        sums = context.gather(_loss(model, rows, mine, tokenizer.pad_token_id, context.device))
+        model = models.model()
+        sums = context.gather(_loss(model, rows, mine, load_tokenizer(models.folder).pad_token_id, context.device))
         loss, tokens = (sum(part[i] for part in sums) for i in (0, 1))
         scores.update(score_loss(of_loss, loss / tokens))
     return scores

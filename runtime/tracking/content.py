@@ -23,6 +23,7 @@ MAX_DIGEST = 36
 SAMPLE_LINES = 50
 STAGE_FILES = {
     "evaluate": ("metrics.json", "predictions.*.jsonl"),
+    "baseline": ("metrics.json",),
     "train": ("training.json",),
     "benchmark": ("speed.json",),
 }
@@ -126,7 +127,8 @@ def git_commit(plan: Plan) -> str | None:
 
 
 def _spec_file(plan: Plan) -> str | None:
-    return next((file for file, _, _ in plan.places.values()), None)
+    # Of the spec itself: places of the other specs that it names a model of have their run's name before the path.
+    return next((file for path, (file, _, _) in plan.places.items() if "/" not in path), None)
 
 
 def _user() -> str:

@@ -78,6 +78,7 @@ class Checkpoints:
             "ZeRO stage": config.get("zero_optimization", {}).get("stage", 0),
             "micro_batch_tokens": self._context.stage.execution.micro_batch_tokens,
             "device": self._context.device.partition(":")[0],
+            "kept states": " and ".join(sorted(self._context.stage.execution.signals)) or "none",
         }
 
     def _require_conditions(self, record: dict[str, Any]) -> None:
@@ -85,7 +86,7 @@ class Checkpoints:
         differences = [
             f"{name}: {then} then, {now[name]} now"
             for name, then in record["conditions"].items()
-            if then != now[name]
+            if then != now.get(name)
         ]
         if differences:
             raise Failure(

@@ -1,5 +1,6 @@
 """The course of a training: which examples each optimizer step sees, how many steps there are, when to
-validate, which learning rate. All of it known before the first step; nothing depends on ranks.
+validate, which learning rate, which weights of the loss where they change. All of it known before the first step;
+nothing depends on ranks.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from ..data.batches import epoch_steps
 from ..data.rows import Rows
 from ..plan import TrainSettings
+from .schedule import changes_of
 
 Ids = NDArray[np.int64]
 
@@ -37,6 +39,7 @@ class Course:
         self._rows = rows
         self._epochs: dict[int, list[Ids]] = {}
         self.num_steps = self._count()
+        self.changes = changes_of(settings.objective.schedules, self.num_steps, self.steps_in)
 
     def steps(self, after: int) -> list[Step]:
         """The steps of the epoch in which step `after` + 1 lies, from there on; [] at the end."""
@@ -76,6 +79,10 @@ class Course:
             return self.settings.warmup_steps
         return round((self.settings.warmup_ratio or 0.0) * self.num_steps)
 
+    def scheduled(self, step: int) -> dict[str, float]:
+        """What changes, by its path in the loss ("logits.weight", "cosine"), as it is at the 1-based step."""
+        return {path: change.at(step) for path, change in self.changes.items()}
+
     def _step(self, epoch: int, index: int, first: int, ids: list[Ids]) -> Step:
         number = first + index + 1
         before, done = epoch + index / len(ids), epoch + (index + 1) / len(ids)
@@ -93,13 +100,18 @@ class Course:
         most = math.inf if stopping.max_steps is None else stopping.max_steps
         if stopping.max_epochs is None:
             return int(most)
+        return int(min(self.steps_in(stopping.max_epochs, most), most))
+
+    def steps_in(self, epochs: float, enough: float = math.inf) -> int:
+        """How many steps so many epochs have; a part of an epoch counts by its steps. From `enough` on it is not
+        looked further."""
         steps = 0
-        for epoch in range(math.ceil(stopping.max_epochs - 1e-9)):
-            share = min(1.0, stopping.max_epochs - epoch)
+        for epoch in range(math.ceil(epochs - 1e-9)):
+            share = min(1.0, epochs - epoch)
             steps += math.ceil(share * len(self._epoch(epoch)) - 1e-9)
-            if steps >= most:
+            if steps >= enough:
                 break
-        return int(min(steps, most))
+        return steps
 
     def _epoch(self, epoch: int) -> list[Ids]:
         if epoch not in self._epochs:

@@ -14,13 +14,16 @@ import torch
 from torch import Tensor, nn
 
 from ..failure import Failure
+from ..models.checkpointing import keep_inputs_alone
 from ..plan import Stage, TrainSettings
+from .cpu_adam import cpu_adam
 
 
 def start_engine(objective: Any, stage: Stage) -> Any:
     """A DeepSpeed engine around the objective, with the plan's config.
 
     Raises `Failure` R303: nothing is left to train, or the number of trainable parameters is not the plan's.
+    R370: the optimizer of an offload cannot be compiled. R371: the model cannot be checkpointed.
     """
     import deepspeed
 
@@ -41,7 +44,12 @@ def start_engine(objective: Any, stage: Stage) -> Any:
             f"{num_trainable:,} parameters are trainable, the plan says {settings.trainable_parameters:,}",
             "compile the spec again; if it stays, report it",
         )
-    config = dict(stage.execution.deepspeed or {})
+    execution = stage.execution
+    if execution.teacher_deepspeed is not None and objective.teacher is not None:
+        objective.teacher.shard(execution.teacher_deepspeed)  # first: there is most room for it now
+    if execution.checkpointing:
+        keep_inputs_alone(objective.student)
+    config = dict(execution.deepspeed or {})
     offload = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
     optimizer = _optimizer(parameters, settings, on_cpu=offload == "cpu")
     engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
@@ -69,9 +77,7 @@ def _optimizer(parameters: list[nn.Parameter], settings: TrainSettings, on_cpu: 
         "weight_decay": chosen.weight_decay,
     }
     if on_cpu:
-        from deepspeed.ops.adam import DeepSpeedCPUAdam
-
-        return DeepSpeedCPUAdam(parameters, adamw_mode=True, **arguments)
+        return cpu_adam(parameters, **arguments)
     return torch.optim.AdamW(parameters, fused=parameters[0].is_cuda, **arguments)
 
 

@@ -30,6 +30,8 @@ from ..objective.objective import Objective, factors_of
 from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings
 from ..protocol import Items
+from ..signals.read import Signals, signals_of, with_signals
+from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
 from .course import Course, Step
 from .engine import backward, gradient_norm, set_learning_rate, start_engine, whole_parameters
@@ -54,6 +56,7 @@ class Training:
     course: Course
     stopping: Stopping
     micro_batch_tokens: int
+    signals: Signals | None
 
 
 def train(stage: Stage, context: Context) -> dict[str, Any]:
@@ -68,7 +71,9 @@ def train(stage: Stage, context: Context) -> dict[str, Any]:
 def _prepare(stage: Stage, context: Context) -> Training:
     settings: TrainSettings = stage.settings
     source = model_folder(context.inputs["model"])
-    objective = objective_of(settings, context.inputs, context.device)
+    # A sharded teacher goes to the device weight by weight, when the engine starts.
+    device = context.device if stage.execution.teacher_deepspeed is None else "cpu"
+    objective = objective_of(settings, context.inputs, device)
     rows = Rows.open(context.inputs["data"], "train")
     course = Course(settings, rows)
     reference: dict[str, float] = {}
@@ -77,10 +82,13 @@ def _prepare(stage: Stage, context: Context) -> Training:
         reference = {name: entry["value"] for name, entry in scores["validation"].items()}
     assert stage.execution.micro_batch_tokens is not None
     tokenizer = load_tokenizer(source)
+    signals = signals_of(stage, context, objective, rows)
     if not (context.scratch / MARKER).is_file():  # a training that goes on was looked at when it began
         from ..verify.quick import prove_quickly  # it uses this module
 
-        prove_quickly(stage, context, objective, rows, tokenizer.pad_token_id)
+        prove_quickly(stage, context, objective, rows, tokenizer.pad_token_id, signals)
+    if signals is not None and objective.teacher is not None:
+        objective.teacher.rest(*objective.idle_stacks(signals.states))
     return Training(
         settings=settings,
         context=context,
@@ -93,6 +101,7 @@ def _prepare(stage: Stage, context: Context) -> Training:
         course=course,
         stopping=Stopping(settings.stopping, reference, course.num_steps),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
+        signals=signals,
     )
 
 
@@ -184,14 +193,12 @@ def _step(training: Training, step: Step, record: _Record) -> None:
     # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
     torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
     set_learning_rate(engine, training.course.learning_rate(step.number))
+    training.objective.go_to(training.course.scheduled(step.number))
     sums: dict[str, torch.Tensor] = {}
     for index, micro_step in enumerate(parts):
-        batch = {
-            name: tensor.to(engine.device, non_blocking=True)
-            for name, tensor in collate(
-                rows, micro_step[context.rank], training.tokenizer.pad_token_id
-            ).items()
-        }
+        ids = micro_step[context.rank]
+        collated = with_signals(collate(rows, ids, training.tokenizer.pad_token_id), training.signals, ids)
+        batch = {name: tensor.to(engine.device, non_blocking=True) for name, tensor in collated.items()}
         share, terms = engine(batch, factors)
         backward(engine, share, last=index == len(parts) - 1)
         for name, term in terms.items():
@@ -216,8 +223,11 @@ class _Record:
 
     def __init__(self, training: Training) -> None:
         self._training = training
-        self._pending: list[tuple[Step, torch.Tensor, float]] = []
-        self._names = sorted(training.objective.weights())
+        self._pending: list[tuple[Step, torch.Tensor, dict[str, float]]] = []
+        paths, self._changes = training.objective.paths(), training.course.changes
+        self._names = sorted(paths)
+        self._scheduled = [name for name in self._names if paths[name] in self._changes]
+        self._balance = Balance(paths, self._changes, training.course.warmup_steps)
         self._tokens = 0
         self._since = time.monotonic()
         self._paused = 0.0
@@ -227,7 +237,7 @@ class _Record:
         rows = self._training.rows
         self._tokens += int(rows.source_lengths[step.ids].sum() + rows.target_lengths[step.ids].sum())
         values = torch.stack([terms[name].float() for name in self._names])  # (terms,)
-        self._pending.append((step, values, self._training.course.learning_rate(step.number)))
+        self._pending.append((step, values, self._training.objective.weights()))
 
     def pause(self) -> None:
         """The clock of tokens per second stands still while something else is done."""
@@ -245,13 +255,17 @@ class _Record:
         values = torch.stack([values for _, values, _ in self._pending])  # (steps, terms)
         if context.world > 1:
             dist.all_reduce(values)
-        weights = [training.objective.weights()[name] for name in self._names]
         elapsed = max(1e-9, time.monotonic() - self._since)
-        for (step, _, learning_rate), row in zip(self._pending, values.tolist(), strict=True):
+        for (step, _, weights), row in zip(self._pending, values.tolist(), strict=True):
             self._require_finite(step, row)
-            weighted = [weight * value for weight, value in zip(weights, row, strict=True)]
+            weighted = [weights[name] * value for name, value in zip(self._names, row, strict=True)]
             loss = sum(weighted)
+            learning_rate = training.course.learning_rate(step.number)
             metrics = {"loss/total": loss, "learning_rate": learning_rate, "epoch": step.epochs_done}
+            metrics |= {f"loss_weight/{name}": weights[name] for name in self._scheduled}
+            if "logits.temperature" in self._changes:
+                metrics["temperature"] = self._changes["logits.temperature"].at(step.number)
+            self._balance.add(step.number, dict(zip(self._names, row, strict=True)), weights)
             for name, value, part in zip(self._names, row, weighted, strict=True):
                 metrics[f"loss/{name}"] = value
                 if len(self._names) > 1:
@@ -263,6 +277,8 @@ class _Record:
                 if norm is not None:
                     metrics["gradient_norm"] = norm
             context.journal.log(metrics, step.number)
+        for notice in self._balance.notices():
+            context.notices.add(notice)
         best = training.stopping.progress.best
         shown = "" if best is None else f" | best {training.settings.stopping.monitor} {best:.2f}"
         self.note = f"loss {loss:.3f} | {self._tokens / elapsed:,.0f} tokens/s{shown}"
@@ -320,6 +336,8 @@ def _finish(training: Training) -> dict[str, Any]:
             json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8"
         )
     training.engine.destroy()
+    if training.objective.teacher is not None:
+        training.objective.teacher.destroy()
     line = (
         f"{step} steps, {reason}; best {result['monitor']} {progress.best:.3f} at step {progress.best_step}"
     )

@@ -9,7 +9,8 @@ import torch
 import torch.distributed as dist
 
 from ..data.batches import collate, micro_batches
-from ..generation.transformers_engine import generate_batches
+from ..generation.engine import generate_texts
+from ..generation.transformers_engine import TransformersEngine
 from ..metrics.score import needing, score, score_loss
 from ..models.load import load_model, model_folder
 from .engine import whole_parameters
@@ -66,15 +67,11 @@ def _scores(training: Training, ids: Any, names: list[str]) -> dict[str, float]:
     generation = training.settings.validation.generation
     assert generation is not None  # of tasks that write text
     with context.progress.task("validation texts", len(mine), "examples") as update:
-        texts = generate_batches(
-            model,
-            training.tokenizer,
-            rows,
-            mine,
-            generation,
-            training.engine.device,
-            update,
+        engine = TransformersEngine(
+            model, training.tokenizer, generation, training.engine.device, rows.target(0), with_scores=False
         )
+        texts = generate_texts(engine, rows, mine, update)
+        del engine
     if lent is not None:
         del model
     everywhere = context.gather(dict(zip(mine.tolist(), texts, strict=True)))

@@ -13,9 +13,12 @@ from torch import Tensor
 from ..models.families import family_of
 from ..objective.assembly import Active
 from ..objective.objective import Objective, factors_of
+from ..plan import ObjectiveSettings
 from ..protocol import Stack, TermInputs
+from .own_terms import looks_at_maps, own_means
 from .proof import Proof, exempt, held, measured
 from .reference import Batch, Plain, hidden_mean, logits_mean, phi_of, reference_terms, reference_weights
+from .schedules import settings_at, telling_steps, values_at
 from .subject import Subject, counts_of, difference, gradients_of, relative
 
 SAME_STATES = 1e-5
@@ -36,9 +39,11 @@ FLOAT32 = Tolerances(1e-4, 1e-3, 0.1)
 
 @dataclass
 class Compared:
-    """Both sides of the comparison, and what the terms were given (term -> inputs)."""
+    """Both sides of the comparison, and what the terms were given (term -> inputs). `settings`: as they stand at the
+    step."""
 
     subject: Subject
+    settings: ObjectiveSettings
     batch: Batch
     student: Plain
     teacher: Plain | None
@@ -49,40 +54,66 @@ class Compared:
 def prove_reference(
     subject: Subject, objective: Objective, teacher: Plain | None, allowed: Tolerances = FLOAT64
 ) -> Iterator[Proof]:
-    """`objective` and the plain forward of the teacher have the float type that the tolerances are for."""
+    """`objective` and the plain forward of the teacher have the float type that the tolerances are for. Where numbers
+    of the loss change, at steps at which an error shows, and as in the training: by the steps of its course."""
     settings = subject.settings.objective
+    if not settings.schedules:
+        yield from _prove_at(subject, objective, teacher, allowed, settings, "")
+        return
+    course = subject.course
+    for step in telling_steps(settings.schedules, course):
+        objective.go_to(course.scheduled(step))
+        values = values_at(settings.schedules, course, step)
+        yield from _prove_at(subject, objective, teacher, allowed, settings_at(settings, values), f" at step {step}")
+    objective.go_to({})
+
+
+def _prove_at(
+    subject: Subject,
+    objective: Objective,
+    teacher: Plain | None,
+    allowed: Tolerances,
+    settings: ObjectiveSettings,
+    when: str,
+) -> Iterator[Proof]:
+    """`settings`: as they stand at the step. A term of weight 0 is computed then, too, and adds nothing."""
     batch = subject.batch()
     counts = counts_of(batch)
-    student = Plain(objective.student, batch, attentions=settings.attention is not None)
+    student = Plain(objective.student, batch, attentions=looks_at_maps(settings))
     matrices: dict[str, Any] = dict(objective.projections.matrices.items())
     projections: dict[str, Tensor] = {name: matrix.weight for name, matrix in matrices.items()}
     expected = reference_terms(settings, student, teacher, batch, projections)
+    expected |= own_means(settings, objective.terms, student, teacher, batch, projections)
     with watching(objective) as given:
         share, raw = objective(batch, factors_of(counts, world=1))
-    compared = Compared(subject, batch, student, teacher, projections, given)
+    compared = Compared(subject, settings, batch, student, teacher, projections, given)
     items, weights = objective.items(), reference_weights(settings)
-    own = {active.name for active in objective.terms} - weights.keys()
+    weights |= {name: settings.own[name]["weight"] for name in expected if name in settings.own}
+    own = [name for name in settings.own if name not in expected]
     if lacking := sorted({*weights} - {*raw}):
-        yield held("h", "every term of the plan is there", f"the term {lacking[0]} is not computed")
+        yield held("h", f"every term of the plan is there{when}", f"the term {lacking[0]} is not computed")
         return
     total = torch.stack([weight * expected[name] for name, weight in weights.items()]).sum() if weights else None
     for name, value in expected.items():
         found, wanted = float(raw[name]) / counts[items[name]], float(value.detach())
-        note = f"{found:.6g}, and {wanted:.6g} by the reference"
+        whose = " of its package" if name in settings.own else ""
+        note = f"{found:.6g}{when}, and {wanted:.6g} by the reference{whose}"
         worst = relative(found, wanted, allowed.near_zero)
         if not worst <= allowed.term:
             note = f"the term {name} is {note}: {_place(compared, name, found, wanted)}"
-        yield measured("h", f"the term {name}", worst, allowed.term, note)
+        yield measured("h", f"the term {name}{when}", worst, allowed.term, note)
+    for name in own:
+        yield exempt("h", f"the term {name}{when}, and with it the loss", "its package gives no reference")
     if own or total is None:
-        names = ", ".join(sorted(own))
-        yield exempt("h", f"the terms of packages ({names}), and with them the total", "there is no reference for them")
         return
     found, wanted = float(share.detach()), float(total.detach())
-    note = f"the loss is {found:.6g}, and {wanted:.6g} by the reference: are the terms multiplied by their weights?"
-    yield measured("h", "the loss", relative(found, wanted, allowed.near_zero), allowed.term, note)
+    note = (
+        f"the loss is {found:.6g}{when}, and {wanted:.6g} by the reference: are the terms multiplied by their weights?"
+    )
+    yield measured("h", f"the loss{when}", relative(found, wanted, allowed.near_zero), allowed.term, note)
     worst, parameter = difference(gradients_of(objective, share), gradients_of(objective, total))
-    note = f"the gradient of {parameter} is not that of the reference"
-    yield measured("h", "the gradient of the loss", worst, allowed.gradient, note)
+    note = f"the gradient of {parameter} is not that of the reference{when}"
+    yield measured("h", f"the gradient of the loss{when}", worst, allowed.gradient, note)
 
 
 def prove_encoder(subject: Subject, objective: Objective, teacher: Any) -> Iterator[Proof]:
@@ -143,7 +174,7 @@ def _place(compared: Compared, name: str, found: float, wanted: float) -> str:
 
 def _of_logits(compared: Compared, found: float, wanted: float) -> str:
     assert compared.teacher is not None
-    term = compared.subject.settings.objective.logits
+    term = compared.settings.logits
     assert term is not None
     valid = compared.batch["labels"] != -100
     ours, theirs = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
@@ -157,7 +188,7 @@ def _of_logits(compared: Compared, found: float, wanted: float) -> str:
 
 def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
     """The first pair of layers whose states are not those that φ pairs."""
-    objective, given = compared.subject.settings.objective, compared.given[name]
+    objective, given = compared.settings, compared.given[name]
     assert compared.teacher is not None and given.teacher is not None and objective.hidden is not None
     side = "outputs" if objective.hidden.align == "outputs" else "inputs"
     phi = phi_of(objective, stack)
@@ -182,7 +213,7 @@ def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
 
 def _of_mask(compared: Compared, stack: Stack, found: float) -> str:
     """Do the same states give the found value with another mask?"""
-    objective, batch = compared.subject.settings.objective, compared.batch
+    objective, batch = compared.settings, compared.batch
     assert compared.teacher is not None and objective.hidden is not None
     number = (batch["labels"] != -100).sum() if stack == "decoder" else batch["attention_mask"].sum()
     shape = batch["labels"] if stack == "decoder" else batch["attention_mask"]
@@ -202,7 +233,7 @@ def _of_mask(compared: Compared, stack: Stack, found: float) -> str:
 
 
 def _of_maps(compared: Compared, name: str, part: str) -> str | None:
-    objective, given = compared.subject.settings.objective, compared.given[name]
+    objective, given = compared.settings, compared.given[name]
     assert compared.teacher is not None and given.teacher is not None
     stack: Stack = "encoder" if part == "encoder_self" else "decoder"
     maps = {"encoder_self": given.teacher.encoder_self_attention, "decoder_self": given.teacher.decoder_self_attention,

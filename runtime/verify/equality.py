@@ -15,6 +15,7 @@ from ..objective.assembly import TERMS
 from ..objective.objective import OF_LOGITS, Objective, factors_of
 from ..plan import LayerMaps, ObjectiveSettings
 from ..protocol import ModelOutputs, TermInputs
+from .own_terms import own_terms
 from .proof import Proof, exempt, measured
 from .reference import Batch, Plain
 from .step import GRADIENT_TOLERANCE, LOSS_TOLERANCE, NEAR_ZERO, without_batch_norm
@@ -37,10 +38,17 @@ MORE_SOURCE, MORE_TARGET = 3, 2
 
 
 def prove_identity(subject: Subject) -> Iterator[Proof]:
-    """The teacher as its own student, each layer held to itself, in float64: every term is zero."""
-    settings = replace(subject.settings.objective, labels=None, own={})
+    """The teacher as its own student, each layer held to itself, in float64: every term is zero. Of packages those
+    that say so."""
+    settings = subject.settings.objective
+    silent = {name: term for name, term in own_terms(settings).items() if not term.zero_when_equal}
+    for name, term in silent.items():
+        if "teacher" in term.needs:
+            yield exempt("a", f"student := teacher: {name}", "its package does not say that it is zero then")
+    own_ones = {name: value for name, value in settings.own.items() if name not in silent}
+    settings = replace(settings, labels=None, own=own_ones, schedules={})
     if not subject.has_teacher or not settings.terms:
-        yield exempt("a", "student := teacher", "no term of ours looks at the teacher")
+        yield exempt("a", "student := teacher", "no term compares the student with the teacher")
         return
     own = replace(subject, inputs={**subject.inputs, "model": subject.inputs["teacher"]})
     depth = subject.plan.teacher

@@ -19,10 +19,11 @@ POINTS = {
     "f": ("the student is made of the layers of the plan", "R315"),
     "g": ("every setting is read", "R316"),
     "h": ("the terms equal an independent reference", "R317"),
+    "i": ("kept states of the teacher are the computed ones", "R318"),
 }
 
 
-CAUSES_FIRST = "febhcdag"
+CAUSES_FIRST = "febhicdag"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,9 +13,11 @@ from ..objective.objective import Objective
 from .against_reference import prove_encoder, prove_reference
 from .copies import prove_copies
 from .equality import in_float64, prove_chunks, prove_identity, prove_padding
+from .own_terms import looks_at_maps
 from .proof import POINTS, Proof
 from .reference import Plain
 from .settings_read import prove_read
+from .signals import prove_kept
 from .step import prove_cuts, prove_step
 from .subject import Subject
 
@@ -39,6 +41,7 @@ def _of_objective(subject: Subject, report: Report) -> Iterator[Proof]:
     yield from _guarded("b", lambda: prove_chunks(subject, objective), report)
     yield from _guarded("c", lambda: prove_cuts(subject, objective), report)
     yield from _guarded("d", lambda: prove_padding(subject, objective), report)
+    yield from _guarded("i", lambda: prove_kept(subject, objective), report)
     yield from _guarded("h", lambda: _reference(subject, objective), report)
     gc.collect()
 
@@ -50,7 +53,7 @@ def _reference(subject: Subject, objective: Objective) -> Iterator[Proof]:
         return
     model, batch = subject.teacher(), subject.batch()
     yield from prove_encoder(subject, objective, model)
-    attentions = subject.settings.objective.attention is not None
+    attentions = looks_at_maps(subject.settings.objective)
     with torch.no_grad():
         start = Plain(objective.student, batch, attentions=False).decoder_input_ids
         teacher = Plain(model.double(), batch, attentions=attentions, decoder_input_ids=start)

@@ -9,18 +9,23 @@ from ..context import Context
 from ..data.rows import Rows
 from ..objective.objective import Objective
 from ..plan import Stage
+from ..signals.read import Signals
 from .against_reference import FLOAT32, prove_reference
 from .equality import plain_teacher, prove_chunks
+from .own_terms import looks_at_maps
 from .proof import Proof, diagnosis
 from .reference import Plain
+from .signals import prove_signals
 from .step import prove_cuts, without_batch_norm
 from .subject import FEW, Subject, few_rows
 
 MOST_PARAMETERS = 200_000_000  # of student and teacher together, on the CPU
 
 
-def prove_quickly(stage: Stage, context: Context, objective: Objective, rows: Rows, pad_id: int) -> None:
-    """Points (b), (c) and (h) in fp32 on a few rows, on every rank alike, on the CPU. The objective is left as it
+def prove_quickly(
+    stage: Stage, context: Context, objective: Objective, rows: Rows, pad_id: int, signals: Signals | None = None
+) -> None:
+    """Points (b), (c), (h) and, where states are kept, (i) in fp32 on a few rows, on every rank alike, on the CPU. The objective is left as it
     was, in eval mode. Raises `Failure` R31x: it is not what the plan says."""
     teacher = objective.teacher
     models = [objective.student] + ([] if teacher is None else [teacher.model])
@@ -35,7 +40,7 @@ def prove_quickly(stage: Stage, context: Context, objective: Objective, rows: Ro
         if teacher is not None:
             teacher.model.to("cpu").float()
         objective.eval()
-        failure = diagnosis(list(_proofs(subject, objective)))
+        failure = diagnosis(list(_proofs(subject, objective, signals)))
     finally:
         if teacher is not None:
             teacher.model.to(kind)
@@ -46,12 +51,14 @@ def prove_quickly(stage: Stage, context: Context, objective: Objective, rows: Ro
     _log(context, f"the objective is what the plan says, on {len(subject.rows)} rows ({seconds:.1f} s)")
 
 
-def _proofs(subject: Subject, objective: Objective) -> Iterator[Proof]:
+def _proofs(subject: Subject, objective: Objective, signals: Signals | None) -> Iterator[Proof]:
+    if signals is not None:
+        yield from prove_signals(subject, objective, signals, subject.rows.chosen)
     yield from prove_chunks(subject, objective)
     if without_batch_norm(subject)[0] is subject:
         yield from prove_cuts(subject, objective)
     settings, batch, theirs = subject.settings.objective, subject.batch(), None
-    attentions = settings.attention is not None
+    attentions = looks_at_maps(settings)
     if objective.teacher is not None:
         student = Plain(objective.student, batch, attentions=False)
         theirs = plain_teacher(objective.teacher, batch, student, attentions=attentions)

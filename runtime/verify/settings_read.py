@@ -22,7 +22,7 @@ from ..training.stopping import Stopping
 from ..training.validation import validate
 from .proof import Proof, held
 from .step import ONE_BATCH, Kept, LocalEngine
-from .subject import FewRows, Subject
+from .subject import FewRows, Subject, course_of_few
 
 # Read elsewhere, before a training begins.
 ELSEWHERE = {
@@ -94,7 +94,8 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
         _watch_terms(objective, settings, seen)
         parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         rows = FewRows(subject.rows, np.arange(min(_ROWS, len(subject.rows))))
-        course = Course(settings, rows)
+        Course(settings, subject.rows.whole)  # the schedules of the loss are made for all rows
+        course = course_of_few(settings, rows)
         teachers = dict.fromkeys(settings.stopping.retention or {}, 0.0)  # its scores
         training = loop.Training(
             settings=settings,
@@ -108,6 +109,7 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
             course=course,
             stopping=Stopping(settings.stopping, teachers, course.num_steps),
             micro_batch_tokens=ONE_BATCH,
+            signals=None,
         )
         step = course.steps(after=0)[0]
         loop._step(training, step, cast(Any, Kept()))

@@ -18,11 +18,11 @@ from ..data.rows import Rows
 from ..models.families import STACKS, family_of, stack_of
 from ..objective.objective import Objective
 from ..training import loop
-from ..training.course import Course, Step
+from ..training.course import Step
 from ..training.engine import _optimizer as optimizer_of
 from ..training.stopping import Stopping
 from .proof import Proof, exempt, held, measured
-from .subject import ZERO_BY_NATURE, Gradients, Subject, difference, relative
+from .subject import ZERO_BY_NATURE, Gradients, Subject, course_of_few, difference, relative
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3  # fp32
 NEAR_ZERO = 0.1  # a term below it is held to it: the divergence of two models that are nearly equal is rounding
@@ -71,7 +71,7 @@ def run_step(
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     engine = LocalEngine(objective, optimizer_of(parameters, settings, on_cpu=False), updates)
     rows: Rows = subject.rows
-    course = Course(settings, rows)
+    course = course_of_few(settings, rows)
     training = loop.Training(
         settings=settings,
         context=subject.context(rank, world),
@@ -84,6 +84,7 @@ def run_step(
         course=course,
         stopping=Stopping(settings.stopping, {}, course.num_steps),
         micro_batch_tokens=micro_batch_tokens,
+        signals=None,
     )
     kept = Kept()
     step = Step(1, 0, np.arange(len(rows)), 0.0, False)

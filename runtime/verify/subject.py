@@ -24,6 +24,7 @@ from ..objective.objective import Objective, factors_of
 from ..plan import Plan, Stage, StudentSettings, TrainSettings
 from ..protocol import Items
 from ..store import Store
+from ..training.course import Course
 from ..training.loop import objective_of
 
 MANY, FEW = 8, 4  # rows; few for a large model
@@ -34,22 +35,31 @@ ZERO_BY_NATURE = "k_proj.bias"  # a bias of the keys shifts every score of a que
 
 
 class FewRows(Rows):
-    """Some rows of a split, as a split of their own."""
+    """Some rows of a split, as a split of their own. `chosen`: their numbers in the whole."""
 
     def __init__(self, rows: Rows, ids: NDArray[np.int64]) -> None:
         self.folder, self.split = rows.folder, rows.split
-        self._rows, self._chosen = rows, ids
+        self._rows, self.chosen = rows, ids
         self.source_lengths = rows.source_lengths[ids]
         self.target_lengths = rows.target_lengths[ids]
 
+    @property
+    def whole(self) -> Rows:
+        """The split that they are of."""
+        return self._rows
+
     def source(self, i: int) -> Ids:
-        return self._rows.source(int(self._chosen[i]))
+        return self._rows.source(int(self.chosen[i]))
 
     def target(self, i: int) -> Ids:
-        return self._rows.target(int(self._chosen[i]))
+        return self._rows.target(int(self.chosen[i]))
 
     def raw(self, i: int) -> dict[str, Any]:
-        return self._rows.raw(int(self._chosen[i]))
+        return self._rows.raw(int(self.chosen[i]))
+
+    def source_rows(self) -> None:
+        """They are data of their own."""
+        return None
 
 
 @dataclass(frozen=True)
@@ -75,6 +85,11 @@ class Subject:
     def student_settings(self) -> StudentSettings:
         settings: StudentSettings = self.student.settings
         return settings
+
+    @property
+    def course(self) -> Course:
+        """The steps of the training itself, over all its rows."""
+        return Course(self.settings, self.rows.whole)
 
     @property
     def has_teacher(self) -> bool:
@@ -122,6 +137,12 @@ def subject_of(plan: Plan, store: Store) -> Subject:
     number = FEW if max(plan.teacher.parameters, plan.student.parameters) > LARGE else MANY
     pad_id = load_tokenizer(model_folder(inputs["model"])).pad_token_id
     return Subject(plan, stage, student, inputs, origins, few_rows(rows, number), pad_id)
+
+
+def course_of_few(settings: TrainSettings, rows: Rows) -> Course:
+    """The steps of a training of few rows. Its objective is the plan's as it stands: a schedule that is made for a
+    whole training has no middle in it."""
+    return Course(replace(settings, objective=replace(settings.objective, schedules={})), rows)
 
 
 def few_rows(rows: Rows, number: int) -> FewRows:

@@ -14,23 +14,13 @@ import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from measure import Row, median_seconds, seconds_of
+
 ROOT = Path(__file__).resolve().parent.parent.parent
-
-
-@dataclass(frozen=True)
-class Row:
-    """One line of the table. `met` None: there is no goal."""
-
-    what: str
-    measured: str
-    goal: str
-    met: bool | None
 
 
 def main(names: list[str]) -> int:
@@ -106,8 +96,8 @@ def bench_head() -> Iterator[Row]:
 
 def _of_process(call: str) -> dict[str, float]:
     """What a function of this file returns in a process of its own."""
-    code = f"import json, runpy; print(json.dumps(runpy.run_path({__file__!r})[{call.split('(')[0]!r}]({call.split('(')[1]}))"
-    found = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout
+    command = [sys.executable, "-c", f"import bench, json; print(json.dumps(bench.{call}))"]
+    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout
     result: dict[str, float] = json.loads(found.strip().splitlines()[-1])
     return result
 
@@ -238,18 +228,6 @@ def _rows(num_rows: int) -> Any:
         (generator.integers(4, 8000, source), generator.integers(4, 8000, target), texts) for source, target in lengths
     ])  # fmt: skip
     return Rows.open(folder, "train")
-
-
-def median_seconds(action: Callable[[], Any], times: int) -> float:
-    """Median wall time of an action."""
-    return statistics.median(seconds_of(action) for _ in range(times))
-
-
-def seconds_of(action: Callable[[], Any]) -> float:
-    """Wall time of one call."""
-    started = time.perf_counter()
-    action()
-    return time.perf_counter() - started
 
 
 BENCHMARKS = (bench_check, bench_matrix, bench_step, bench_head)

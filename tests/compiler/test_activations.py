@@ -9,6 +9,8 @@ from distilc.compiler.workload import Teaching, Workload
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
+from distilc.runtime.models.checkpointing import keep_inputs_alone  # noqa: E402
+
 ROWS, LENGTH = 4, 24  # of source and target alike
 BART = {
     "model_type": "bart", "d_model": 64, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,
@@ -29,7 +31,7 @@ def load(config, **changes) -> Workload:
     return Workload(**{**facts, **changes})
 
 
-def saved_bytes(config, dtype, length) -> int:
+def saved_bytes(config, dtype, length, checkpointing=False) -> int:
     """Bytes of the storages that autograd saves in a forward pass up to the last hidden states."""
     values = {name: value for name, value in config.items() if name != "model_type"}
     family = config["model_type"]
@@ -39,6 +41,8 @@ def saved_bytes(config, dtype, length) -> int:
     }[family]
     torch.manual_seed(0)
     model = kind(of_config(**values)).to(dtype).train()
+    if checkpointing:
+        keep_inputs_alone(model)
     own = {tensor.untyped_storage().data_ptr() for tensor in (*model.parameters(), *model.buffers())}
     seen, kept = {}, []
 
@@ -55,14 +59,18 @@ def saved_bytes(config, dtype, length) -> int:
     return sum(seen.values())
 
 
-def saved_by_a_layer(config, dtype, field) -> float:
+def saved_by_a_layer(config, dtype, field, checkpointing=False) -> float:
     """What one layer more of a stack adds, without what grows with the square of the length: the attention
     maps, which kernels of a CPU keep and those of a GPU do not. Of a n + b n^2 it is a n."""
     more = {**config, field: config[field] + 1}
-    short, long = (saved_bytes(more, dtype, n) - saved_bytes(config, dtype, n) for n in (LENGTH, 2 * LENGTH))
+    short, long = (
+        saved_bytes(more, dtype, n, checkpointing) - saved_bytes(config, dtype, n, checkpointing)
+        for n in (LENGTH, 2 * LENGTH)
+    )
     return (4 * short - long) / 2
 
 
+@pytest.mark.parametrize("checkpointing", [False, True], ids=["kept", "computed again"])
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
 @pytest.mark.parametrize(
     ("config", "encoder", "decoder"),
@@ -73,18 +81,41 @@ def saved_by_a_layer(config, dtype, field) -> float:
     ],
     ids=["bart", "t5", "gated t5"],
 )
-def test_a_layer_keeps_what_autograd_saves(config, encoder, decoder, precision):
+def test_a_layer_keeps_what_autograd_saves(config, encoder, decoder, precision, checkpointing):
     dtype = torch.float32 if precision == "fp32" else torch.bfloat16
     tokens = ROWS * 2 * LENGTH
 
     def estimated(config) -> int:
-        return batch_memory(load(config, precision=precision), tokens).activations
+        return batch_memory(load(config, precision=precision, checkpointing=checkpointing), tokens).activations
 
     for field in (encoder, decoder):
         more = {**config, field: config[field] + 1}
-        assert estimated(more) - estimated(config) == pytest.approx(saved_by_a_layer(config, dtype, field), rel=0.05), (
-            field
-        )
+        saved = saved_by_a_layer(config, dtype, field, checkpointing)
+        assert estimated(more) - estimated(config) == pytest.approx(saved, rel=0.05), field
+        if checkpointing:  # its input, half of the tokens being the stack's
+            assert saved == tokens // 2 * 64 * dtype.itemsize
+
+
+def test_with_checkpointing_one_layer_at_a_time_is_whole():
+    """Each layer's input, and of the largest, a decoder layer with its keys and values of the source, the rest."""
+    states = 500 * 64 * 4
+    decoder_layer = 500 * (15 * 64 + 2 * 256) * 4 + 500 * 2 * 64 * 4
+    of_all = batch_memory(load(BART, checkpointing=True), 1000).activations
+    assert of_all == (2 + 3) * states + decoder_layer
+    assert batch_memory(load(BART), 1000).activations == 2 * 500 * (10 * 64 + 2 * 256) * 4 + 3 * decoder_layer
+    frozen = load(BART, freeze=("encoder", "embeddings", "positions"), checkpointing=True)
+    assert batch_memory(frozen, 1000).activations == (1 + 3) * states + decoder_layer  # the encoder's output
+
+
+def test_maps_that_a_term_reads_are_kept_all_the_same():
+    teaching = Teaching(architecture=architecture_of(BART), terms=frozenset({"attention"}), shared_encoder=False)
+    kept, again = (
+        batch_memory(load(BART, teaching=teaching, checkpointing=on), 1000).activations
+        - batch_memory(load(BART, checkpointing=on), 1000).activations
+        for on in (False, True)
+    )
+    maps = 500 * 4 * (2 * 24 + 3 * 48) * 4  # tokens, heads, keys of every layer
+    assert (kept, again) == (4 * maps, 2 * maps)
 
 
 def test_a_frozen_encoder_keeps_its_output_alone():

@@ -9,8 +9,8 @@ from distilc.compiler.estimate import (
     choose_zero,
     memory_table,
     place,
-    zero_reason,
 )
+from distilc.compiler.reasons import placement_reason, zero_reason
 from distilc.compiler.workload import Teaching, Workload
 
 BART = architecture_of({"model_type": "bart"})
@@ -84,6 +84,55 @@ def test_a_teacher_is_there_once_whole_and_without_the_encoder_that_it_shares():
     teaching = Teaching(architecture=BART, terms=frozenset({"logits"}), shared_encoder=False)
     assert memory_table(distillation(teaching=teaching), 1, 1).teacher == 2 * BART.parameters
     assert memory_table(load(), 0, 1).teacher == 0
+
+
+def test_a_sharded_teacher_is_a_share_and_what_is_gathered_at_a_time():
+    outside_the_encoder = OUTSIDE + 12 * DECODER_LAYER
+    gathered = 50_000_000 + 50265 * D
+    table = memory_table(distillation(shard_teacher=True), 1, 1)
+    assert table.teacher == 2 * (outside_the_encoder // 8 + gathered)
+    of_the_host = distillation(shard_teacher=True, offload="parameters")
+    assert memory_table(of_the_host, 3, 1).teacher == 2 * gathered
+
+
+def test_a_teacher_is_sharded_where_the_whole_one_does_not_fit():
+    large = architecture_of({"model_type": "t5", "d_model": 4096, "d_kv": 64, "num_heads": 64, "d_ff": 10240, "num_layers": 24,
+                             "feed_forward_proj": "gated-gelu", "vocab_size": 32128})  # fmt: skip
+    teaching = Teaching(architecture=large, terms=frozenset({"logits"}), shared_encoder=False)
+    student = architecture_of({"model_type": "t5"})
+    of_large = {"architecture": student, "freeze": (), "teaching": teaching}
+    assert large.parameters * 2 / GIB == pytest.approx(20.7, abs=0.1)
+    roomy, tight = (distillation(**of_large, memory_gb=size) for size in (40.0, 16.0))
+    assert not place(roomy).shard_teacher
+    placed = place(tight)
+    assert placed.shard_teacher and placed.fits and not placed.checkpointing
+    assert not place(distillation(**of_large, memory_gb=16.0, shard_teacher=False)).fits
+    assert place(distillation(**of_large, memory_gb=40.0, shard_teacher=True)).shard_teacher
+    for alone in ("auto", True):  # one device has nobody to share with, but for the host
+        one = {**of_large, "world": 1, "per_node": 1, "memory_gb": 16.0, "shard_teacher": alone}
+        assert not place(distillation(**one)).shard_teacher
+        assert place(distillation(**one, offload="parameters")).fits
+    assert not place(load(shard_teacher=True)).shard_teacher  # there is no teacher
+    whole, shared = memory_table(roomy, 1, 1).teacher / GIB, placed.table.teacher / GIB
+    assert placement_reason(tight, "auto").endswith(
+        f"; teacher sharded over 8 devices, {shared:.1f} GiB instead of {whole:.1f}: beside the student there is no "
+        "room for all of it"
+    )
+    assert "teacher" not in placement_reason(roomy, "auto")
+
+
+def test_activations_are_computed_again_where_nothing_else_fits():
+    of_long_rows = {"lengths": (8192, 8192), "world": 1, "per_node": 1}
+    roomy, tight = (load(**of_long_rows, memory_gb=size) for size in (40.0, 16.0))
+    assert (place(roomy).checkpointing, place(roomy).fits) == (False, True)
+    assert (place(tight).checkpointing, place(tight).fits) == (True, True)
+    forbidden = load(**of_long_rows, memory_gb=16.0, checkpointing=False)
+    assert (place(forbidden).checkpointing, place(forbidden).fits) == (False, False)
+    assert place(load(checkpointing=True)).checkpointing
+    assert placement_reason(tight, "auto").endswith("; checkpointing on: without, not even 4,096 tokens at a time fit")
+    assert placement_reason(forbidden, 1) == "stage 1: the site says so; checkpointing off: the site says so"
+    more = place(load(memory_gb=24.0, checkpointing=True)).micro_batch_tokens
+    assert more > place(load(memory_gb=24.0)).micro_batch_tokens
 
 
 def test_offload_takes_states_off_the_device():

@@ -81,17 +81,25 @@ def test_the_remaining_classes() -> None:
     labels = SCHEMA.choose(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"]["labels"], "object", ["weight"])
     assert labels is not None and names(typed.LabelsTerm) == set(labels["properties"])
     terms = set(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"])
-    assert names(typed.Loss) == {*terms, "own"}  # `own`: the terms of installed packages
+    assert names(typed.Loss) == {*terms, "own", "schedules"}  # `own`: the terms of installed packages
     logits = SCHEMA.choose(SCHEMA.resolve({"$ref": "#/$defs/loss"})["properties"]["logits"], "object", ["weight"])
     assert logits is not None and names(typed.LogitsTerm) == set(logits["properties"])
     labeller = SCHEMA.resolve({"$ref": "#/$defs/labeller"})["properties"]
-    flat = {"by", "file", "file_id", "file_text", "generation", "max_source_tokens", "min_rouge2"}
+    rules = {"min_rouge2", "min_bleu", "min_length_ratio", "max_length_ratio", "max_repetition"}
+    flat = {"by", "file", "file_id", "file_text", "generation", "max_source_tokens", "best_of", *rules}
     assert names(typed.Labeller) == flat
-    assert set(labeller) == {"by", "file", "columns", "generation", "max_source_tokens", "keep"}
+    assert set(labeller) == {"by", "file", "columns", "generation", "max_source_tokens", "best_of", "keep"}
     assert set(labeller["columns"]["properties"]) == {"id", "text"}
-    assert set(labeller["keep"]["properties"]) == {"min_rouge2"}
+    keep = labeller["keep"]["properties"]
+    assert set(keep) == {"min_rouge2", "min_bleu", "length_ratio", "max_repetition"}
+    assert set(keep["length_ratio"]["properties"]) == {"min", "max"}
+    baseline = SCHEMA.resolve({"$ref": "#/$defs/baseline"})["properties"]
+    known = {"million_parameters", "examples_per_second"}
+    assert names(typed.Baseline) == {"predictions", "by_test_set", "id", "text", *known}
+    assert set(baseline) == {"predictions", "columns", *known} and set(baseline["columns"]["properties"]) == {"id", "text"}
     top = {"name", "task", "teacher", "student", "data", "evaluation", "tracking", "pseudo_labels", "targets", "expect"}
-    assert names(Experiment) - top == {"variant", "seed", "phi_encoder", "phi_decoder", "training"}
+    top.add("baselines")
+    assert names(Experiment) - top == {"variant", "seed", "phi_encoder", "phi_decoder", "training", "target_shares"}
     of_a_spec = {"version", "extends", "phi", "seeds", "variants", "matrix"}
     inside_training = {"batch", "precision", "training", "stopping", "validation", "loss"}
     assert set(SCHEMA.root["properties"]) - top - inside_training == of_a_spec

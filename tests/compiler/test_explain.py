@@ -4,7 +4,7 @@ import json
 import re
 
 from distilc.compiler.explain import explain_json, explain_text, explain_texts
-from distilc.compiler.forecast import stage_architecture
+from distilc.compiler.plan_models import stage_architecture
 from distilc.compiler.layer_drawing import LayerMap, draw_layers
 
 BART = {

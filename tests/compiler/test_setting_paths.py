@@ -20,8 +20,9 @@ MARIAN = {
 }  # fmt: skip
 OF_THE_STAGE = {"evaluate": {"split"}}  # follows from which stage it is
 FULL = (
-    "pseudo_labels={own: {by: teacher, keep: {min_rouge2: 10}}, other: {by: {path: ./model}}, dump: {file: l.jsonl}}",
-    "targets=[original, own, other, dump]",
+    "pseudo_labels={own: {by: teacher, best_of: 2, generation: {beams: 2}, keep: {min_rouge2: 10, min_bleu: 1,"
+    " length_ratio: {min: 0.5, max: 2}, max_repetition: 20}}, other: {by: {path: ./model}}, dump: {file: l.jsonl}}",
+    "targets=[original, own, {other: 0.5}, dump]",
     "loss={labels: 1.0, logits: {weight: 0.8, temperature: 2.0}, hidden: {decoder: 3.0}, cosine: 1.0, embedding: 1.0}",
     "student={decoder_layers: 2, init: {decoder: {from: {path: ./model}}, encoder: random}}",
     "validation.metrics=[loss, rouge2]",

@@ -42,6 +42,7 @@ def test_defaults(folder: Path) -> None:
     assert loaded() == Site(
         workspace=folder / ".distilc", shared_stores=(), offline=False, models=(), paths={}, device="cpu",
         device_name="a CPU", nodes=1, per_node=1, memory_gb=16.0, hostfile=None, zero="auto", offload="none",
+        shard_teacher="auto", checkpointing="auto",
         micro_batch_tokens=None, save_minutes=10.0, tracking_uri=None,
     )  # fmt: skip
 
@@ -52,13 +53,13 @@ def test_everything_given(folder: Path) -> None:
     site = loaded(
         "workspace: w\nshared_stores: [/s, t]\noffline: true\nmodels: [models]\npaths: {data: d, home: ~/x}\n"
         "devices: {kind: cuda, name: A100, nodes: 2, per_node: 8, memory_gb: 80, hostfile: hosts}\n"
-        "zero: 3\noffload: parameters\nmicro_batch_tokens: 4096\nsave_minutes: 0\ntracking: {uri: http://m:5000}\n"
+        "zero: 3\nshard_teacher: true\ncheckpointing: false\noffload: parameters\nmicro_batch_tokens: 4096\nsave_minutes: 0\ntracking: {uri: http://m:5000}\n"
     )
     assert site == Site(
         workspace=folder / "w", shared_stores=(Path("/s"), folder / "t"), offline=True, models=(folder / "models",),
         paths={"data": folder / "d", "home": Path.home() / "x"}, device="cuda", device_name="A100", nodes=2,
         per_node=8, memory_gb=80, hostfile=folder / "hosts", zero=3, offload="parameters", micro_batch_tokens=4096,
-        save_minutes=0.0, tracking_uri="http://m:5000",
+        shard_teacher=True, checkpointing=False, save_minutes=0.0, tracking_uri="http://m:5000",
     )  # fmt: skip
     assert len(fields(Site)) == 16  # all of them are above
 

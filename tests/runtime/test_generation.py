@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ import pytest
 import torch
 
 from distilc.runtime.data.rows import Rows, write_rows
-from distilc.runtime.generation.engine import answer_in_language, merged_config
-from distilc.runtime.generation.transformers_engine import generate_batches, generate_ids
+from distilc.runtime.generation.engine import Hypothesis, generate_texts
+from distilc.runtime.generation.search import answer_in_language, merged_config
+from distilc.runtime.generation.transformers_engine import TransformersEngine, generate_ids
 from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.plan import GenerationSettings
 
@@ -39,19 +41,25 @@ def test_texts_do_not_depend_on_batches_and_keep_their_order(
     tiny_model_folder: Any, rows: Rows, family: str, beams: int
 ) -> None:
     folder = tiny_model_folder(family)
-    model, tokenizer = load_model(folder), load_tokenizer(folder)
-    settings = replace(OWN, beams=beams, max_length=12)
+    engine = TransformersEngine.open(replace(OWN, beams=beams, max_length=12), folder, precision="fp32", device="cpu")
     ids = [7, 2, 11, 0, 5]
-    together = generate_batches(model, tokenizer, rows, ids, settings, "cpu")
-    alone = [generate_batches(model, tokenizer, rows, [i], settings, "cpu")[0] for i in ids]
+    together = generate_texts(engine, rows, ids)
+    alone = [generate_texts(engine, rows, [i])[0] for i in ids]
     assert together == alone
-    assert generate_batches(model, tokenizer, rows, ids, settings, "cpu", batch_size=2) == alone
+    found: dict[int, str] = {}
+
+    def on_batch(positions: Sequence[int], hypotheses: Sequence[Sequence[Hypothesis]]) -> None:
+        assert len(positions) <= 2
+        found.update({i: best[0].text for i, best in zip(positions, hypotheses, strict=True)})
+
+    engine.generate([rows.source(i) for i in ids], on_batch, batch_size=2)
+    assert [found[i] for i in range(len(ids))] == alone
 
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_decoder_deeper_than_its_encoder(tiny_model_folder: Any, rows: Rows, family: str) -> None:
     model = load_model(tiny_model_folder(family, encoder_layers=2, decoder_layers=4))
-    config = merged_config(model, replace(OWN, beams=2, max_length=8))
+    config = merged_config(model.generation_config, replace(OWN, beams=2, max_length=8))
     sources = [rows.source(i) for i in range(3)]
     output = generate_ids(model, sources, config, model.config.pad_token_id, "cpu")
     config.use_cache = False
@@ -65,9 +73,9 @@ def test_settings_lie_over_the_checkpoints_own(tiny_model_folder: Any) -> None:
     model.generation_config.length_penalty = 2.0
     model.generation_config.min_length = 20
     model.generation_config.max_length = 60
-    own = merged_config(model, OWN)
+    own = merged_config(model.generation_config, OWN)
     assert (own.num_beams, own.length_penalty, own.min_length, own.max_length) == (4, 2.0, 20, 60)
-    changed = merged_config(model, replace(OWN, beams=6, length_penalty=0.5, max_length=10, no_repeat_ngram=3))
+    changed = merged_config(model.generation_config, replace(OWN, beams=6, length_penalty=0.5, max_length=10, no_repeat_ngram=3))
     assert (changed.num_beams, changed.length_penalty, changed.max_length) == (6, 0.5, 10)
     assert changed.no_repeat_ngram_size == 3
     assert changed.min_length == 0  # the shorter limit is what was asked for
@@ -80,12 +88,12 @@ def test_mbart_answers_in_the_language_of_the_targets(tiny_model_folder: Any, tm
     text = {"id": "0", "source": "", "target": ""}
     write_rows(tmp_path, "train", [([5, end], [8, 9, end, romanian], text)])
     write_rows(tmp_path, "validation", [([5, end], [romanian, 8, 9, end], text)])
-    own = merged_config(model, OWN)
+    own = merged_config(model.generation_config, OWN)
     assert own.decoder_start_token_id == tokenizer.convert_tokens_to_ids("de_DE")
-    answer_in_language(own, model, Rows.open(tmp_path, "train"))  # mBART-25: the code opens the decoder
+    answer_in_language(own, "mbart", Rows.open(tmp_path, "train").target(0))  # mBART-25: the code opens the decoder
     assert own.decoder_start_token_id == romanian and own.forced_bos_token_id is None
-    fifty = merged_config(model, OWN)
-    answer_in_language(fifty, model, Rows.open(tmp_path, "validation"))  # mBART-50: it is the first token
+    fifty = merged_config(model.generation_config, OWN)
+    answer_in_language(fifty, "mbart", Rows.open(tmp_path, "validation").target(0))  # mBART-50: it is the first token
     assert fifty.forced_bos_token_id == romanian
     output = generate_ids(model, [Rows.open(tmp_path, "train").source(0)], own, 1, "cpu")
     assert output[0, 0] == romanian
@@ -98,5 +106,6 @@ def test_no_engine_setting_is_warned_about(tiny_model_folder: Any, rows: Rows, c
     model.generation_config.early_stopping = True
     model.generation_config.min_length = 20
     for beams in (1, 2):
-        generate_batches(model, tokenizer, rows, [0, 1], replace(OWN, beams=beams, max_length=10), "cpu")
+        settings = replace(OWN, beams=beams, max_length=10)
+        generate_texts(TransformersEngine(model, tokenizer, settings, "cpu"), rows, [0, 1])
     assert caplog.text == "" and not recwarn.list

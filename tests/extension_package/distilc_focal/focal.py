@@ -25,6 +25,14 @@ def focal_term(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     return (missed ** settings["gamma"] * loss * counts).sum()
 
 
+def focal_mean(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    """The same as the paper writes it, a mean over the label tokens: what `distilc verify` holds the term to."""
+    assert inputs.student.logits is not None
+    counts = inputs.labels != -100
+    p = inputs.student.logits[counts].softmax(dim=-1)[torch.arange(int(counts.sum())), inputs.labels[counts]]  # (N,)
+    return (-((1 - p) ** settings["gamma"]) * p.log()).mean()
+
+
 def length_error(names: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, Any]]:
     """The mean over examples of the difference in words, in percent of the reference's."""
     errors = [
@@ -34,6 +42,6 @@ def length_error(names: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[st
     return {"length_error": {"value": sum(errors) / len(errors)}}
 
 
-FOCAL = Term(sum=focal_term, items="label-tokens", needs=frozenset({"logits"}))
+FOCAL = Term(sum=focal_term, items="label-tokens", needs=frozenset({"logits"}), reference=focal_mean)
 LENGTH_ERROR = Metric(score=length_error, needs="texts", higher_is_better=False)
 PLBART = replace(BART, model_type="plbart", decoder_start="language")

@@ -1,0 +1,43 @@
+"""Systems of others as rows of the result table: their files of predictions, found, and what is known of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from .diagnostics import Reporter, shown_path
+from .experiment import Experiment
+from .fingerprint import UNRESOLVED, Fingerprints
+from .paths import location_hint
+from .rules.baselines import file_path
+
+
+def resolve_baselines(
+    run: Experiment, reporter: Reporter, fingerprints: Fingerprints | None
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """Name -> test set -> the fingerprint of its file, and where it is. Reports E508: it is not there."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for name, baseline in run.baselines.items():
+        found[name] = {}
+        for test_set, place in baseline.predictions.items():
+            file = Path(place)
+            if not file.is_file():
+                reporter.error(
+                    "E508",
+                    file_path(run, name, test_set),
+                    f"the file of predictions {shown_path(file)} is not there",
+                    location_hint(place) or "paths are relative to the spec that names them",
+                )
+                continue
+            found[name][test_set] = (UNRESOLVED if fingerprints is None else fingerprints.file(file)), place
+    return found
+
+
+def baseline_facts(run: Experiment) -> dict[str, dict[str, float | None]]:
+    """What is known of the systems and is no score: for the table, in no key."""
+    return {
+        name: {
+            "million_parameters": baseline.million_parameters,
+            "examples_per_second": baseline.examples_per_second,
+        }
+        for name, baseline in run.baselines.items()
+    }

@@ -1,0 +1,70 @@
+"""`distilc evaluate`: handed over to the runtime."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..diagnostics import did_you_mean, listed
+from .hand_over import hand_over
+from .options import FOLDER
+
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+
+
+def _metrics(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str]:
+    from ..structure import load_schema
+
+    items = load_schema("experiment").root["$defs"]["evaluation"]["properties"]["metrics"]["items"]
+    known = [name for name in items["enum"] if name != "loss"]
+    names = [name.strip() for value in values for name in value.split(",") if name.strip()]
+    for name in names:
+        if name not in known:
+            near = did_you_mean(name, known)
+            hint = f"did you mean {near}?" if near else f"there is {listed(known, 'and')}"
+            raise click.BadParameter(f"there is no metric {name!r} of texts; {hint}", ctx, parameter)
+    return list(dict.fromkeys(names))
+
+
+@click.command(short_help="Score any predictions against references.")
+@click.argument("predictions", type=FILE)
+@click.argument("references", type=FILE, required=False)
+@click.option("--task", type=click.Choice(["summarization", "translation", "classification"]),
+              help="Its usual metrics. Without it: every metric of texts.")  # fmt: skip
+@click.option("--metrics", multiple=True, callback=_metrics, metavar="NAME,...", help="These metrics.")
+@click.option("--prediction-column", metavar="NAME", help="Default: prediction, or the only column of texts.")
+@click.option("--reference-column", metavar="NAME", help="Default: reference or target, or the only column of texts.")
+@click.option("--id-column", metavar="NAME", help="Default: id, where there is one.")
+@click.option("--by", type=click.Choice(["id", "line"]), help="Default: by id where both files have ids.")
+@click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
+@click.option("-o", "--output", type=FOLDER, metavar="FILE", help="Write there, not to the terminal.")
+def evaluate(
+    predictions: Path, references: Path | None, task: str | None, metrics: list[str], prediction_column: str | None,
+    reference_column: str | None, id_column: str | None, by: str | None, form: str, output: Path | None,
+) -> None:  # fmt: skip
+    """Score PREDICTIONS, whoever made them, with the code that fills the result table of a run.
+
+    \b
+    Example:  distilc evaluate bertabs.txt test.jsonl --task summarization
+              distilc evaluate theirs.jsonl test.csv --metrics bleu,chrf --format json -o scores.json
+              distilc evaluate .distilc/store/KEY/predictions.test.jsonl
+
+    Files are .txt (a text a line), .jsonl, .json, .csv, .tsv or .parquet. Rows are aligned by id where both files
+    have ids, else line by line; a row without a partner is a diagnosis. Without REFERENCES they are looked
+    for beside the predictions, as in the files of a run.
+
+    A system of others as a row in the table of a run: `baselines` in its spec.
+
+    Exit codes: 0 scored, 1 the files do not fit together or cannot be read, 2 wrong usage.
+    """
+    words = ["evaluate", str(predictions), *([str(references)] if references else [])]
+    for metric in metrics:
+        words += ["--metric", metric]
+    given = {
+        "--task": task, "--prediction-column": prediction_column, "--reference-column": reference_column,
+        "--id-column": id_column, "--by": by, "--format": form, "--output": output,
+    }  # fmt: skip
+    for option, value in given.items():
+        words += [f"{option}={value}"] if value is not None else []
+    hand_over(words)

@@ -1,0 +1,95 @@
+"""Labels made elsewhere: read from a file and aligned with the training rows by id, never by line.
+
+Released label sets lack lines that their sources have (domain facts 4.2), so a row number says nothing. What is
+an error and what is none is as `distilc check --data` says it: rows without a label are left out of the targets;
+an id that no training row has is an error, unless the data are cut by a `limit`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..data.files import read_file
+from ..data.sources import find_cell
+from ..failure import Failure
+from ..plan import LabelFile
+
+
+@dataclass(frozen=True)
+class FileLabel:
+    """A text and where it stands, as a diagnosis calls the place."""
+
+    text: str
+    where: str
+
+
+def read_label_file(file: LabelFile, locations: Mapping[str, str], spec_path: str) -> dict[str, FileLabel]:
+    """Id -> label. `spec_path`: the labeller's place in the spec.
+
+    Raises `Failure` R201, R202, R206 (the file), R341 (a row that is no label), R342 (an id comes twice), R344
+    (no rows).
+    """
+    if file.fingerprint not in locations:
+        raise Failure("R206", "the plan does not say where the file of labels is on this machine",
+                      "compile the spec again here", spec_path=f"{spec_path}.file")  # fmt: skip
+    path = Path(locations[file.fingerprint])
+    found: dict[str, FileLabel] = {}
+    for where, record in read_file(path, file.fingerprint, f"{spec_path}.file"):
+        id = _text(record, file.id, "id", where, spec_path)
+        text = _text(record, file.text, "text", f"{where} (id {id})", spec_path)
+        if id in found:
+            raise Failure("R342", f"{where}: the id {id!r} was in {found[id].where} already",
+                          "a row has one label: remove all but one", spec_path=f"{spec_path}.file")  # fmt: skip
+        found[id] = FileLabel(text, where)
+    if not found:
+        raise Failure("R344", f"{path} has no labels", "is it the right file?", spec_path=f"{spec_path}.file")
+    return found
+
+
+def check_alignment(
+    labels: Mapping[str, FileLabel], trained: Collection[str], *, whole: bool, spec_path: str
+) -> None:
+    """Are these the labels of these rows? `whole`: no `limit` cuts the training data.
+
+    Raises `Failure` R343: a label of no training row, or no row with a label.
+    """
+    strangers = [id for id in labels if id not in trained]
+    if len(strangers) == len(labels) or (strangers and whole):
+        first = strangers[0]
+        more = f", nor are {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
+        raise Failure(
+            "R343",
+            f"{labels[first].where}: the id {first!r} is none of the {len(trained):,} ids of the training data{more}",
+            "labels are aligned with data.train by its column data.columns.id: were they made for other data?",
+            spec_path=f"{spec_path}.file",
+        )
+
+
+def _text(record: Any, column: str, key: str, where: str, spec_path: str) -> str:
+    """A column that holds text (an id may be a whole number)."""
+    here = f"{spec_path}.columns.{key}"
+    if not isinstance(record, Mapping):
+        raise Failure("R341", f"{where}: a label must be an object with columns, not {type(record).__name__}",
+                      'one JSON object a line: {"id": 1, "text": "..."}', spec_path=f"{spec_path}.file")  # fmt: skip
+    there, value = find_cell(record, column)
+    if not there:
+        raise Failure("R341", f"{where}: there is no column {column!r}; the columns are {', '.join(map(str, record))}",
+                      f"name it: {here}", spec_path=here)  # fmt: skip
+    if key == "id" and type(value) is int:
+        value = str(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise Failure("R341", f"{where}: the {key} is empty", "delete these rows, or fill them in",
+                      spec_path=f"{spec_path}.file")  # fmt: skip
+    if not isinstance(value, str):
+        raise Failure("R341", f"{where}: the column {column!r} holds {type(value).__name__}, not text",
+                      "name a column of text", spec_path=here)  # fmt: skip
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise Failure("R341", f"{where}: the {key} holds half a character (\\u{ord(value[error.start]):04x})",
+                      "a text was cut inside an escaped character; mend the row",
+                      spec_path=f"{spec_path}.file") from error  # fmt: skip
+    return value

@@ -1,0 +1,57 @@
+"""What a stage noticed that does not stop it: said once on the console, kept with its artifact.
+
+A stage calls `context.notices.add`. Each notice is a line of `warnings.jsonl` in the artifact, from where the
+summaries of all runs that share it take it, and of the control folder, from where the driver shows it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+FILE = "warnings.jsonl"
+
+
+@dataclass(frozen=True)
+class Notice:
+    """A warning in the user's words. `spec_path`: the key of the spec that it is about."""
+
+    code: str
+    message: str
+    hint: str
+    spec_path: str
+
+
+class Notices:
+    """Those of one stage. `kept`: the file of the artifact, `shown`: that of the control folder; None: nowhere."""
+
+    def __init__(self, kept: Path | None = None, shown: Path | None = None) -> None:
+        self._kept, self._shown = kept, shown
+        earlier = [] if kept is None else read_notices(kept)
+        self._told = {(record["code"], record["spec_path"]) for record in earlier}
+
+    def add(self, notice: Notice) -> None:
+        """Once for each code and key, also over interruptions."""
+        if (notice.code, notice.spec_path) in self._told:
+            return
+        self._told.add((notice.code, notice.spec_path))
+        for file in (self._kept, self._shown):
+            if file is not None:
+                _append(file, asdict(notice))
+
+
+def read_notices(file: Path) -> list[dict[str, Any]]:
+    """The whole lines of such a file; [] where there is none."""
+    try:
+        lines = file.read_text("utf-8").splitlines(keepends=True)
+    except OSError:
+        return []
+    return [json.loads(line) for line in lines if line.endswith("\n")]
+
+
+def _append(file: Path, record: Mapping[str, Any]) -> None:
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(record) + "\n")

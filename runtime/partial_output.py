@@ -1,0 +1,109 @@
+"""An output file that appears whole, and whose work goes on where it was interrupted."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from .failure import Failure
+from .text_files import LINES
+
+Records = Sequence[dict[str, Any]]
+
+
+class Output(Protocol):
+    """`done`: how many records are there, counted from the first."""
+
+    done: int
+
+    def write(self, records: Records) -> None:
+        """The next records."""
+
+
+@contextmanager
+def open_output(path: Path | None, digest: str) -> Iterator[Output]:
+    """Where records go: to standard output (None), or to a file that is there when all of them are.
+
+    `digest` says what they are the work of: what an interrupted work of the same digest left is kept. A .txt file
+    gets the predictions alone, a line each; any other JSON lines. Raises `Failure` R369: it cannot be written.
+    """
+    if path is None:
+        yield _Terminal()
+        return
+    try:
+        part = _Part(path, digest)
+        try:
+            yield part
+        finally:
+            part.close()
+        part.finish()
+    except OSError as error:
+        if error.filename not in (None, str(path), str(part_of(path)), str(_temporary(path))):
+            raise
+        raise Failure("R369", f"cannot write {path}: {error.strerror or error}", "name another file with -o") from error
+
+
+def part_of(path: Path) -> Path:
+    """Where the work on a file is kept until it is done."""
+    return path.with_name(f".{path.name}.part")
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _line(record: dict[str, Any]) -> str:
+    return json.dumps(record, ensure_ascii=False) + "\n"
+
+
+class _Terminal:
+    """JSON lines as they are done. Nothing is kept."""
+
+    def __init__(self) -> None:
+        self.done = 0
+
+    def write(self, records: Records) -> None:
+        sys.stdout.writelines(map(_line, records))
+        sys.stdout.flush()
+        self.done += len(records)
+
+
+class _Part:
+    """JSON lines in a file beside the output; its first line says what they are the work of."""
+
+    def __init__(self, path: Path, digest: str) -> None:
+        self.path, self.part = path, part_of(path)
+        head = json.dumps({"work": digest}) + "\n"
+        lines = self.part.read_bytes().decode("utf-8", "replace").split("\n") if self.part.is_file() else []
+        complete = [f"{line}\n" for line in lines[:-1]]  # what follows the last line end was cut off by a kill
+        kept = complete[1:] if complete[:1] == [head] else []
+        self.records: list[dict[str, Any]] = [json.loads(line) for line in kept]
+        self.done = len(self.records)
+        self._file = self.part.open("w", encoding="utf-8", newline="\n")
+        self._file.writelines([head, *kept])
+        self._file.flush()
+
+    def write(self, records: Records) -> None:
+        self._file.writelines(map(_line, records))
+        self._file.flush()
+        self.records += records
+        self.done += len(records)
+
+    def close(self) -> None:
+        self._file.close()
+
+    def finish(self) -> None:
+        """The output, whole; the part is gone."""
+        if self.path.suffix.lower() == LINES:
+            lines = [" ".join(record["prediction"].splitlines()) + "\n" for record in self.records]
+        else:
+            lines = [_line(record) for record in self.records]
+        temporary = _temporary(self.path)
+        temporary.write_text("".join(lines), "utf-8", newline="\n")
+        os.replace(temporary, self.path)
+        self.part.unlink()

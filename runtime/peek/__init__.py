@@ -1,0 +1,1 @@
+"""One real micro-batch of a training, as the model sees it."""

@@ -1,0 +1,342 @@
+"""A prepared training -> the facts of one micro-batch and of a few of its rows, as plain JSON data."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from ..data.batches import collate, micro_batches
+from ..data.rows import Rows
+from ..data.tokenize import prepare as prepare_tokenizer
+from ..failure import Failure
+from ..models.families import STACKS
+from ..models.forward import decode, encode
+from ..models.load import load_tokenizer, model_folder
+from ..objective.head import Head
+from ..objective.objective import Objective, factors_of
+from ..objective.terms import IGNORED
+from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
+from ..store import Store
+from ..training.course import Course, Step
+from ..training.loop import objective_of
+from ..verify.subject import counts_of
+from .prepare import Prepared
+from .remarks import batch_remarks, row_remarks
+
+TOP = 5
+POSITIONS = 8  # of a target, from its start
+Ids = NDArray[np.int64]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """`batch`: number of the micro-batch of the first step, from 1; `row`: number of a row, or `id`: its id, to
+    show the micro-batch of the first epoch that holds it; `rows`: how many rows are shown."""
+
+    batch: int | None = None
+    row: int | None = None
+    id: str | None = None
+    rows: int = 2
+
+
+@dataclass(frozen=True)
+class Batch:
+    """A micro-batch: `step` None when no step of the first epoch has it. `number` counts from 1."""
+
+    step: Step | None
+    number: int
+    rank: int
+    of: int
+    ids: Ids
+
+
+def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
+    """The facts. Raises `Failure` R360: there is no such batch or row."""
+    plan, stage = prepared.plan, prepared.stage
+    settings: TrainSettings = replace(stage.settings, precision="fp32")
+    rows = Rows.open(prepared.inputs["data"], "train")
+    tokenizer = load_tokenizer(model_folder(prepared.inputs["model"]))
+    course = Course(settings, rows)
+    batch, shown = _chosen(plan, course, rows, stage.execution.micro_batch_tokens or 1, asked)
+    tensors = collate(rows, batch.ids, tokenizer.pad_token_id)
+    objective = objective_of(settings, prepared.inputs, "cpu").eval()
+    few = {name: tensor[shown] for name, tensor in tensors.items()}
+    data = plan.stage("data")
+    words = _Words(tokenizer)
+    lengths = _Lengths(prepared, data.settings)
+    told = _tell_rows(objective, rows, batch.ids[shown], few, words, lengths)
+    whole = store.manifest(data.key)["summary"].get("train", {})
+    facts: dict[str, Any] = {
+        "version": 1,
+        "name": plan.name,
+        "task": plan.task,
+        "notes": list(prepared.notes),
+        "teacher": {
+            "model": plan.teacher.model, "trained": prepared.trained, "used": "teacher" in prepared.inputs,
+            "shares_encoder": objective.teacher is not None and objective.teacher.shares_encoder,
+        },
+        "student": {"model": plan.student.model, "freeze": list(settings.freeze)},
+        "artifacts": {role: "in the store" if there else "not computed yet" for role, there in prepared.others.items()},
+        "data": {
+            "rows": len(rows),
+            "targets": "original" if prepared.original else _targets(prepared),
+            "prefix": data.settings.prefix,
+            "max_source_tokens": data.settings.max_source_tokens,
+            "max_target_tokens": data.settings.max_target_tokens,
+            "truncated": _truncated(whole),
+            "truncated_in_batch": lengths.cut(rows, batch.ids),
+        },
+        "step": _step(plan, course, rows, batch, settings),
+        "batch": _batch(batch, tensors),
+        "rows": told,
+        "layers": _layers(plan, objective, prepared),
+        "objective": _objective(objective, settings, course, few, rows, batch),
+    }  # fmt: skip
+    facts["remarks"] = batch_remarks(facts)
+    return facts
+
+
+def _chosen(plan: Plan, course: Course, rows: Rows, micro_batch_tokens: int, asked: Asked) -> tuple[Batch, list[int]]:
+    """The micro-batch, and the positions in it of the rows to show."""
+    world = plan.site.nodes * plan.site.per_node
+    steps = course.steps(after=0)
+
+    def batches(step: Step) -> list[Batch]:
+        parts = micro_batches(step.ids, rows.source_lengths, rows.target_lengths, world, micro_batch_tokens)
+        flat = [(rank, ids) for micro in parts for rank, ids in enumerate(micro) if len(ids)]
+        return [Batch(step, n, rank, len(flat), ids) for n, (rank, ids) in enumerate(flat, start=1)]
+
+    if asked.row is not None or asked.id is not None:
+        row = _row(rows, asked)
+        step = next((step for step in steps if row in step.ids), None)
+        if step is None:
+            return Batch(None, 1, 0, 1, np.array([row], dtype=np.int64)), [0]
+        batch = next(batch for batch in batches(step) if row in batch.ids)
+        return batch, [int(np.flatnonzero(batch.ids == row)[0])]
+    first = batches(steps[0])
+    number = asked.batch or 1
+    if not 1 <= number <= len(first):
+        raise Failure("R360", f"the first step has {len(first)} micro-batches, there is no {number}",
+                      f"--batch takes 1 to {len(first)}")  # fmt: skip
+    batch = first[number - 1]
+    count = min(max(1, asked.rows), len(batch.ids))
+    return batch, np.unique(np.linspace(0, len(batch.ids) - 1, count).astype(int)).tolist()
+
+
+def _row(rows: Rows, asked: Asked) -> int:
+    if asked.row is not None:
+        if not 0 <= asked.row < len(rows):
+            raise Failure("R360", f"the training data have {len(rows):,} rows, there is no row {asked.row}",
+                          f"--row takes 0 to {len(rows) - 1}")  # fmt: skip
+        return asked.row
+    for i in range(len(rows)):
+        if rows.raw(i)["id"] == asked.id:
+            return i
+    raise Failure("R360", f"no row of the training data has the id {asked.id!r}",
+                  f"the first one has {rows.raw(0)['id']!r}; --row takes a row by its number")  # fmt: skip
+
+
+class _Words:
+    """Token ids as people can read them."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self.tokenizer = tokenizer
+        self.special = frozenset(tokenizer.all_special_ids)
+        self.unknown: int | None = tokenizer.unk_token_id
+        self.pad: int = tokenizer.pad_token_id
+
+    def token(self, id: int) -> str:
+        """One token; `▁` stands for the space before a word."""
+        if id == IGNORED:
+            return "-"
+        token = self.tokenizer.convert_ids_to_tokens(id) if id < len(self.tokenizer) else None
+        if token is None:
+            return f"<{id}>"  # a row of the vocabulary that no token has
+        text = self._text([id]).strip()
+        if id in self.special or not text or "\N{REPLACEMENT CHARACTER}" in text or not text.isprintable():
+            return str(token) if str(token).isprintable() else repr(token)
+        return f"▁{text}" if token.startswith(("▁", "Ġ")) else text
+
+    def text(self, ids: Sequence[int]) -> str:
+        """A sequence with its special tokens."""
+        return self._text([id for id in ids if id != IGNORED])
+
+    def _text(self, ids: Sequence[int]) -> str:
+        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+        return text
+
+
+class _Lengths:
+    """Tokens of whole texts, before they are cut: the data keep only what is left."""
+
+    def __init__(self, prepared: Prepared, settings: DataSettings) -> None:
+        self.settings = settings
+        self.tokenizer = load_tokenizer(model_folder(prepared.inputs["model"]))
+        prepare_tokenizer(self.tokenizer, settings)
+
+    def of(self, raw: Mapping[str, Any]) -> dict[str, int]:
+        source = self.tokenizer(self.settings.prefix + raw["source"])["input_ids"]
+        target = self.tokenizer(text_target=raw["target"])["input_ids"]
+        return {"source": len(source), "target": len(target)}
+
+    def cut(self, rows: Rows, ids: Ids) -> dict[str, float]:
+        """The share of these rows whose source or target was cut, in percent."""
+        whole = [self.of(rows.raw(int(i))) for i in ids]
+        kept = {"source": rows.source_lengths[ids], "target": rows.target_lengths[ids]}
+        cut = {
+            side: sum(length[side] > int(left) for length, left in zip(whole, kept[side], strict=True)) for side in kept
+        }
+        return {side: 100.0 * number / len(ids) for side, number in cut.items()}
+
+
+@torch.no_grad()
+def _tell_rows(
+    objective: Objective, rows: Rows, ids: Ids, batch: Mapping[str, Tensor], words: _Words, lengths: _Lengths
+) -> list[dict[str, Any]]:
+    """What there is to see of each row, and what both models expect at the first positions of its target."""
+    model, teacher = objective.student, objective.teacher
+    inputs = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # (B, T)
+    mask = batch["attention_mask"]
+    encoded = encode(model, batch["input_ids"], mask)
+    tops = {"student": _top(Head(model)(decode(model, inputs, encoded, mask)[:, :POSITIONS]), words)}
+    if teacher is not None:
+        theirs = encoded if teacher.shares_encoder else teacher.encode(batch["input_ids"], mask)
+        tops["teacher"] = _top(teacher.logits(teacher.decode(inputs, theirs, mask)[:, :POSITIONS]), words)
+    told = []
+    for b, id in enumerate(ids.tolist()):
+        raw, whole = rows.raw(id), lengths.of(rows.raw(id))
+        source, labels = batch["input_ids"][b].tolist(), batch["labels"][b].tolist()
+        real = int(mask[b].sum())
+        count = sum(label != IGNORED for label in labels)
+        positions = [
+            {
+                "position": t, "decoder_input": words.token(int(inputs[b, t])), "label": words.token(labels[t]),
+                "counts": labels[t] != IGNORED,
+                **({who: found[b][t] for who, found in tops.items()} if t < POSITIONS else {}),
+            }
+            for t in range(len(labels))
+        ]  # fmt: skip
+        row = {
+            "row": id, "id": raw["id"], "source_text": raw["source"], "target_text": raw["target"],
+            "source": words.text(source[:real]), "target": words.text(labels),
+            "source_tokens": [words.token(token) for token in source[:real]],
+            "source_length": real, "source_padding": len(source) - real,
+            "target_length": count, "target_padding": len(labels) - count,
+            "whole_source_length": whole["source"], "whole_target_length": whole["target"],
+            "positions": positions,
+        }  # fmt: skip
+        row["remarks"] = row_remarks(row, source[:real], [x for x in labels if x != IGNORED], int(inputs[b, 0]), words)
+        told.append(row)
+    return told
+
+
+def _top(logits: Tensor, words: _Words) -> list[list[list[list[Any]]]]:
+    """logits (B, P, V) -> [row][position] -> the likeliest tokens, each [token, probability]."""
+    found = logits.float().softmax(-1).topk(min(TOP, logits.shape[-1]))
+    pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
+    return [
+        [[[words.token(id), round(p, 4)] for id, p in zip(*at, strict=True)] for at in zip(*row, strict=True)]
+        for row in pairs
+    ]
+
+
+def _targets(prepared: Prepared) -> str:
+    stage = prepared.plan.stage(prepared.stage.needs["data"])
+    return ", ".join(stage.settings.targets) if stage.kind == "targets" else "original"
+
+
+def _truncated(counts: Mapping[str, Any]) -> dict[str, float] | None:
+    """The share of all training rows that were cut, in percent."""
+    if not counts.get("examples"):
+        return None
+    return {side: 100.0 * counts[f"truncated_{side}"] / counts["examples"] for side in ("source", "target")}
+
+
+def _step(plan: Plan, course: Course, rows: Rows, batch: Batch, settings: TrainSettings) -> dict[str, Any]:
+    step = batch.step
+    ids = batch.ids if step is None else step.ids
+    return {
+        "number": None if step is None else step.number,
+        "of": course.num_steps,
+        "examples": len(ids),
+        "tokens": int(rows.source_lengths[ids].sum() + rows.target_lengths[ids].sum()),
+        "micro_batches": batch.of,
+        "devices": plan.site.nodes * plan.site.per_node,
+        "batch": {"unit": settings.batch.unit, "size": settings.batch.size},
+    }
+
+
+def _batch(batch: Batch, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+    mask, labels = tensors["attention_mask"], tensors["labels"]
+    return {
+        "number": batch.number,
+        "device": batch.rank,
+        "rows": len(batch.ids),
+        "source_width": mask.shape[1],
+        "target_width": labels.shape[1],
+        "padding": {
+            "source": 100.0 * (1 - float(mask.sum()) / mask.numel()),
+            "target": 100.0 * (1 - float((labels != IGNORED).sum()) / labels.numel()),
+        },
+    }
+
+
+def _layers(plan: Plan, objective: Objective, prepared: Prepared) -> list[dict[str, Any]]:
+    """Every student layer: where it was copied from, and which teacher layer a term compares it with."""
+    student: StudentSettings = plan.stage(prepared.stage.needs["model"]).settings
+    phi = prepared.stage.settings.objective.phi
+    shares = objective.teacher is not None and objective.teacher.shares_encoder
+    found = []
+    for stack in STACKS:
+        init = getattr(student, stack)
+        depth = student.encoder_layers if stack == "encoder" else student.decoder_layers
+        compared = None if phi is None or (stack == "encoder" and shares) else getattr(phi, stack)
+        for i in range(depth):
+            found.append(
+                {
+                    "stack": stack,
+                    "layer": i,
+                    "copied_from": None if init.layers is None else init.layers[i],
+                    "origin": None if init.layers is None else init.origin,
+                    "looks_at": None if compared is None else compared[i],
+                }
+            )
+    return found
+
+
+@torch.no_grad()
+def _objective(
+    objective: Objective,
+    settings: TrainSettings,
+    course: Course,
+    few: Mapping[str, Tensor],
+    rows: Rows,
+    batch: Batch,
+) -> list[dict[str, Any]]:
+    """The terms: their weight at this step, what their mean is over and how many of that the step has, their value
+    on the shown rows. `schedule`: the ends of a weight that changes."""
+    objective.go_to(course.scheduled(1 if batch.step is None else batch.step.number))
+    paths, schedules = objective.paths(), settings.objective.schedules
+    ends = {name: [s.initial, s.final] for name, path in paths.items() if (s := schedules.get(path)) is not None}
+    ids = batch.ids if batch.step is None else batch.step.ids
+    counts = {
+        "label-tokens": int(rows.target_lengths[ids].sum()),
+        "source-tokens": int(rows.source_lengths[ids].sum()),
+        "examples": len(ids),
+    }
+    here = counts_of(few)
+    _, raw = objective(few, factors_of(here, world=1))
+    return [
+        {
+            "term": active.name, "weight": objective.weights()[active.name], "schedule": ends.get(active.name),
+            "items": active.items, "items_of_step": counts[active.items],
+            "value": float(raw[active.name]) / max(1, here[active.items]),
+        }
+        for active in objective.terms
+    ]  # fmt: skip

@@ -1,0 +1,254 @@
+"""`predict`: a student and a file of sources -> their texts, in order.
+
+The work is done in pieces, in the order of the file. With an output file, what is done is kept beside it until
+all is: the same command goes on from there, and the file itself appears whole.
+"""
+
+from __future__ import annotations
+
+import argparse
+import hashlib
+import importlib.util
+import json
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal, cast
+
+from .console import Console
+from .data.tokenize import Counts, prepare, tokenize
+from .failure import Failure
+from .partial_output import open_output
+from .plan import Columns, DataSettings, GenerationSettings
+from .processes import num_cores
+from .text_files import LINES, Layout, Texts, read_texts
+from .trained_as import TrainedAs, find_student, trained_as
+
+PIECE = 512  # sources; what is lost when it is interrupted
+SOURCES = ("source", "text", "document", "article")
+LONGEST = 1024  # tokens of a source where neither the model nor its training says
+OF_GENERATION = ("beams", "length_penalty", "min_length", "max_length", "no_repeat_ngram")
+NOTHING_SAID = GenerationSettings(
+    engine="transformers", beams=None, length_penalty=None, min_length=None, max_length=None, no_repeat_ngram=None,
+    early_stopping=None,
+)  # fmt: skip
+
+
+@dataclass
+class Job:
+    """All there is to know before the first text. `ids` are token ids of the sources, `labels` those of any target
+    (a multilingual model reads its language from them)."""
+
+    folder: Path
+    texts: Texts
+    sources: list[Any]
+    labels: Any
+    generation: GenerationSettings
+    precision: Literal["fp32", "bf16", "fp16"]
+    device: str
+    digest: str
+
+
+def main(argv: Sequence[str]) -> int:
+    """`predict STUDENT FILE [options]`. Returns the exit code."""
+    options = _parser().parse_args(argv)
+    try:
+        predict(options)
+    except Failure as failure:
+        Console().failure(failure, None)
+        return failure.exit_code
+    except KeyboardInterrupt:
+        resumes = "; the same command goes on" if options.output is not None else ""
+        print(f"interrupted{resumes}", file=sys.stderr)
+        return 130
+    return 0
+
+
+def predict(options: argparse.Namespace) -> None:
+    """Raises `Failure` R201 to R204, R361, R362 (the file), R366 (the student), R368 (its language), R369 (the
+    output)."""
+    folder = find_student(options.student, options.workspace)
+    known = trained_as(folder)
+    layout = Layout(options.column or _column(known, options.file), SOURCES, "--column", options.id_column, empty=False)
+    texts = read_texts(options.file, layout)
+    job = _job(folder, known, texts, options)
+    started = time.monotonic()
+    with open_output(options.output, job.digest) as output, _engine(job) as engine:
+        if output.done:
+            _say(f"{output.done:,} of {len(texts):,} predictions are there from before")
+        if getattr(engine, "note", ""):
+            _say(f"note: {engine.note}")
+        with _progress(len(texts), output.done) as show:
+            begun = output.done
+            while output.done < len(texts):
+                piece = range(output.done, min(output.done + PIECE, len(texts)))
+                output.write(_piece(engine, job, piece, options.batch_size, show))
+    seconds = time.monotonic() - started
+    if options.output is not None:
+        rate = (len(texts) - begun) / max(seconds, 1e-9)
+        _say(f"wrote {options.output}: {len(texts):,} predictions by {engine.name} in {seconds:.1f} s ({rate:.1f}/s)")
+
+
+def _column(known: TrainedAs | None, file: Path) -> str | None:
+    """The column that the student was trained on, where the file has it: other files have other names."""
+    if known is None or known.column is None or file.suffix.lower() == LINES:
+        return None
+    from .data.files import read_file
+
+    _, first = next(iter(read_file(file, None, "")), ("", None))
+    head = known.column.split(".")[0]
+    return known.column if isinstance(first, dict) and (known.column in first or head in first) else None
+
+
+def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.Namespace) -> Job:
+    import torch
+
+    from .models.load import load_tokenizer, model_folder, read_config
+
+    torch.set_num_threads(num_cores())
+    folder = model_folder(folder)
+    config = read_config(folder)
+
+    def chosen(name: str, default: Any) -> Any:
+        asked = getattr(options, name)
+        return asked if asked is not None else getattr(known, name, None) or default
+
+    positions = getattr(config, "max_position_embeddings", None) or LONGEST
+    settings = _reading(chosen, positions)
+    if config.model_type == "mbart" and (settings.source_language is None or settings.target_language is None):
+        raise Failure("R368", "mbart writes the language into every sequence, and nothing says which",
+                      "give --source-language and --target-language, for example en_XX and ro_RO")  # fmt: skip
+    tokenizer = load_tokenizer(folder)
+    prepare(tokenizer, settings)
+    sources, labels, cut = _tokenized(texts, tokenizer, settings)
+    if cut:
+        limit = settings.max_source_tokens
+        _say(f"{len(cut):,} of {len(texts):,} sources are cut to {limit} tokens, the first: {cut[0]}")
+    if known is None and not settings.prefix:
+        _say("nothing beside the model says how it was trained: no prefix is put before the sources (--prefix)")
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    default = "fp32" if device == "cpu" or known is None or known.precision is None else known.precision
+    precision = cast(Literal["fp32", "bf16", "fp16"], options.precision or default)
+    generation = _generation(known, options, precision)
+    files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.*"))]
+    facts = [str(folder.resolve()), files, texts.ids, [source.tolist() for source in sources], asdict(generation)]
+    digest = hashlib.sha256(json.dumps([*facts, precision]).encode()).hexdigest()
+    return Job(folder, texts, sources, labels, generation, precision, device, digest)
+
+
+def _generation(known: TrainedAs | None, options: argparse.Namespace, precision: Any) -> GenerationSettings:
+    """As the run evaluated its student, with what the options say over it. Where nothing is known of a run, the
+    fast engine, if it is installed."""
+    given = {name: value for name in OF_GENERATION if (value := getattr(options, name)) is not None}
+    if known is not None and known.generation is not None:
+        settings = replace(known.generation, n_best=None, sampling=None, **given)
+        if options.engine == "auto":
+            return settings
+    else:
+        settings = replace(NOTHING_SAID, **given)
+    engine = options.engine
+    if engine == "transformers" or (engine == "auto" and importlib.util.find_spec("ctranslate2") is None):
+        return replace(settings, engine="transformers", compute_type=None, named=False)
+    return replace(settings, engine="ctranslate2", compute_type=precision, named=engine == "ctranslate2")
+
+
+def _reading(chosen: Callable[[str, Any], Any], positions: int) -> DataSettings:
+    return DataSettings(
+        task="", train=(), validation=(), test={}, labels=None, max_target_tokens=LONGEST,
+        columns=Columns(source="source", hypothesis=None, target="target", id=None),
+        prefix=chosen("prefix", ""), source_language=chosen("source_language", None),
+        target_language=chosen("target_language", None),
+        max_source_tokens=min(chosen("max_source_tokens", positions), positions),
+    )  # fmt: skip
+
+
+def _tokenized(texts: Texts, tokenizer: Any, settings: DataSettings) -> tuple[list[Any], Any, list[str]]:
+    """(token ids of each source, those of a target, the places of the sources that were cut)."""
+    import numpy as np
+
+    counts, cut, sources, labels = Counts(), list[str](), list[Any](), None
+    rows = ({"source": text, "target": "."} for text in texts.texts)
+    for place, (source, target, _) in zip(
+        texts.places, tokenize(rows, tokenizer, settings, counts, lambda done: None), strict=True
+    ):
+        if counts.truncated_source > len(cut):
+            cut.append(place)
+        sources.append(np.asarray(source, dtype=np.int32))
+        labels = target if labels is None else labels
+    return sources, np.asarray(labels, dtype=np.int32), cut
+
+
+@contextmanager
+def _engine(job: Job) -> Iterator[Any]:
+    """The engine, opened; a conversion that it needs lives as long as it does."""
+    from .generation.engine import open_engine
+
+    with tempfile.TemporaryDirectory(prefix="distilc-predict-") as temporary:
+        converted = None
+        if job.generation.engine == "ctranslate2":
+            from .generation.conversion import convert
+
+            converted = Path(temporary) / "converted"
+            converted.mkdir()
+            convert(job.folder, converted, job.generation.compute_type or "fp32")
+        yield open_engine(
+            job.generation, job.folder, converted, precision=job.precision, device=job.device, labels=job.labels
+        )
+
+
+def _piece(
+    engine: Any, job: Job, piece: range, batch_size: int | None, show: Callable[[int], None]
+) -> list[dict[str, Any]]:
+    """The records of these sources, in order."""
+    texts: dict[int, str] = {}
+
+    def on_batch(positions: Sequence[int], found: Sequence[Sequence[Any]]) -> None:
+        for position, hypotheses in zip(positions, found, strict=True):
+            texts[int(position)] = hypotheses[0].text
+        show(piece.start + len(texts))
+
+    engine.generate([job.sources[i] for i in piece], on_batch, ids=list(piece), batch_size=batch_size)
+    ids = job.texts.ids
+    return [
+        {**({"id": ids[i]} if ids is not None else {}), "source": job.texts.texts[i], "prediction": texts[n]}
+        for n, i in enumerate(piece)
+    ]
+
+
+@contextmanager
+def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
+    if not sys.stderr.isatty():
+        yield lambda done: None
+        return
+    from rich.console import Console as RichConsole
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+        task = bar.add_task("predicting", total=total, completed=done)
+        yield lambda done: bar.update(task, completed=done)
+
+
+def _say(line: str) -> None:
+    print(line, file=sys.stderr, flush=True)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="distilc predict", description=__doc__)
+    parser.add_argument("student")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("-o", "--output", type=Path)
+    parser.add_argument("--workspace", type=Path, required=True)
+    for name in ("column", "id-column", "prefix", "source-language", "target-language"):
+        parser.add_argument(f"--{name}")
+    for name in ("max-source-tokens", "beams", "min-length", "max-length", "no-repeat-ngram", "batch-size"):
+        parser.add_argument(f"--{name}", type=int)
+    parser.add_argument("--length-penalty", type=float)
+    parser.add_argument("--device", choices=["cpu", "cuda"])
+    parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"])
+    parser.add_argument("--engine", choices=["auto", "ctranslate2", "transformers"], default="auto")
+    return parser

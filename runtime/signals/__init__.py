@@ -1,0 +1,1 @@
+"""What a teacher computes of every example, kept on disk: written by the `signals` stage, read while training."""

@@ -1,0 +1,94 @@
+"""The `pseudo-labels` stage: the training sources -> a target for each, by a model or from a file.
+
+labels.jsonl    one record a training row, in the order of the data (labels/record.py)
+quality.json    what the labels are like (labels/statistics.py)
+
+All ranks write, shard by shard (labels/shards.py); what is done stays done when the stage is interrupted.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from itertools import zip_longest
+from typing import Any
+
+from ..context import Context
+from ..data.rows import Rows
+from ..data.sources import read_sources
+from ..failure import Failure
+from ..labels.labelling import label_of, label_shards
+from ..labels.prepare import SPLIT, prepare_rows
+from ..labels.quality import proxy
+from ..labels.record import FILE, Label, parse, read_labels, source_hash
+from ..labels.shards import in_order, plan_shards
+from ..labels.statistics import Statistics, line, metrics
+from ..models.load import load_tokenizer, model_folder
+from ..plan import PseudoLabelSettings, Stage
+
+PARALLEL = True
+
+Labelled = tuple[Label, str]  # a label and the original target of its row
+
+
+def run(stage: Stage, context: Context) -> dict[str, Any]:
+    """Raises `Failure` R20x (the data), R22x (the model), R32x (the engine), R34x (labels that are none)."""
+    settings: PseudoLabelSettings = stage.settings
+    if settings.source == "labels":
+        return _publish(_held_to_rules(stage, context), stage, context) if context.first else {}
+    folder = context.scratch / "rows"
+    if context.first:
+        tokenizer = None
+        if settings.source == "model":
+            tokenizer = load_tokenizer(model_folder(context.inputs["model"]))
+        with context.progress.task("reading the training data", None, "examples") as update:
+            prepare_rows(folder, settings, stage.execution.locations, labeller_path(stage), tokenizer, update,
+                         offline=context.plan.site.offline)  # fmt: skip
+    context.barrier()
+    rows = Rows.open(folder, SPLIT)
+    shards = plan_shards(rows.source_lengths)
+    label_shards(rows, shards, context.scratch / "shards", context)
+    if not context.first:
+        return {}
+    lines = in_order(context.scratch / "shards", shards)
+    labels = ((parse(text), rows.raw(i)["target"]) for i, text in enumerate(lines))
+    return _publish(labels, stage, context)
+
+
+def labeller_path(stage: Stage) -> str:
+    """Where the spec has the labeller of a stage `labels-NAME` or `written-NAME`."""
+    return f"pseudo_labels.{stage.id.rpartition('/')[2].partition('-')[2]}"
+
+
+def _held_to_rules(stage: Stage, context: Context) -> Iterator[Labelled]:
+    """Labels that are there, held to the rules of this stage: another rule does not write them anew."""
+    settings: PseudoLabelSettings = stage.settings
+    rows = read_sources(settings.train, settings.columns, SPLIT, stage.execution.locations, context.plan.site.offline)
+    for row, label in zip_longest(rows, read_labels(context.inputs["labels"])):
+        if row is None or label is None or label.source_sha256 != source_hash(row["source"]):
+            raise Failure("R347", "the labels are not those of these training data", "compile the spec again",
+                          spec_path=labeller_path(stage))  # fmt: skip
+        yield label_of(row, label.text, label.score, settings), row["target"]
+
+
+def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict[str, Any]:
+    """Write what the artifact holds. Raises `Failure` R345: no label is left."""
+    settings: PseudoLabelSettings = stage.settings
+    statistics = Statistics()
+    with (
+        (context.folder / FILE).open("w", encoding="utf-8", newline="\n") as stream,
+        context.progress.task("writing the labels", None, "examples") as update,
+    ):
+        for label, reference in labels:
+            statistics.add(label, reference)
+            stream.write(label.line())
+            update(statistics.rows)
+    summary = statistics.summary()
+    told = line(summary, proxy(settings.task))
+    if statistics.kept == 0:
+        raise Failure("R345", f"no label is left to be a target: {told}",
+                      f"loosen the rules of `keep`; what was written is in {context.folder / FILE}",
+                      spec_path=labeller_path(stage))  # fmt: skip
+    (context.folder / "quality.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
+    context.journal.log(metrics(summary), 0)
+    return {**summary, "line": told}

@@ -1,0 +1,66 @@
+"""The `signals` stage: a teacher and token rows -> one side of its states for every training row."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from ..context import Context
+from ..data.rows import Rows
+from ..failure import Failure
+from ..models.load import DTYPES, load_model, load_tokenizer, model_folder
+from ..plan import SignalsSettings, Stage
+from ..signals.digest import encoder_digest
+from ..signals.fill import Filling
+from ..signals.read import Signals
+
+PARALLEL = True
+
+
+def run(stage: Stage, context: Context) -> dict[str, Any]:
+    """Every rank computes its share of the shards; resumes with those that are not on the disk yet.
+
+    Raises `Failure` R334: the disk has no room for it."""
+    settings: SignalsSettings = stage.settings
+    folder = model_folder(context.inputs["model"])
+    # As a training has its teacher: loaded in fp32, then cast.
+    model = load_model(folder, precision="fp32")
+    digest = encoder_digest(model)
+    model = model.to(DTYPES[settings.precision]).to(context.device)
+    rows = Rows.open(context.inputs["data"], "train")
+    kept = context.inputs.get("signals.encoder")
+    filling = Filling(
+        model,
+        rows,
+        settings,
+        context,
+        pad_id=load_tokenizer(folder).pad_token_id,
+        encoder=digest,
+        encoder_signals=None if kept is None else Signals({"encoder": kept}, rows),
+    )
+    _require_room(filling, context)
+    num_bytes = filling.run()
+    states = len(set(filling.files.values()))
+    tokens = int(filling.offsets[-1])
+    return {
+        "side": settings.side,
+        "states": states,
+        "rows": len(rows),
+        "tokens": tokens,
+        "bytes": num_bytes,
+        "line": f"{states} x {tokens:,} states of the {settings.side}, {num_bytes / 1e9:,.2f} GB",
+    }
+
+
+def _require_room(filling: Filling, context: Context) -> None:
+    width = int(filling.model.config.d_model) * DTYPES[filling.settings.precision].itemsize
+    needed = int(filling.offsets[-1]) * width * len(set(filling.files.values()))
+    present = sum(file.stat().st_blocks * 512 for file in context.folder.glob("*.npy"))
+    free = shutil.disk_usage(context.folder).free + present
+    if needed > free:
+        raise Failure(
+            "R334",
+            f"the states of the {filling.settings.side} take {needed / 1e9:,.1f} GB, and {context.folder} has room for "
+            f"{free / 1e9:,.1f}",
+            "name another disk in the site file, `scratch: {path: FOLDER}`, or allow less: `scratch: {limit_gb: N}`",
+        )

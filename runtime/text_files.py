@@ -1,0 +1,165 @@
+"""A file of texts -> the texts in order, each with its place and, where the file has them, its id.
+
+.txt holds one text a line; .jsonl, .json, .csv, .tsv and .parquet hold rows, of which one column is the text.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .data.files import check_content, read_file, text_lines
+from .failure import Failure
+
+LINES = ".txt"
+ID = "id"
+
+
+@dataclass(frozen=True)
+class Texts:
+    """`name`: of what holds them, for messages. `places[i]` says where text i stands (`a.jsonl:3`); `ids` None:
+    there are none. `column`: the column that the texts were taken from, None in a file of lines."""
+
+    name: str
+    texts: Sequence[str]
+    places: Sequence[str]
+    ids: Sequence[str] | None
+    column: str | None
+
+    def __len__(self) -> int:
+        return len(self.texts)
+
+
+@dataclass(frozen=True)
+class Layout:
+    """How a file of texts is read. `column`: that of the texts; None: the first of `usual` that is there, else
+    the only column beside the id. `option`: what the user names it with, for hints."""
+
+    column: str | None
+    usual: tuple[str, ...]
+    option: str
+    id: str | None = None
+    empty: bool = True  # may a text be empty?
+    spec_path: str = ""
+
+
+def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Texts:
+    """The texts of a file, in its order.
+
+    `fingerprint`: the sha256 that the file must have (None: any). Raises `Failure` R201, R202, R206 (as
+    `read_file`), R204 (no rows), R361 (no such column, or no text in it), R362 (an id comes twice).
+    """
+    rows: Iterable[tuple[str, Any]]
+    if path.suffix.lower() == LINES:
+        rows = _numbered_lines(path, fingerprint, layout.spec_path)
+    else:
+        rows = read_file(path, fingerprint, layout.spec_path)
+    texts: list[str] = []
+    places: list[str] = []
+    ids: list[str] = []
+    column = id_column = None
+    for where, row in rows:
+        if isinstance(row, str) and path.suffix.lower() == LINES:
+            texts.append(_checked(row, where, "the line", layout))
+        else:
+            if not isinstance(row, Mapping):
+                raise _wrong(f"{where}: a row must be an object with columns, not {type(row).__name__}", layout,
+                             'one JSON object a line: {"id": "1", "text": "..."}')  # fmt: skip
+            if not texts:
+                column, id_column = _text_column(row, where, layout), _id_column(row, where, layout)
+            assert column is not None
+            texts.append(_checked(_cell(row, column, where, layout), where, f"the column {column!r}", layout))
+            if id_column is not None:
+                ids.append(str(_cell(row, id_column, where, layout)))
+        places.append(where)
+    if not texts:
+        raise Failure("R204", f"{path} has no rows", "is it the right file?", spec_path=layout.spec_path or None)
+    _require_unique(ids, places, layout)
+    return Texts(str(path), texts, places, ids if id_column is not None else None, column)
+
+
+def _numbered_lines(path: Path, fingerprint: str | None, spec_path: str) -> Iterator[tuple[str, str]]:
+    try:
+        if fingerprint is not None:
+            check_content(path, fingerprint, spec_path)
+        for number, line in enumerate(text_lines(path, spec_path), start=1):
+            yield f"{path}:{number}", line.rstrip("\r\n")
+    except OSError as error:
+        raise Failure(
+            "R201", f"cannot read {path}: {error.strerror or error}", "is it there, and may you read it?",
+            spec_path=spec_path or None,
+        ) from error  # fmt: skip
+
+
+def _text_column(row: Mapping[str, Any], where: str, layout: Layout) -> str:
+    if layout.column is not None:
+        return layout.column
+    for name in layout.usual:
+        if name in row:
+            return name
+    others = [name for name in row if name != (layout.id or ID)]
+    if len(others) == 1:
+        return str(others[0])
+    raise _wrong(
+        f"{where}: which column is meant? There is none called {' or '.join(layout.usual)}; the columns are "
+        f"{', '.join(map(str, row))}",
+        layout,
+    )
+
+
+def _id_column(row: Mapping[str, Any], where: str, layout: Layout) -> str | None:
+    """The column of the ids: the named one, which must be there; else `id`, if it is there."""
+    if layout.id is not None:
+        _cell(row, layout.id, where, layout)
+        return layout.id
+    return ID if ID in row else None
+
+
+def _cell(row: Mapping[str, Any], name: str, where: str, layout: Layout) -> Any:
+    """A column, or a dotted path into nested ones (`translation.en`)."""
+    if name in row:
+        return row[name]
+    value: Any = row
+    for part in name.split("."):
+        if not isinstance(value, Mapping) or part not in value:
+            near = difflib.get_close_matches(name, map(str, row), n=1)
+            raise _wrong(
+                f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, row))}",
+                layout,
+                f"did you mean {near[0]!r}? " if near else "",
+            )
+        value = value[part]
+    return value
+
+
+def _checked(value: Any, where: str, what: str, layout: Layout) -> str:
+    """A text; a whole number is one too, as the name of a label."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if not isinstance(value, str):
+        raise _wrong(f"{where}: {what} holds {_kind(value)}, not text", layout)
+    if not layout.empty and not value.strip():
+        raise Failure("R361", f"{where}: {what} is empty", "remove the row, or fill it in",
+                      spec_path=layout.spec_path or None)  # fmt: skip
+    return value
+
+
+def _kind(value: Any) -> str:
+    return "null" if value is None else type(value).__name__
+
+
+def _wrong(message: str, layout: Layout, hint: str = "") -> Failure:
+    return Failure("R361", message, f"{hint}name a column of texts with {layout.option}".strip(),
+                   spec_path=layout.spec_path or None)  # fmt: skip
+
+
+def _require_unique(ids: Sequence[str], places: Sequence[str], layout: Layout) -> None:
+    seen: dict[str, str] = {}
+    for id, place in zip(ids, places, strict=False):
+        if id in seen:
+            raise Failure("R362", f"{place}: the id {id!r} was in {seen[id]} already", "ids are unique",
+                          spec_path=layout.spec_path or None)  # fmt: skip
+        seen[id] = place

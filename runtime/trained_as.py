@@ -1,0 +1,166 @@
+"""How a student was trained to read and to write: from the plan beside it, its model card, or the store around it."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .failure import Failure
+from .plan import GenerationSettings, Plan, bind, load_plan
+from .store import MANIFEST
+
+RUNS = "runs"
+STUDENT = "student"  # the model's folder in the folder of a run
+CARD = "README.md"
+_SPEC = re.compile(r"The resolved spec</summary>\s*```json\n(.*?)\n```", re.DOTALL)
+
+
+@dataclass(frozen=True)
+class TrainedAs:
+    """`found_in`: what said so, for people. `column` is that of the sources; `generation`: how the run evaluated
+    its student. None: not known."""
+
+    found_in: str
+    prefix: str
+    source_language: str | None
+    target_language: str | None
+    column: str | None
+    max_source_tokens: int | None
+    generation: GenerationSettings | None
+    precision: str | None
+
+
+def find_student(name: str, workspace: Path) -> Path:
+    """The model's folder that a path or the name of a run of the workspace means.
+
+    A run may be named without the end of its key where there is one of that name. Raises `Failure` R366: there is
+    no such model, or several.
+    """
+    folder = Path(name)
+    if not folder.is_dir():
+        runs = workspace / RUNS
+        found = sorted(path for path in runs.glob("*") if _is_called(path.name, name))
+        if len(found) > 1:
+            raise Failure("R366", f"several runs are called {name}: {', '.join(path.name for path in found)}",
+                          "name one of them whole")  # fmt: skip
+        if not found:
+            there = ", ".join(sorted(path.parent.name for path in runs.glob(f"*/{STUDENT}")))
+            raise Failure(
+                "R366",
+                f"there is no model folder and no run {name}",
+                f"the finished runs of {workspace} are {there}" if there else f"no run of {workspace} is finished; "
+                "--workspace names another",
+            )
+        folder = found[0]
+    inside = folder / STUDENT
+    if not (folder / "config.json").is_file() and inside.is_dir():
+        folder = inside
+    if not (folder / "config.json").is_file() and not (folder / "reference.json").is_file():
+        raise Failure("R366", f"no model in {folder}: it has no config.json",
+                      "name the folder of a model, of a run, or a run that has come to its end")  # fmt: skip
+    return folder
+
+
+def trained_as(folder: Path) -> TrainedAs | None:
+    """What is known of the model in a folder; None: nothing is there that says it."""
+    for look in (_by_plan, _by_card, _by_store):
+        if (found := look(folder)) is not None:
+            return found
+    return None
+
+
+def _is_called(folder: str, name: str) -> bool:
+    return folder == name or re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", folder) is not None
+
+
+def _by_plan(folder: Path) -> TrainedAs | None:
+    """Of a run: its plan lies beside the folder of its student."""
+    if folder.name != STUDENT or not (folder.parent / "plan.json").is_file():
+        return None
+    plan: Plan = load_plan(folder.parent)
+    data = plan.stage("data").settings
+    evaluated = next((stage.settings for stage in plan.stages if stage.id == "evaluate-student"), None)
+    return TrainedAs(
+        found_in=str(folder.parent / "plan.json"),
+        prefix=data.prefix,
+        source_language=data.source_language,
+        target_language=data.target_language,
+        column=data.columns.source,
+        max_source_tokens=data.max_source_tokens,
+        generation=None if evaluated is None else evaluated.generation,
+        precision=None if evaluated is None else evaluated.precision,
+    )
+
+
+def _by_card(folder: Path) -> TrainedAs | None:
+    """Of a student that was copied away: its model card embeds the resolved spec."""
+    try:
+        found = _SPEC.search((folder / CARD).read_text("utf-8"))
+        spec = json.loads(found[1]) if found is not None else None
+        data = spec["data"] if spec is not None else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    if spec is None or not isinstance(data, Mapping):
+        return None
+    generation = {**spec.get("evaluation", {}).get("generation", {})}
+    return TrainedAs(
+        found_in=str(folder / CARD),
+        prefix=data.get("prefix", ""),
+        source_language=data.get("source_language"),
+        target_language=data.get("target_language"),
+        column=data.get("columns", {}).get("source", "source"),
+        max_source_tokens=data.get("max_source_tokens"),
+        generation=_generation(generation),
+        precision=None,
+    )
+
+
+def _by_store(folder: Path) -> TrainedAs | None:
+    """Of an artifact: the manifests of what it was made from say how the data were read."""
+
+    def settings_of(key: str, kind: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any] | None:
+        manifest = _manifest(folder.parent / key)
+        if manifest is None:
+            return None
+        if kind(manifest):
+            found: Mapping[str, Any] = manifest["settings"]
+            return found
+        below = manifest.get("needs", {}).get("data")
+        return settings_of(below, kind) if below else None
+
+    data = settings_of(folder.name, lambda manifest: manifest.get("kind") == "data")
+    if data is None:
+        return None
+    return TrainedAs(
+        found_in=str(folder / MANIFEST),
+        prefix=data["prefix"],
+        source_language=data["source_language"],
+        target_language=data["target_language"],
+        column=data["columns"]["source"],
+        max_source_tokens=data["max_source_tokens"],
+        generation=None,
+        precision=None,
+    )
+
+
+def _manifest(folder: Path) -> Mapping[str, Any] | None:
+    try:
+        found: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    return found
+
+
+def _generation(spec: Mapping[str, Any]) -> GenerationSettings | None:
+    """The settings of a spec as those of a plan; None where they do not fit this version."""
+    names = ("beams", "length_penalty", "min_length", "max_length", "no_repeat_ngram", "early_stopping")
+    tree = {"engine": "transformers", **{name: spec.get(name) for name in names}}
+    try:
+        found: GenerationSettings = bind(GenerationSettings, tree, "generation")
+    except Failure:
+        return None
+    return found
