@@ -302,7 +302,9 @@ matrix: {student.decoder_layers: [1, 3]}""",
     # --- E4xx, W4xx: rules across fields -----------------------------------------------------------
     "E401": Code(
         "not available in this release",
-        "The language can say it, this release cannot find such a model. It is refused rather than ignored.",
+        "A model of MLflow's registry. Its shape is in its config.json, which only the tracking server has, and the "
+        "compiler asks no server of that kind; so it is refused rather than guessed. Download it and name its folder by "
+        "`path`. A model that another spec trains needs no registry: `{spec: other.yaml}`.",
         "teacher: {mlflow: 'models:/bart-xsum/3'}",
         "teacher: {architecture: {family: marian, encoder_layers: 2, decoder_layers: 2, d_model: 64, heads: 2, ffn_dim: 128}, tokenizer: {vocab_size: 500}, train: {}}",
     ),

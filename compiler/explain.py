@@ -43,7 +43,8 @@ def explain_text(plan: Plan, experiment: Experiment, site: Site | None = None, *
     for stack in ("encoder", "decoder"):
         if plan["teacher"][f"{stack}_layers"]:
             lines += ["", *layer_lines(plan, experiment, stack, color=color)]
-    lines += ["", *_frozen(plan), *_schedules(plan), *_extensions(plan), "", *memory_lines(plan, site), "", *effort_lines(plan, site)]
+    lines += ["", *_frozen(plan), *_schedules(plan), *_extensions(plan)]
+    lines += ["", *memory_lines(plan, site), "", *effort_lines(plan, site)]
     lines += signal_lines(plan, site)
     lines += ["", *_stages(plan), *_expected(plan)]
     return "\n".join(line.rstrip() for line in lines) + "\n"

@@ -81,13 +81,19 @@ def _check(who: str, load: Workload, path: Trail, reporter: Reporter, site: Site
     message = (
         f"training {who} takes {chosen.table.total / GIB:.1f} GiB of each "
         f"{'process' if load.device == 'cpu' else 'device'}, and one has {share:.1f}, at ZeRO stage {chosen.zero} "
-        f"with {chosen.micro_batch_tokens:,} tokens at a time: {_largest(chosen)}"
+        f"{_saved(chosen)}with {chosen.micro_batch_tokens:,} tokens at a time: {_largest(chosen)}"
     )
     hint = f"what fits: {listed(_remedies(load, chosen, site))}"
     if load.device == "cpu":
         reporter.warning("W541", path, message, hint, at="key")
     else:
         reporter.error("E541", path, message, hint, at="key")
+
+
+def _saved(chosen: Placement) -> str:
+    """What else was done to make it fit, in words."""
+    done = {"a sharded teacher": chosen.shard_teacher, "checkpointing": chosen.checkpointing}
+    return "".join(f"and {name} " for name, on in done.items() if on)
 
 
 def _largest(chosen: Placement) -> str:
@@ -104,6 +110,10 @@ def _remedies(load: Workload, chosen: Placement, site: Site) -> Iterator[str]:
         yield f"`micro_batch_tokens: {smaller.micro_batch_tokens}`"
     if site.zero != "auto" and place(load, "auto", site.micro_batch_tokens).fits:
         yield "`zero: auto`"
+    if load.shard_teacher is False and place(replace(load, shard_teacher="auto")).fits:
+        yield "`shard_teacher: auto`"
+    if load.checkpointing is False and place(replace(load, checkpointing="auto")).fits:
+        yield "`checkpointing: auto`"
     if load.device == "cpu":
         for number in range(load.per_node - 1, 0, -1):
             if place(replace(load, world=site.nodes * number, per_node=number)).fits:

@@ -34,7 +34,8 @@ def check_label_files(
         if check.read(None) == 0:
             reporter.error("E424", (*path, "file"), f"no rows in {shown_path(file)}", "is it the right file?")
         elif check.complete and trained is not None:
-            if whole or labelled.keys().isdisjoint(trained):
+            strange = labelled.keys().isdisjoint(trained)  # these are labels of something else
+            if whole or strange:
                 for id, (where, row) in labelled.items():
                     if id not in trained:
                         faults.add(
@@ -47,7 +48,7 @@ def check_label_files(
                             quoted(id),
                         )
             missing = [id for id in trained if id not in labelled]
-            if missing:
+            if missing and not strange:
                 where, row = trained[missing[0]]
                 reporter.warning(
                     "W423",

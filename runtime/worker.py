@@ -145,7 +145,8 @@ def _unforeseen(error: Exception) -> Failure:
         return Failure(
             "R302",
             f"out of memory: {str(error).splitlines()[0]}",
-            "give the site a smaller micro_batch_tokens; the result does not depend on it",
+            "give the site a smaller micro_batch_tokens, or `checkpointing: true`; with several devices `zero: 3` or "
+            "`shard_teacher: true`; with AdamW on a GPU `offload: optimizer`. The result does not depend on them",
         )
     if re.search(r"gloo|nccl|connection (reset|closed) by peer", str(error), re.IGNORECASE):
         return Failure(

@@ -20,15 +20,15 @@ def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     for name, labeller in tree.get("pseudo_labels", {}).items():
         models[("pseudo_labels", name, "by")] = labeller.get("by")
     for path, model in models.items():
-        for kind in ("mlflow",):
-            if isinstance(model, Mapping) and kind in model:
-                reporter.error(
-                    "E401",
-                    (*path, kind),
-                    f"a model by `{kind}` is not available in this release",
-                    "name its folder: `{path: ...}`",
-                    at="key",
-                )
+        if isinstance(model, Mapping) and "mlflow" in model:
+            reporter.error(
+                "E401",
+                (*path, "mlflow"),
+                "this release does not look into MLflow's registry: it cannot know the shape of a model there",
+                "download it (`mlflow artifacts download --artifact-uri models:/NAME/VERSION -d DIR`) and name its folder "
+                "with the config.json: `{path: DIR}`",
+                at="key",
+            )
 
 
 def check_teacher(run: Experiment, tree: Tree, reporter: Reporter) -> None:

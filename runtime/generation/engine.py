@@ -118,9 +118,7 @@ def open_engine(
         return reference(f"ctranslate2 {reason}")
 
 
-def batches(
-    sources: Sequence[Source], num_hypotheses: int, batch_size: int | None = None
-) -> list[NDArray[np.int64]]:
+def batches(sources: Sequence[Source], num_hypotheses: int, batch_size: int | None = None) -> list[NDArray[np.int64]]:
     """Positions of the sources, in batches of similar length, the longest first, within the token budget."""
     lengths = np.fromiter(map(len, sources), np.int64, len(sources))
     budget = None if batch_size is not None else max(1, BATCH_TOKENS // max(1, num_hypotheses))

@@ -60,9 +60,7 @@ def _counted(taken: torch.Tensor, config: Any) -> tuple[torch.Tensor, torch.Tens
     return counted, inside.sum(1)
 
 
-def padded(
-    sources: Sequence[Source], pad_id: int, device: str | torch.device
-) -> dict[str, torch.Tensor]:
+def padded(sources: Sequence[Source], pad_id: int, device: str | torch.device) -> dict[str, torch.Tensor]:
     """`input_ids` and `attention_mask` (B, S), padded on the right."""
     longest = max(len(source) for source in sources)
     input_ids = np.full((len(sources), longest), pad_id, np.int64)

@@ -2,7 +2,8 @@
 
 Logits of all positions would be the largest tensors of a training: tokens times vocabulary, several times over.
 Here each chunk's logits live only while its terms are computed, and its gradient is computed at once, in the
-forward pass; what is kept is the size of the hidden states.
+forward pass; what is kept is the size of the hidden states. On a CPU the terms of a chunk are computed a block of
+rows at a time: a matrix product wants many rows, what a term makes of its logits wants to stay in the cache.
 """
 
 from __future__ import annotations
@@ -18,8 +19,12 @@ from ..models.families import head, head_scale
 CHUNK_BYTES = 128 << 20  # of one chunk's logits and what a term makes of them
 _COPIES = 6 * 4  # float32 tensors of the logits' size that a divergence keeps for its gradient
 
-# (first row, end row, student logits (n, V)) -> the weighted sum and the raw sums of the terms
-Terms = Callable[[int, int, Tensor], tuple[Tensor, Tensor]]
+BLOCK_BYTES = 2 << 20  # of one block's logits, for each thread of a CPU
+
+# (first row, end row, student logits (n, V), teacher logits (n, V')) -> the weighted sum and the raw sums of the terms
+Terms = Callable[[int, int, Tensor, Tensor | None], tuple[Tensor, Tensor]]
+# (first row, end row) -> the teacher's logits of a chunk (n, V'); None where no term looks at them
+TeacherLogits = Callable[[int, int], Tensor | None]
 
 
 class Head(nn.Module):
@@ -46,13 +51,15 @@ class HeadTerms(nn.Module):
         super().__init__()
         self.student = student
 
-    def forward(self, rows: Tensor, terms: Terms, num_terms: int, gradient: bool) -> tuple[Tensor, Tensor]:
-        """rows (N, d): the student's decoder states at the valid positions. Returns (weighted sum, with a
-        gradient if there is to be one; raw sums (num_terms,), without)."""
+    def forward(
+        self, rows: Tensor, terms: Terms, num_terms: int, gradient: bool, teacher: TeacherLogits | None = None
+    ) -> tuple[Tensor, Tensor]:
+        """rows (N, d): the student's decoder states at the valid positions. `teacher`: asked once a chunk. Returns
+        (weighted sum, with a gradient if there is to be one; raw sums (num_terms,), without)."""
         student = self.student
         weight, linear_bias = student.linear.weight, student.linear.bias
         result: tuple[Tensor, Tensor] = _Chunked.apply(  # type: ignore[no-untyped-call]
-            rows, weight, linear_bias, student.bias, student.scale, terms, num_terms, gradient
+            rows, weight, linear_bias, student.bias, student.scale, terms, num_terms, gradient, teacher
         )
         return result
 
@@ -69,6 +76,7 @@ class _Chunked(torch.autograd.Function):
         terms: Terms,
         num_terms: int,
         gradient: bool,
+        teacher: TeacherLogits | None,
     ) -> tuple[Tensor, Tensor]:
         wanted_of = (rows, weight, linear_bias)
         needs = [gradient and tensor is not None and tensor.requires_grad for tensor in wanted_of]
@@ -80,27 +88,27 @@ class _Chunked(torch.autograd.Function):
         weight_grad = torch.zeros_like(weight, dtype=kind) if needs[1] else None
         bias_grad = torch.zeros_like(linear_bias, dtype=kind) if linear_bias is not None and needs[2] else None
         for start, end in chunks(len(rows), weight.shape[0]):
-            with torch.set_grad_enabled(gradient):
-                part = rows[start:end].detach().requires_grad_(gradient)
-                matrix = weight.detach().requires_grad_(needs[1])
-                own_bias = None if linear_bias is None else linear_bias.detach().requires_grad_(needs[2])
-                logits = nn.functional.linear(part * scale if scale != 1.0 else part, matrix, own_bias)
-                if bias is not None:
-                    logits = logits + bias.to(logits)
-                weighted, raw = terms(start, end, logits)
-                wanted = [part]
-                wanted += [matrix] if needs[1] else []
-                wanted += [own_bias] if own_bias is not None and needs[2] else []
-                gradients = list(torch.autograd.grad(weighted, wanted)) if gradient else []
-            sums += raw
-            total += weighted.detach()
+            part = rows[start:end] * scale if scale != 1.0 else rows[start:end]  # (n, d)
+            logits = nn.functional.linear(part, weight, linear_bias)  # (n, V)
+            if bias is not None:
+                logits = logits + bias.to(logits)
+            theirs = None if teacher is None else teacher(start, end)  # (n, V')
+            for first, last in blocks(logits):
+                with torch.set_grad_enabled(gradient):
+                    own = logits[first:last].detach().requires_grad_(gradient)
+                    other = None if theirs is None else theirs[first:last]
+                    weighted, raw = terms(start + first, start + last, own, other)
+                sums += raw
+                total += weighted.detach()
+                if gradient:  # these logits are not needed any more: their gradient takes their place
+                    logits[first:last] = torch.autograd.grad(weighted, own)[0]
             if not gradient:
                 continue
-            rows_grad[start:end] = gradients.pop(0)
+            rows_grad[start:end] = logits @ weight * scale if scale != 1.0 else logits @ weight
             if weight_grad is not None:
-                weight_grad += gradients.pop(0)
+                weight_grad += logits.T @ part
             if bias_grad is not None:
-                bias_grad += gradients.pop(0)
+                bias_grad += logits.sum(dim=0)
         context.save_for_backward(rows_grad, weight_grad, bias_grad)
         context.kinds = (weight.dtype, None if linear_bias is None else linear_bias.dtype)
         context.mark_non_differentiable(sums)
@@ -115,15 +123,20 @@ class _Chunked(torch.autograd.Function):
             rows_grad * outer.to(rows_grad),
             None if weight_grad is None else (weight_grad * outer).to(weight_kind),
             None if bias_grad is None else (bias_grad * outer).to(bias_kind),
-            None,
-            None,
-            None,
-            None,
-            None,
+            *[None] * 6,
         )
 
 
 def chunks(num_rows: int, vocabulary: int) -> Sequence[tuple[int, int]]:
     """(first row, end row) of each chunk; no rows are one empty chunk, so that every rank does the same."""
     size = max(16, CHUNK_BYTES // (_COPIES * vocabulary))
+    return [(start, min(start + size, num_rows)) for start in range(0, max(1, num_rows), size)]
+
+
+def blocks(logits: Tensor) -> Sequence[tuple[int, int]]:
+    """(first row, end row) of each block of a chunk's logits (n, V). An accelerator takes a chunk as it is."""
+    num_rows, vocabulary = logits.shape
+    size = max(1, num_rows)
+    if logits.device.type == "cpu":
+        size = max(1, BLOCK_BYTES * torch.get_num_threads() // (logits.element_size() * vocabulary))
     return [(start, min(start + size, num_rows)) for start in range(0, max(1, num_rows), size)]

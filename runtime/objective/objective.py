@@ -219,14 +219,16 @@ class Objective(nn.Module):
         if not self._of_logits:
             return (rows.float() * 0.0).sum(), {}
 
-        def terms(start: int, end: int, logits: Tensor) -> tuple[Tensor, Tensor]:
-            theirs = None
-            if teacher_rows is not None and any("teacher" in active.term.needs for active in self._of_logits):
-                assert self.teacher is not None
-                theirs = ModelOutputs(logits=self.teacher.logits(teacher_rows[start:end]))
+        def theirs(start: int, end: int) -> Tensor | None:
+            if teacher_rows is None or not any("teacher" in active.term.needs for active in self._of_logits):
+                return None
+            assert self.teacher is not None
+            return self.teacher.logits(teacher_rows[start:end])
+
+        def terms(start: int, end: int, logits: Tensor, teacher_logits: Tensor | None) -> tuple[Tensor, Tensor]:
             inputs = TermInputs(
                 student=ModelOutputs(logits=logits),
-                teacher=theirs,
+                teacher=None if teacher_logits is None else ModelOutputs(logits=teacher_logits),
                 labels=labels[start:end],
                 source_mask=labels.new_ones((1, 1), dtype=torch.bool),
                 phi={},
@@ -238,7 +240,7 @@ class Objective(nn.Module):
             return weighted, torch.stack([value.detach() for value in values])
 
         with self._teachers_head(teacher_rows):
-            share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled())
+            share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled(), theirs)
         return share, {active.name: value for active, value in zip(self._of_logits, sums, strict=True)}
 
     def _teachers_head(self, teacher_rows: Tensor | None) -> AbstractContextManager[None]:
@@ -270,7 +272,7 @@ class Objective(nn.Module):
         valid = labels != IGNORED
         wanted = labels[valid]
 
-        def terms(start: int, end: int, logits: Tensor) -> tuple[Tensor, Tensor]:
+        def terms(start: int, end: int, logits: Tensor, teacher_logits: Tensor | None) -> tuple[Tensor, Tensor]:
             loss = labels_term(logits, wanted[start:end], smoothing=0.0)
             return loss, loss.reshape(1)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..notices import FILE, read_notices
-from ..plan import Plan
+from ..plan import Plan, Stage
 from ..store import Store
 
 FORMAT = 1
@@ -64,6 +64,11 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
         },
         "baseline_facts": {name: asdict(facts) for name, facts in plan.baselines.items()},
         "models": {"teacher": asdict(plan.teacher), "student": asdict(plan.student)},
+        "labels": {
+            name: _read(folders, stage.id, "quality.json")
+            for stage in plan.stages
+            if stage.kind == "pseudo-labels" and (name := labeller_of(stage)) is not None
+        },
         "training": training,
         "warnings": [
             {"stage": stage.id, **notice}
@@ -74,6 +79,13 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
         "stopped_by": training.get("stopped_by"),
         "mlflow_run_id": None,
     }
+
+
+def labeller_of(stage: Stage) -> str | None:
+    """The name of the labeller whose labels the student is trained on by this stage, `labels-NAME`; None: it is
+    another stage, or the labels are those of a run that makes a model."""
+    kind, dash, name = stage.id.partition("-")
+    return name if kind == "labels" and dash else None
 
 
 def main_metric(summary: Mapping[str, Any]) -> str | None:

@@ -24,6 +24,7 @@ from ..labels.record import FILE, Label, parse, read_labels, source_hash
 from ..labels.shards import in_order, plan_shards
 from ..labels.statistics import Statistics, line, metrics
 from ..models.load import load_tokenizer, model_folder
+from ..notices import Notice
 from ..plan import PseudoLabelSettings, Stage
 
 PARALLEL = True
@@ -75,11 +76,14 @@ def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict
     """Write what the artifact holds. Raises `Failure` R345: no label is left."""
     settings: PseudoLabelSettings = stage.settings
     statistics = Statistics()
+    first_missing: str | None = None
     with (
         (context.folder / FILE).open("w", encoding="utf-8", newline="\n") as stream,
         context.progress.task("writing the labels", None, "examples") as update,
     ):
         for label, reference in labels:
+            if label.text is None and first_missing is None:
+                first_missing = label.id
             statistics.add(label, reference)
             stream.write(label.line())
             update(statistics.rows)
@@ -89,6 +93,16 @@ def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict
         raise Failure("R345", f"no label is left to be a target: {told}",
                       f"loosen the rules of `keep`; what was written is in {context.folder / FILE}",
                       spec_path=labeller_path(stage))  # fmt: skip
+    if first_missing is not None:
+        context.notices.add(
+            Notice(
+                "R348",
+                f"{statistics.dropped['missing']:,} of {statistics.rows:,} training rows have no label in the file, "
+                f"the first: id {first_missing!r}",
+                "they are left out of these targets; label them, too, if that is not meant",
+                f"{labeller_path(stage)}.file",
+            )
+        )
     (context.folder / "quality.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
     context.journal.log(metrics(summary), 0)
     return {**summary, "line": told}

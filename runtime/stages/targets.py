@@ -91,7 +91,9 @@ def _labels(name: str, share: float, rows: Rows, folder: Path, tokenizer: Any, l
     kept: list[int] = []
     ids: list[str] = []
     texts: list[str] = []
+    num_labels = 0
     for i, label in enumerate(read_labels(folder)):
+        num_labels += 1
         row = rows.raw(i) if i < rows.num_examples else {}
         if row.get("id") != label.id or source_hash(row["source"]) != label.source_sha256:
             raise _stranger(name, i)
@@ -99,8 +101,8 @@ def _labels(name: str, share: float, rows: Rows, folder: Path, tokenizer: Any, l
             kept.append(i)
             ids.append(label.id)
             texts.append(label.text)
-    if i + 1 != rows.num_examples:
-        raise _stranger(name, i + 1)
+    if num_labels != rows.num_examples:
+        raise _stranger(name, num_labels)
     drawn = draw(name, ids, share).tolist()
     tokens = tokenize_targets((texts[position] for position in drawn), tokenizer, limit)
     for position, (target, cut) in zip(drawn, tokens, strict=True):

@@ -26,6 +26,7 @@ STAGE_FILES = {
     "baseline": ("metrics.json",),
     "train": ("training.json",),
     "benchmark": ("speed.json",),
+    "pseudo-labels": ("quality.json", "labels.jsonl"),
 }
 
 
@@ -185,9 +186,9 @@ def stage_files(kind: str, folder: Path) -> list[Path]:
 
 
 def file_text(file: Path) -> str:
-    """What is sent of a text file: the first lines of predictions, all of others, without passwords."""
+    """What is sent of a text file: the first lines of predictions and labels, all of others, without passwords."""
     with file.open(encoding="utf-8", errors="replace") as lines:
-        if file.name.startswith("predictions."):
+        if file.name.startswith(("predictions.", "labels.")):
             return "".join(line for line, _ in zip(lines, range(SAMPLE_LINES), strict=False))
         return redact(lines.read())
 
@@ -205,5 +206,5 @@ def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def summary_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """The run's results as metrics of the parent run: `teacher/rouge2`, `retention/rouge2`, `speedup`."""
-    names = ("teacher", "student", "baselines", "retention", "speedup", "parameters")
+    names = ("teacher", "student", "baselines", "retention", "speedup", "parameters", "labels")
     return numbers({name: summary[name] for name in names if summary.get(name) is not None})

@@ -19,6 +19,7 @@ from ..context import Context
 from ..failure import Failure
 
 MARKER = "checkpoint.json"
+BEFORE_CHOICES = {"teacher": "whole", "offload": "none"}  # conditions of checkpoints that do not name them
 
 
 class Checkpoints:
@@ -71,21 +72,26 @@ class Checkpoints:
         return record
 
     def _conditions(self) -> dict[str, Any]:
-        config = self._context.stage.execution.deepspeed or {}
+        execution = self._context.stage.execution
+        partitions = (execution.deepspeed or {}).get("zero_optimization", {})
+        offload = "parameters" if "offload_param" in partitions else "optimizer"
         return {
             "processes": self._context.world,
             "threads per process": torch.get_num_threads(),
-            "ZeRO stage": config.get("zero_optimization", {}).get("stage", 0),
-            "micro_batch_tokens": self._context.stage.execution.micro_batch_tokens,
+            "ZeRO stage": partitions.get("stage", 0),
+            "offload": offload if "offload_optimizer" in partitions else "none",
+            # Weights that are gathered round otherwise. Activations that are computed again are the same to the bit.
+            "teacher": "whole" if execution.teacher_deepspeed is None else "sharded",
+            "micro_batch_tokens": execution.micro_batch_tokens,
             "device": self._context.device.partition(":")[0],
-            "kept states": " and ".join(sorted(self._context.stage.execution.signals)) or "none",
+            "kept states": " and ".join(sorted(execution.signals)) or "none",
         }
 
     def _require_conditions(self, record: dict[str, Any]) -> None:
         now = self._conditions()
         differences = [
             f"{name}: {then} then, {now[name]} now"
-            for name, then in record["conditions"].items()
+            for name, then in (BEFORE_CHOICES | record["conditions"]).items()
             if then != now.get(name)
         ]
         if differences:

@@ -195,10 +195,10 @@ def relative(found: float, expected: float, near_zero: float) -> float:
 
 @contextmanager
 def small_chunks() -> Iterator[None]:
-    """Within it the head works in the smallest chunks there are: a few rows would be one chunk otherwise."""
-    before = head.CHUNK_BYTES
-    head.CHUNK_BYTES = 0
+    """Within it the head works in the smallest chunks and blocks there are: a few rows would be one chunk otherwise."""
+    before = head.CHUNK_BYTES, head.BLOCK_BYTES
+    head.CHUNK_BYTES = head.BLOCK_BYTES = 0
     try:
         yield
     finally:
-        head.CHUNK_BYTES = before
+        head.CHUNK_BYTES, head.BLOCK_BYTES = before

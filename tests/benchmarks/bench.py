@@ -15,6 +15,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -94,12 +95,24 @@ def bench_head() -> Iterator[Row]:
     yield Row("time of the loss, chunked / plain", f"{seconds:.2f} x", "<= 1.1 x", seconds <= 1.1)
 
 
-def _of_process(call: str) -> dict[str, float]:
+def bench_distillation() -> Iterator[Row]:
+    """Distillation over 5 epochs against the 2020 algorithm and transformers' trainer (`distillation/`). In a process
+    of its own: the trainer would take a process group of another benchmark for a reason to wrap its model."""
+    for row in _of_process("_distillation_rows()"):
+        yield Row(**row)
+
+
+def _distillation_rows() -> list[dict[str, Any]]:
+    from distillation.benchmark import benchmark
+
+    return [asdict(row) for row in benchmark()]
+
+
+def _of_process(call: str) -> Any:
     """What a function of this file returns in a process of its own."""
     command = [sys.executable, "-c", f"import bench, json; print(json.dumps(bench.{call}))"]
-    found = subprocess.run(command, check=True, capture_output=True, text=True, cwd=Path(__file__).parent).stdout
-    result: dict[str, float] = json.loads(found.strip().splitlines()[-1])
-    return result
+    found = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True, cwd=Path(__file__).parent).stdout
+    return json.loads(found.strip().splitlines()[-1])
 
 
 def _head_cost(kind: str) -> dict[str, float]:
@@ -123,18 +136,20 @@ def _head_cost(kind: str) -> dict[str, float]:
     torch.nn.Module.__init__(chunked)
     chunked.student = head
 
-    def terms(start: int, end: int, logits: Any) -> Any:
+    def theirs_of(start: int, end: int) -> Any:
         with torch.no_grad():
-            teacher = functional.linear(theirs[start:end], linear.weight)
+            return functional.linear(theirs[start:end], linear.weight)
+
+    def terms(start: int, end: int, logits: Any, teacher: Any) -> Any:
         values = [labels_term(logits, labels[start:end], 0.0), divergence_sum(logits, teacher, "forward-kl", 2.0)]
         return torch.stack(values).sum() / 4096, torch.stack([value.detach() for value in values])
 
     def once() -> None:
         leaf = rows.clone().requires_grad_()
         if kind == "plain":
-            loss, _ = terms(0, 4096, functional.linear(leaf, linear.weight))
+            loss, _ = terms(0, 4096, functional.linear(leaf, linear.weight), theirs_of(0, 4096))
         else:
-            loss, _ = chunked(leaf, terms, 2, True)
+            loss, _ = chunked(leaf, terms, 2, True, theirs_of)
         loss.backward()
 
     before = psutil.Process().memory_info().rss
@@ -230,7 +245,7 @@ def _rows(num_rows: int) -> Any:
     return Rows.open(folder, "train")
 
 
-BENCHMARKS = (bench_check, bench_matrix, bench_step, bench_head)
+BENCHMARKS = (bench_check, bench_matrix, bench_step, bench_head, bench_distillation)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

@@ -254,10 +254,13 @@ def test_a_file_of_labels(rows: list[object], expected: list[str]) -> None:
 
 @pytest.mark.usefixtures("trained")
 def test_ids_are_compared_where_they_are_known() -> None:
-    """With a limit more labels than rows are as good; without ids, or with an unread file, nothing is known."""
+    """With a limit more labels than rows are as good, if one is of a row; without ids, or with an unread file,
+    nothing is known."""
     write("labels.jsonl", labels(0, 1, 2, 3))
     assert messages("data.train={files: rows.jsonl, limit: 2}", *TRAINED[1:], DUMP) == []
     write("labels.jsonl", labels(7))
+    assert [found.code for found in judged("data.train={files: rows.jsonl, limit: 2}", *TRAINED[1:], DUMP)] == ["E427"]
+    write("labels.jsonl", labels(7, 1))
     assert [found.code for found in judged("data.train={files: rows.jsonl, limit: 2}", *TRAINED[1:], DUMP)] == ["W423"]
     assert messages(TRAINED[0], TRAINED[2], DUMP) == []
     assert messages(*TRAINED[1:], DUMP) == []

@@ -101,7 +101,7 @@ def test_a_teacher_is_sharded_where_the_whole_one_does_not_fit():
     teaching = Teaching(architecture=large, terms=frozenset({"logits"}), shared_encoder=False)
     student = architecture_of({"model_type": "t5"})
     of_large = {"architecture": student, "freeze": (), "teaching": teaching}
-    assert large.parameters * 2 / GIB == pytest.approx(20.7, abs=0.1)
+    assert large.parameters * 2 / GIB == pytest.approx(20.5, abs=0.05)
     roomy, tight = (distillation(**of_large, memory_gb=size) for size in (40.0, 16.0))
     assert not place(roomy).shard_teacher
     placed = place(tight)
@@ -122,11 +122,11 @@ def test_a_teacher_is_sharded_where_the_whole_one_does_not_fit():
 
 
 def test_activations_are_computed_again_where_nothing_else_fits():
-    of_long_rows = {"lengths": (8192, 8192), "world": 1, "per_node": 1}
-    roomy, tight = (load(**of_long_rows, memory_gb=size) for size in (40.0, 16.0))
+    of_long_rows = {"lengths": (2048, 2048), "world": 1, "per_node": 1}
+    roomy, tight = (load(**of_long_rows, memory_gb=size) for size in (14.0, 11.0))
     assert (place(roomy).checkpointing, place(roomy).fits) == (False, True)
     assert (place(tight).checkpointing, place(tight).fits) == (True, True)
-    forbidden = load(**of_long_rows, memory_gb=16.0, checkpointing=False)
+    forbidden = load(**of_long_rows, memory_gb=11.0, checkpointing=False)
     assert (place(forbidden).checkpointing, place(forbidden).fits) == (False, False)
     assert place(load(checkpointing=True)).checkpointing
     assert placement_reason(tight, "auto").endswith("; checkpointing on: without, not even 4,096 tokens at a time fit")

@@ -47,7 +47,7 @@ def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Specs:
         for name, text in texts.items():
             Path(f"{name}.yaml").write_text(text, "utf-8")
         site = make_site(tmp_path / "workspace")
-        compiled = compile_spec(Path(f"{[*texts, 'small'][len(texts) - 1 if texts else 0]}.yaml"), overrides, site)
+        compiled = compile_spec(Path(f"{([*texts] or ['small'])[-1]}.yaml"), overrides, site)
         plans, compiled = lower_runs(compiled, site, fingerprints=fingerprints and not compiled.failed)
         return {plan["name"]: plan for plan in plans}, compiled.diagnostics
 

@@ -8,17 +8,21 @@ import numpy as np
 import pytest
 
 from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.failure import Failure
 from distilc.runtime.plan import (
     BatchSettings,
     GenerationSettings,
     LabelsTerm,
+    Moment,
     ObjectiveSettings,
     OptimizerSettings,
+    Schedule,
     StoppingSettings,
     TrainSettings,
     ValidationSettings,
 )
 from distilc.runtime.training.course import Course
+from distilc.runtime.verify.schedules import telling_steps, values_at
 
 GENERATION = GenerationSettings(
     engine="transformers", beams=None, length_penalty=None, min_length=None, max_length=None,
@@ -130,3 +134,42 @@ def test_learning_rates(rows: Rows, schedule: str, rates: dict[int, float]) -> N
     course = Course(replace(SETTINGS, schedule=schedule), rows)  # type: ignore[arg-type]
     for step, rate in rates.items():
         assert course.learning_rate(step) == pytest.approx(rate, abs=1e-6)
+
+
+def moment(**given: float) -> Moment:
+    return Moment(**{"epochs": None, "steps": None, "ratio": None, **given})  # type: ignore[arg-type]
+
+
+def changing(**schedules: Schedule) -> TrainSettings:
+    named = {name.replace("__", "."): schedule for name, schedule in schedules.items()}
+    return replace(SETTINGS, objective=replace(SETTINGS.objective, schedules=named))
+
+
+def test_moments_of_a_schedule_are_steps_of_the_course(rows: Rows) -> None:
+    """25 steps, ten an epoch; beyond the end epochs are counted on."""
+    settings = changing(
+        labels__weight=Schedule(initial=1.0, final=0.5, shape="linear", begin=moment(steps=0), end=moment(ratio=0.4)),
+        logits__weight=Schedule(
+            initial=0.0, final=0.8, shape="cosine", begin=moment(epochs=0.5), end=moment(epochs=1.5)
+        ),
+        cosine=Schedule(initial=0.0, final=1.0, shape="linear", begin=moment(epochs=0.5), end=moment(epochs=4)),
+        embedding=Schedule(initial=0.0, final=1.0, shape="step", begin=moment(epochs=1), end=None),
+    )
+    course = Course(settings, rows)
+    spans = {path: (change.begin, change.end) for path, change in course.changes.items()}
+    assert spans == {"labels.weight": (0, 10), "logits.weight": (5, 15), "cosine": (5, 40), "embedding": (10, 11)}
+    expected = {"labels.weight": 0.6, "logits.weight": 0.16488589908301077, "cosine": 3 / 35, "embedding": 0.0}
+    assert course.scheduled(8) == pytest.approx(expected, abs=1e-12)
+    schedules = settings.objective.schedules
+    for step in range(1, 26):  # a training that goes on asks a course made anew; `verify` counts for itself
+        assert Course(settings, rows).scheduled(step) == course.scheduled(step)
+        assert values_at(schedules, course, step) == pytest.approx(course.scheduled(step), abs=1e-12)
+    assert telling_steps(schedules, course) == [5, 10, 11, 22]
+
+
+def test_a_schedule_that_ends_before_it_begins_is_refused(rows: Rows) -> None:
+    late = Schedule(initial=4.0, final=1.0, shape="cosine", begin=moment(steps=21), end=moment(epochs=2))
+    with pytest.raises(Failure) as caught:
+        Course(changing(logits__temperature=late), rows)
+    assert caught.value.code == "R350" and caught.value.spec_path == "loss.logits.temperature"
+    assert "begins after step 21 and ends at step 20" in caught.value.message

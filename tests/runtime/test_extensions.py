@@ -434,6 +434,13 @@ def test_a_spec_is_trained_with_the_term_and_scored_with_the_metric(focal_packag
 
     result = distilc("run", "spec.yaml", "--in-process")
     assert result.returncode == 0, result.stdout + result.stderr
+    proved = distilc("verify", "spec.yaml", "--json")
+    assert proved.returncode == 0, proved.stdout + proved.stderr
+    (verified,) = json.loads(proved.stdout)["runs"]
+    states = {proof["claim"]: proof["state"] for proof in verified["proofs"] if proof["point"] == "h"}
+    assert states == dict.fromkeys(
+        ("the term labels", "the term focal", "the loss", "the gradient of the loss"), "proved"
+    )  # by the reference that the package brings
     (run,) = (tmp_path / ".distilc" / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text("utf-8"))
     assert summary["models"]["student"]["family"] == "plbart"

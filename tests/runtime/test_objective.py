@@ -203,6 +203,8 @@ def test_chunks_and_cuts_and_padding_change_nothing(
 
     whole = loss_and_gradient([batch])
     monkeypatch.setattr(head, "CHUNK_BYTES", 1)
+    monkeypatch.setattr(head, "BLOCK_BYTES", 3 * 8 * 40)  # three of the four rows of a chunk
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(head, "chunks", lambda rows, vocabulary: [(i, min(i + 4, rows)) for i in range(0, rows, 4)])
     cut = [{name: tensor[rows] for name, tensor in batch.items()} for rows in ([0, 3], [1], [4, 2])]
     padded = {

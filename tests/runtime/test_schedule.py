@@ -11,17 +11,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from distilc.runtime.data.rows import Rows, write_rows
-from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_model
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
 from distilc.runtime.plan import HiddenTerm, LabelsTerm, LayerMaps, LogitsTerm, Moment, ObjectiveSettings, Schedule
-from distilc.runtime.training.course import Course
 from distilc.runtime.training.schedule import Change, changes_of
-from distilc.runtime.verify.schedules import telling_steps, values_at
-
-from .test_course import SETTINGS
 
 START = Moment(epochs=None, steps=0, ratio=None)
 LOGITS = LogitsTerm(weight=0.8, temperature=4.0, divergence="forward-kl", beta=None, alpha=None, positions=None)
@@ -48,45 +42,6 @@ def test_values_between_begin_and_end(shape: str, expected: list[float]) -> None
 def test_a_step_changes_after_its_begin() -> None:
     (change,) = changes_of({"cosine": schedule(0.5, 0.0, "step", Moment(epochs=None, steps=3, ratio=None))}, 9, int).values()
     assert [change.at(step) for step in (1, 3, 4, 9)] == [0.5, 0.5, 0.0, 0.0]
-
-
-@pytest.fixture
-def rows(tmp_path: Path) -> Rows:
-    """35 rows: four steps of at most ten an epoch."""
-    write_rows(tmp_path, "train", [([5, 6], [7, 8], {"id": str(i)}) for i in range(35)])
-    return Rows.open(tmp_path, "train")
-
-
-def with_schedules(**schedules: Schedule) -> Any:
-    named = {name.replace("__", "."): found for name, found in schedules.items()}
-    return replace(SETTINGS, objective=replace(SETTINGS.objective, schedules=named))
-
-
-def test_moments_are_steps_of_the_course(rows: Rows) -> None:
-    """2.5 epochs of four steps are ten; half an epoch is two steps; beyond the end epochs are counted on."""
-    half = Moment(epochs=0.5, steps=None, ratio=None)
-    settings = with_schedules(
-        labels__weight=schedule(1.0, 0.5, "linear", ratio=0.4),
-        logits__weight=schedule(0.0, 0.8, "linear", half, epochs=1.5),
-        cosine=schedule(0.0, 1.0, "linear", half, epochs=4),
-    )
-    course = Course(settings, rows)
-    assert course.num_steps == 10
-    spans = {path: (change.begin, change.end) for path, change in course.changes.items()}
-    assert spans == {"labels.weight": (0, 4), "logits.weight": (2, 6), "cosine": (2, 16)}
-    assert course.scheduled(3) == pytest.approx({"labels.weight": 0.625, "logits.weight": 0.2, "cosine": 1 / 14})
-    for step in range(1, 11):  # a resumed training asks a course made anew; `verify` counts for itself
-        assert Course(settings, rows).scheduled(step) == course.scheduled(step)
-        assert values_at(settings.objective.schedules, course, step) == pytest.approx(course.scheduled(step), abs=1e-12)
-    assert telling_steps(settings.objective.schedules, course) == [2, 4, 9]
-
-
-def test_a_schedule_that_ends_before_it_begins_is_refused(rows: Rows) -> None:
-    late = Moment(epochs=None, steps=9, ratio=None)
-    with pytest.raises(Failure) as caught:
-        Course(with_schedules(logits__temperature=schedule(4.0, 1.0, "cosine", late, epochs=2)), rows)
-    assert caught.value.code == "R350" and caught.value.spec_path == "loss.logits.temperature"
-    assert "begins after step 9 and ends at step 8" in caught.value.message
 
 
 # --- the objective that follows them ------------------------------------------------------------------

@@ -28,7 +28,7 @@ from distilc.runtime.training import loop
 from distilc.runtime.training.course import Course
 from distilc.runtime.verify import command, quick
 from distilc.runtime.verify.proof import Proof, diagnosis
-from distilc.runtime.verify.prove import prove
+from distilc.runtime.verify.prove import _reference, prove
 from distilc.runtime.verify.quick import prove_quickly
 from distilc.runtime.verify.settings_read import prove_read
 from distilc.runtime.verify.subject import Subject, subject_of
@@ -266,6 +266,27 @@ def accumulation_without_weighting(patch: pytest.MonkeyPatch, subjects: Made, fo
     patch.setattr(loop, "micro_batches", counted)
     patch.setattr(Objective, "forward", of_means)
     return subjects("bart", SHALLOW, OF_LOGITS)
+
+
+CHANGING = (
+    "{labels: {weight: {from: 1.0, to: 0.2}}, logits: {weight: {from: 0.0, to: 0.8, shape: cosine}, "
+    "temperature: {from: 4.0, to: 1.0}}, hidden: {decoder: {from: 0.0, to: 3.0, shape: step, begin: {steps: 2}}}}"
+)
+
+
+def test_numbers_that_change_are_proved_where_an_error_shows(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two epochs of three steps: the middle is step 3; the hidden states come on between 2 and 3."""
+    subject = subjects("bart", SHALLOW, CHANGING)
+    objective = subject.objective()
+    proofs = list(_reference(subject, objective))
+    assert failed(proofs) == []
+    claims = [proof.claim for proof in proofs]
+    assert "the term hidden_decoder at step 3" in claims and "the term hidden_decoder at step 2" not in claims
+    assert {"the loss at step 2", "the loss at step 3", "the gradient of the loss at step 3"} <= {*claims}
+    assert failed(list(prove_read(subject))) == []
+    right = Course.scheduled
+    monkeypatch.setattr(Course, "scheduled", lambda self, step: right(self, step - 1))
+    assert any("the term logits is" in line and "at step 3" in line for line in failed(list(_reference(subject, subject.objective()))))
 
 
 DEFECTS: list[tuple[Plant, str, str]] = [

@@ -19,7 +19,7 @@ from .trainer import DistillationTrainer
 STEP_EXAMPLES = 12  # steps of the last comparison
 
 
-def bench_distillation() -> Iterator[Row]:
+def benchmark() -> Iterator[Row]:
     """KD of a narrow BART 12-12 to 12-3 over 5 epochs, as in `setting.py`. The three train in turn, epoch by epoch,
     so that what else the machine does meets them alike; an epoch's time is the median of the five. Ours pays for
     the cache once."""

@@ -1,0 +1,290 @@
+"""States that are kept of a teacher: written in shards, read in batches, and as good as computed ones."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from distilc.runtime.context import Context, Journal, Progress
+from distilc.runtime.data.batches import collate
+from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.failure import Failure
+from distilc.runtime.models.freeze import freeze
+from distilc.runtime.models.load import load_model
+from distilc.runtime.objective.objective import Objective, factors_of
+from distilc.runtime.objective.teacher import load_teacher
+from distilc.runtime.plan import (
+    Execution,
+    HiddenTerm,
+    LabelsTerm,
+    LayerMaps,
+    LogitsTerm,
+    ObjectiveSettings,
+    SignalsSettings,
+    Stage,
+)
+from distilc.runtime.signals import fill
+from distilc.runtime.signals.digest import encoder_digest
+from distilc.runtime.signals.layout import read_facts
+from distilc.runtime.signals.read import Signals, with_signals
+
+FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5"]
+PAD, BUDGET = 1, 40
+"""Ids of the rows are 5 to 39; padded source tokens of a batch."""
+LOSS = ObjectiveSettings(
+    labels=LabelsTerm(weight=1.0, smoothing=0.1),
+    logits=LogitsTerm(weight=0.8, temperature=2.0, divergence="forward-kl", beta=None, alpha=None, positions=None),
+    hidden=HiddenTerm(encoder=0.5, decoder=3.0, layer_norm="per-token", align="outputs"),
+    attention=None,
+    cosine=0.9,
+    embedding=None,
+    own={},
+    phi=LayerMaps(encoder=(0, 2), decoder=(1, 2)),
+)
+Models = Callable[..., Path]
+
+
+@pytest.fixture
+def rows(tmp_path: Path) -> Rows:
+    """29 rows of different lengths."""
+    random = np.random.default_rng(7)
+    made = []
+    for i in range(29):
+        source, target = (random.integers(5, 40, int(random.integers(1, most))) for most in (12, 8))
+        made.append((source.tolist(), target.tolist(), {"id": str(i), "source": "s", "target": "t"}))
+    write_rows(tmp_path, "train", iter(made))
+    return Rows.open(tmp_path, "train")
+
+
+def filling(model: Any, rows: Rows, folder: Path, side: Any, encoder: Signals | None = None, **settings: Any) -> Any:
+    """The stage's work on one side, with small shards."""
+    chosen = SignalsSettings(**{"side": side, "last": True, "layers": (), "precision": "fp32", **settings})
+    execution = Execution(locations={}, micro_batch_tokens=BUDGET, save_minutes=None, deepspeed=None)
+    stage = Stage(id=f"signals-{side}", kind="signals", key="k", needs={}, settings=chosen, execution=execution)
+    context = Context(
+        plan=SimpleNamespace(), stage=stage, folder=folder, scratch=folder / ".scratch", inputs={}, rank=0, world=1,
+        device="cpu", journal=Journal(None), progress=Progress(None, stage.id),
+    )  # fmt: skip
+    context.scratch.mkdir(parents=True, exist_ok=True)
+    return fill.Filling(
+        model, rows, chosen, context, pad_id=PAD, encoder=encoder_digest(model), encoder_signals=encoder
+    )
+
+
+@pytest.fixture(autouse=True)
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fill, "SHARD_TOKENS", 30)
+
+
+# --- the files ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_row_comes_back_as_it_is_computed_alone(
+    family: str, tiny_model_folder: Models, rows: Rows, tmp_path: Path
+) -> None:
+    model = load_model(tiny_model_folder(family, 3, 3))
+    folders = {side: tmp_path / side for side in ("encoder", "decoder")}
+    filling(model, rows, folders["encoder"], "encoder").run()
+    encoder = Signals({"encoder": folders["encoder"]}, rows)
+    work = filling(model, rows, folders["decoder"], "decoder", encoder, layers=(1, 2))
+    num_bytes = work.run()
+    final_norm = family in ("mbart", "pegasus", "t5")
+    tokens = int(rows.target_lengths.sum())
+    states = 3 if final_norm else 2  # else the last layer's output is the last state
+    assert num_bytes == states * (128 + tokens * 16 * 4) + 128 + 8 * (len(rows) + 1)
+    assert num_bytes == sum(file.stat().st_size for file in folders["decoder"].glob("*.npy"))
+
+    kept = Signals(folders, rows)
+    ids = np.array([3, 28, 0])
+    batch = collate(rows, ids, PAD)
+    found = kept.batch(ids, batch["input_ids"].shape[1], batch["labels"].shape[1])
+    assert set(found) == {"encoder.last", "decoder.last", "decoder.layer-1", "decoder.layer-2"} == kept.states
+    for b, i in enumerate(ids):
+        one = collate(rows, [int(i)], PAD)
+        with torch.no_grad():
+            output = model(**one, output_hidden_states=True, use_cache=False)
+        source, target = int(rows.source_lengths[i]), int(rows.target_lengths[i])
+        expected = {
+            "encoder.last": output.encoder_last_hidden_state[0],
+            "decoder.last": output.decoder_hidden_states[-1][0],
+            "decoder.layer-1": output.decoder_hidden_states[2][0],
+        }
+        for name, value in expected.items():
+            length = source if name.startswith("encoder") else target
+            torch.testing.assert_close(found[name][b, :length], value, atol=2e-5, rtol=1e-4)
+            assert not found[name][b, length:].any()
+    same = torch.equal(found["decoder.last"], found["decoder.layer-2"])
+    assert same is not final_norm
+
+
+@pytest.mark.parametrize("precision", ["bf16", "fp16"])
+def test_sixteen_bits_come_back_to_the_bit(
+    precision: Any, tiny_model_folder: Models, rows: Rows, tmp_path: Path
+) -> None:
+    kind = {"bf16": torch.bfloat16, "fp16": torch.float16}[precision]
+    model = load_model(tiny_model_folder("bart", 3, 3)).to(kind)
+    work = filling(model, rows, tmp_path / "e", "encoder", precision=precision)
+    work.run()
+    kept = Signals({"encoder": tmp_path / "e"}, rows)
+    batch = next(batch for batch in work._batches() if 4 in batch)
+    b = batch.tolist().index(4)
+    length = int(rows.source_lengths[4])
+    found = kept.batch(np.array([4]), length, 3)["encoder.last"]
+    assert found.dtype == kind
+    assert torch.equal(found[0], work.states(batch)["last"][b, :length])
+    assert (tmp_path / "e" / "last.npy").stat().st_size == 128 + int(rows.source_lengths.sum()) * 16 * 2
+
+
+def test_what_was_killed_goes_on_and_ends_in_the_same_bytes(
+    tiny_model_folder: Models, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    filling(model, rows, tmp_path / "whole", "encoder").run()
+    done: list[int] = []
+    killed = filling(model, rows, tmp_path / "killed", "encoder")
+    written = killed._mark
+
+    def die_after_two(number: int) -> None:
+        if len(done) == 2:
+            raise KeyboardInterrupt
+        written(number)
+        done.append(number)
+
+    monkeypatch.setattr(killed, "_mark", die_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        killed.run()
+    again = filling(model, rows, tmp_path / "killed", "encoder")
+    shards: list[Any] = []
+    computed = again._shard
+    monkeypatch.setattr(again, "_shard", lambda batches, arrays: (shards.append(batches), computed(batches, arrays)))
+    again.run()
+    assert len(shards) == len(list((tmp_path / "killed" / ".scratch" / "shards").iterdir())) - 2 > 2
+    for file in (tmp_path / "whole").glob("*.npy"):
+        assert file.read_bytes() == (tmp_path / "killed" / file.name).read_bytes()
+
+
+def test_a_mix_of_targets_reads_the_states_of_its_sources(
+    tiny_model_folder: Models, rows: Rows, tmp_path: Path
+) -> None:
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    filling(model, rows, tmp_path / "e", "encoder").run()
+    order = [4, 4, 11, 0, 28, 11]
+    mixed = tmp_path / "mixed"
+    mixed.mkdir()
+    write_rows(mixed, "train", ((rows.source(i), [7, 8], {"id": str(i), "source": "", "target": ""}) for i in order))
+    np.save(mixed / "train.source_row.npy", np.array(order))
+    found = Signals({"encoder": tmp_path / "e"}, Rows.open(mixed, "train")).batch(np.array([5, 0, 3]), 12, 2)
+    plain = Signals({"encoder": tmp_path / "e"}, rows).batch(np.array([11, 4, 0]), 12, 2)
+    assert torch.equal(found["encoder.last"], plain["encoder.last"])
+    np.save(mixed / "train.source_row.npy", np.array(order[::-1]))
+    with pytest.raises(Failure, match="of other data"):
+        Signals({"encoder": tmp_path / "e"}, Rows.open(mixed, "train"))
+
+
+def test_damage_is_a_diagnosis(tiny_model_folder: Models, rows: Rows, tmp_path: Path) -> None:
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    filling(model, rows, tmp_path / "e", "encoder").run()
+    shutil.copytree(tmp_path / "e", tmp_path / "broken")
+    (tmp_path / "broken" / "last.npy").unlink()
+    (tmp_path / "empty").mkdir()
+    for folder in ("broken", "empty"):
+        with pytest.raises(Failure) as found:
+            Signals({"encoder": tmp_path / folder}, rows)
+        assert found.value.code == "R331"
+    assert read_facts(tmp_path / "e").encoder == encoder_digest(model)
+
+
+def test_states_that_depend_on_their_batch_are_not_kept(
+    tiny_model_folder: Models, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    work = filling(model, rows, tmp_path / "e", "encoder")
+    computed = work.states
+    monkeypatch.setattr(work, "states", lambda ids: {k: v * len(ids) for k, v in computed(ids).items()})
+    with pytest.raises(Failure) as found:
+        work.run()
+    assert found.value.code == "R333"
+
+
+# --- the objective -------------------------------------------------------------------------------------
+
+
+def objective_and_folder(family: str, models: Models, own_encoder: bool) -> tuple[Objective, Path]:
+    """A student of two decoder layers, all else the teacher's."""
+    teacher_folder = models(family, 3, 3)
+    student = load_model(models(family, 3, 2))
+    theirs = load_model(teacher_folder)
+    if not own_encoder:
+        state = student.state_dict()
+        for name, tensor in theirs.state_dict().items():
+            if name in state and ".decoder.layers" not in name and not name.startswith("decoder.block"):
+                state[name].copy_(tensor)
+    parts = () if own_encoder else ("encoder", "embeddings", "positions")
+    freeze(student, parts)
+    teacher = load_teacher(teacher_folder, student, parts, "fp32")
+    assert teacher.shares_encoder is not own_encoder
+    phi = LayerMaps(encoder=(0, 2), decoder=(1, 2))
+    hidden = HiddenTerm(encoder=0.5 if own_encoder else 0.0, decoder=3.0, layer_norm="per-token", align="outputs")
+    return Objective(student, replace(LOSS, hidden=hidden, phi=phi), parts, teacher).eval(), teacher_folder
+
+
+@pytest.mark.parametrize("own_encoder", [False, True])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_loss_and_gradients_are_those_of_a_teacher_at_work(
+    family: str, own_encoder: bool, tiny_model_folder: Models, rows: Rows, tmp_path: Path
+) -> None:
+    objective, folder = objective_and_folder(family, tiny_model_folder, own_encoder)
+    model = load_model(folder)
+    settings: dict[str, Any] = {"last": False, "layers": (0, 2)} if own_encoder else {}
+    filling(model, rows, tmp_path / "encoder", "encoder", **settings).run()
+    filling(model, rows, tmp_path / "decoder", "decoder", layers=(1, 2)).run()
+    kept = Signals({side: tmp_path / side for side in ("encoder", "decoder")}, rows)
+    ids = np.array([2, 9, 17, 25])
+    batch = collate(rows, ids, PAD)
+    items: Any = {"label-tokens": int((batch["labels"] != -100).sum()), "source-tokens": int(batch["attention_mask"].sum())}
+    factors = factors_of(items, world=1)
+    trained = {name: p for name, p in objective.named_parameters() if p.requires_grad}
+
+    def result(batch: Any) -> tuple[Any, Any]:
+        share, raw = objective(batch, factors)
+        return raw, torch.autograd.grad(share, list(trained.values()), allow_unused=True)
+
+    raw, gradients = result(batch)
+    assert objective.teacher is not None
+    objective.teacher.rest(*objective.idle_stacks(kept.states))
+    assert objective.idle_stacks(kept.states) == ("encoder", "decoder")
+    from_kept, others = result(with_signals(dict(batch), kept, ids))
+    assert set(from_kept) == set(raw)
+    for name, value in raw.items():
+        torch.testing.assert_close(from_kept[name], value, rtol=2e-5, atol=1e-5)
+    for name, one, other in zip(trained, gradients, others, strict=True):
+        assert (one is None) == (other is None), name
+        if one is not None:
+            torch.testing.assert_close(other, one, rtol=1e-3, atol=1e-5, msg=lambda text, name=name: f"{name}: {text}")
+
+
+def test_a_term_without_kept_states_runs_the_teacher(tiny_model_folder: Models, rows: Rows) -> None:
+    objective, _ = objective_and_folder("bart", tiny_model_folder, own_encoder=False)
+    assert objective.idle_stacks({"decoder.last"}) == ()  # φ names layers that are not there
+    assert objective.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ("encoder", "decoder")
+    inputs = replace(LOSS, hidden=HiddenTerm(encoder=0.0, decoder=3.0, layer_norm="none", align="inputs"))
+    other = Objective(objective.student, inputs, objective.freeze, objective.teacher)
+    assert other.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ()
+
+
+def test_a_rank_without_rows_does_the_same(tiny_model_folder: Models, rows: Rows, tmp_path: Path) -> None:
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    filling(model, rows, tmp_path / "e", "encoder").run()
+    kept = Signals({"encoder": tmp_path / "e"}, rows)
+    none = np.zeros(0, np.int64)
+    batch = with_signals(collate(rows, none, PAD), kept, none)
+    assert batch["encoder.last"].shape == (1, 1, 16) and not batch["encoder.last"].any()
