@@ -962,6 +962,42 @@ $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .disti
         "$ distilc explain spec.yaml --why trian",
         "$ distilc explain spec.yaml --why train",
     ),
+    "E571": Code(
+        "an engine that cannot do it",
+        "ctranslate2 has models of the families bart, mbart, pegasus, marian and t5, and searches for the best tokens: "
+        "it can draw them, but not so that the same seed gives the same texts however the work is shared out.",
+        "evaluation: {generation: {engine: ctranslate2, sampling: {seed: 1}}}",
+        "evaluation: {generation: {engine: transformers, sampling: {seed: 1}}}",
+    ),
+    "E572": Code(
+        "a compute type that there is not",
+        "`compute_type` is ctranslate2's. On a CPU it calculates in fp32 and int8, on a GPU in fp16 and bf16 too. "
+        "transformers calculates in the run's `precision`.",
+        "evaluation: {generation: {engine: transformers, compute_type: int8}}",
+        "evaluation: {generation: {engine: ctranslate2, compute_type: int8}}",
+    ),
+    "E573": Code(
+        "sampling with beams",
+        "Sampling draws one token after the other; beams search. One of the two writes a text.",
+        "evaluation: {generation: {beams: 4, sampling: {top_p: 0.9}}}",
+        "evaluation: {generation: {beams: 1, sampling: {top_p: 0.9}}}",
+    ),
+    "E574": Code(
+        "an engine for validation",
+        "While a model is trained it is in memory and changes; validation searches with it as it is there, by "
+        "transformers.",
+        "validation: {generation: {engine: ctranslate2}}",
+        "evaluation: {generation: {engine: ctranslate2}}",
+    ),
+    "W571": Code(
+        "an engine with its own way",
+        "With beams, ctranslate2 ends a search when as many beams have ended as there are, whatever `early_stopping` "
+        "says; and where a token is forbidden (`min_length`, `no_repeat_ngram`) it scores the others as if that token "
+        "did not exist. Texts and scores then differ a little from those of transformers. `auto` takes it only where "
+        "they do not.",
+        "evaluation: {generation: {engine: ctranslate2, beams: 4, no_repeat_ngram: 3}}",
+        "evaluation: {generation: {engine: auto, beams: 4, no_repeat_ngram: 3}}",
+    ),
     "E581": Code(
         "labels of a file for rows without ids",
         "A file of labels is aligned with the training data by id, never by line: files that were made for the same data "

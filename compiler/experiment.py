@@ -106,6 +106,16 @@ class Student:
 
 
 @record
+class Sampling:
+    """Tokens are drawn. `top_k` None, `top_p` 1: no cut."""
+
+    top_k: int | None
+    top_p: float
+    temperature: float
+    seed: int
+
+
+@record
 class Generation:
     """None everywhere: the checkpoint's own setting stays. Lengths in tokens."""
 
@@ -115,6 +125,9 @@ class Generation:
     max_length: int | None
     no_repeat_ngram: int | None
     early_stopping: bool | None
+    engine: Literal["auto", "ctranslate2", "transformers"] | None
+    compute_type: Literal["fp32", "fp16", "bf16", "int8"] | None
+    sampling: Sampling | None
 
 
 @record
@@ -486,8 +499,8 @@ def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | Non
         data=bind_data(data, task),
         evaluation=Evaluation(
             metrics=tuple(evaluation.get("metrics", DERIVED[task][0])),
-            generation=bind(Generation, evaluation["generation"]),
-            teacher_generation=bind(Generation, evaluation["teacher_generation"]),
+            generation=bind_generation(evaluation["generation"]),
+            teacher_generation=bind_generation(evaluation["teacher_generation"]),
             limit=evaluation["limit"],
             speed=None if evaluation["speed"] is None else bind(Speed, evaluation["speed"]),
         ),
@@ -560,7 +573,7 @@ def bind_training(tree: Mapping[str, Any], task: Task) -> Training:
             every=_one_of(Every, validation["every"]),
             limit=validation["limit"],
             metrics=metrics,
-            generation=bind(Generation, validation["generation"]),
+            generation=bind_generation(validation["generation"]),
         ),
         loss=bind_loss(tree["loss"], task),
     )
@@ -665,7 +678,7 @@ def bind_labeller(tree: Mapping[str, Any]) -> Labeller:
         file=tree.get("file"),
         file_id=columns.get("id", "id"),
         file_text=columns.get("text", "text"),
-        generation=_one_of(Generation, tree.get("generation", {})),
+        generation=bind_generation(tree.get("generation", {})),
         max_source_tokens=_bound(int | None, tree.get("max_source_tokens")),
         best_of=tree.get("best_of"),
         min_rouge2=_bound(float | None, keep.get("min_rouge2")),
@@ -687,6 +700,16 @@ def bind_baseline(tree: Mapping[str, Any], first: str) -> Baseline:
         million_parameters=_bound(float | None, tree.get("million_parameters")),
         examples_per_second=_bound(float | None, tree.get("examples_per_second")),
     )
+
+
+def bind_generation(tree: Mapping[str, Any]) -> Generation:
+    """How text is written. Where a section's defaults are not filled in, what is not said is None."""
+    sampling = tree.get("sampling")
+    drawn = None if sampling is None else bind(Sampling, {**SAMPLING, **sampling})
+    return replace(_one_of(Generation, {**tree, "sampling": None}), sampling=drawn)
+
+
+SAMPLING = {"top_k": None, "top_p": 1.0, "temperature": 1.0, "seed": 0}  # as the schema's defaults
 
 
 def bind_expectation(tree: Mapping[str, Any]) -> Expectation:

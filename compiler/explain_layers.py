@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 from .experiment import Experiment, LayerOrigin, ModelReference
-from .plan_models import stage_architecture, stage_of
 from .layer_drawing import LayerMap, draw_layers
 from .layers import choose_copies, choose_phi
+from .plan_models import stage_architecture, stage_of
 
 Plan = Mapping[str, Any]
 TABLED = ("spaced", "block-ends")

@@ -19,7 +19,7 @@ def signals_of_run(plan: Plan, site: Site | None) -> dict[str, dict[str, Any]]:
         return {}
     read = stage_of(plan, "train")["execution"].get("signals", {})
     chosen = {} if site is None else {signals.side: signals for signals in choose_signals([plan], site)}
-    found = {}
+    found: dict[str, dict[str, Any]] = {}
     for side in SIDES:
         signals, why = chosen.get(side), why_not_kept(plan, side)
         found[side] = {

@@ -10,6 +10,7 @@ from .extensions import KINDS, Extension, Kind, distributions, installed, module
 
 EXTENDED = (  # stages with models or metrics
     "teacher", "student", "pseudo-labels", "signals", "train", "evaluate", "baseline", "benchmark",
+    "convert",
 )  # fmt: skip
 
 

@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from .architecture import Architecture
 from .data_sizes import data_size, rows_of, trained_size
 from .devices import GENERATION_UTILISATION, TRAINING_UTILISATION, Device, shown_devices
 from .disk import checkpoint_bytes, label_bytes

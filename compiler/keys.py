@@ -24,7 +24,8 @@ STAGE_FORMATS = {
     "train": 1,
     "evaluate": 1,
     "baseline": 1,
-    "benchmark": 1,
+    "benchmark": 2,
+    "convert": 1,
 }
 
 

@@ -17,7 +17,8 @@ from .baselines import baseline_facts, resolve_baselines
 from .compiled import Run
 from .copies import STACKS
 from .diagnostics import Reporter, Trail, shown_path
-from .experiment import ORIGINAL, Experiment, Labeller, ModelReference
+from .engines import check_engine
+from .experiment import ORIGINAL, Experiment, Generation, Labeller, ModelReference
 from .fingerprint import UNRESOLVED, Fingerprints
 from .fit import check_memory
 from .heads import fit_head
@@ -39,7 +40,7 @@ from .scratch import resolve_scratch
 from .site import Site
 from .sources import resolve_sources
 from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
-from .student import resolve_student
+from .student import ResolvedStudent, resolve_student
 
 FORMAT = 1
 
@@ -90,11 +91,35 @@ class Lowering:
         if own is not None:
             teacher_precision = choose_precision(own, ("teacher", "train"), shape.layout, reporter, site)
         check_memory(experiment, shape, student, (precision, teacher_precision), reporter, site)
+        self._check_engines(experiment, teacher, student, labels, precision, reporter)
         if student is not None:
             check_reach(experiment, student.phi, reporter)
         if student is None or labels is None or (reporter.failed and not failed_before):
             return None
         return ResolvedRun(data, teacher, student, labels, precision, teacher_precision, baselines)
+
+    def _check_engines(
+        self,
+        experiment: Experiment,
+        teacher: ResolvedModel,
+        student: ResolvedStudent | None,
+        labels: Mapping[str, ResolvedLabels] | None,
+        precision: str,
+        reporter: Reporter,
+    ) -> None:
+        """Every engine that is asked for by name can do what it is asked for."""
+        written: list[tuple[Trail, Generation, str]] = [
+            (("evaluation", "teacher_generation"), experiment.evaluation.teacher_generation, teacher.architecture.family)
+        ]
+        if student is not None:
+            family = student.architecture.family
+            written.append((("evaluation", "generation"), experiment.evaluation.generation, family))
+        for name, resolved in (labels or {}).items():
+            if resolved.file is None:
+                family = (resolved.model or teacher).architecture.family
+                written.append((("pseudo_labels", name, "generation"), experiment.pseudo_labels[name].generation, family))
+        for path, generation, family in written:
+            check_engine(generation, path, family, precision, reporter, self.site)
 
     def _made(self, run: Run) -> dict[Trail, ResolvedModel]:
         """The models that runs of other specs make, by where they are named. Each of those runs is looked at once."""

@@ -74,9 +74,11 @@ def _owned(run: Run, stages: Stages, before: str = "") -> Iterator[tuple[str, Ru
         if other is None or name in told:
             continue
         told.add(name)
-        if any(stage["id"].rpartition("/")[0] == name for stage in stages):
+        ids = [stage["id"] for stage in stages if stage["id"].startswith(f"{name}/")]
+        if any(id.rpartition("/")[0] == name for id in ids):
             yield name, other
-        yield from _owned(other, stages, f"{name}/")
+        if ids:  # else all that it makes has other names already
+            yield from _owned(other, stages, f"{name}/")
 
 
 def check_work(run: Experiment, path: Trail, named: NamedRun, reporter: Reporter) -> bool:

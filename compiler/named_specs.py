@@ -29,6 +29,7 @@ class NamedSpecs:
         self._names = {file.resolve(): file}
         self._specs: dict[Path, Compiled] = {}
         self._runs: dict[Identity, Run] = {}
+        self._heights: dict[Identity, int] = {}  # how many runs name each other from this one on
 
     def follow(self, compiled: Compiled) -> Compiled:
         """The spec with the runs that its runs name. Reports, where they are named, E431 (no such file), E432 (it
@@ -60,21 +61,24 @@ class NamedSpecs:
         if chosen is None:
             return None if spec.runs else NamedRun(spec, None, model)
         identity = _identity(chosen)
-        if identity in chain or len(chain) > MAX_CHAIN:
-            names = [_name(file, label) for file, label in [*chain[chain.index(identity) :], identity]] if (
-                identity in chain
-            ) else []
+        if identity in chain:
+            names = [_name(*link) for link in (*chain[chain.index(identity) :], identity)]
+            message = f"a circle: {' needs '.join(names)}"
+            hint = "name another model here: a run cannot be made of its own result"
+            run.reporter.error("E435", (*path, "spec"), message, hint)
+            return None
+        if identity not in self._runs and len(chain) <= MAX_CHAIN:
+            linked = self._runs[identity] = self._linked(chosen, chain)
+            below = (_identity(named.run) for named in linked.named.values() if named.run is not None)
+            self._heights[identity] = 1 + max((self._heights[other] for other in below), default=0)
+        if self._heights.get(identity, MAX_CHAIN) >= MAX_CHAIN:
             run.reporter.error(
                 "E435",
                 (*path, "spec"),
-                f"a circle: {' needs '.join(names)}" if names else f"more than {MAX_CHAIN} runs name each other",
-                "name another model here: a run cannot be made of its own result"
-                if names
-                else "name the folder of a model that is there: `{path: ...}`",
+                f"more than {MAX_CHAIN} runs name each other, one after the other",
+                "name the folder of a model that is there: `{path: ...}`",
             )
             return None
-        if identity not in self._runs:
-            self._runs[identity] = self._linked(chosen, chain)
         return NamedRun(spec, self._runs[identity], model)
 
     def _spec(self, reference: ModelReference, where: Trail, run: Run) -> Compiled | None:

@@ -80,7 +80,8 @@ def choose_signals(plans: Sequence[Plan], site: Site) -> list[Signals]:
         if signals.kept and signals.num_bytes is not None:
             if signals.num_bytes > room:
                 signals.kept = False
-                signals.why = f"{_gb(signals.num_bytes)} and {_gb(room)} left of scratch.limit_gb {site.scratch_limit_gb:g}"
+                limit = f"scratch.limit_gb {site.scratch_limit_gb:g}"
+                signals.why = f"it takes {_gb(signals.num_bytes)}, and {_gb(room)} are left of the site's {limit}"
             else:
                 room -= signals.num_bytes
     return chosen
@@ -201,7 +202,7 @@ def _weigh(signals: Signals, site: Site) -> None:
     again = number * signals.compute_seconds
     kept = signals.compute_seconds + signals.read_seconds * (1 + number)
     signals.kept = kept < again
-    times = f"{_seconds(kept)} to keep and read it, {_seconds(again)} to compute it in each epoch"
+    times = f"{_seconds(kept)} to keep and read it, {_seconds(again)} to compute it anew in each of {number:.3g} epochs"
     signals.why = f"{_gb(signals.num_bytes)}; {times}"
 
 

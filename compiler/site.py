@@ -45,6 +45,7 @@ class Site:
     scratch: Path | None
     scratch_limit_gb: float
     scratch_read_gb_per_second: float
+    engine: Literal["auto", "ctranslate2", "transformers"] = "auto"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -197,4 +198,5 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> 
         scratch=Path(tree["scratch"]["path"]) if "path" in tree["scratch"] else None,
         scratch_limit_gb=float(tree["scratch"]["limit_gb"]),
         scratch_read_gb_per_second=float(tree["scratch"]["read_gb_per_second"]),
+        engine=tree["engine"],
     )

@@ -151,6 +151,11 @@ def benchmark_settings(
     }
 
 
+def convert_settings(compute_type: str) -> dict[str, Any]:
+    """Settings of a `convert` stage."""
+    return {"format": "ctranslate2", "compute_type": compute_type}
+
+
 def label_settings(
     labeller: Labeller, data: Mapping[str, Any], precision: str, max_positions: int | None
 ) -> dict[str, Any]:
@@ -208,7 +213,13 @@ def rule_settings(settings: Mapping[str, Any], rules: Mapping[str, Any]) -> dict
 
 
 def generation_settings(task: str, generation: Generation) -> dict[str, Any] | None:
-    """None for tasks that write no text. The engine is resolved here, because results depend on it."""
+    """None for tasks that write no text. Of transformers, which is all that can be taken while a model changes;
+    a stage in which another engine may write puts it in its place (`engines.py`)."""
     if task not in ("summarization", "translation"):
         return None
-    return {"engine": "transformers", **asdict(generation)}
+    settings = {**asdict(generation), "engine": "transformers", "compute_type": None}
+    return {name: value for name, value in settings.items() if value is not None or name not in LATER_GENERATION}
+
+
+# Options of generation that came after the first plans: a plan is without those that are off.
+LATER_GENERATION = ("compute_type", "sampling")

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .engines import TRANSFORMERS, Engine, choose_engine, engine_settings
 from .experiment import ORIGINAL, Experiment, Training
 from .extension_record import with_extensions
 from .keys import stage_key
@@ -16,6 +17,7 @@ from .site import Site
 from .stage_settings import (
     baseline_settings,
     benchmark_settings,
+    convert_settings,
     evaluate_settings,
     file_label_settings,
     label_settings,
@@ -102,6 +104,20 @@ class Stages(list[dict[str, Any]]):
         )
         return id
 
+    def writing(
+        self, settings: dict[str, Any], needs: dict[str, str], engine: Engine
+    ) -> tuple[dict[str, Any], dict[str, str]]:
+        """Settings and needs of a stage in which an engine writes texts by the model that it needs: with the
+        engine, and the model in the engine's form, which is made once for each model and compute type."""
+        if settings["generation"] is None or engine.compute_type is None:
+            return settings, needs
+        model = needs["model"]
+        id = f"convert-{model.replace('/', '-')}" + ("" if engine.compute_type == "fp32" else f"-{engine.compute_type}")
+        if not any(stage["id"] == id for stage in self):
+            self.add(id, "convert", convert_settings(engine.compute_type), {"model": model})
+        generation = engine_settings(settings["generation"], engine)
+        return {**settings, "generation": generation}, {**needs, "converted": id}
+
     def include(self, made: MadeModel) -> dict[str, str]:
         """Add the stages that make another run's model; what is here already, by its key, is not added again.
         Returns what each is called here."""
@@ -151,9 +167,10 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
     teacher, student = found.teacher, found.student
     task, evaluation, own = experiment.task, experiment.evaluation, experiment.teacher.train
 
-    def add_evaluation(id: str, model: str, settings: dict[str, Any]) -> None:
+    def add_evaluation(id: str, model: str, settings: dict[str, Any], engine: Engine) -> None:
         tokens = placement(None, teacher.architecture, site)["micro_batch_tokens"]
-        stages.add(id, "evaluate", settings, {"model": model, "data": rows}, micro_batch_tokens=tokens)
+        settings, needs = stages.writing(settings, {"model": model, "data": rows}, engine)
+        stages.add(id, "evaluate", settings, needs, micro_batch_tokens=tokens)
 
     if own is not None:
         trained = train_settings(
@@ -172,7 +189,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             {"model": best, "data": rows},
             **placement(trained, teacher.architecture, site, lengths=row_lengths(experiment)),
         )
-    needs = {"data": _target_stages(stages, experiment, found, rows, tokenizer, best)}
+    needs = {"data": _target_stages(stages, experiment, found, rows, tokenizer, best, site)}
     retention = experiment.training.stopping.retention
     if retention:
         validation = experiment.training.validation
@@ -183,20 +200,26 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             evaluate_settings(
                 task, "validation", validation.limit, sorted(retention), validation.generation, found.precision
             ),
+            TRANSFORMERS,  # as the student's validations, which it is held against
         )
     needs["model"] = _student_stages(stages, student, best)
     if experiment.training.loss.needs_teacher:
         needs["teacher"] = best
     trained_student = _student_training(stages, experiment, experiment.training, found, needs, site)
-    candidates = (
-        ("teacher", best, evaluation.teacher_generation),
-        ("student", trained_student, evaluation.generation),
-    )
-    for who, model, generation in candidates:
+    families = {"teacher": teacher.architecture.family, "student": student.architecture.family}
+    candidates = [
+        (who, model, generation, choose_engine(generation, families[who], found.precision, site))
+        for who, model, generation in (
+            ("teacher", best, evaluation.teacher_generation),
+            ("student", trained_student, evaluation.generation),
+        )
+    ]
+    for who, model, generation, engine in candidates:
         add_evaluation(
             f"evaluate-{who}",
             model,
             evaluate_settings(task, "test", evaluation.limit, evaluation.metrics, generation, found.precision),
+            engine,
         )
     for name, files in found.baselines.items():
         fingerprints = {test_set: fingerprint for test_set, (fingerprint, _) in files.items()}
@@ -205,9 +228,10 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
         )
         stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, locations=dict(files.values()))
     if evaluation.speed is not None:
-        for who, model, generation in candidates:
+        for who, model, generation, engine in candidates:
             measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name)
-            stages.add(f"benchmark-{who}", "benchmark", measured, {"model": model, "data": rows})
+            measured, needs = stages.writing(measured, {"model": model, "data": rows}, engine)
+            stages.add(f"benchmark-{who}", "benchmark", measured, needs)
     return stages
 
 
@@ -239,7 +263,7 @@ def _model_stage(stages: Stages, id: str, model: ResolvedModel) -> str:
 
 
 def _target_stages(
-    stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str, tokenizer: str, teacher: str
+    stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str, tokenizer: str, teacher: str, site: Site
 ) -> str:
     """The stage with the rows that the student is trained on: the data's own, or a mix with labels."""
     shares = {name: share for name, share in experiment.target_shares.items() if share != 1}
@@ -267,11 +291,13 @@ def _target_stages(
                 architecture.max_positions,
             )
             written, rules = without_rules(settings)
+            engine = choose_engine(labeller.generation, architecture.family, settings["precision"], site)
+            written, written_needs = stages.writing(written, {"model": model}, engine)
             stages.add(
                 f"written-{name}" if rules else id,
                 "pseudo-labels",
                 written,
-                {"model": model},
+                written_needs,
                 locations=found.data.train_locations,
             )
             if rules:  # a stage of its own: another rule does not write the labels anew

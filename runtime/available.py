@@ -12,7 +12,7 @@ from .protocol import Need
 TASKS = ("summarization", "translation")
 STAGES = (
     "tokenizer", "data", "teacher", "student", "pseudo-labels", "targets", "signals", "train", "evaluate", "baseline",
-    "benchmark",
+    "benchmark", "convert",
 )  # fmt: skip
 COMPUTED: frozenset[Need] = frozenset(
     {"logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"}

@@ -30,7 +30,7 @@ from .report.model_card import model_card
 from .report.summary import summarize
 from .report.table import table_markdown, table_text
 from .stop_signal import StopSignal, stop_on_signal
-from .store import Store
+from .store import Store, open_store
 from .tracking import Tracker, ui_command
 
 POLL_SECONDS = 0.2
@@ -115,14 +115,14 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
     if options.workspace is not None:
         plan = replace(plan, site=replace(plan.site, workspace=str(options.workspace.absolute())))
     workspace = Path(plan.site.workspace)
-    store = Store(workspace / "store", [Path(path) for path in plan.site.shared_stores])
+    store = open_store(plan.site)
     run_folder = workspace / "runs" / f"{plan.name}-{plan.key[:8]}"
     control = Control(run_folder / "control")
     try:
         run_folder.mkdir(parents=True, exist_ok=True)
         _copy_plan(folder, run_folder, plan.site.workspace)
         control.clear()
-        _redo(plan, store, options.redo, several)
+        _redo(plan, options.redo, several)
     except OSError as error:
         raise Failure(
             "R404",
@@ -161,7 +161,7 @@ def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
     return [stage for stage in stages if stage.id in wanted and not store.has(stage.key)]
 
 
-def _redo(plan: Plan, store: Store, ids: Sequence[str], several: Several) -> None:
+def _redo(plan: Plan, ids: Sequence[str], several: Several) -> None:
     again: dict[str, Stage] = {}
     for stage in plan.stages:
         if stage.id in ids or again.keys() & set(stage.needs.values()):
@@ -170,7 +170,7 @@ def _redo(plan: Plan, store: Store, ids: Sequence[str], several: Several) -> Non
     for stage in again.values():
         if stage.key not in several.discarded:
             several.discarded.add(stage.key)
-            store.discard(stage.key)
+            open_store(plan.site, stage.kind).discard(stage.key)
 
 
 def _require_stages(plans: Sequence[Plan], options: Options) -> None:
@@ -188,7 +188,7 @@ def _require_stages(plans: Sequence[Plan], options: Options) -> None:
 def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
     """One launch for all pending stages: what a start costs (imports, rendezvous) is paid once."""
     for stage in stages:
-        run.tracker.follow(stage.id, run.store.root / ".work" / stage.key / "metrics.jsonl")
+        run.tracker.follow(stage.id, open_store(run.plan.site, stage.kind).root / ".work" / stage.key / "metrics.jsonl")
     with stop_on_signal(run.control.stop_file, run.console.say, raise_again=run.options.in_process) as stopping:
         if run.options.in_process:
             ended = _work_here(run, stages)

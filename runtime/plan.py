@@ -357,6 +357,14 @@ class SignalsSettings(Extended):
 
 
 @dataclass(frozen=True, kw_only=True)
+class ConvertSettings(Extended):
+    """The model in role `model` in the form of another engine."""
+
+    format: Literal["ctranslate2"]
+    compute_type: ComputeType
+
+
+@dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Extended):
     """`split` is `test` (all test sets) or `validation`; `limit` the first N examples."""
 
@@ -460,6 +468,7 @@ Settings = (
     | EvaluateSettings
     | BaselineSettings
     | BenchmarkSettings
+    | ConvertSettings
 )
 
 KINDS: dict[str, type[Any]] = {
@@ -474,6 +483,7 @@ KINDS: dict[str, type[Any]] = {
     "evaluate": EvaluateSettings,
     "baseline": BaselineSettings,
     "benchmark": BenchmarkSettings,
+    "convert": ConvertSettings,
 }
 
 # --- execution, stages, plan ---------------------------------------------------------------------

@@ -25,6 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .failure import Failure
+from .plan import Site
 from .processes import process_start
 
 MANIFEST = "manifest.json"
@@ -182,6 +183,16 @@ class Store:
 
     def _lock(self, key: str) -> Path:
         return self.root / ".locks" / f"{key}.json"
+
+
+def open_store(site: Site, kind: str = "") -> Store:
+    """The store of a site, for writing artifacts of a kind: signals go into the site's scratch folder, where it has
+    one, all else into the workspace. Whatever is in either is found."""
+    workspace, shared = Path(site.workspace) / "store", [Path(path) for path in site.shared_stores]
+    if site.scratch is None:
+        return Store(workspace, shared)
+    scratch = Path(site.scratch)
+    return Store(scratch, [workspace, *shared]) if kind == "signals" else Store(workspace, [scratch, *shared])
 
 
 def _keep_alive(path: Path, record: dict[str, Any], over: threading.Event) -> None:

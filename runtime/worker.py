@@ -26,7 +26,7 @@ from .failure import Failure, interrupted
 from .notices import FILE, Notices
 from .plan import Plan, Stage
 from .processes import Ranks, StopRequest, join
-from .store import Store
+from .store import Store, open_store
 
 SCRATCH = ".scratch"  # what a stage keeps to resume from; dropped before its artifact is published
 WAIT_SECONDS = 0.5
@@ -38,11 +38,11 @@ def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | 
     try:
         ranks = join(plan.site.device)
         stop = StopRequest(control.stop_file, driver_pid, ranks)
-        store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
         require([plan.stage(id) for id in stages])
         for id in stages:
             at = id
-            run_stage(plan, plan.stage(id), store, control, ranks, stop)
+            stage = plan.stage(id)
+            run_stage(plan, stage, open_store(plan.site, stage.kind), control, ranks, stop)
             gc.collect()
     except Failure as failure:
         owner = at.rpartition("/")[0]

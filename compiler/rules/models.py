@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..diagnostics import Reporter, Trail
+from ..diagnostics import Reporter, Trail, quoted
 from ..experiment import Experiment
 from .ways import Tree
 
 
 def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
-    """The language knows more kinds of models than this release finds: those are refused, never ignored."""
+    """The language knows a kind of model that this release does not find: it is refused, never ignored."""
     models: dict[Trail, Any] = {("teacher",): tree["teacher"]}
     for stack in ("encoder", "decoder"):
         origin = tree["student"]["init"][stack]
@@ -25,8 +25,8 @@ def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 "E401",
                 (*path, "mlflow"),
                 "this release does not look into MLflow's registry: it cannot know the shape of a model there",
-                "download it (`mlflow artifacts download --artifact-uri models:/NAME/VERSION -d DIR`) and name its folder "
-                "with the config.json: `{path: DIR}`",
+                f"download it (`mlflow artifacts download -u {quoted(model['mlflow'])} -d DIR`) and name the folder "
+                "in it that has the config.json: `{path: DIR}`",
                 at="key",
             )
 

@@ -87,6 +87,16 @@ def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 "lower min_length, or raise max_length",
                 because=[(*path, "max_length")],
             )
+        if "validation" not in path:
+            continue
+        for name in ("engine", "compute_type", "sampling"):
+            if getattr(generation, name) not in (None, "auto", "transformers"):
+                reporter.error(
+                    "E574",
+                    (*path, name),
+                    f"validation has no {name}: transformers searches with the model that is being trained",
+                    f"leave {name} out here; `evaluation.generation` has it",
+                )
 
 
 def _number(value: float) -> str:

@@ -25,6 +25,8 @@ def generations(run: Experiment) -> list[tuple[Trail, Generation]]:
     ]
     found.append((("evaluation", "generation"), run.evaluation.generation))
     found.append((("evaluation", "teacher_generation"), run.evaluation.teacher_generation))
+    for name, labeller in run.pseudo_labels.items():
+        found.append((("pseudo_labels", name, "generation"), labeller.generation))
     return found
 
 

@@ -87,7 +87,8 @@ def open_engine(
     `folder`: the model's (of transformers, with its tokenizer). `converted`: the artifact of the `convert`
     stage (needed by ctranslate2). `labels`: those of any example, from which a multilingual model learns in
     which language to answer. `num_threads`: of ctranslate2 on the CPU; None: those that torch has.
-    `with_scores` False: scores may be NaN, which spares transformers a pass of the decoder. `one_at_a_time`: all threads work on one batch (for measuring latency), where several would be faster.
+    `one_at_a_time`: all threads work on one batch (for measuring latency), where several would be faster.
+    `with_scores` False: scores may be NaN, which spares transformers a pass of the decoder.
 
     Raises `Failure` R221-R226 (loading), R321 (ctranslate2, asked for by name, cannot do it), R322 (the
     conversion is not there or damaged).

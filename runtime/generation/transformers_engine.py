@@ -15,7 +15,7 @@ from ..plan import GenerationSettings
 from .engine import OnBatch, Source, batches
 from .rescoring import padded, sequence_scores
 from .sampling import draw_processors
-from .search import answer_in_language, end_token, length_penalty, limit_of, merged_config
+from .search import answer_in_language, end_token, length_penalty, merged_config
 from .texts import writing
 
 

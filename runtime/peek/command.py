@@ -19,7 +19,7 @@ from ..failure import Failure
 from ..launch import launch_environment
 from ..plan import Plan, load_plan
 from ..processes import num_cores
-from ..store import Store
+from ..store import open_store
 
 PLAIN_WIDTH = 100  # columns where nobody says how many there are
 
@@ -58,7 +58,7 @@ def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
     from .sample import Asked, sample
 
     torch.set_num_threads(num_cores())
-    store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
+    store = open_store(plan.site)
     with tempfile.TemporaryDirectory(prefix="distilc-peek-") as temporary:
         prepared = prepare(plan, store, Path(temporary))
         return sample(prepared, store, Asked(options.batch, options.row, options.id, options.rows))

@@ -21,7 +21,7 @@ from ..extensions import require
 from ..failure import Failure
 from ..plan import Plan, load_plan
 from ..processes import num_cores
-from ..store import Store
+from ..store import Store, open_store
 from .proof import POINTS, Proof, diagnosis
 
 WORDS = {"proved": "ok", "failed": "FAIL", "exempt": "-"}
@@ -82,7 +82,7 @@ def verify(folder: Path, workspace: Path | None) -> tuple[Verified | None, int]:
             plan = replace(plan, site=replace(plan.site, workspace=str(workspace.absolute())))
         check_available(plan)
         require(plan.stages)
-        store = Store(Path(plan.site.workspace) / "store", [Path(path) for path in plan.site.shared_stores])
+        store = open_store(plan.site)
         student = plan.stage("train").needs["model"]
         if _pending(plan, store, student) and (code := drive([folder], Options(until=student, workspace=workspace))):
             return None, code

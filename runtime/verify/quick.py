@@ -25,8 +25,8 @@ MOST_PARAMETERS = 200_000_000  # of student and teacher together, on the CPU
 def prove_quickly(
     stage: Stage, context: Context, objective: Objective, rows: Rows, pad_id: int, signals: Signals | None = None
 ) -> None:
-    """Points (b), (c), (h) and, where states are kept, (i) in fp32 on a few rows, on every rank alike, on the CPU. The objective is left as it
-    was, in eval mode. Raises `Failure` R31x: it is not what the plan says."""
+    """Points (b), (c), (h) and, where states are kept, (i), in fp32 on a few rows, on every rank alike, on the CPU. The
+    objective is left as it was, in eval mode. Raises `Failure` R31x: it is not what the plan says."""
     teacher = objective.teacher
     models = [objective.student] + ([] if teacher is None else [teacher.model])
     number = sum(parameter.numel() for model in models for parameter in model.parameters())

@@ -80,8 +80,8 @@ def test_a_good_spec_passes_every_rule() -> None:
     [
         # what this release does not find
         (["teacher={mlflow: models:/a/1}"], [("E401", "teacher.mlflow")]),
-        (["teacher={spec: other.yaml}"], [("E401", "teacher.spec")]),
-        (["student.init.decoder={from: {spec: other.yaml}}"], [("E401", "student.init.decoder.from.spec")]),
+        (["teacher={spec: other.yaml}"], [("E431", "teacher.spec")]),
+        (["student.init.decoder={from: {spec: other.yaml}}"], [("E431", "student.init.decoder.from.spec")]),
         (["pseudo_labels={own: {by: {mlflow: models:/a/1}}}", "targets=[own]"], [("E401", "pseudo_labels.own.by.mlflow")]),
         # terms of the loss
         (["loss={labels: 1, logits: {weight: 0}, hidden: {decoder: 0.0}, cosine: 0}"], []),
@@ -98,6 +98,16 @@ def test_a_good_spec_passes_every_rule() -> None:
         # targets
         (["pseudo_labels={own: {by: teacher}}", "targets=[original, own]"], []),
         (["pseudo_labels={own: {by: teacher}}"], [("E415", "pseudo_labels.own")]),
+        (["pseudo_labels={own: {by: teacher}}", "targets=[own, {own: 2}]"], [("E583", "targets[1]")]),
+        (["pseudo_labels={own: {by: teacher, best_of: 3, generation: {beams: 2}}}", "targets=[own]"],
+         [("E582", "pseudo_labels.own.best_of")]),
+        (["pseudo_labels={own: {by: teacher, best_of: 3, generation: {beams: 3}}}", "targets=[own]"], []),
+        (["pseudo_labels={own: {by: teacher, generation: {min_length: 9, max_length: 8}}}", "targets=[own]"],
+         [("E408", "pseudo_labels.own.generation.min_length")]),
+        (["pseudo_labels={own: {by: teacher, keep: {length_ratio: {min: 2, max: 1}}}}", "targets=[own]"],
+         [("E584", "pseudo_labels.own.keep.length_ratio.min")]),
+        (["pseudo_labels={own: {file: a.jsonl}}", "targets=[own]"], [("E581", "pseudo_labels.own.file")]),
+        (["pseudo_labels={own: {file: a.txt}}", "targets=[own]", "data.columns.id=id"], [("E412", "pseudo_labels.own.file")]),
         (["targets=[own]"], [("E414", "targets[0]")]),
         (["pseudo_labels={own: {by: teacher}}", "targets=[own]", "data.train={hub: abisee/cnn_dailymail}"],
          [("W413", "targets[0]")]),

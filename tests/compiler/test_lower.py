@@ -392,6 +392,22 @@ def test_the_site_decides_zero_and_micro_batch(compile_text):
     assert lowered.stage("train")["execution"]["micro_batch_tokens"] == 777
 
 
+def test_a_sharded_teacher_and_checkpointing_are_execution(compile_text):
+    site = {"device": "cuda", "device_name": "NVIDIA H200", "memory_gb": 141.0, "per_node": 2}
+    plain = compile_text("loss.logits=1", **site).stage("train")
+    saving = compile_text("loss.logits=1", shard_teacher=True, checkpointing=True, **site).stage("train")
+    assert not {"teacher_deepspeed", "checkpointing"} & set(plain["execution"])
+    assert saving["key"] == plain["key"] and saving["settings"] == plain["settings"]
+    assert saving["execution"]["checkpointing"] is True
+    teacher = saving["execution"]["teacher_deepspeed"]
+    assert teacher["zero_optimization"]["stage"] == 3 and "offload_optimizer" not in teacher["zero_optimization"]
+    assert teacher["bf16"] == saving["execution"]["deepspeed"]["bf16"]
+    host = compile_text("loss.logits=1", shard_teacher=True, offload="parameters", **site).stage("train")
+    assert "offload_param" in host["execution"]["teacher_deepspeed"]["zero_optimization"]
+    alone = compile_text("loss.logits=1", shard_teacher=True, **{**site, "per_node": 1}).stage("train")
+    assert "teacher_deepspeed" not in alone["execution"]  # one device has nobody to share with
+
+
 def test_offload_takes_partitions(compile_text):
     site = {"device": "cuda", "device_name": "NVIDIA H200", "memory_gb": 139.0}
     zero = compile_text(offload="optimizer", **site).stage("train")["execution"]["deepspeed"]["zero_optimization"]

@@ -16,7 +16,7 @@ from distilc.compiler.emit import plan_files, validate_plan
 from distilc.compiler.explain import explain_json
 from distilc.compiler.lock import compare_locks, make_lock
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.resolved import resolved_yaml
+from distilc.compiler.resolved import resolved_yaml, without_locations
 from distilc.compiler.setting_paths import spec_key
 from distilc.compiler.sides import Subject
 from distilc.runtime.plan import bind_plan
@@ -225,6 +225,29 @@ def test_a_key_of_the_other_spec_is_named_with_its_run() -> None:
     assert spec_key("small/train", "train", ("learning_rate",)) == "training.learning_rate of small"
     assert spec_key("a/b/teacher-train", "train", ("seed",)) == "teacher.seed of a/b"
     assert spec_key("small/student", "student", ("extensions",)) == "extensions of small/student"
+
+
+def test_the_name_of_the_file_counts_and_not_where_it_lies() -> None:
+    tree = {"teacher": {"spec": "/here/small.yaml", "variant": "kd"}}
+    assert without_locations(tree) == {"teacher": {"spec": "small.yaml", "variant": "kd"}}
+
+
+def test_a_chain_of_many_runs_ends(specs: Specs) -> None:
+    """Each run names the next two: the stages are few, and so are the looks at them."""
+    steps = "".join(
+        f"  s{i}: {{teacher: {{spec: chain.yaml, variant: s{i - 1}}}, student: {{decoder_layers: 2, init: {{decoder: "
+        f"{{from: {{spec: chain.yaml, variant: s{max(0, i - 2)}}}}}}}}}}}\n"
+        for i in range(1, 23)
+    )
+    chain = f"extends: small.yaml\nname: chain\nvariants:\n  s0: {{}}\n{steps}"
+    _, diagnostics = specs(chain=chain)
+    assert {found.code for found in diagnostics} == {"E435"}
+    plans, diagnostics = specs(
+        chain=chain.replace("\n  s22:", "\n  off:").replace("\n  s21:", "\n  off2:"),
+        tiny="extends: small.yaml\nname: tiny\nteacher: {spec: chain.yaml, variant: s12}",
+    )
+    assert diagnostics == []
+    assert len([id for id in keys(plans["tiny"]) if id.endswith("/train")]) == 13
 
 
 def test_places_point_into_the_other_file(specs: Specs) -> None:

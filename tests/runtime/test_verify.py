@@ -20,13 +20,16 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_model
 from distilc.runtime.models.save import save_model
 from distilc.runtime.objective import divergence, head, hidden, objective, teacher
+from distilc.runtime.objective.assembly import TERMS
 from distilc.runtime.objective.objective import Objective
 from distilc.runtime.plan import load_plan
 from distilc.runtime.processes import Ranks, StopRequest
+from distilc.runtime.protocol import Term, TermInputs
 from distilc.runtime.store import Store
 from distilc.runtime.training import loop
 from distilc.runtime.training.course import Course
 from distilc.runtime.verify import command, quick
+from distilc.runtime.verify.equality import prove_identity
 from distilc.runtime.verify.proof import Proof, diagnosis
 from distilc.runtime.verify.prove import _reference, prove
 from distilc.runtime.verify.quick import prove_quickly
@@ -287,6 +290,47 @@ def test_numbers_that_change_are_proved_where_an_error_shows(subjects: Made, mon
     right = Course.scheduled
     monkeypatch.setattr(Course, "scheduled", lambda self, step: right(self, step - 1))
     assert any("the term logits is" in line and "at step 3" in line for line in failed(list(_reference(subject, subject.objective()))))
+
+
+def gap_sum(inputs: TermInputs, settings: Any) -> torch.Tensor:
+    """A package's term: the squared distance of the last states."""
+    assert inputs.teacher is not None and inputs.student.last_state is not None
+    error = (inputs.student.last_state - inputs.teacher.last_state).square().mean(-1)
+    return error[inputs.labels != -100].sum()
+
+
+def gap_mean(inputs: TermInputs, settings: Any) -> torch.Tensor:
+    assert inputs.teacher is not None and inputs.student.last_state is not None
+    valid = inputs.labels != -100
+    return (inputs.student.last_state[valid] - inputs.teacher.last_state[valid]).pow(2).mean()  # type: ignore[index]
+
+
+def test_a_term_of_a_package_is_held_to_what_it_says(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Under the name of one of ours, whose entry point is there."""
+    subject = subjects("bart", SHALLOW, OF_LOGITS)
+    settings = subject.stage.settings
+    own = replace(settings.objective, own={"embedding": {"weight": 0.5}})
+    subject = replace(subject, stage=replace(subject.stage, settings=replace(settings, objective=own)))
+    whole = Term(
+        sum=gap_sum, items="label-tokens", needs=frozenset({"last-state", "teacher"}), reference=gap_mean,
+        zero_when_equal=True,
+    )  # fmt: skip
+
+    def proofs_with(term: Term) -> dict[str, Proof]:
+        with monkeypatch.context() as patch:
+            patch.setattr(TERMS, "_loaded", {"embedding": term})
+            found = [*_reference(subject, subject.objective()), *prove_identity(subject)]
+        return {proof.claim: proof for proof in found}
+
+    proofs = proofs_with(whole)
+    assert failed(list(proofs.values())) == []
+    for claim in ("the term embedding", "the gradient of the loss", "student := teacher: embedding"):
+        assert proofs[claim].state == "proved"
+    proofs = proofs_with(replace(whole, reference=lambda inputs, settings: 2 * gap_mean(inputs, settings)))
+    assert "by the reference of its package" in proofs["the term embedding"].note
+    silent = proofs_with(replace(whole, reference=None, zero_when_equal=False))
+    assert silent["the term embedding, and with it the loss"].state == "exempt"
+    assert silent["student := teacher: embedding"].state == "exempt" and "the loss" not in silent
 
 
 DEFECTS: list[tuple[Plant, str, str]] = [
