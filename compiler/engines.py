@@ -109,7 +109,7 @@ def _lacking(generation: Generation, family: str, compute_type: str, site: Site)
     if family not in FAMILIES:
         return "engine", f"has no models of the family {family}"
     if generation.sampling is not None:
-        return "sampling", "draws differently each time the work is shared out differently"
+        return "sampling", "has no sampling whose draws do not depend on how the work is shared out"
     if site.device == "cpu" and compute_type not in ON_CPU:
         return "compute_type", f"does not calculate in {compute_type} on a CPU"
     return None

@@ -200,7 +200,8 @@ def check_workspace(patient: Patient) -> Iterator[Finding]:
         yield Finding("warn", "disk", f"{free / GIGABYTE:.1f} GB free", hint)
     else:
         yield Finding("ok", "disk", f"{free / GIGABYTE:.0f} GB free")
-    yield Finding("ok", "bandwidth", f"writes {write / 1e6:.0f} MB/s, reads {read / 1e6:.0f} MB/s")
+    words = f"writes {write / 1e6:.0f} MB/s, reads {read / 1e6:.0f} MB/s"
+    yield Finding("ok", "bandwidth", f"{words} (site file: `scratch: {{read_gb_per_second: {read / 1e9:.2g}}}`)")
 
 
 def disk_bandwidth(folder: Path, num_bytes: int) -> tuple[float, float]:

@@ -1,7 +1,11 @@
 """The `benchmark` stage: how fast a model generates, on one device with nothing else at work.
 
 speed.json   {device, engine, threads, batch_size, examples, examples_per_second, tokens_per_second,
-              latency_ms_per_example, seconds: [one a pass], parameters}
+              latency_ms_per_example, seconds: [one a pass], parameters, note, engines}
+
+`engines` has a record for each engine that can be this model: {examples_per_second, tokens_per_second, seconds,
+latency_ms: {"1": {p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples, in milliseconds.
+The rest is that of the plan's engine, so that models are compared like with like.
 """
 
 from __future__ import annotations
@@ -9,78 +13,142 @@ from __future__ import annotations
 import json
 import statistics
 import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
 from ..context import Context
-from ..data.batches import sorted_batches
 from ..data.rows import Rows, split_names
-from ..generation.search import answer_in_language, merged_config
-from ..generation.transformers_engine import generate_ids
+from ..failure import Failure
+from ..generation.engine import Engine, Hypothesis, Source, open_engine
+from ..generation.transformers_engine import TransformersEngine
 from ..models.families import count_parameters
-from ..models.load import load_model, load_tokenizer, model_folder
-from ..plan import BenchmarkSettings, Stage
+from ..models.load import model_folder
+from ..plan import BenchmarkSettings, GenerationSettings, Stage
 from ..processes import num_cores
 
 PARALLEL = False
+LATENCY_BATCHES = (1, 32)
+LATENCY_SAMPLES = 16  # batches of one size at most
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
     """One warm-up, then `repeats` timed passes; the median counts (domain facts 6.4: decoding included)."""
     settings: BenchmarkSettings = stage.settings
     assert settings.generation is not None  # of tasks that write text
-    folder = model_folder(context.inputs["model"])
-    model = load_model(folder, precision=settings.precision).to(context.device)
-    tokenizer = load_tokenizer(folder)
     split = next(name for name in split_names(context.inputs["data"]) if name.startswith("test."))
     rows = Rows.open(context.inputs["data"], split)
-    config = merged_config(model.generation_config, settings.generation)
-    answer_in_language(config, model.config.model_type, rows.target(0))
     num_examples = min(settings.examples, rows.num_examples)
-    batches = [[rows.source(int(i)) for i in batch]
-               for batch in sorted_batches(rows.source_lengths[:num_examples], None, settings.batch_size)]  # fmt: skip
+    sources = [rows.source(i) for i in range(num_examples)]
     threads = torch.get_num_threads()
     torch.set_num_threads(num_cores())  # the other ranks wait
-    seconds: list[float] = []
-    num_tokens = 0
+    engines: dict[str, Any] = {}
+    parameters, note, resolved = 0, "", ""
     try:
-        with context.progress.task("measuring speed", settings.repeats + 1, "passes") as update:
-            for repeat in range(settings.repeats + 1):
-                _synchronize(context.device)
-                started = time.perf_counter()
-                num_tokens = 0
-                for sources in batches:
-                    output = generate_ids(model, sources, config, tokenizer.pad_token_id, context.device)
-                    tokenizer.batch_decode(
-                        output, skip_special_tokens=True, clean_up_tokenization_spaces=False
-                    )
-                    num_tokens += int((np.asarray(output.cpu()) != tokenizer.pad_token_id).sum())
-                _synchronize(context.device)
-                if repeat:
-                    seconds.append(time.perf_counter() - started)
-                update(repeat + 1)
+        chosen = _engines(settings, context)
+        with context.progress.task("measuring speed", len(chosen) * (settings.repeats + 1), "passes") as update:
+            for number, generation in enumerate(chosen):
+                # The same way of opening for both: batches one after the other, all threads at each.
+                engine = _opened(generation, stage, context, rows.target(0), named=number > 0)
+                if engine is None or engine.name in engines:
+                    continue
+                done = number * (settings.repeats + 1)
+                engines[engine.name] = _measure(engine, sources, settings, lambda i, done=done: update(done + i))
+                if number == 0:
+                    resolved, note = engine.name, engine.note
+                if isinstance(engine, TransformersEngine):
+                    parameters = count_parameters(engine.model)
     finally:
         torch.set_num_threads(threads)
-    median = statistics.median(seconds)
+    measured = engines[resolved]
     result = {
         "device": settings.device,
-        "engine": settings.generation.engine,
+        "engine": resolved,
+        "note": note,
         "threads": num_cores() if context.device == "cpu" else 1,
         "batch_size": settings.batch_size,
         "examples": num_examples,
-        "examples_per_second": num_examples / median,
-        "tokens_per_second": num_tokens / median,
-        "latency_ms_per_example": 1000 * median / num_examples,
-        "seconds": seconds,
-        "parameters": count_parameters(model),
+        **{name: measured[name] for name in ("examples_per_second", "tokens_per_second", "seconds")},
+        "latency_ms_per_example": 1000 / measured["examples_per_second"],
+        "parameters": parameters,
+        "engines": engines,
     }
     (context.folder / "speed.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
-    context.journal.log({"speed/examples_per_second": num_examples / median}, 0)
-    return {**result, "line": f"{result['examples_per_second']:.1f} examples/s"}
+    context.journal.log({"speed/examples_per_second": measured["examples_per_second"]}, 0)
+    line = ", ".join(f"{found['examples_per_second']:.1f} examples/s by {name}" for name, found in engines.items())
+    return {**result, "line": line}
 
 
-def _synchronize(device: str) -> None:
-    if device.startswith("cuda"):
+def _engines(settings: BenchmarkSettings, context: Context) -> list[GenerationSettings]:
+    """The plan's first, then the other: ctranslate2 only where the plan has a model in its form."""
+    own = settings.generation
+    assert own is not None
+    if own.engine == "transformers":
+        return [own]
+    return [own, replace(own, engine="transformers", compute_type=None, named=False)]
+
+
+def _opened(
+    generation: GenerationSettings, stage: Stage, context: Context, labels: Source, *, named: bool
+) -> Engine | None:
+    """None: the other engine cannot do what the plan's can."""
+    folder: Path = model_folder(context.inputs["model"])
+    try:
+        return open_engine(
+            generation, folder, context.inputs.get("converted"), precision=stage.settings.precision,
+            device=context.device, labels=labels, num_threads=num_cores(), one_at_a_time=True, with_scores=False,
+        )  # fmt: skip
+    except Failure:
+        if not named:
+            raise
+        return None
+
+
+def _measure(engine: Engine, sources: Sequence[Source], settings: BenchmarkSettings, update: Any) -> dict[str, Any]:
+    seconds: list[float] = []
+    num_tokens = 0
+    for repeat in range(settings.repeats + 1):
+        elapsed, num_tokens = _timed(engine, sources, settings.batch_size)
+        if repeat:
+            seconds.append(elapsed)
+        update(repeat + 1)
+    median = statistics.median(seconds)
+    return {
+        "examples_per_second": len(sources) / median,
+        "tokens_per_second": num_tokens / median,
+        "seconds": seconds,
+        "latency_ms": {str(size): _latency(engine, sources, size) for size in LATENCY_BATCHES},
+    }
+
+
+def _latency(engine: Engine, sources: Sequence[Source], size: int) -> dict[str, float]:
+    """Milliseconds from sources to texts, of batches of `size` examples in the order of the data; a last batch that
+    is smaller is left out, unless it is the only one."""
+    starts = range(0, max(1, len(sources) - size + 1), size)
+    parts = [sources[start : start + size] for start in starts][:LATENCY_SAMPLES]
+    milliseconds = [1000 * _timed(engine, part, size)[0] for part in parts]
+    return {"p50": float(np.percentile(milliseconds, 50)), "p95": float(np.percentile(milliseconds, 95))}
+
+
+def _timed(engine: Engine, sources: Sequence[Source], batch_size: int) -> tuple[float, int]:
+    """(seconds, tokens written)."""
+    num_tokens = 0
+
+    def on_batch(_: Sequence[int], found: Sequence[Sequence[Hypothesis]]) -> None:
+        nonlocal num_tokens
+        num_tokens += sum(hypotheses[0].num_tokens for hypotheses in found)
+
+    _synchronize()
+    started = time.perf_counter()
+    engine.generate(sources, on_batch, batch_size=batch_size)
+    _synchronize()
+    return time.perf_counter() - started, num_tokens
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_available():
         torch.cuda.synchronize()
