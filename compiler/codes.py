@@ -378,7 +378,7 @@ matrix: {student.decoder_layers: [1, 3]}""",
     ),
     "E413": Code(
         "an option of another divergence",
-        "`beta` belongs to jsd, `alpha` to skew-kl, `positions` to the task masked-lm. Elsewhere they would be ignored.",
+        "`beta` belongs to jsd, `alpha` to skew-kl, `positions` to the task masked-lm, `candidates` to tasks that write texts. Elsewhere they would be ignored.",
         "loss: {labels: 1.0, logits: {weight: 0.8, alpha: 0.1}}",
         "loss: {labels: 1.0, logits: {weight: 0.8, divergence: skew-kl, alpha: 0.1}}",
     ),
@@ -572,6 +572,35 @@ loss:
 loss:
   labels: 1.0
   logits: {weight: {from: 0.0, to: 0.8, shape: step, begin: {epochs: 1}}}""",
+    ),
+    "E594": Code(
+        "candidates for a divergence that looks beyond them",
+        "`candidates` keeps a few of the teacher's next tokens: its most probable ones and the rest as one outcome, or draws. "
+        "forward-kl and skew-kl are means over the teacher's distribution, and these are what such a mean needs. reverse-kl and "
+        "jsd are means over the student's, too: where the student puts its probability among the tokens that are not kept they "
+        "could not see, and that is what they are there to punish.",
+        "loss: {labels: 1.0, logits: {weight: 0.8, divergence: reverse-kl, candidates: {top_k: 8}}}",
+        "loss: {labels: 1.0, logits: {weight: 0.8, divergence: reverse-kl}}",
+    ),
+    "E595": Code(
+        "candidates that cannot be kept",
+        "Candidates are kept with their probabilities at one temperature, so the temperature may not change while the student is "
+        "trained. And there must be fewer of them than there are tokens that both models have.",
+        """\
+loss:
+  labels: 1.0
+  logits: {weight: 0.8, temperature: {from: 4.0, to: 2.0}, candidates: {top_k: 8}}""",
+        """\
+loss:
+  labels: 1.0
+  logits: {weight: 0.8, temperature: 2.0, candidates: {top_k: 8}}""",
+    ),
+    "W595": Code(
+        "candidates that take more room than all tokens",
+        "The exact distribution of a token is one matrix product away from the decoder's state, which is kept where it pays. A "
+        "candidate takes 8 bytes; with many of them, or a narrow teacher, the exact states are smaller, and nothing is lost.",
+        "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 4000}}}",
+        "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 8}}}",
     ),
     "W591": Code(
         "a schedule that the training does not see to its end",
@@ -1016,7 +1045,8 @@ targets: [original, dump]""",
     "E582": Code(
         "the best of more texts than there are beams",
         "With `best_of: n` the labeller writes n texts for a source, and the one closest to the original target is kept. "
-        "A beam search ends with as many texts as it has beams, so it needs n of them, and the spec has to say so.",
+        "A beam search ends with as many texts as it has beams, so it needs n of them, and the spec has to say so. With "
+        "`sampling` as many texts as one likes are drawn.",
         """\
 pseudo_labels: {own: {by: teacher, best_of: 4, generation: {beams: 2}}}
 targets: [own]""",

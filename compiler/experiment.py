@@ -225,8 +225,16 @@ class LabelsTerm:
 
 
 @record
+class Candidates:
+    """Next tokens that stand for the teacher's distribution: its `number` most probable ones, or so many draws."""
+
+    kind: Literal["top-k", "sampled"]
+    number: int
+
+
+@record
 class LogitsTerm:
-    """`beta` is jsd's, `alpha` skew-kl's; `positions` is masked-lm's."""
+    """`beta` is jsd's, `alpha` skew-kl's; `positions` is masked-lm's. `candidates` None: all tokens are compared."""
 
     weight: float
     temperature: float
@@ -234,6 +242,7 @@ class LogitsTerm:
     beta: float | None
     alpha: float | None
     positions: Literal["all", "masked"] | None
+    candidates: Candidates | None
 
 
 @record
@@ -283,9 +292,10 @@ class Loss:
 
     @property
     def needs_teacher(self) -> bool:
-        """Does any term look at the teacher?"""
-        ours = ("logits", "hidden", "attention", "cosine", "embedding")
-        return any(getattr(self, name) is not None for name in ours) or self.own_needs("teacher")
+        """Does any term look at the teacher while the student is trained? Its candidates are kept before."""
+        ours = ("hidden", "attention", "cosine", "embedding")
+        exact = self.logits is not None and self.logits.candidates is None
+        return exact or any(getattr(self, name) is not None for name in ours) or self.own_needs("teacher")
 
     @property
     def needs_phi(self) -> bool:
@@ -394,14 +404,24 @@ class Speed:
 
 
 @record
+class Export:
+    """The student in a form in which it is served."""
+
+    engine: Literal["ctranslate2"]
+    compute_type: Literal["fp32", "fp16", "bf16", "int8"]
+
+
+@record
 class Evaluation:
-    """`generation` is the student's; the teacher keeps its checkpoint's unless `teacher_generation`."""
+    """`generation` is the student's; the teacher keeps its checkpoint's unless `teacher_generation`. `exports`: forms
+    of the student that are measured beside it."""
 
     metrics: tuple[str, ...]
     generation: Generation
     teacher_generation: Generation
     limit: int | None
     speed: Speed | None
+    exports: tuple[Export, ...]
 
 
 @record
@@ -503,6 +523,7 @@ def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | Non
             teacher_generation=bind_generation(evaluation["teacher_generation"]),
             limit=evaluation["limit"],
             speed=None if evaluation["speed"] is None else bind(Speed, evaluation["speed"]),
+            exports=tuple(bind(Export, {"engine": "ctranslate2", **item}) for item in evaluation["exports"]),
         ),
         baselines={
             name: bind_baseline(item, next(iter(data["test"]))) for name, item in tree.get("baselines", {}).items()
@@ -587,7 +608,9 @@ def bind_loss(tree: Mapping[str, Any], task: Task) -> Loss:
         found = tree.get(name)
         if found is None or not any(found[weight] for weight in weights):
             return None
-        return bind(kind, {**dict.fromkeys(LOGITS_OPTIONS if name == "logits" else ()), **found})
+        if name == "logits":
+            found = {**dict.fromkeys(LOGITS_OPTIONS), **found, "candidates": _candidates(found.get("candidates"))}
+        return bind(kind, found)
 
     logits = term("logits", LogitsTerm, ["weight"])
     if logits is not None:
@@ -607,6 +630,13 @@ def bind_loss(tree: Mapping[str, Any], task: Task) -> Loss:
         own=_own_terms(tree),
         schedules=schedules,
     )
+
+
+def _candidates(tree: str | Mapping[str, int] | None) -> Candidates | None:
+    if tree is None or isinstance(tree, str):
+        return None
+    (name, number), *_ = tree.items()
+    return Candidates(kind="top-k" if name == "top_k" else "sampled", number=number)
 
 
 def _scheduled(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Schedule]]:

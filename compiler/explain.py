@@ -9,7 +9,7 @@ from typing import Any
 from .experiment import Experiment
 from .explain_estimates import effort_lines, memory_lines, total_line
 from .explain_layers import layer_lines
-from .explain_signals import signal_lines, signals_of_run
+from .explain_signals import candidates_of_run, signal_lines, signals_of_run
 from .extension_record import plan_extensions
 from .extensions import WORDS
 from .fingerprint import UNRESOLVED
@@ -113,6 +113,7 @@ def _run(plan: Plan, site: Site | None) -> dict[str, Any]:
         "expect": plan["expect"],
         "stages": stage_states(plan),
         "signals": signals_of_run(plan, site),
+        "candidates": candidates_of_run(plan),
         "memory": forecast_memory(plan, site),
         "estimate": forecast_effort(plan, site),
     }

@@ -110,9 +110,10 @@ def _remedies(load: Workload, chosen: Placement, site: Site) -> Iterator[str]:
         yield f"`micro_batch_tokens: {smaller.micro_batch_tokens}`"
     if site.zero != "auto" and place(load, "auto", site.micro_batch_tokens).fits:
         yield "`zero: auto`"
-    if load.shard_teacher is False and place(replace(load, shard_teacher="auto")).fits:
+    fixed = (site.zero, site.micro_batch_tokens)
+    if load.shard_teacher is False and place(replace(load, shard_teacher="auto"), *fixed).fits:
         yield "`shard_teacher: auto`"
-    if load.checkpointing is False and place(replace(load, checkpointing="auto")).fits:
+    if load.checkpointing is False and place(replace(load, checkpointing="auto"), *fixed).fits:
         yield "`checkpointing: auto`"
     if load.device == "cpu":
         for number in range(load.per_node - 1, 0, -1):

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 from .baselines import baseline_facts, resolve_baselines
+from .candidates import check_candidates
 from .compiled import Run
 from .copies import STACKS
 from .diagnostics import Reporter, Trail, shown_path
@@ -94,6 +95,7 @@ class Lowering:
         self._check_engines(experiment, teacher, student, labels, precision, reporter)
         if student is not None:
             check_reach(experiment, student.phi, reporter)
+            check_candidates(experiment, shape, student.architecture, precision, reporter)
         if student is None or labels is None or (reporter.failed and not failed_before):
             return None
         return ResolvedRun(data, teacher, student, labels, precision, teacher_precision, baselines)
@@ -108,12 +110,16 @@ class Lowering:
         reporter: Reporter,
     ) -> None:
         """Every engine that is asked for by name can do what it is asked for."""
+        evaluation = experiment.evaluation
         written: list[tuple[Trail, Generation, str]] = [
-            (("evaluation", "teacher_generation"), experiment.evaluation.teacher_generation, teacher.architecture.family)
+            (("evaluation", "teacher_generation"), evaluation.teacher_generation, teacher.architecture.family)
         ]
         if student is not None:
             family = student.architecture.family
-            written.append((("evaluation", "generation"), experiment.evaluation.generation, family))
+            written.append((("evaluation", "generation"), evaluation.generation, family))
+            for i, export in enumerate(evaluation.exports):
+                served = replace(evaluation.generation, engine=export.engine, compute_type=export.compute_type)
+                written.append((("evaluation", "exports", i), served, family))
         for name, resolved in (labels or {}).items():
             if resolved.file is None:
                 family = (resolved.model or teacher).architecture.family

@@ -11,10 +11,12 @@ from .experiment import Baseline, Experiment, Generation, Labeller, Loss, Speed,
 from .layers import Layers
 
 
-def objective_settings(loss: Loss, phi: Mapping[str, Layers | None] | None) -> dict[str, Any]:
+def objective_settings(
+    loss: Loss, phi: Mapping[str, Layers | None] | None, vocabulary: int | None = None
+) -> dict[str, Any]:
     """The terms of a loss, None for one that is off. φ only where a term pairs layers, and only of the stacks
     that it pairs: it changes no other result. `schedules` only where something changes; the number in its place
-    is then the larger of its ends."""
+    is then the larger of its ends. `vocabulary`: the tokens that student and teacher have, of which candidates are."""
     used: dict[str, list[int] | None] | None = None
     if loss.needs_phi and phi is not None:
         stacks = {
@@ -33,6 +35,10 @@ def objective_settings(loss: Loss, phi: Mapping[str, Layers | None] | None) -> d
     own = {name: dict(term.settings) for name, term in loss.own.items()}
     settings = asdict(loss)
     schedules = {path: _schedule(schedule) for path, schedule in settings.pop("schedules").items()}
+    if loss.logits is not None:
+        candidates = settings["logits"].pop("candidates")
+        if candidates is not None:
+            settings["logits"]["candidates"] = {**candidates, "vocabulary": vocabulary}
     if phi is not None and phi.get("encoder") is None:
         # An encoder without φ is the teacher's own: nothing of it is compared.
         for term, weight in (("hidden", "encoder"), ("attention", "encoder_self")):
@@ -96,6 +102,23 @@ def train_settings(
             "generation": generation_settings(task, validation.generation),
         },
         "trainable_parameters": trainable_parameters,
+    }
+
+
+def candidate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings of the `signals` stage that keeps the candidates of a training; `settings`: the training's."""
+    logits = settings["objective"]["logits"]
+    candidates = logits["candidates"]
+    return {
+        "side": "decoder",
+        "last": False,
+        "layers": [],
+        "precision": settings["precision"],
+        "candidates": {
+            **candidates,
+            "temperature": logits["temperature"],
+            "seed": settings["seed"] if candidates["kind"] == "sampled" else None,
+        },
     }
 
 

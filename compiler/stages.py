@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from .candidates import common_vocabulary
 from .engines import TRANSFORMERS, Engine, choose_engine, engine_settings
 from .experiment import ORIGINAL, Experiment, Training
 from .extension_record import with_extensions
@@ -17,6 +18,7 @@ from .site import Site
 from .stage_settings import (
     baseline_settings,
     benchmark_settings,
+    candidate_settings,
     convert_settings,
     evaluate_settings,
     file_label_settings,
@@ -112,7 +114,9 @@ class Stages(list[dict[str, Any]]):
         if settings["generation"] is None or engine.compute_type is None:
             return settings, needs
         model = needs["model"]
-        id = f"convert-{model.replace('/', '-')}" + ("" if engine.compute_type == "fp32" else f"-{engine.compute_type}")
+        id = f"convert-{model.replace('/', '-').replace('.', '-')}" + (
+            "" if engine.compute_type == "fp32" else f"-{engine.compute_type}"
+        )
         if not any(stage["id"] == id for stage in self):
             self.add(id, "convert", convert_settings(engine.compute_type), {"model": model})
         generation = engine_settings(settings["generation"], engine)
@@ -205,7 +209,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
     needs["model"] = _student_stages(stages, student, best)
     if experiment.training.loss.needs_teacher:
         needs["teacher"] = best
-    trained_student = _student_training(stages, experiment, experiment.training, found, needs, site)
+    trained_student = _student_training(stages, experiment, experiment.training, found, needs, best, site)
     families = {"teacher": teacher.architecture.family, "student": student.architecture.family}
     candidates = [
         (who, model, generation, choose_engine(generation, families[who], found.precision, site))
@@ -214,6 +218,11 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             ("student", trained_student, evaluation.generation),
         )
     ]
+    candidates += [
+        (f"student-{export.compute_type}", trained_student, evaluation.generation,
+         Engine(export.engine, export.compute_type, True))
+        for export in evaluation.exports
+    ]  # fmt: skip
     for who, model, generation, engine in candidates:
         add_evaluation(
             f"evaluate-{who}",
@@ -327,6 +336,7 @@ def _student_training(
     training: Training,
     found: ResolvedRun,
     needs: dict[str, str],
+    teacher: str,
     site: Site,
 ) -> str:
     student = found.student
@@ -337,10 +347,22 @@ def _student_training(
         found.precision,
         student.freeze,
         student.architecture.trainable(student.freeze),
-        objective_settings(training.loss, {str(stack): layers for stack, layers in student.phi.items()}),
+        objective_settings(
+            training.loss,
+            {str(stack): layers for stack, layers in student.phi.items()},
+            common_vocabulary(found.teacher.architecture, student.architecture),
+        ),
     )
     teaching = None
     if "teacher" in needs:
         teaching = student_teaching(settings["objective"], found.teacher.architecture, student)
     run = placement(settings, student.architecture, site, lengths=row_lengths(experiment), teaching=teaching)
+    if training.loss.logits is not None and training.loss.logits.candidates is not None:
+        needs["candidates"] = stages.add(
+            "candidates",
+            "signals",
+            candidate_settings(settings),
+            {"model": teacher, "data": needs["data"]},
+            micro_batch_tokens=run["micro_batch_tokens"],
+        )
     return stages.add("train", "train", settings, needs, **run)

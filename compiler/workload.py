@@ -109,6 +109,8 @@ def student_teaching(objective: Mapping[str, Any], teacher: Architecture, studen
 def teaching_of(objective: Mapping[str, Any], teacher: Architecture, *, shared_encoder: bool) -> Teaching:
     """What an objective with a term that looks at the teacher asks of it."""
     terms = frozenset(name for name in TEACHER_TERMS if objective.get(name) is not None)
+    if "logits" in terms and objective["logits"].get("candidates") is not None:
+        terms -= {"logits"}  # those were kept before
     return Teaching(architecture=teacher, terms=terms, shared_encoder=shared_encoder)
 
 

@@ -151,8 +151,18 @@ class LabelsTerm:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Candidates:
+    """Next tokens that stand for the teacher's distribution: its `number` most probable ones and all others as one
+    outcome, or `number` draws from it. `vocabulary`: of the first so many tokens, which both models have."""
+
+    kind: Literal["top-k", "sampled"]
+    number: int
+    vocabulary: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class LogitsTerm:
-    """`beta` is jsd's, `alpha` skew-kl's, `positions` masked-lm's."""
+    """`beta` is jsd's, `alpha` skew-kl's, `positions` masked-lm's. `candidates` None: all tokens are compared."""
 
     weight: float
     temperature: float
@@ -160,6 +170,7 @@ class LogitsTerm:
     beta: float | None
     alpha: float | None
     positions: Literal["all", "masked"] | None
+    candidates: Candidates | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -324,7 +335,8 @@ class ValidationSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainSettings(Extended):
-    """needs: `data` (or the mixed `targets`), `model`, `teacher` where a term looks at it."""
+    """needs: `data` (or the mixed `targets`), `model`, `teacher` where a term looks at it, `candidates` where those
+    of the teacher are kept."""
 
     task: str
     seed: int
@@ -346,14 +358,25 @@ class TrainSettings(Extended):
 
 
 @dataclass(frozen=True, kw_only=True)
+class KeptCandidates(Candidates):
+    """`temperature`: of the distribution. `seed`: of the draws, which depend on it, the row and the position alone;
+    None: nothing is drawn."""
+
+    temperature: float
+    seed: int | None
+
+
+@dataclass(frozen=True, kw_only=True)
 class SignalsSettings(Extended):
     """States of a teacher for every training row. `side`: of its encoder, for each source, or of its decoder, for
-    each pair; `last`: the final states; `layers`: whose outputs. needs: `model`, `data` (or `targets`)."""
+    each pair; `last`: the final states; `layers`: whose outputs; `candidates`: next tokens, with what the teacher
+    gives them. needs: `model`, `data` (or `targets`)."""
 
     side: Literal["encoder", "decoder"]
     last: bool
     layers: tuple[int, ...]
     precision: Literal["fp32", "bf16", "fp16"]
+    candidates: KeptCandidates | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

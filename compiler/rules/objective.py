@@ -5,16 +5,19 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ..diagnostics import Reporter
-from ..experiment import Experiment
+from ..experiment import Experiment, is_schedule
 from .ways import Tree, trainings
 
 DIVERGENCE_OPTIONS = {"beta": "jsd", "alpha": "skew-kl"}
+OF_TEACHER = ("forward-kl", "skew-kl")  # means over the teacher's distribution
+WITH_TEXTS = ("summarization", "translation")
 
 
 def check_loss(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     """Something is learned."""
     for path, part in trainings(run):
-        if part.loss.labels is None and not part.loss.needs_teacher and not part.loss.own:
+        loss = part.loss
+        if loss.labels is None and loss.logits is None and not loss.needs_teacher and not loss.own:
             reporter.error(
                 "E409",
                 (*path, "loss"),
@@ -45,6 +48,40 @@ def check_logits(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             "remove it: the distributions are compared where the labels are",
             at="key",
             because=[("task",)],
+        )
+    if term.get("candidates", "all") != "all":
+        _check_candidates(run, term, reporter)
+
+
+def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
+    """Can some next tokens stand for all of them?"""
+    path = ("loss", "logits", "candidates")
+    if run.task not in WITH_TEXTS:
+        reporter.error(
+            "E413",
+            path,
+            f"`candidates` belong to tasks that write texts, this one is {run.task}",
+            "remove it: all outcomes are compared",
+            at="key",
+            because=[("task",)],
+        )
+    if term["divergence"] not in OF_TEACHER:
+        reporter.error(
+            "E594",
+            path,
+            f"{term['divergence']} weighs tokens by the student's probabilities, and candidates are the teacher's",
+            "write `candidates: all`, or `divergence: forward-kl`",
+            at="key",
+            because=[("loss", "logits", "divergence")],
+        )
+    if is_schedule(term["temperature"]):
+        reporter.error(
+            "E595",
+            path,
+            "candidates are kept for one temperature, and here it changes",
+            "write `candidates: all`, or one temperature, for example `temperature: 2.0`",
+            at="key",
+            because=[("loss", "logits", "temperature")],
         )
 
 

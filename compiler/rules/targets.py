@@ -73,6 +73,8 @@ def check_labellers(run: Experiment, tree: Tree, reporter: Reporter) -> None:
 
 def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
     beams, number = labeller.generation.beams, labeller.best_of
+    if labeller.generation.sampling is not None:
+        return  # as many as one likes are drawn
     if number is not None and (beams or 0) < number:
         reporter.error(
             "E582",

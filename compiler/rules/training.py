@@ -73,6 +73,15 @@ def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
                 because=[(*path, "stopping", "max_steps")],
             )
+        endless = part.stopping.max_epochs is None and part.stopping.max_steps is None
+        if part.optimization.warmup.ratio and endless:
+            reporter.error(
+                "E407",
+                (*path, "training", "warmup", "ratio"),
+                "a warm-up that is a share of all steps, and nothing says how many steps there are at most",
+                "write `warmup: {steps: 500}`, or give max_epochs or max_steps",
+                because=[(*path, "stopping")],
+            )
 
 
 def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:

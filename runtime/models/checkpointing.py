@@ -9,7 +9,7 @@ from ..failure import Failure
 
 def keep_inputs_alone(model: Any) -> None:
     """From now on every layer that is in train mode keeps its input alone; what is frozen is in eval mode and keeps
-    nothing anyway. Results are the same to the bit: the second run draws the same dropout.
+    nothing anyway. Results are the same: the second run draws the same dropout.
 
     Not torch's reentrant form: it asks for inputs with a gradient, which those of a first layer have not. Hooks on
     the layers see the first run alone: transformers 5 wraps what is within them, earlier ones run again when what

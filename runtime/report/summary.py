@@ -37,6 +37,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     test_sets = {name: _test_set(plan, name, scores) for name in _test_set_names(plan, scores)}
     first: dict[str, Any] = next(iter(test_sets.values()), _test_set(plan, "", scores))
     speed = {who: _read(folders, f"benchmark-{who}", "speed.json") for who in ("teacher", "student")}
+    exports = _exports(plan, folders)
     training = _read(folders, "train", "training.json")
     return {
         "format": FORMAT,
@@ -56,7 +57,8 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
         },
         "test_sets": test_sets,
         "speed": speed,
-        "speedup": _ratio(speed["student"], speed["teacher"], "examples_per_second"),
+        "speedup": _speedup(speed["student"], speed["teacher"]),
+        "exports": exports,
         "parameters": {
             "teacher": plan.teacher.parameters,
             "student": plan.student.parameters,
@@ -147,6 +149,33 @@ def _values(scores: Scores) -> dict[str, float]:
 
 def _intervals(scores: Scores) -> dict[str, list[float]]:
     return {metric: [entry["low"], entry["high"]] for metric, entry in scores.items() if "low" in entry}
+
+
+def _exports(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Any]:
+    """The forms of the student that are served, by engine and compute type: `test_sets` as {test set: {metric:
+    entry}}, and `speed`."""
+    found: dict[str, Any] = {}
+    for stage in plan.stages:
+        form = stage.id.removeprefix("evaluate-student-")
+        if stage.kind != "evaluate" or form == stage.id or stage.settings.generation is None:
+            continue
+        sets = _read(folders, stage.id, "metrics.json")
+        found[f"{stage.settings.generation.engine} {form}"] = {
+            "test_sets": {name: _ordered(plan, scores) for name, scores in sets.items() if name != "baselines"},
+            "speed": _read(folders, f"benchmark-student-{form}", "speed.json"),
+        }
+    return found
+
+
+def _speedup(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> float | None:
+    """Examples a second, like with like: of the student's engine, or of another that both were measured with."""
+    if not student or not teacher or student.get("engine") == teacher.get("engine"):
+        return _ratio(student, teacher, "examples_per_second")
+    ours, theirs = student.get("engines", {}), teacher.get("engines", {})
+    common = next(
+        (name for name in (student["engine"], teacher["engine"], *ours) if name in ours and name in theirs), ""
+    )
+    return _ratio(ours[common], theirs[common], "examples_per_second") if common else None
 
 
 def _ratio(above: Mapping[str, Any], below: Mapping[str, Any], name: str) -> float | None:

@@ -38,7 +38,7 @@ def result_tables(summary: Mapping[str, Any]) -> list[Table]:
     title = f"{summary['name']} ({summary['task']})"
     names = {name: f"{title}, {name}" if len(sets) > 1 else title for name in sets}
     return [
-        Table(names[name], _rows(summary, scores, with_sizes=number == 0))
+        Table(names[name], _rows(summary, scores, name, with_sizes=number == 0))
         for number, (name, scores) in enumerate(sets.items())
     ]
 
@@ -68,14 +68,20 @@ def footnote(summary: Mapping[str, Any]) -> str:
         parts.append("in brackets: 95 % interval (bootstrap over examples)")
     speed = summary["speed"]["student"]
     if speed:
-        parts.append(f"speed: batches of {speed['batch_size']} on {speed['device']}, decoding included")
+        by = {who: found["engine"] for who, found in summary["speed"].items() if found}
+        engines = " and ".join(dict.fromkeys(by.values()))
+        if len(set(by.values())) > 1:
+            engines = ", ".join(f"{who} by {engine}" for who, engine in by.items())
+        parts.append(f"speed: batches of {speed['batch_size']} on {speed['device']} by {engines}, decoding included")
     training = summary["training"]
     if training:
         parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")
     return "; ".join(parts)
 
 
-def _rows(summary: Mapping[str, Any], scores: Mapping[str, Any], *, with_sizes: bool) -> tuple[tuple[Cell, ...], ...]:
+def _rows(
+    summary: Mapping[str, Any], scores: Mapping[str, Any], name_of_set: str, *, with_sizes: bool
+) -> tuple[tuple[Cell, ...], ...]:
     metrics = list(dict.fromkeys([*scores["teacher"], *scores["student"]]))
     with_speed = with_sizes and any(summary["speed"].values())
     header = [Cell(""), *map(Cell, metrics)]
@@ -89,6 +95,13 @@ def _rows(summary: Mapping[str, Any], scores: Mapping[str, Any], *, with_sizes: 
         row += [Cell(f"{summary['parameters'][who] / 1e6:.1f}M")] * with_sizes
         if with_speed:
             row += [_rate(summary["speed"][who]), _speedup(summary, who)]
+        rows.append(row)
+    for form, found in summary.get("exports", {}).items():
+        of_set = found["test_sets"].get(name_of_set, {})
+        row = [Cell(f"student, {form}"), *(_score(of_set, metric) for metric in metrics)]
+        row += [Cell(f"{summary['parameters']['student'] / 1e6:.1f}M")] * with_sizes
+        if with_speed:
+            row += [_rate(found["speed"]), _export_speedup(summary, found["speed"])]
         rows.append(row)
     if scores["retention"]:
         shares = scores["retention"]
@@ -134,6 +147,14 @@ def _speedup(summary: Mapping[str, Any], who: str) -> Cell:
     if summary["speedup"] is None:
         return Cell("")
     return Cell("1.00x" if who == "teacher" else f"{summary['speedup']:.2f}x")
+
+
+def _export_speedup(summary: Mapping[str, Any], speed: Mapping[str, Any]) -> Cell:
+    """Of a served form against the teacher as the plan's engine runs it."""
+    teacher = summary["speed"]["teacher"]
+    if not speed or not teacher:
+        return Cell("")
+    return Cell(f"{speed['examples_per_second'] / teacher['examples_per_second']:.2f}x")
 
 
 def _no_scores() -> dict[str, Any]:

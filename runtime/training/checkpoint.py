@@ -19,7 +19,7 @@ from ..context import Context
 from ..failure import Failure
 
 MARKER = "checkpoint.json"
-BEFORE_CHOICES = {"teacher": "whole", "offload": "none"}  # conditions of checkpoints that do not name them
+BEFORE_CHOICES = {"teacher": "whole", "offload": "none", "checkpointing": "off"}  # conditions of checkpoints that do not name them
 
 
 class Checkpoints:
@@ -80,8 +80,8 @@ class Checkpoints:
             "threads per process": torch.get_num_threads(),
             "ZeRO stage": partitions.get("stage", 0),
             "offload": offload if "offload_optimizer" in partitions else "none",
-            # Weights that are gathered round otherwise. Activations that are computed again are the same to the bit.
             "teacher": "whole" if execution.teacher_deepspeed is None else "sharded",
+            "checkpointing": "on" if execution.checkpointing else "off",
             "micro_batch_tokens": execution.micro_batch_tokens,
             "device": self._context.device.partition(":")[0],
             "kept states": " and ".join(sorted(execution.signals)) or "none",

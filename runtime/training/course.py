@@ -18,6 +18,8 @@ from .schedule import changes_of
 
 Ids = NDArray[np.int64]
 
+ENDLESS = 1 << 40  # steps
+
 
 @dataclass(frozen=True)
 class Step:
@@ -32,7 +34,8 @@ class Step:
 
 
 class Course:
-    """All steps of a training, epoch by epoch. `num_steps` is the most there can be."""
+    """All steps of a training, epoch by epoch. `num_steps` is the most there can be; `ENDLESS` where time, patience or
+    retention alone end it: a falling schedule then stays at its peak."""
 
     def __init__(self, settings: TrainSettings, rows: Rows) -> None:
         self.settings = settings
@@ -97,9 +100,9 @@ class Course:
     def _count(self) -> int:
         """Steps until max_epochs (a part of an epoch counts by its steps) or max_steps, whichever is less."""
         stopping = self.settings.stopping
-        most = math.inf if stopping.max_steps is None else stopping.max_steps
+        most = ENDLESS if stopping.max_steps is None else stopping.max_steps
         if stopping.max_epochs is None:
-            return int(most)
+            return most
         return int(min(self.steps_in(stopping.max_epochs, most), most))
 
     def steps_in(self, epochs: float, enough: float = math.inf) -> int:

@@ -33,7 +33,7 @@ from ..protocol import Items
 from ..signals.read import Signals, signals_of, with_signals
 from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
-from .course import Course, Step
+from .course import ENDLESS, Course, Step
 from .engine import backward, gradient_norm, set_learning_rate, start_engine, whole_parameters
 from .stopping import Progress, Stopping
 from .validation import validate
@@ -149,7 +149,8 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
     record = _Record(training)
     if stopping.reason(step) is not None:  # interrupted between its end and its publication
         return
-    with context.progress.task("training", training.course.num_steps, "steps") as update:
+    total = training.course.num_steps
+    with context.progress.task("training", None if total == ENDLESS else total, "steps") as update:
         while True:
             for planned in training.course.steps(after=step):
                 _step(training, planned, record)

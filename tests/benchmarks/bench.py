@@ -245,7 +245,14 @@ def _rows(num_rows: int) -> Any:
     return Rows.open(folder, "train")
 
 
-BENCHMARKS = (bench_check, bench_matrix, bench_step, bench_head, bench_distillation)
+def bench_generation() -> Iterator[Row]:
+    """Both engines against plain loops of `generate`: examples a second on two cores."""
+    from generation.benchmark import measure
+
+    yield from measure()
+
+
+BENCHMARKS = (bench_check, bench_matrix, bench_step, bench_head, bench_distillation, bench_generation)
 
 if __name__ == "__main__":
     sys.exit(main(sys.argv[1:]))

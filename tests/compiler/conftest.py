@@ -51,7 +51,8 @@ def make_site(workspace: Path, **changes: Any) -> Site:
     facts: dict[str, Any] = {
         "workspace": workspace, "shared_stores": (), "offline": True, "models": (), "paths": {}, "device": "cpu",
         "device_name": "test CPU", "nodes": 1, "per_node": 1, "memory_gb": 16.0, "hostfile": None, "zero": "auto",
-        "shard_teacher": "auto", "checkpointing": "auto", "offload": "none", "micro_batch_tokens": None, "save_minutes": 10.0, "tracking_uri": None,
+        "shard_teacher": "auto", "checkpointing": "auto", "offload": "none", "micro_batch_tokens": None,
+        "save_minutes": 10.0, "tracking_uri": None,
         "scratch": None, "scratch_limit_gb": 0.0, "scratch_read_gb_per_second": 1.0,
     }  # fmt: skip
     return Site(**{**facts, **changes})

@@ -38,8 +38,8 @@ def test_what_is_known_of_a_system_is_in_no_key(compile_text: Any, tmp_path: Pat
     other = compile_text("baselines.b={predictions: theirs.txt, million_parameters: 1, examples_per_second: 2.5}")
     assert one.plan["key"] == other.plan["key"]
     assert other.plan["baselines"] == {"b": {"million_parameters": 1, "examples_per_second": 2.5}}
-    metrics = compile_text("baselines.b={predictions: theirs.txt}", "evaluation.metrics=[rouge1, loss]")
-    assert metrics.stage("baseline-b")["settings"]["metrics"] == ["rouge1"]  # no text has a loss
+    metrics = compile_text("baselines.b={predictions: theirs.txt}", "evaluation.metrics=[rouge1]")
+    assert metrics.stage("baseline-b")["settings"]["metrics"] == ["rouge1"]
     (tmp_path / "theirs.txt").write_text("b\n" * 20, "utf-8")
     assert compile_text("baselines.b={predictions: theirs.txt}").stage("baseline-b")["key"] != one.stage("baseline-b")["key"]
 

@@ -6,6 +6,7 @@ import inspect
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -57,6 +58,12 @@ def found(*overrides: str) -> list[tuple[str, str]]:
     return [(diagnostic.code, diagnostic.path) for diagnostic in judged(*overrides)]
 
 
+def test_a_share_of_an_endless_training_is_no_warm_up(compile_text: Any) -> None:
+    found = compile_text("stopping={max_epochs: null, patience: 3}", "training={warmup: {ratio: 0.1}}", fingerprints=False)
+    assert "E407" in found.codes
+    assert "E407" not in compile_text("stopping={max_epochs: null, patience: 3}", fingerprints=False).codes
+
+
 def test_every_rule_is_in_the_tuple() -> None:
     functions = {
         function
@@ -102,11 +109,14 @@ def test_a_good_spec_passes_every_rule() -> None:
         (["pseudo_labels={own: {by: teacher, best_of: 3, generation: {beams: 2}}}", "targets=[own]"],
          [("E582", "pseudo_labels.own.best_of")]),
         (["pseudo_labels={own: {by: teacher, best_of: 3, generation: {beams: 3}}}", "targets=[own]"], []),
+        (["pseudo_labels={own: {by: teacher, best_of: 3, generation: {sampling: {top_p: 0.9}}}}", "targets=[own]"], []),
         (["pseudo_labels={own: {by: teacher, generation: {min_length: 9, max_length: 8}}}", "targets=[own]"],
          [("E408", "pseudo_labels.own.generation.min_length")]),
         (["pseudo_labels={own: {by: teacher, keep: {length_ratio: {min: 2, max: 1}}}}", "targets=[own]"],
          [("E584", "pseudo_labels.own.keep.length_ratio.min")]),
-        (["pseudo_labels={own: {file: a.jsonl}}", "targets=[own]"], [("E581", "pseudo_labels.own.file")]),
+        (["pseudo_labels={own: {file: a.jsonl}}", "targets=[own]"], []),
+        (["pseudo_labels={own: {file: a.jsonl}}", "targets=[own]", "data.train={files: r.jsonl}"],
+         [("E581", "pseudo_labels.own.file")]),
         (["pseudo_labels={own: {file: a.txt}}", "targets=[own]", "data.columns.id=id"], [("E412", "pseudo_labels.own.file")]),
         (["targets=[own]"], [("E414", "targets[0]")]),
         (["pseudo_labels={own: {by: teacher}}", "targets=[own]", "data.train={hub: abisee/cnn_dailymail}"],

@@ -43,7 +43,8 @@ def test_defaults(folder: Path) -> None:
         workspace=folder / ".distilc", shared_stores=(), offline=False, models=(), paths={}, device="cpu",
         device_name="a CPU", nodes=1, per_node=1, memory_gb=16.0, hostfile=None, zero="auto", offload="none",
         shard_teacher="auto", checkpointing="auto",
-        micro_batch_tokens=None, save_minutes=10.0, tracking_uri=None,
+        micro_batch_tokens=None, save_minutes=10.0, tracking_uri=None, scratch=None,
+        scratch_limit_gb=50.0, scratch_read_gb_per_second=1.0,
     )  # fmt: skip
 
 
@@ -53,15 +54,17 @@ def test_everything_given(folder: Path) -> None:
     site = loaded(
         "workspace: w\nshared_stores: [/s, t]\noffline: true\nmodels: [models]\npaths: {data: d, home: ~/x}\n"
         "devices: {kind: cuda, name: A100, nodes: 2, per_node: 8, memory_gb: 80, hostfile: hosts}\n"
-        "zero: 3\nshard_teacher: true\ncheckpointing: false\noffload: parameters\nmicro_batch_tokens: 4096\nsave_minutes: 0\ntracking: {uri: http://m:5000}\n"
+        "zero: 3\nshard_teacher: true\ncheckpointing: false\noffload: parameters\nmicro_batch_tokens: 4096\n"
+        "save_minutes: 0\ntracking: {uri: http://m:5000}\nscratch: {path: s, limit_gb: 5, read_gb_per_second: 2}\n"
     )
     assert site == Site(
         workspace=folder / "w", shared_stores=(Path("/s"), folder / "t"), offline=True, models=(folder / "models",),
         paths={"data": folder / "d", "home": Path.home() / "x"}, device="cuda", device_name="A100", nodes=2,
         per_node=8, memory_gb=80, hostfile=folder / "hosts", zero=3, offload="parameters", micro_batch_tokens=4096,
         shard_teacher=True, checkpointing=False, save_minutes=0.0, tracking_uri="http://m:5000",
+        scratch=folder / "s", scratch_limit_gb=5.0, scratch_read_gb_per_second=2.0,
     )  # fmt: skip
-    assert len(fields(Site)) == 16  # all of them are above
+    assert len(fields(Site)) == 21  # all of them are above
 
 
 def test_the_later_source_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

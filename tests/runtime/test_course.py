@@ -21,7 +21,7 @@ from distilc.runtime.plan import (
     TrainSettings,
     ValidationSettings,
 )
-from distilc.runtime.training.course import Course
+from distilc.runtime.training.course import ENDLESS, Course
 from distilc.runtime.verify.schedules import telling_steps, values_at
 
 GENERATION = GenerationSettings(
@@ -94,6 +94,15 @@ def test_max_steps_cuts_the_course(rows: Rows) -> None:
     assert Course(replace(SETTINGS, stopping=stopping), rows).num_steps == 13
     endless = replace(SETTINGS.stopping, max_epochs=None, max_steps=1234)
     assert Course(replace(SETTINGS, stopping=endless), rows).num_steps == 1234
+
+
+def test_a_course_without_an_end_goes_on_at_its_peak(rows: Rows) -> None:
+    stopping = replace(SETTINGS.stopping, max_epochs=None, max_steps=None, max_hours=1.0)
+    course = Course(replace(SETTINGS, stopping=stopping, schedule="linear"), rows)
+    assert course.num_steps == ENDLESS
+    step = course.steps(after=1000)[0]
+    assert step.number == 1001 and len(step.ids)
+    assert course.learning_rate(1001) == pytest.approx(SETTINGS.learning_rate, rel=1e-6)
 
 
 def test_validations_come_at_parts_of_an_epoch_and_at_the_end(rows: Rows) -> None:

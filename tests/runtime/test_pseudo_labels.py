@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import signal
+import time
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.bulletins import VERSION
@@ -250,6 +254,34 @@ def test_interrupted_and_shared_out_it_is_the_same_file(bench: Bench, monkeypatc
     pseudo_labels.run(third.stage, third)
     assert (third.folder / "labels.jsonl").read_bytes() == expected
     assert float((third.scratch / "seconds.json").read_text("utf-8")) > 0
+
+
+def test_killed_again_and_again_it_is_the_same_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
+    """kill -9 of a process that is labelling, five times, each some shards further on; no row is lost or doubled."""
+    monkeypatch.setattr(shards, "SHARD_ROWS", 1)
+    monkeypatch.setenv("TOKENIZERS_PARALLELISM", "false")
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # a forked process has none of the others
+    expected = (bench.label("labels-own", bench.settings()) / "labels.jsonl").read_bytes()
+    killed = bench.context("labels-killed", bench.settings())
+    done = killed.scratch / "shards"
+    for number in range(1, 6):
+        child = os.fork()
+        if child == 0:
+            pseudo_labels.run(killed.stage, bench.context("labels-killed", bench.settings()))
+            os._exit(0)
+        give_up = time.monotonic() + 120
+        while len(list(done.glob("*.jsonl"))) < number and time.monotonic() < give_up:
+            time.sleep(0.0005)
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+        found = len(list(done.glob("*.jsonl")))
+        assert found >= number
+    last = bench.context("labels-killed", bench.settings())
+    pseudo_labels.run(last.stage, last)
+    torch.set_num_threads(threads)
+    assert (last.folder / "labels.jsonl").read_bytes() == expected
+    assert [record["id"] for record in lines(last.folder)] == [f"r{i}" for i in range(8)]
 
 
 # --- rules -------------------------------------------------------------------------------------------

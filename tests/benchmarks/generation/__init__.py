@@ -1,0 +1,1 @@
+"""Generation: both engines against plain loops over `generate` of transformers."""
