@@ -123,7 +123,8 @@ class Lowering:
         for name, resolved in (labels or {}).items():
             if resolved.file is None:
                 family = (resolved.model or teacher).architecture.family
-                written.append((("pseudo_labels", name, "generation"), experiment.pseudo_labels[name].generation, family))
+                labeller = experiment.pseudo_labels[name]
+                written.append((("pseudo_labels", name, "generation"), labeller.generation, family))
         for path, generation, family in written:
             check_engine(generation, path, family, precision, reporter, self.site)
 

@@ -45,7 +45,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "min_length_ratio": "pseudo_labels.{name}.keep.length_ratio.min",
         "max_length_ratio": "pseudo_labels.{name}.keep.length_ratio.max",
         "max_repetition": "pseudo_labels.{name}.keep.max_repetition",
-        "generation.n_best": "pseudo_labels.{name}.best_of",
+        "generation.n_best": "pseudo_labels.{name}.best_of", "generation.named": "pseudo_labels.{name}.generation.engine",
     },
     "targets": {"targets": "targets", "shares": "targets.", "max_target_tokens": "data.max_target_tokens"},
     "train": {
@@ -62,7 +62,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "evaluate": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics", "precision": "precision",
-        "generation": "evaluation.generation",
+        "generation": "evaluation.generation", "generation.named": "evaluation.generation.engine",
     },
     "baseline": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics",
@@ -71,6 +71,10 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     "benchmark": {
         "task": "task", "batch_size": "evaluation.speed.batch_size", "repeats": "evaluation.speed.repeats",
         "examples": "evaluation.speed.examples", "precision": "precision", "generation": "evaluation.generation",
+        "generation.named": "evaluation.generation.engine",
+    },
+    "convert": {
+        "format": "evaluation.generation.engine", "compute_type": "evaluation.generation.compute_type",
     },
 }  # fmt: skip
 _OF_STAGE: Mapping[str, Mapping[str, str]] = {

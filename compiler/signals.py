@@ -34,25 +34,22 @@ GB = 10**9
 
 @dataclass
 class Signals:
-    """One side of a teacher for one set of rows. `users`: names of the runs that read it; `epochs`: of all of them
-    together; `num_bytes` and the times in seconds are None where the data are not known. `kept`: is it written;
-    `why`, in words."""
+    """One side of a teacher for one set of rows. `plans` read it, and `needs_in` has the stages that it needs by the
+    ids of each; `epochs`: of all plans together; `num_bytes`: None where the data are not known. `kept`: is it
+    written; `why`, in words."""
 
     side: Side
     settings: dict[str, Any]
     needs: dict[str, str]
     teacher: Architecture
     plans: list[Plan] = field(default_factory=list)
+    needs_in: list[dict[str, str]] = field(default_factory=list)
     num_bytes: int | None = None
     epochs: float | None = None
     compute_seconds: float = 0.0
     read_seconds: float = 0.0
     kept: bool = False
     why: str = ""
-
-    @property
-    def users(self) -> list[str]:
-        return [plan["name"] for plan in self.plans]
 
     @property
     def key(self) -> str:
@@ -73,6 +70,7 @@ def choose_signals(plans: Sequence[Plan], site: Site) -> list[Signals]:
             known.settings["last"] |= signals.settings["last"]
             known.settings["layers"] = sorted({*known.settings["layers"], *signals.settings["layers"]})
             known.plans.append(plan)
+            known.needs_in.append(signals.needs)
     chosen = sorted(found.values(), key=lambda signals: signals.side)  # decoder, encoder
     room = site.scratch_limit_gb * GB
     for signals in chosen:
@@ -92,8 +90,8 @@ def add_signals(plans: Sequence[Plan], site: Site) -> None:
     for signals in reversed(choose_signals(plans, site)):  # the encoder's first: the decoder's reads it
         if not signals.kept:
             continue
-        for plan in signals.plans:
-            _insert(plan, signals)
+        for plan, needs in zip(signals.plans, signals.needs_in, strict=True):
+            _insert(plan, signals, needs)
     for plan in plans:
         if stage_of(plan, "train")["execution"].get("signals"):
             _replace(plan, site)
@@ -236,7 +234,7 @@ def _device(site: Site) -> Device:
     return found[0] if len(found) == 1 else DEVICES[COMMON[1]]
 
 
-def _insert(plan: Plan, signals: Signals) -> None:
+def _insert(plan: Plan, signals: Signals, needs: Mapping[str, str]) -> None:
     stages = plan["stages"]
     train = stage_of(plan, "train")
     position = stages.index(train)
@@ -259,7 +257,7 @@ def _insert(plan: Plan, signals: Signals) -> None:
             "id": id,
             "kind": "signals",
             "key": signals.key,
-            "needs": dict(signals.needs),
+            "needs": dict(needs),
             "settings": dict(signals.settings),
             "execution": execution,
         },

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields, is_dataclass
+from dataclasses import MISSING, Field, dataclass, field, fields, is_dataclass
 from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
@@ -735,6 +735,23 @@ def bind(kind: Any, value: Any, path: str) -> Any:
     if not isinstance(value, kind) or (kind is int and isinstance(value, bool)):
         raise _misfit(path, f"must be {kind.__name__}, is {value!r}")
     return value
+
+
+def as_written(value: Any) -> Any:
+    """A bound part of a plan as JSON data, as the plan has it: without the options that are off."""
+    if is_dataclass(value) and not isinstance(value, type):
+        found = {entry.name: (entry, getattr(value, entry.name)) for entry in fields(value)}
+        return {name: as_written(item) for name, (entry, item) in found.items() if not _is_off(entry, item)}
+    if isinstance(value, Mapping):
+        return {key: as_written(item) for key, item in value.items()}
+    return [as_written(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+def _is_off(entry: Field[Any], value: Any) -> bool:
+    if entry.name == "extensions":
+        return False  # always written
+    factory = entry.default_factory
+    return bool(value == (entry.default if factory is MISSING else factory()))
 
 
 def _bind_tuple(items: tuple[Any, ...], value: Any, path: str) -> tuple[Any, ...]:

@@ -16,7 +16,7 @@ them (`schema/extension.schema.json`). distilc's own are registered in its own p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:
@@ -35,13 +35,29 @@ Items = Literal["label-tokens", "source-tokens", "examples"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class CandidateTokens:
+    """Next tokens that stand for a teacher's distribution over the first `vocabulary` tokens, where the spec says so
+    (`loss.logits.candidates`). ids (..., K) int64; log_probabilities (..., K) at the temperature of the term, for
+    kind top-k (..., K + 1): the last is that of all other tokens."""
+
+    kind: Literal["top-k", "sampled"]
+    vocabulary: int
+    ids: Tensor
+    log_probabilities: Tensor
+
+    def __getitem__(self, chosen: Any) -> CandidateTokens:
+        """Those of some positions."""
+        return replace(self, ids=self.ids[chosen], log_probabilities=self.log_probabilities[chosen])
+
+
+@dataclass(frozen=True, kw_only=True)
 class ModelOutputs:
     """What one model computed for a micro-batch; None: no term needs it. Any float type.
 
     logits (..., V), where (...) is the shape of the labels. Layer outputs: one tensor a layer, in order, layer
     0 first, the embedding output not among them: encoder (B, S, d), decoder (B, T, d). Attention maps: one a
     layer, (B, heads, queries, keys), after the softmax. Embedding outputs: what enters layer 0. The last state:
-    what the head reads, (B, T, d).
+    what the head reads, (B, T, d). Candidates: of a teacher whose logits are not there.
 
     For a term that needs `phi` layer outputs and attention maps come in pairs: the k-th of the teacher is the one
     that φ gives the k-th layer of the student.
@@ -56,6 +72,7 @@ class ModelOutputs:
     encoder_embeddings: Tensor | None = None
     decoder_embeddings: Tensor | None = None
     last_state: Tensor | None = None
+    candidates: CandidateTokens | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

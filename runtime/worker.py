@@ -16,7 +16,6 @@ import shutil
 import time
 import traceback
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 
 from .context import Context, Journal, Progress
@@ -24,7 +23,7 @@ from .control import Control
 from .extensions import require
 from .failure import Failure, interrupted
 from .notices import FILE, Notices
-from .plan import Plan, Stage
+from .plan import Plan, Stage, as_written
 from .processes import Ranks, StopRequest, join
 from .store import Store, open_store
 
@@ -110,7 +109,7 @@ def _compute(module: object, context: Context, store: Store, control: Control) -
             stage=stage.id,
             seconds=seconds,
             summary=summary,
-            settings=asdict(stage.settings),
+            settings=as_written(stage.settings),
             needs={role: context.plan.stage(id).key for role, id in stage.needs.items()},
         )
     context.barrier()

@@ -4,7 +4,7 @@ The file has one JSON object a training row, in the order of the data:
 
     id, source_sha256   the row that it is for: the id, and the hash of the source as it was read
     text                the label; null: nobody wrote one (labels of a file that lacks the row)
-    score               the labeller's own: mean log-probability a token; null: not known
+    score               the labeller's own: summed log-probability over length ** length_penalty; null: not known
     rouge2, bleu        against the original target, in percent: ROUGE-2 in summarization, sentence BLEU in
                         translation, the other one, too, where a rule asks for it
     kept, dropped       is it a target; if not, the rule that it failed

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import ChainMap
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, is_dataclass
+from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from ..extensions import Entry, Registry, blamed, entry_of
 from ..failure import Failure
 from ..plan import ObjectiveSettings
 from ..protocol import Items, Term, TermInputs
+from .divergence import LOGITS_OF_CANDIDATES
 
 TERMS: Registry[Term | tuple[Term, ...]] = Registry("terms", Term)
 
@@ -64,6 +65,8 @@ def assemble(settings: ObjectiveSettings, now: Now | None = None) -> tuple[Activ
         plain = _plain(value)
         live = ChainMap(now[name], dict(plain)) if name in now else plain
         found += _active(name, live, alone=isinstance(value, int | float))
+    if settings.logits is not None and settings.logits.candidates is not None:
+        found = [replace(one, term=LOGITS_OF_CANDIDATES) if one.name == "logits" else one for one in found]
     return tuple(found)
 
 

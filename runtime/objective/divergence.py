@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..protocol import Term, TermInputs
+from ..protocol import CandidateTokens, Term, TermInputs
 
 
 def divergence_sum(
@@ -74,6 +74,64 @@ DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float | None, float | None], Te
 }
 
 
+# --- of some tokens only -----------------------------------------------------------------------------
+
+
+def top_k_divergence_sum(
+    student: Tensor,
+    teacher: CandidateTokens,
+    divergence: str,
+    temperature: float = 1.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """temperature² times the divergence over K + 1 outcomes, in nats, summed over the rows: the teacher's candidates,
+    and all other tokens as one.
+
+    student (N, V) logits, teacher: ids (N, K), log-probabilities (N, K + 1) at the same temperature. At most that of
+    all tokens (joining outcomes never adds to a divergence), and zero where the two agree. For the divergences that
+    are means over the teacher's distribution. Returns a scalar.
+    """
+    log_q = with_rest(_log_student(student, teacher, temperature), teacher.ids)
+    log_p = teacher.log_probabilities.to(log_q)
+    return DIVERGENCES[divergence](log_p, log_q, None, alpha) * temperature**2
+
+
+def sampled_divergence_sum(
+    student: Tensor,
+    teacher: CandidateTokens,
+    divergence: str,
+    temperature: float = 1.0,
+    alpha: float | None = None,
+) -> Tensor:
+    """temperature² times the mean over the teacher's draws of log p - log q (skew-kl: log p - log of the mixture),
+    summed over the rows: KL(p || q) and its gradient, without bias.
+
+    student (N, V) logits, teacher: ids (N, K) drawn with replacement, log-probabilities (N, K) at the same
+    temperature. May be below zero. Returns a scalar.
+    """
+    log_q = _log_student(student, teacher, temperature).gather(-1, teacher.ids)
+    log_p = teacher.log_probabilities.to(log_q)
+    if divergence == "skew-kl":
+        assert alpha is not None
+        log_q = _mixture(log_p, log_q, alpha)
+    return (log_p - log_q).sum() / teacher.ids.shape[-1] * temperature**2
+
+
+def with_rest(log_q: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities (..., K + 1) of ids (..., K), all different, and of all other tokens together, out of
+    log_q (..., V)."""
+    rest = log_q.scatter(-1, ids, -math.inf).logsumexp(dim=-1, keepdim=True)  # no 1 - sum: nothing cancels
+    return torch.cat([log_q.gather(-1, ids), rest], dim=-1)
+
+
+def _log_student(student: Tensor, teacher: CandidateTokens, temperature: float) -> Tensor:
+    kind = torch.promote_types(student.dtype, torch.float32)
+    return torch.log_softmax(student[..., : teacher.vocabulary].to(kind) / temperature, dim=-1)
+
+
+OF_CANDIDATES = {"top-k": top_k_divergence_sum, "sampled": sampled_divergence_sum}
+
+
 # --- as it is registered ---------------------------------------------------------------------------
 
 
@@ -91,3 +149,16 @@ def _logits(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
 
 
 LOGITS = Term(sum=_logits, items="label-tokens", needs=frozenset({"logits", "teacher"}))
+
+
+def _candidates(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    assert inputs.student.logits is not None and inputs.teacher is not None and inputs.teacher.candidates is not None
+    valid = inputs.labels != -100
+    kept = inputs.teacher.candidates[valid]
+    return OF_CANDIDATES[kept.kind](
+        inputs.student.logits[valid], kept, settings["divergence"], settings["temperature"], settings["alpha"]
+    )
+
+
+# The same term where the teacher's candidates stand for its logits.
+LOGITS_OF_CANDIDATES = Term(sum=_candidates, items="label-tokens", needs=frozenset({"logits"}))

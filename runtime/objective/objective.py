@@ -15,9 +15,10 @@ from ..models.families import STACKS, layers
 from ..models.forward import Taken, decode, encode, taking, use_eager_attention
 from ..models.freeze import set_train_mode
 from ..plan import ObjectiveSettings
-from ..protocol import Items, ModelOutputs, Stack, TermInputs
+from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, TermInputs
+from ..signals.candidates import IDS, LOG_PROBABILITIES
 from ..signals.layout import layer_name
-from ..signals.read import signal
+from ..signals.read import CANDIDATES, signal
 from .assembly import Active, Now, assemble, scheduled_setting
 from .head import Head, HeadTerms
 from .projection import Projections
@@ -56,6 +57,7 @@ class Objective(nn.Module):
         self._of_logits = [active for active in self.terms if active.term.needs <= OF_LOGITS]
         self._others = [active for active in self.terms if not active.term.needs <= OF_LOGITS]
         self._needs = frozenset().union(*(active.term.needs for active in self.terms))
+        self._asked = None if settings.logits is None else settings.logits.candidates
         self._align = "outputs" if settings.hidden is None else settings.hidden.align
         self._phi: dict[Stack, Sequence[int]] = {}
         if settings.phi is not None:
@@ -93,7 +95,9 @@ class Objective(nn.Module):
         valid = labels != IGNORED
         rows = states[valid]  # (N, d)
         teacher_rows = None if teacher_states is None else teacher_states[valid]
-        share, raw = self._logit_terms(rows, labels[valid], teacher_rows, factors)
+        candidates = self.candidates(batch)
+        kept = None if candidates is None else candidates[valid]
+        share, raw = self._logit_terms(rows, labels[valid], teacher_rows, kept, factors)
         if self._others:
             inputs = TermInputs(
                 student=self.projections(ours),
@@ -213,9 +217,14 @@ class Objective(nn.Module):
     # --- the terms of the logits -------------------------------------------------------------------
 
     def _logit_terms(
-        self, rows: Tensor, labels: Tensor, teacher_rows: Tensor | None, factors: Factors
+        self,
+        rows: Tensor,
+        labels: Tensor,
+        teacher_rows: Tensor | None,
+        candidates: CandidateTokens | None,
+        factors: Factors,
     ) -> tuple[Tensor, dict[str, Tensor]]:
-        """rows (N, d), labels (N,), teacher_rows (N, d')."""
+        """rows (N, d), labels (N,), teacher_rows (N, d'), candidates of (N,)."""
         if not self._of_logits:
             return (rows.float() * 0.0).sum(), {}
 
@@ -226,9 +235,11 @@ class Objective(nn.Module):
             return self.teacher.logits(teacher_rows[start:end])
 
         def terms(start: int, end: int, logits: Tensor, teacher_logits: Tensor | None) -> tuple[Tensor, Tensor]:
+            kept = None if candidates is None else candidates[start:end]
+            alone = teacher_logits is None and kept is None
             inputs = TermInputs(
                 student=ModelOutputs(logits=logits),
-                teacher=None if teacher_logits is None else ModelOutputs(logits=teacher_logits),
+                teacher=None if alone else ModelOutputs(logits=teacher_logits, candidates=kept),
                 labels=labels[start:end],
                 source_mask=labels.new_ones((1, 1), dtype=torch.bool),
                 phi={},
@@ -242,6 +253,28 @@ class Objective(nn.Module):
         with self._teachers_head(teacher_rows):
             share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled(), theirs)
         return share, {active.name: value for active, value in zip(self._of_logits, sums, strict=True)}
+
+    def candidates(self, batch: Mapping[str, Tensor]) -> CandidateTokens | None:
+        """The teacher's candidates in a batch, of (B, T); None: all tokens are compared. Raises `Failure` R335: it has
+        none, or not so many."""
+        asked = self._asked
+        if asked is None:
+            return None
+        ids = batch.get(signal(CANDIDATES, IDS))  # (B, T, K)
+        number = 0 if ids is None else ids.shape[-1]
+        if ids is None or number != asked.number:
+            raise Failure(
+                "R335",
+                f"the loss compares {asked.number} candidates of the teacher at each token, and {number} were kept",
+                "make them again: --redo the candidates stage",
+                spec_path="loss.logits.candidates",
+            )
+        return CandidateTokens(
+            kind=asked.kind,
+            vocabulary=asked.vocabulary,
+            ids=ids.long(),
+            log_probabilities=batch[signal(CANDIDATES, LOG_PROBABILITIES)],
+        )
 
     def _teachers_head(self, teacher_rows: Tensor | None) -> AbstractContextManager[None]:
         """Within it the teacher's head is whole. Ranks differ in rows and so in chunks, hence not one by one."""

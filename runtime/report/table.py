@@ -68,11 +68,12 @@ def footnote(summary: Mapping[str, Any]) -> str:
         parts.append("in brackets: 95 % interval (bootstrap over examples)")
     speed = summary["speed"]["student"]
     if speed:
-        by = {who: found["engine"] for who, found in summary["speed"].items() if found}
+        by = {who: found["engine"] for who, found in summary["speed"].items() if "engine" in found}
         engines = " and ".join(dict.fromkeys(by.values()))
         if len(set(by.values())) > 1:
             engines = ", ".join(f"{who} by {engine}" for who, engine in by.items())
-        parts.append(f"speed: batches of {speed['batch_size']} on {speed['device']} by {engines}, decoding included")
+        place = f"batches of {speed['batch_size']} on {speed['device']}"
+        parts.append(f"speed: {place}{f' by {engines}' if engines else ''}, decoding included")
     training = summary["training"]
     if training:
         parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")

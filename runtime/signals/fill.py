@@ -1,4 +1,4 @@
-"""A teacher's states of every row, written into mapped files: in shards, by all ranks, resumable.
+"""A teacher's states of every row, or its candidates, written into mapped files: in shards, by all ranks, resumable.
 
 The values of a row do not depend on the batch that it was computed in but for rounding; which rows make a batch
 depends on lengths and the token budget alone, never on ranks. A finished shard is on the disk before its mark
@@ -23,10 +23,13 @@ from ..data.rows import Lengths, Rows
 from ..failure import Failure, interrupted
 from ..models.families import family_of, layers
 from ..models.forward import decode, encode, taking
+from ..objective.head import Head, chunks
 from ..plan import SignalsSettings
-from .layout import LAST, OFFSETS, Facts, create, file_names, layer_name, open_array, to_stored, write_facts
+from .candidates import FILES, IDS, LOG_PROBABILITIES, choose, distribution, draws, probabilities_of
+from .layout import LAST, OFFSETS, STORED, Facts, create, file_names, layer_name, open_array, to_stored, write_facts
 from .read import Signals, signal
 
+NOT_PREDICTED = -100
 SHARD_TOKENS = 1 << 16  # of one side: what an interruption costs at most on every rank
 ALONE_ROWS = 3  # computed once more, each by itself, and compared with what was stored
 # Of the largest state: what another order of summation may change.
@@ -58,6 +61,8 @@ class Filling:
         depth = len(layers(model, settings.side))
         final_norm = family_of(model).final_norm is not None
         self.files = file_names(settings.last, settings.layers, last_layer=depth - 1, final_norm=final_norm)
+        if settings.candidates is not None:
+            self.files |= FILES
         self.lengths: Lengths = rows.source_lengths if settings.side == "encoder" else rows.target_lengths
         self.offsets: Lengths = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)  # (N + 1,)
 
@@ -69,7 +74,7 @@ class Filling:
         done = self._prepare(len(shards))
         arrays = {name: open_array(context.folder / name, "r+") for name in set(self.files.values())}
         left = [number for number in range(len(shards)) if number not in done]
-        title = f"{self.settings.side} states"
+        title = "candidates" if self.settings.candidates is not None else f"{self.settings.side} states"
         with context.progress.task(title, len(self.rows), "examples") as update:
             ready = sum(len(batch) for number in done for batch in shards[number])
             for first in range(0, len(left), context.world):
@@ -87,6 +92,21 @@ class Filling:
             self._finish()
         return sum((context.folder / name).stat().st_size for name in {*self.files.values(), OFFSETS})
 
+    @property
+    def token_bytes(self) -> int:
+        """Of one token, all files together."""
+        numbers = {name: self._numbers(state) for state, name in self.files.items()}
+        return sum(width * kind.itemsize for width, kind in numbers.values())
+
+    def _numbers(self, state: str) -> tuple[int, np.dtype[Any]]:
+        """How many numbers a token has in the file of a state, and what they are."""
+        candidates = self.settings.candidates
+        if candidates is None or state not in FILES:
+            return int(self.model.config.d_model), STORED[self.settings.precision]
+        if state == IDS:
+            return candidates.number, np.dtype("<i4")
+        return candidates.number + (candidates.kind == "top-k"), np.dtype("<f4")
+
     def _batches(self) -> list[Ids]:
         lengths = self.rows.source_lengths
         if self.settings.side == "decoder":
@@ -102,9 +122,8 @@ class Filling:
         if context.first and not (record.is_file() and record.read_text("utf-8") == made_for):
             for mark in marks.glob("*"):
                 mark.unlink()
-            width = int(self.model.config.d_model)
-            for name in set(self.files.values()):
-                create(context.folder / name, int(self.offsets[-1]), width, self.settings.precision)
+            for state, name in self.files.items():
+                create(context.folder / name, int(self.offsets[-1]), *self._numbers(state))
             np.save(context.folder / OFFSETS, self.offsets)
             marks.mkdir(parents=True, exist_ok=True)
             record.write_text(made_for, "utf-8")
@@ -130,6 +149,27 @@ class Filling:
     @torch.inference_mode()
     def states(self, ids: Ids) -> States:
         """What is kept of these rows, padded."""
+        states, batch = self._states(ids)
+        candidates = self.settings.candidates
+        if candidates is None:
+            return states
+        valid = batch["labels"] != NOT_PREDICTED  # (B, T)
+        rows, head = states.pop(LAST)[valid], Head(self.model)  # (N, d)
+        uniform = [draws(candidates, int(i), int(self.lengths[i])) for i in ids]
+        drawn = None if candidates.seed is None else torch.from_numpy(np.concatenate(uniform))  # type: ignore[arg-type]
+        found: dict[str, list[Tensor]] = {name: [] for name in FILES}
+        for start, end in chunks(len(rows), head.linear.weight.shape[0]):
+            chosen = choose(head(rows[start:end]), candidates, None if drawn is None else drawn[start:end])
+            for name, part in zip((IDS, LOG_PROBABILITIES), chosen, strict=True):
+                found[name].append(part)
+        for name, parts in found.items():
+            whole = torch.cat(parts)  # (N, K)
+            states[name] = whole.new_zeros((*valid.shape, whole.shape[-1]))
+            states[name][valid] = whole
+        return states
+
+    def _states(self, ids: Ids) -> tuple[States, dict[str, Tensor]]:
+        """The states of these rows, the last ones included, and the batch that they are of."""
         settings, model = self.settings, self.model
         batch = {name: tensor.to(self.context.device) for name, tensor in collate(self.rows, ids, self.pad_id).items()}
         mask = batch["attention_mask"]
@@ -146,7 +186,7 @@ class Filling:
             decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
             with taking(model, "decoder", outputs=wanted) as taken:
                 last = decode(model, decoder_input_ids, encoder_states, mask)
-        return {LAST: last, **{layer_name(layer): taken.outputs[layer] for layer in wanted}}
+        return {LAST: last, **{layer_name(layer): taken.outputs[layer] for layer in wanted}}, batch
 
     def _finish(self) -> None:
         settings = self.settings
@@ -156,14 +196,27 @@ class Filling:
             width=int(self.model.config.d_model),
             files=self.files,
             encoder=self.encoder,
+            candidates=settings.candidates,
         )
         write_facts(self.context.folder, facts)
         kept = Signals({settings.side: self.context.folder}, self.rows)
         for i in np.unique(np.linspace(0, len(self.rows) - 1, ALONE_ROWS).astype(np.int64)):
-            alone = self.states(np.array([i]))
             found = kept.batch(np.array([i]), int(self.rows.source_lengths[i]), int(self.rows.target_lengths[i]))
-            for state in self.files:
-                self._compare(alone[state].cpu().float(), found[signal(settings.side, state)].float(), state, int(i))
+            stored = {state: found[signal(settings.side, state)] for state in self.files}
+            alone = self._alone(np.array([i]), stored)
+            for state, expected in alone.items():
+                self._compare(expected.cpu().float(), stored[state].float(), state, int(i))
+
+    @torch.inference_mode()
+    def _alone(self, ids: Ids, stored: States) -> States:
+        """What is kept of one row, computed by itself. Of candidates that is what it gives to the stored ones: of two
+        that are almost equally probable, either may be the last, and a draw may fall on either."""
+        candidates = self.settings.candidates
+        if candidates is None:
+            return self.states(ids)
+        states, _ = self._states(ids)
+        log_p = distribution(Head(self.model)(states[LAST]), candidates)  # (1, T, vocabulary)
+        return {LOG_PROBABILITIES: probabilities_of(log_p, stored[IDS].to(log_p.device), candidates)}
 
     def _compare(self, alone: Tensor, kept: Tensor, state: str, row: int) -> None:
         """alone, kept (1, S or T, d)."""

@@ -5,6 +5,11 @@
     offsets.npy     where each row begins, N + 1 entries
     signals.json    what they are of (`Facts`)
 
+or, of the decoder alone, next tokens that stand for its distribution (`candidates`):
+
+    candidates.npy           their ids, (tokens, K) int32
+    log_probabilities.npy    (tokens, K) float32; of the most probable ones (tokens, K + 1)
+
 A file of states is one array (tokens, width): the rows of the data end to end, without padding, in their order.
 The encoder's rows are the sources, the decoder's are the targets: state t of a row is the one that predicts
 label t. Numbers have the precision of the run; bf16, which numpy has no name for, is stored as its 16 bits.
@@ -26,25 +31,26 @@ import torch
 from numpy.typing import NDArray
 
 from ..failure import Failure
-from ..plan import bind
+from ..plan import KeptCandidates, bind
 
 FACTS = "signals.json"
 OFFSETS = "offsets.npy"
 LAST = "last"
-_STORED: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "bf16": np.dtype("<u2"), "fp16": np.dtype("<f2")}
+STORED: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "bf16": np.dtype("<u2"), "fp16": np.dtype("<f2")}
 _HEADER_BYTES = 128  # of a .npy file
 
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
     """`files`: state (`last` or `layer-K`) -> the name of its file. `encoder`: a hash of the encoder that the
-    states came through (`digest.encoder_digest`)."""
+    states came through (`digest.encoder_digest`). `candidates`: what they are, None where states are kept."""
 
     side: Literal["encoder", "decoder"]
     precision: Literal["fp32", "bf16", "fp16"]
     width: int
     files: dict[str, str]
     encoder: str
+    candidates: KeptCandidates | None = None
 
 
 def layer_name(layer: int) -> str:
@@ -62,14 +68,14 @@ def file_names(last: bool, layers: Sequence[int], *, last_layer: int, final_norm
     return names
 
 
-def create(path: Path, tokens: int, width: int, precision: str) -> None:
+def create(path: Path, tokens: int, width: int, kind: np.dtype[Any]) -> None:
     """An array of zeros that takes no room on the disk before it is written."""
     with path.open("wb") as file:
-        header = {"descr": _STORED[precision].str, "fortran_order": False, "shape": (tokens, width)}
+        header = {"descr": kind.str, "fortran_order": False, "shape": (tokens, width)}
         np.lib.format.write_array_header_1_0(file, header)
         if file.tell() != _HEADER_BYTES:
             raise AssertionError("the .npy header is not 128 bytes long")
-        file.truncate(_HEADER_BYTES + tokens * width * _STORED[precision].itemsize)
+        file.truncate(_HEADER_BYTES + tokens * width * kind.itemsize)
 
 
 def open_array(path: Path, mode: Literal["r", "r+"]) -> NDArray[Any]:
@@ -87,10 +93,10 @@ def to_stored(states: torch.Tensor) -> NDArray[Any]:
     return states.view(torch.uint16).numpy() if states.dtype == torch.bfloat16 else states.numpy()
 
 
-def from_stored(rows: NDArray[Any], precision: str) -> torch.Tensor:
+def from_stored(rows: NDArray[Any]) -> torch.Tensor:
     """The tensor of stored numbers; shares their memory."""
     tensor = torch.from_numpy(rows)
-    return tensor.view(torch.bfloat16) if precision == "bf16" else tensor
+    return tensor.view(torch.bfloat16) if rows.dtype == STORED["bf16"] else tensor
 
 
 def write_facts(folder: Path, facts: Facts) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,9 +17,17 @@ from ..plan import Stage
 from .digest import encoder_digest
 from .layout import LAST, OFFSETS, Facts, from_stored, open_array, read_facts
 
+CANDIDATES = "candidates"  # what is kept beside the two sides, and the role of its stage
+
+
+class Kept(Protocol):
+    """What gives batches their signals."""
+
+    def batch(self, ids: Ids | NDArray[np.int64], source_tokens: int, target_tokens: int) -> dict[str, Tensor]: ...
+
 
 class Signals:
-    """What is kept of a teacher for the rows of a training set. `sides`: those that there are.
+    """What is kept of a teacher for the rows of a training set: `folders` of its sides, and of its candidates.
 
     Raises `Failure` R331 (a file is missing or damaged), R332 (they are of other data)."""
 
@@ -40,7 +48,8 @@ class Signals:
 
     def batch(self, ids: Ids | NDArray[np.int64], source_tokens: int, target_tokens: int) -> dict[str, Tensor]:
         """For these examples, padded with zeros: `SIDE.last` and `SIDE.layer-K`, each (B, source_tokens, d) or
-        (B, target_tokens, d). No ids gives one row of zeros, as `collate` does."""
+        (B, target_tokens, d); `candidates.ids` and `candidates.log-probabilities`, (B, target_tokens, K). No ids gives
+        one row of zeros, as `collate` does."""
         found: dict[str, Tensor] = {}
         for (side, state), array in self._arrays.items():
             length = source_tokens if side == "encoder" else target_tokens
@@ -49,7 +58,7 @@ class Signals:
             for b, i in enumerate(ids):
                 start, number = int(self._starts[side][i]), int(lengths[i])
                 padded[b, :number] = array[start : start + number]
-            found[f"{side}.{state}"] = from_stored(padded, self.facts[side].precision)
+            found[f"{side}.{state}"] = from_stored(padded)
         return found
 
 
@@ -59,10 +68,13 @@ def signal(side: str, state: str = LAST) -> str:
 
 
 def signals_of(stage: Stage, context: Context, objective: Any, rows: Rows) -> Signals | None:
-    """The signals that the plan gives a training; None: there are none. `objective`: with its student.
+    """The signals that the plan gives a training, candidates included; None: there are none. `objective`: with its
+    student.
 
     Raises `Failure` R332: the encoder's states came through another encoder than the student's."""
     folders = {side: context.inputs[f"signals.{side}"] for side in stage.execution.signals}
+    if CANDIDATES in context.inputs:
+        folders[CANDIDATES] = context.inputs[CANDIDATES]
     if not folders:
         return None
     signals = Signals(folders, rows)
@@ -76,7 +88,7 @@ def signals_of(stage: Stage, context: Context, objective: Any, rows: Rows) -> Si
 
 
 def with_signals(
-    batch: dict[str, Tensor], signals: Signals | None, ids: Ids | NDArray[np.int64]
+    batch: dict[str, Tensor], signals: Kept | None, ids: Ids | NDArray[np.int64]
 ) -> dict[str, Tensor]:
     """A collated batch with the states of its examples."""
     if signals is not None:

@@ -1,4 +1,4 @@
-"""The `signals` stage: a teacher and token rows -> one side of its states for every training row."""
+"""The `signals` stage: a teacher and token rows -> one side of its states, or its candidates, for every row."""
 
 from __future__ import annotations
 
@@ -42,19 +42,21 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     num_bytes = filling.run()
     states = len(set(filling.files.values()))
     tokens = int(filling.offsets[-1])
+    what = f"{states} x {tokens:,} states of the {settings.side}"
+    if settings.candidates is not None:
+        what = f"{settings.candidates.number} candidates ({settings.candidates.kind}) for {tokens:,} tokens"
     return {
         "side": settings.side,
         "states": states,
         "rows": len(rows),
         "tokens": tokens,
         "bytes": num_bytes,
-        "line": f"{states} x {tokens:,} states of the {settings.side}, {num_bytes / 1e9:,.2f} GB",
+        "line": f"{what}, {num_bytes / 1e9:,.2f} GB",
     }
 
 
 def _require_room(filling: Filling, context: Context) -> None:
-    width = int(filling.model.config.d_model) * DTYPES[filling.settings.precision].itemsize
-    needed = int(filling.offsets[-1]) * width * len(set(filling.files.values()))
+    needed = int(filling.offsets[-1]) * filling.token_bytes
     present = sum(file.stat().st_blocks * 512 for file in context.folder.glob("*.npy"))
     free = shutil.disk_usage(context.folder).free + present
     if needed > free:

@@ -19,7 +19,8 @@ from ..context import Context
 from ..failure import Failure
 
 MARKER = "checkpoint.json"
-BEFORE_CHOICES = {"teacher": "whole", "offload": "none", "checkpointing": "off"}  # conditions of checkpoints that do not name them
+# Conditions of checkpoints that do not name them.
+BEFORE_CHOICES = {"teacher": "whole", "offload": "none", "checkpointing": "off"}
 
 
 class Checkpoints:

@@ -81,6 +81,16 @@ def _optimizer(parameters: list[nn.Parameter], settings: TrainSettings, on_cpu: 
     return torch.optim.AdamW(parameters, fused=parameters[0].is_cuda, **arguments)
 
 
+_LINEAR = nn.functional.linear  # as torch has it
+
+
+def stop_engine(engine: Any) -> None:
+    """Let go of an engine. ZeRO 3 leaves its own linear layer in torch's place, which sums in another order: what
+    the process trains next would not be what another process trains."""
+    engine.destroy()
+    nn.functional.linear = _LINEAR
+
+
 def backward(engine: Any, share: Tensor, last: bool) -> None:
     """`share`: what one micro-batch contributes to the loss of the whole step."""
     engine.set_gradient_accumulation_boundary(is_boundary=last)

@@ -30,11 +30,11 @@ from ..objective.objective import Objective, factors_of
 from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings
 from ..protocol import Items
-from ..signals.read import Signals, signals_of, with_signals
+from ..signals.read import Kept, signals_of, with_signals
 from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
 from .course import ENDLESS, Course, Step
-from .engine import backward, gradient_norm, set_learning_rate, start_engine, whole_parameters
+from .engine import backward, gradient_norm, set_learning_rate, start_engine, stop_engine, whole_parameters
 from .stopping import Progress, Stopping
 from .validation import validate
 
@@ -56,7 +56,7 @@ class Training:
     course: Course
     stopping: Stopping
     micro_batch_tokens: int
-    signals: Signals | None
+    signals: Kept | None
 
 
 def train(stage: Stage, context: Context) -> dict[str, Any]:
@@ -336,7 +336,7 @@ def _finish(training: Training) -> dict[str, Any]:
         (context.folder / "training.json").write_text(
             json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8"
         )
-    training.engine.destroy()
+    stop_engine(training.engine)
     if training.objective.teacher is not None:
         training.objective.teacher.destroy()
     line = (
