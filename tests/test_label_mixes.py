@@ -61,7 +61,7 @@ def test_every_mix_is_trained(tmp_path: Path) -> None:
     (tmp_path / "dump.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
     command = [sys.executable, "-m", "distilc.compiler", "run", "mix.yaml", "--in-process", "--workspace", "ws", "--offline"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
+    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600)
     assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
     workspace = tmp_path / "ws"
     found = manifests(workspace)

@@ -16,6 +16,7 @@ from ..control import Control
 from ..extensions import require
 from ..failure import Failure
 from ..plan import Plan, Stage
+from ..signals.read import CANDIDATES
 from ..store import Store
 
 CHEAP = ("tokenizer", "data", "teacher", "student", "targets")  # stages that only read, tokenize, copy or mix
@@ -60,7 +61,9 @@ def prepare(plan: Plan, store: Store, temporary: Path) -> Prepared:
     teachers = {role: _model(id, prepared, made) for role, id in student.needs.items()}
     folder = made.obtain(student.id)
     prepared.inputs["model"] = folder if folder is not None else _student(prepared, student, teachers, temporary)
-    if "teacher" in stage.needs:
+    if CANDIDATES in stage.needs:  # of the shown rows they are chosen anew
+        prepared.inputs["teacher"] = _model(plan.stage(stage.needs[CANDIDATES]).needs["model"], prepared, made)
+    elif "teacher" in stage.needs:
         prepared.inputs["teacher"] = _model(stage.needs["teacher"], prepared, made)
     if not prepared.trained:
         prepared.notes.append(

@@ -22,6 +22,8 @@ from ..objective.head import Head
 from ..objective.objective import Objective, factors_of
 from ..objective.terms import IGNORED
 from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
+from ..signals.candidates import candidates_of
+from ..signals.read import CANDIDATES, signal
 from ..store import Store
 from ..training.course import Course, Step
 from ..training.loop import objective_of
@@ -70,6 +72,7 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     data = plan.stage("data")
     words = _Words(tokenizer)
     lengths = _Lengths(prepared, data.settings)
+    few |= _candidates(prepared, objective, few, batch.ids[shown])
     told = _tell_rows(objective, rows, batch.ids[shown], few, words, lengths)
     whole = store.manifest(data.key)["summary"].get("train", {})
     facts: dict[str, Any] = {
@@ -234,6 +237,28 @@ def _tell_rows(
         row["remarks"] = row_remarks(row, source[:real], [x for x in labels if x != IGNORED], int(inputs[b, 0]), words)
         told.append(row)
     return told
+
+
+@torch.no_grad()
+def _candidates(
+    prepared: Prepared, objective: Objective, batch: Mapping[str, Tensor], ids: Ids
+) -> dict[str, Tensor]:
+    """What the training will read of the teacher's candidates for these rows; {}: it reads none."""
+    teacher, stage = objective.teacher, prepared.stage.needs.get(CANDIDATES)
+    if teacher is None or stage is None:
+        return {}
+    mask = batch["attention_mask"]
+    encoded = encode(objective.student, batch["input_ids"], mask)
+    theirs = encoded if teacher.shares_encoder else teacher.encode(batch["input_ids"], mask)
+    inputs = objective.student.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # (B, T)
+    found = candidates_of(
+        teacher.decode(inputs, theirs, mask),
+        batch["labels"] != IGNORED,
+        teacher.head,
+        prepared.plan.stage(stage).settings.candidates,
+        ids.tolist(),
+    )
+    return {signal(CANDIDATES, name): tensor for name, tensor in found.items()}
 
 
 def _top(logits: Tensor, words: _Words) -> list[list[list[list[Any]]]]:

@@ -6,16 +6,41 @@ depends on the seed, the row and the position alone: not on the batch, the rank 
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from ..objective.divergence import with_rest
+from ..objective.head import Head, chunks
 from ..plan import KeptCandidates
 
 IDS, LOG_PROBABILITIES = "ids", "log-probabilities"
 FILES = {IDS: "candidates.npy", LOG_PROBABILITIES: "log_probabilities.npy"}
+
+
+def candidates_of(
+    states: Tensor, valid: Tensor, head: Head, settings: KeptCandidates, rows: Sequence[int]
+) -> dict[str, Tensor]:
+    """What is kept of a batch, (B, T, K) or (B, T, K + 1) each: states (B, T, d) of the teacher's decoder, valid (B, T)
+    where a label is, `rows`: the numbers of the examples."""
+    flat = states[valid]  # (N, d)
+    drawn = None
+    if settings.kind == "sampled":
+        lengths = valid.sum(dim=1).tolist()
+        uniform = [draws(settings, i, length) for i, length in zip(rows, lengths, strict=True)]
+        drawn = torch.from_numpy(np.concatenate(uniform))  # (N, K)
+    parts = [
+        choose(head(flat[start:end]), settings, None if drawn is None else drawn[start:end])
+        for start, end in chunks(len(flat), head.linear.weight.shape[0])
+    ]
+    kept: dict[str, Tensor] = {}
+    for name, whole in zip((IDS, LOG_PROBABILITIES), map(torch.cat, zip(*parts, strict=True)), strict=True):
+        kept[name] = whole.new_zeros((*valid.shape, whole.shape[-1]))
+        kept[name][valid] = whole
+    return kept
 
 
 def choose(logits: Tensor, settings: KeptCandidates, uniform: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -45,10 +70,9 @@ def probabilities_of(log_p: Tensor, ids: Tensor, settings: KeptCandidates) -> Te
     return with_rest(log_p, ids) if settings.kind == "top-k" else log_p.gather(-1, ids)
 
 
-def draws(settings: KeptCandidates, row: int, num_tokens: int) -> NDArray[np.float64] | None:
-    """What a row's tokens are drawn with, (num_tokens, K) in [0, 1); None: nothing is drawn. The row's own stream,
-    in the order of its tokens."""
-    if settings.seed is None:
-        return None
+def draws(settings: KeptCandidates, row: int, num_tokens: int) -> NDArray[np.float64]:
+    """What a row's tokens are drawn with, (num_tokens, K) in [0, 1): the row's own stream, in the order of its
+    tokens."""
+    assert settings.seed is not None
     stream = np.random.Generator(np.random.Philox(key=np.array([settings.seed, row], dtype=np.uint64)))
     return stream.random((num_tokens, settings.number))

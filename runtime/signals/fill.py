@@ -23,9 +23,9 @@ from ..data.rows import Lengths, Rows
 from ..failure import Failure, interrupted
 from ..models.families import family_of, layers
 from ..models.forward import decode, encode, taking
-from ..objective.head import Head, chunks
+from ..objective.head import Head
 from ..plan import SignalsSettings
-from .candidates import FILES, IDS, LOG_PROBABILITIES, choose, distribution, draws, probabilities_of
+from .candidates import FILES, IDS, LOG_PROBABILITIES, candidates_of, distribution, probabilities_of
 from .layout import LAST, OFFSETS, STORED, Facts, create, file_names, layer_name, open_array, to_stored, write_facts
 from .read import Signals, signal
 
@@ -154,19 +154,7 @@ class Filling:
         if candidates is None:
             return states
         valid = batch["labels"] != NOT_PREDICTED  # (B, T)
-        rows, head = states.pop(LAST)[valid], Head(self.model)  # (N, d)
-        uniform = [draws(candidates, int(i), int(self.lengths[i])) for i in ids]
-        drawn = None if candidates.seed is None else torch.from_numpy(np.concatenate(uniform))  # type: ignore[arg-type]
-        found: dict[str, list[Tensor]] = {name: [] for name in FILES}
-        for start, end in chunks(len(rows), head.linear.weight.shape[0]):
-            chosen = choose(head(rows[start:end]), candidates, None if drawn is None else drawn[start:end])
-            for name, part in zip((IDS, LOG_PROBABILITIES), chosen, strict=True):
-                found[name].append(part)
-        for name, parts in found.items():
-            whole = torch.cat(parts)  # (N, K)
-            states[name] = whole.new_zeros((*valid.shape, whole.shape[-1]))
-            states[name][valid] = whole
-        return states
+        return states | candidates_of(states[LAST], valid, Head(self.model), candidates, ids.tolist())
 
     def _states(self, ids: Ids) -> tuple[States, dict[str, Tensor]]:
         """The states of these rows, the last ones included, and the batch that they are of."""

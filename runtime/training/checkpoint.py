@@ -65,6 +65,12 @@ class Checkpoints:
             )
         return int(record["step"]), record["state"]
 
+    def last_step(self) -> int:
+        """The step of the last complete checkpoint, on every rank: rank 0 writes its record, and alone reads it."""
+        record = self._context.gather(self._read() if self._context.first else None)[0]
+        assert record is not None  # a training ends with a checkpoint
+        return int(record["step"])
+
     def _read(self) -> dict[str, Any] | None:
         try:
             record: dict[str, Any] = json.loads(self._marker.read_text("utf-8"))

@@ -65,7 +65,7 @@ def train(stage: Stage, context: Context) -> dict[str, Any]:
     checkpoints = Checkpoints(context, training.engine)
     step = _resume(training, checkpoints)
     _run(training, checkpoints, step)
-    return _finish(training)
+    return _finish(training, checkpoints)
 
 
 def _prepare(stage: Stage, context: Context) -> Training:
@@ -312,12 +312,10 @@ def _keep_best(training: Training) -> None:
     context.barrier()
 
 
-def _finish(training: Training) -> dict[str, Any]:
+def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
     """Put the best model into the artifact, with what is known of its training."""
     context, progress = training.context, training.stopping.progress
-    step = 0
-    marker = json.loads((context.scratch / "checkpoint.json").read_text("utf-8"))
-    step = int(marker["step"])
+    step = checkpoints.last_step()
     reason = training.stopping.reason(step)
     epochs = next((planned.epochs_done for planned in training.course.steps(after=step - 1)), 0.0)
     result = {

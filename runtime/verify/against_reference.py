@@ -173,9 +173,13 @@ def _place(compared: Compared, name: str, found: float, wanted: float) -> str:
 
 
 def _of_logits(compared: Compared, found: float, wanted: float) -> str:
-    assert compared.teacher is not None
     term = compared.settings.logits
     assert term is not None
+    if term.candidates is not None:
+        if term.temperature != 1 and _near(found * term.temperature**2, wanted):
+            return f"the factor T² = {term.temperature**2:g} is missing"
+        return f"temperature, divergence ({term.divergence}), the vocabulary, or the outcome of all other tokens"
+    assert compared.teacher is not None
     valid = compared.batch["labels"] != -100
     ours, theirs = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
     if term.temperature != 1 and _near(found, float(logits_mean(term, ours, theirs, squared=False))):

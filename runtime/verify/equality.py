@@ -15,6 +15,7 @@ from ..objective.assembly import TERMS
 from ..objective.objective import OF_LOGITS, Objective, factors_of
 from ..plan import LayerMaps, ObjectiveSettings
 from ..protocol import ModelOutputs, TermInputs
+from .candidates import NAMES
 from .own_terms import own_terms
 from .proof import Proof, exempt, measured
 from .reference import Batch, Plain
@@ -47,10 +48,10 @@ def prove_identity(subject: Subject) -> Iterator[Proof]:
             yield exempt("a", f"student := teacher: {name}", "its package does not say that it is zero then")
     own_ones = {name: value for name, value in settings.own.items() if name not in silent}
     settings = replace(settings, labels=None, own=own_ones, schedules={})
-    if not subject.has_teacher or not settings.terms:
+    if not subject.looks_at_teacher or not settings.terms:
         yield exempt("a", "student := teacher", "no term compares the student with the teacher")
         return
-    own = replace(subject, inputs={**subject.inputs, "model": subject.inputs["teacher"]})
+    own = replace(subject, inputs={**subject.inputs, "model": subject.teacher_folder})
     depth = subject.plan.teacher
     phi = None
     if settings.phi is not None:  # of all layers: φ(k) = k
@@ -111,9 +112,11 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
             theirs = plain_teacher(teacher, batch, student, attentions=False)
             yield _logits("teacher", teacher.logits(theirs.last[valid]), theirs.logits[valid])
     factors = factors_of(counts_of(batch), world=1)
+    candidates = alone.candidates(batch)
+    compared = ModelOutputs(logits=None if theirs is None else theirs.logits, candidates=candidates)
     inputs = TermInputs(
         student=ModelOutputs(logits=student.logits),
-        teacher=None if theirs is None else ModelOutputs(logits=theirs.logits),
+        teacher=None if theirs is None and candidates is None else compared,
         labels=batch["labels"],
         source_mask=batch["attention_mask"].bool(),
         phi={},
@@ -164,6 +167,7 @@ def prove_padding(subject: Subject, objective: Objective) -> Iterator[Proof]:
             return
     batch = subject.batch()
     padded = {
+        **{name: functional.pad(batch[name], (0, 0, 0, MORE_TARGET)) for name in NAMES if name in batch},
         "input_ids": functional.pad(batch["input_ids"], (0, MORE_SOURCE), value=subject.pad_id),
         "attention_mask": functional.pad(batch["attention_mask"], (0, MORE_SOURCE)),
         "labels": functional.pad(batch["labels"], (0, MORE_TARGET), value=-100),

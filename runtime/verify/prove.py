@@ -11,6 +11,7 @@ import torch
 from ..failure import Failure
 from ..objective.objective import Objective
 from .against_reference import prove_encoder, prove_reference
+from .candidates import with_computed
 from .copies import prove_copies
 from .equality import in_float64, prove_chunks, prove_identity, prove_padding
 from .own_terms import looks_at_maps
@@ -26,6 +27,7 @@ Report = Callable[[str], None]
 
 def prove(subject: Subject, report: Report = lambda line: None) -> list[Proof]:
     """Every proof, by its point. `report` is told what is being proved. Raises `Failure`: nothing can be proved."""
+    subject = with_computed(subject)
     found = [
         *_guarded("f", lambda: prove_copies(subject), report),
         *_of_objective(subject, report),

@@ -11,6 +11,7 @@ from ..objective.objective import Objective
 from ..plan import Stage
 from ..signals.read import Signals
 from .against_reference import FLOAT32, prove_reference
+from .candidates import with_kept
 from .equality import plain_teacher, prove_chunks
 from .own_terms import looks_at_maps
 from .proof import Proof, diagnosis
@@ -35,6 +36,7 @@ def prove_quickly(
         return
     started = time.monotonic()
     subject = Subject(context.plan, stage, stage, context.inputs, {}, few_rows(rows, FEW), pad_id)
+    subject = with_kept(subject, signals)
     kind = None if teacher is None else next(teacher.model.parameters()).dtype
     try:
         if teacher is not None:
@@ -52,7 +54,7 @@ def prove_quickly(
 
 
 def _proofs(subject: Subject, objective: Objective, signals: Signals | None) -> Iterator[Proof]:
-    if signals is not None:
+    if signals is not None and subject.stage.execution.signals:
         yield from prove_signals(subject, objective, signals, subject.rows.chosen)
     yield from prove_chunks(subject, objective)
     if without_batch_norm(subject)[0] is subject:

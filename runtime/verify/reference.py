@@ -100,9 +100,16 @@ def reference_terms(
     valid = batch["labels"] != NOT_PREDICTED  # (B, T)
     if settings.labels is not None and settings.labels.weight:
         found["labels"] = labels_mean(student.logits[valid], batch["labels"][valid], settings.labels.smoothing)
+    if settings.logits is not None and settings.logits.weight and settings.logits.candidates is not None:
+        found["logits"] = candidates_mean(
+            settings.logits,
+            student.logits[valid],
+            batch["candidates.ids"][valid],
+            batch["candidates.log-probabilities"][valid],
+        )
     if teacher is None:
         return found
-    if settings.logits is not None and settings.logits.weight:
+    if settings.logits is not None and settings.logits.weight and settings.logits.candidates is None:
         found["logits"] = logits_mean(settings.logits, student.logits[valid], teacher.logits[valid])
     for stack in STACKS:
         if settings.hidden is not None and getattr(settings.hidden, stack):
@@ -173,6 +180,21 @@ def logits_mean(
         alpha = float(term.alpha or 0.0)
         value = _kl(log_p, (alpha * log_p.exp() + (1 - alpha) * log_q.exp()).log())
     return value.mean() * (term.temperature**2 if squared else 1.0)
+
+
+def candidates_mean(term: LogitsTerm, student: Tensor, ids: Tensor, log_p: Tensor) -> Tensor:
+    """T² D of the teacher's candidates, student logits (N, V), ids (N, K): over them and, of the most probable ones,
+    the sum of all others as one outcome, log_p (N, K + 1); of draws, log_p (N, K), their mean of log p - log q."""
+    assert term.candidates is not None
+    q = _log_softmax(student[:, : term.candidates.vocabulary] / term.temperature).exp()
+    p, kept = log_p.to(q).exp(), q.gather(-1, ids.long())
+    top = term.candidates.kind == "top-k"
+    if top:
+        others = torch.ones_like(q).scatter(-1, ids.long(), 0.0)
+        kept = torch.cat([kept, (q * others).sum(-1, keepdim=True)], dim=-1)
+    alpha = float(term.alpha or 0.0) if term.divergence == "skew-kl" else 0.0
+    value = p.log() - (alpha * p + (1 - alpha) * kept).log()
+    return ((p * value).sum(-1) if top else value.mean(-1)).mean() * term.temperature**2
 
 
 def hidden_mean(

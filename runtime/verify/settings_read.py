@@ -109,7 +109,7 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
             course=course,
             stopping=Stopping(settings.stopping, teachers, course.num_steps),
             micro_batch_tokens=ONE_BATCH,
-            signals=None,
+            signals=subject.candidates,
         )
         step = course.steps(after=0)[0]
         loop._step(training, step, cast(Any, Kept()))

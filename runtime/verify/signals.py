@@ -14,7 +14,7 @@ from ..models.load import load_model, model_folder
 from ..objective.objective import Objective
 from ..signals.digest import encoder_digest
 from ..signals.fill import Filling
-from ..signals.read import Signals, with_signals
+from ..signals.read import CANDIDATES, Signals, with_signals
 from .proof import Proof, exempt, measured
 from .step import GRADIENT_TOLERANCE, LOSS_TOLERANCE
 from .subject import Subject, difference, loss_and_gradients, relative
@@ -48,12 +48,14 @@ def prove_signals(
 
 def prove_kept(subject: Subject, objective: Objective) -> Iterator[Proof]:
     """The stages that the plan has for it, run on the subject's rows in fp32, then read."""
-    stages = subject.stage.execution.signals
+    stages = dict(subject.stage.execution.signals)
+    if CANDIDATES in subject.stage.needs:
+        stages[CANDIDATES] = subject.stage.needs[CANDIDATES]
     if not stages:
         yield exempt("i", "kept states", "none are kept: everything is computed at every step")
         return
     with tempfile.TemporaryDirectory() as place:
-        folders = {side: Path(place) / side for side in ("encoder", "decoder") if side in stages}
+        folders = {side: Path(place) / side for side in ("encoder", "decoder", CANDIDATES) if side in stages}
         filled: dict[str, Path] = {}
         signals = None
         for side, folder in folders.items():

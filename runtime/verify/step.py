@@ -84,7 +84,7 @@ def run_step(
         course=course,
         stopping=Stopping(settings.stopping, {}, course.num_steps),
         micro_batch_tokens=micro_batch_tokens,
-        signals=None,
+        signals=subject.candidates,
     )
     kept = Kept()
     step = Step(1, 0, np.arange(len(rows)), 0.0, False)

@@ -23,6 +23,7 @@ from ..objective import head
 from ..objective.objective import Objective, factors_of
 from ..plan import Plan, Stage, StudentSettings, TrainSettings
 from ..protocol import Items
+from ..signals.read import CANDIDATES, Kept, with_signals
 from ..store import Store
 from ..training.course import Course
 from ..training.loop import objective_of
@@ -65,7 +66,8 @@ class FewRows(Rows):
 @dataclass(frozen=True)
 class Subject:
     """`stage`: the training; `inputs`: role -> folder of what it needs; `origins`: role -> folder of what the
-    student was made of (its teacher under `teacher`)."""
+    student was made of (its teacher under `teacher`). `candidates`: the teacher's, of the rows, where the loss is of
+    those."""
 
     plan: Plan
     stage: Stage
@@ -74,6 +76,7 @@ class Subject:
     origins: Mapping[str, Path]
     rows: FewRows
     pad_id: int
+    candidates: Kept | None = None
 
     @property
     def settings(self) -> TrainSettings:
@@ -95,6 +98,16 @@ class Subject:
     def has_teacher(self) -> bool:
         return "teacher" in self.inputs
 
+    @property
+    def looks_at_teacher(self) -> bool:
+        """Does any term, be it at candidates that were kept?"""
+        return self.has_teacher or CANDIDATES in self.stage.needs
+
+    @property
+    def teacher_folder(self) -> Path:
+        """Of the teacher that a term looks at, there while the student is trained or not."""
+        return self.inputs["teacher"] if self.has_teacher else self.origins["teacher"]
+
     def objective(self) -> Objective:
         """As the training stage makes it, in eval mode. Equal calls give equal ones."""
         with torch.random.fork_rng(devices=[]):
@@ -102,11 +115,12 @@ class Subject:
 
     def teacher(self) -> Any:
         """The teacher of the artifact, loaded anew and whole."""
-        return load_model(model_folder(self.inputs["teacher"]), precision="fp32")
+        return load_model(model_folder(self.teacher_folder), precision="fp32")
 
     def batch(self) -> dict[str, Tensor]:
         """All rows in one batch."""
-        return collate(self.rows, np.arange(len(self.rows)), self.pad_id)
+        ids = np.arange(len(self.rows))
+        return with_signals(collate(self.rows, ids, self.pad_id), self.candidates, ids)
 
     def context(self, rank: int, world: int) -> Context:
         """A process of a training of that many."""

@@ -64,7 +64,7 @@ def test_everything_given(folder: Path) -> None:
         shard_teacher=True, checkpointing=False, save_minutes=0.0, tracking_uri="http://m:5000",
         scratch=folder / "s", scratch_limit_gb=5.0, scratch_read_gb_per_second=2.0,
     )  # fmt: skip
-    assert len(fields(Site)) == 21  # all of them are above
+    assert len(fields(Site)) == 22  # all of them are above
 
 
 def test_the_later_source_wins(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

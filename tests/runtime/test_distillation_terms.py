@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 from torch.nn import functional
 
 from distilc.runtime.objective.attention import attention_sum
-from distilc.runtime.objective.divergence import DIVERGENCES, divergence_sum
+from distilc.runtime.objective.divergence import (
+    DIVERGENCES,
+    divergence_sum,
+    sampled_divergence_sum,
+    top_k_divergence_sum,
+)
 from distilc.runtime.objective.hidden import cosine_sum, hidden_sum
+from distilc.runtime.plan import KeptCandidates
+from distilc.runtime.protocol import CandidateTokens
+from distilc.runtime.signals.candidates import choose, draws
 
 RANGE = torch.arange(30, dtype=torch.float64)
 MASK = torch.tensor([[True, True, True], [True, True, False]])
@@ -53,6 +63,89 @@ def test_a_token_that_a_model_rules_out_gives_no_nan() -> None:
     loss = divergence_sum(student, teacher, "forward-kl", 2.0)
     loss.backward()
     assert math.isfinite(float(loss)) and student.grad is not None and bool(student.grad.isfinite().all())
+
+
+# --- of candidates -----------------------------------------------------------------------------------
+
+MANY = torch.sin(torch.arange(60, dtype=torch.float64) ** 2).reshape(5, 12) * 3  # the teacher's logits
+OTHER = torch.cos(torch.arange(60, dtype=torch.float64) ** 2).reshape(5, 12) * 3
+
+
+def kept(kind: Any, number: int, vocabulary: int = 12, temperature: float = 2.0, rows: int = 5) -> CandidateTokens:
+    settings = KeptCandidates(kind=kind, number=number, vocabulary=vocabulary, temperature=temperature, seed=3)
+    uniform = torch.from_numpy(draws(settings, 0, rows)) if kind == "sampled" else None
+    ids, log_p = choose(MANY[:1].expand(rows, -1) if rows != 5 else MANY, settings, uniform)
+    assert ids.dtype == torch.int32
+    return CandidateTokens(kind=kind, vocabulary=vocabulary, ids=ids.long(), log_probabilities=log_p)
+
+
+@pytest.mark.parametrize("divergence", ["forward-kl", "skew-kl"])
+def test_the_most_probable_and_the_rest_are_k_plus_one_outcomes(divergence: str) -> None:
+    p, q = (torch.softmax(x / 2.0, -1) for x in (MANY, OTHER))
+    order = p.argsort(-1, descending=True)
+    p, q = (torch.cat([x[:, :4], x[:, 4:].sum(-1, keepdim=True)], -1) for x in (p.gather(-1, order), q.gather(-1, order)))
+    m = q if divergence == "forward-kl" else 0.1 * p + 0.9 * q
+    found = float(top_k_divergence_sum(OTHER, kept("top-k", 4), divergence, 2.0, 0.1))
+    assert found == pytest.approx(float((p * (p / m).log()).sum()) * 4, rel=1e-12)
+    whole = float(divergence_sum(OTHER, MANY, divergence, 2.0, alpha=0.1))
+    steps = [float(top_k_divergence_sum(OTHER, kept("top-k", k), divergence, 2.0, 0.1)) for k in (1, 4, 8, 11)]
+    assert steps == sorted(steps) and steps[0] > 0
+    assert steps[-1] == pytest.approx(whole, rel=1e-12)  # one token is left: it is its own rest
+    assert float(top_k_divergence_sum(MANY, kept("top-k", 4), divergence, 2.0, 0.1)) == pytest.approx(0.0, abs=1e-12)
+
+
+def test_top_k_is_the_reference() -> None:
+    assert float(top_k_divergence_sum(OTHER, kept("top-k", 4), "forward-kl", 2.0)) == pytest.approx(15.143494723574536, abs=1e-12)
+
+
+def test_a_rest_that_is_almost_nothing_loses_no_digits() -> None:
+    sharp = MANY.float() * 20  # all but a 1e-8 of the mass is on few tokens
+    settings = KeptCandidates(kind="top-k", number=6, vocabulary=12, temperature=1.0, seed=None)
+    (ids, log_p), (_, exact) = choose(sharp, settings, None), choose(sharp.double(), settings, None)
+    assert float(exact[:, -1].max()) < -8 and torch.allclose(log_p[:, -1].double(), exact[:, -1], rtol=1e-5)
+    student = sharp.clone().requires_grad_()
+    teacher = CandidateTokens(kind="top-k", vocabulary=12, ids=ids.long(), log_probabilities=log_p)
+    top_k_divergence_sum(student, teacher, "forward-kl").backward()
+    assert student.grad is not None and float(student.grad.abs().max()) < 1e-5
+
+
+@pytest.mark.parametrize("divergence", ["forward-kl", "skew-kl"])
+def test_draws_give_the_divergence_and_its_gradient_on_average(divergence: str) -> None:
+    """20,000 draws of one row: within 5 standard errors of the exact value, and of each entry of the gradient."""
+    teacher = kept("sampled", 10, rows=2000)
+    student = OTHER[:1].clone().requires_grad_()
+    whole = divergence_sum(student, MANY[:1], divergence, 2.0, alpha=0.1)
+    (gradient,) = torch.autograd.grad(whole, student)
+    rows = OTHER[:1].expand(2000, -1).clone().requires_grad_()
+    total = sampled_divergence_sum(rows, teacher, divergence, 2.0, 0.1)
+    (found,) = torch.autograd.grad(total, rows)
+    assert float((found.mean(0) - gradient[0]).abs().max()) < 5 * float(found.std(0).max()) / math.sqrt(2000)
+    p = torch.softmax(MANY[0] / 2.0, -1)
+    frequencies = torch.bincount(teacher.ids.flatten(), minlength=12) / teacher.ids.numel()
+    assert float((frequencies - p).abs().max()) < 5 * 0.5 / math.sqrt(20_000)
+    assert float(total.detach()) / 2000 == pytest.approx(float(whole.detach()), rel=0.05)
+    same = float(sampled_divergence_sum(MANY, kept("sampled", 10), divergence, 2.0, 0.1))
+    assert same == pytest.approx(0.0, abs=1e-12)  # each draw by itself
+
+
+@pytest.mark.parametrize("kind", ["top-k", "sampled"])
+def test_candidates_know_nothing_of_padding_of_the_vocabulary(kind: Any) -> None:
+    teacher = kept(kind, 4, vocabulary=10)
+    assert int(teacher.ids.max()) < 10
+    compute = {"top-k": top_k_divergence_sum, "sampled": sampled_divergence_sum}[kind]
+    one = compute(OTHER[:, :10], teacher, "forward-kl", 2.0)
+    assert float(compute(OTHER, teacher, "forward-kl", 2.0)) == float(one)
+
+
+def test_a_draw_depends_on_seed_row_and_position_alone() -> None:
+    settings = KeptCandidates(kind="sampled", number=3, vocabulary=12, temperature=1.0, seed=7)
+    long, short = draws(settings, 5, 9), draws(settings, 5, 4)
+    assert (long[:4] == short).all() and long.min() >= 0 and long.max() < 1
+    assert (draws(settings, 6, 4) != short).all() and (draws(replace(settings, seed=8), 5, 4) != short).all()
+    assert draws(settings, 5, 1)[0].tolist() == pytest.approx([0.0487398305493153, 0.8109222632854719, 0.3434348884245175])
+
+
+# --- of states ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(

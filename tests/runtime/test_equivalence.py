@@ -85,7 +85,7 @@ def compiled(folder: Path, num_processes: int) -> dict[str, Any]:
 
 def repeat_training(plan: dict[str, Any], num_processes: int) -> list[str]:
     """Replace what follows the student by one train stage for each way of running it; their ids."""
-    stages = [stage for stage in plan["stages"] if not stage["id"].startswith(("train", "evaluate-student"))]
+    stages = before_training(plan)
     (train,) = [stage for stage in plan["stages"] if stage["id"] == "train"]
     ways = [(zero, None) for zero in ZERO_STAGES] + [(0, SMALL_MICRO_BATCH), (2, SMALL_MICRO_BATCH)]
     names = []
@@ -101,6 +101,12 @@ def repeat_training(plan: dict[str, Any], num_processes: int) -> list[str]:
         names.append(stage["id"])
     plan["stages"] = stages
     return names
+
+
+def before_training(plan: dict[str, Any]) -> list[dict[str, Any]]:
+    """The stages of a plan up to the training of its student."""
+    ids = [stage["id"] for stage in plan["stages"]]
+    return list(plan["stages"][: ids.index("train")])
 
 
 def step_losses(folder: Path, plan: dict[str, Any], name: str) -> list[float]:

@@ -19,11 +19,12 @@ from typing import Any
 import psutil
 import pytest
 from safetensors.torch import load_file
-from test_equivalence import SPEC, compiled, logs, step_losses
 from torch import Tensor
 
 from distilc.compiler.deepspeed_config import deepspeed_config, teacher_config
 from distilc.runtime.training.cpu_adam import missing_tools
+
+from .test_equivalence import SPEC, before_training, compiled, logs, step_losses
 
 OWN = SPEC
 SHARED = (
@@ -46,7 +47,7 @@ class Site:
         self.plan = compiled(folder, 2)
         stages = self.plan["stages"]
         (self.train,) = [stage for stage in stages if stage["id"] == "train"]
-        self.before = [stage for stage in stages if not stage["id"].startswith(("train", "evaluate-student"))]
+        self.before = before_training(self.plan)
 
     def stage(
         self, name: str, zero: int, *, sharded: bool = False, checkpointing: bool = False, offload: Any = "none"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,17 +13,22 @@ import numpy as np
 import pytest
 import torch
 
+from distilc.compiler.candidates import candidate_bytes
+from distilc.compiler.data_sizes import DataSize
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.batches import collate
 from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.load import load_model
+from distilc.runtime.objective import head
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import load_teacher
 from distilc.runtime.plan import (
+    Candidates,
     Execution,
     HiddenTerm,
+    KeptCandidates,
     LabelsTerm,
     LayerMaps,
     LogitsTerm,
@@ -288,3 +293,74 @@ def test_a_rank_without_rows_does_the_same(tiny_model_folder: Models, rows: Rows
     none = np.zeros(0, np.int64)
     batch = with_signals(collate(rows, none, PAD), kept, none)
     assert batch["encoder.last"].shape == (1, 1, 16) and not batch["encoder.last"].any()
+
+
+# --- candidates ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", ["top-k", "sampled"])
+def test_candidates_train_a_student_without_a_teacher(
+    kind: Any, tiny_model_folder: Models, rows: Rows, tmp_path: Path
+) -> None:
+    """Filled, read, and compared with what a whole forward of the teacher gives the same ids; bytes as planned."""
+    number, vocabulary = 6, 38
+    teacher, student = (load_model(tiny_model_folder("bart", 3, depth)) for depth in (3, 2))
+    for seed, model in enumerate((teacher, student)):
+        torch.manual_seed(seed)
+        model.final_logits_bias.copy_(torch.randn_like(model.final_logits_bias))
+    settings = KeptCandidates(
+        kind=kind, number=number, vocabulary=vocabulary, temperature=2.0, seed=7 if kind == "sampled" else None
+    )
+    work = filling(teacher, rows, tmp_path / "c", "decoder", last=False, candidates=settings)
+    num_bytes, tokens = work.run(), int(rows.target_lengths.sum())
+    assert num_bytes == sum(file.stat().st_size for file in (tmp_path / "c").glob("*.npy"))
+    assert num_bytes == candidate_bytes({"candidates": asdict(settings)}, DataSize(len(rows), 0, tokens / len(rows), "store"))
+
+    kept = Signals({"candidates": tmp_path / "c"}, rows)
+    ids = np.array([2, 9, 17, 25])
+    batch = with_signals(collate(rows, ids, PAD), kept, ids)
+    valid = batch["labels"] != -100
+    with torch.no_grad():
+        logits = [model(**collate(rows, ids, PAD), use_cache=False).logits[valid] for model in (teacher, student)]
+    log_p, log_q = (torch.log_softmax(x[:, :vocabulary].double() / 2.0, -1) for x in logits)
+    chosen = batch["candidates.ids"][valid].long()
+    one, two = log_p.gather(-1, chosen), log_q.gather(-1, chosen)
+    if kind == "top-k":
+        assert torch.equal(chosen, log_p.topk(number).indices)
+        rest = [(1 - x.exp().sum(-1, keepdim=True)).log() for x in (one, two)]
+        one, two = torch.cat([one, rest[0]], -1), torch.cat([two, rest[1]], -1)
+        expected = float((one.exp() * (one - two)).sum()) * 4
+    else:
+        expected = float((one - two).sum()) / number * 4
+    torch.testing.assert_close(batch["candidates.log-probabilities"][valid].double(), one, atol=2e-5, rtol=1e-5)
+
+    assert LOSS.logits is not None
+    asked = Candidates(kind=kind, number=number, vocabulary=vocabulary)
+    loss = replace(LOSS, hidden=None, cosine=None, phi=None, logits=replace(LOSS.logits, candidates=asked))
+    objective = Objective(student, loss, ()).eval()
+    items: Any = {"label-tokens": int(valid.sum())}
+    share, raw = objective(batch, factors_of(items, world=1))
+    assert float(raw["logits"]) == pytest.approx(expected, rel=1e-4)
+    whole = torch.autograd.grad(share, student.model.shared.weight)[0]
+    monkey = pytest.MonkeyPatch()
+    with monkey.context() as patch:  # a row at a time
+        patch.setattr(head, "CHUNK_BYTES", 0)
+        patch.setattr(head, "BLOCK_BYTES", 0)
+        cut = torch.autograd.grad(objective(batch, factors_of(items, world=1))[0], student.model.shared.weight)[0]
+    torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6)
+    with pytest.raises(Failure) as found:
+        objective(collate(rows, ids, PAD), factors_of(items, world=1))
+    assert found.value.code == "R335"
+
+
+def test_draws_do_not_depend_on_the_batches(tiny_model_folder: Models, rows: Rows, tmp_path: Path) -> None:
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    settings = KeptCandidates(kind="sampled", number=3, vocabulary=40, temperature=1.0, seed=1)
+    found = []
+    for budget in (40, 4000):
+        work = filling(model, rows, tmp_path / str(budget), "decoder", last=False, candidates=settings)
+        execution = replace(work.context.stage.execution, micro_batch_tokens=budget)
+        work.context = replace(work.context, stage=replace(work.context.stage, execution=execution))
+        work.run()
+        found.append(np.load(tmp_path / str(budget) / "candidates.npy"))
+    assert (found[0] == found[1]).all() and len(np.unique(found[0])) > 20
