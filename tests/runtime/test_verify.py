@@ -142,6 +142,11 @@ OTHERS = {
         "init: {encoder: random, decoder: random, embeddings: random}}",
         "{labels: 1.0, hidden: {encoder: 1.0, decoder: 3.0, layer_norm: none}, cosine: 0.5}",
     ),
+    "of the most probable": ("bart", FROZEN, "{labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 5}}}"),
+    "of draws, with a teacher at work": (
+        "t5", SHALLOW,
+        "{logits: {weight: 0.8, divergence: skew-kl, temperature: 1.5, candidates: {sampled: 6}}, cosine: 0.5}",
+    ),
     "of layer inputs": (
         "bart", SHALLOW, "{logits: {weight: 1, divergence: jsd, beta: 0.3}, hidden: {decoder: 1, align: inputs}, embedding: 0.3}",
     ),
