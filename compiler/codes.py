@@ -599,7 +599,7 @@ loss:
         "candidates that take more room than all tokens",
         "The exact distribution of a token is one matrix product away from the decoder's state, which is kept where it pays. A "
         "candidate takes 8 bytes; with many of them, or a narrow teacher, the exact states are smaller, and nothing is lost.",
-        "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 4000}}}",
+        "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 300}}}",
         "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 8}}}",
     ),
     "W591": Code(

@@ -11,6 +11,7 @@ import pytest
 
 from distilc.compiler.architecture import architecture_of
 from distilc.compiler.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
+from distilc.compiler.explain_signals import candidates_of_run
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.signals import Signals, choose_signals, signal_bytes, why_not_kept
 
@@ -175,3 +176,43 @@ def test_bytes_are_exact_when_the_data_are_there(compile_text: Compile, tmp_path
     sides = {s.side: s for s in choose_signals([found.plan], make_site(tmp_path / "workspace", **ROOM))}
     assert sides["encoder"].num_bytes == 128 + 4001 * 64 * 4 + 128 + 8 * 98
     assert sides["decoder"].num_bytes == 2 * (128 + 1203 * 64 * 4) + 128 + 8 * 98
+
+
+# --- candidates --------------------------------------------------------------------------------------
+
+TOP = "loss={labels: 1, logits: {weight: 0.8, temperature: 3.0, candidates: {top_k: 16}}}"
+DRAWN = "loss={labels: 1, logits: {weight: 0.8, candidates: {sampled: 16}}}"
+
+
+def test_candidates_are_a_need_of_the_training_in_the_place_of_the_teacher(compile_text: Compile) -> None:
+    found = compile_text(TOP)
+    train, stage = found.stage("train"), found.stage("candidates")
+    assert train["needs"] == {"data": "data", "model": "student", "candidates": "candidates"}
+    assert train["settings"]["objective"]["logits"]["candidates"] == {"kind": "top-k", "number": 16, "vocabulary": 500}
+    assert stage["needs"] == {"model": "teacher-train", "data": "data"}
+    assert stage["settings"] == {
+        "side": "decoder", "last": False, "layers": [], "precision": "fp32", "extensions": {},
+        "candidates": {"kind": "top-k", "number": 16, "vocabulary": 500, "temperature": 3.0, "seed": None},
+    }  # fmt: skip
+    assert why_not_kept(found.plan, "decoder") == "no term looks at the teacher"
+    drawn = compile_text(DRAWN).stage("candidates")["settings"]["candidates"]
+    assert drawn["seed"] == found.plan["seed"] and drawn["kind"] == "sampled"
+
+
+def test_all_candidates_are_no_candidates(compile_text: Compile) -> None:
+    plain, spelled = (
+        compile_text(f"loss={{labels: 1, logits: {{weight: 0.8{more}}}}}") for more in ("", ", candidates: all")
+    )
+    assert plain.stage("train")["key"] == spelled.stage("train")["key"]
+    assert "candidates" not in plain.stage("train")["settings"]["objective"]["logits"]
+    assert "candidates" not in ids(spelled.plan)
+
+
+def test_other_terms_still_have_their_teacher(compile_text: Compile) -> None:
+    found = compile_text(TOP.replace("}}}", "}}, cosine: 1.0}"), **ROOM)
+    assert set(found.stage("train")["needs"]) == {"data", "model", "candidates", "teacher"}
+    assert found.stage("train")["execution"]["signals"] == {"encoder": "signals-encoder", "decoder": "signals-decoder"}
+    assert candidates_of_run(found.plan) == {
+        "kind": "top-k", "number": 16, "vocabulary": 500, "temperature": 3.0, "seed": None,
+        "bytes": candidates_of_run(found.plan)["bytes"], "token_bytes": 16 * 8 + 4, "exact_token_bytes": 64 * 4,
+    }  # fmt: skip
