@@ -108,13 +108,15 @@ def test_a_value_and_the_stages_that_it_changes() -> None:
     assert found["inputs"] == [] and not found["equal"]
     by_id = stages(found)
     assert {id for id, stage in by_id.items() if stage["same"]} == {
-        "tokenizer", "teacher", "data", "teacher-train", "student", "benchmark-teacher",
+        "tokenizer", "teacher", "data", "teacher-train", "student", "signals-encoder", "convert-teacher-train",
+        "benchmark-teacher",
     }  # fmt: skip
     assert [change["path"] for change in by_id["train"]["changed"]] == ["training.learning_rate"]
     assert by_id["train"]["upstream"] == []
-    assert (by_id["benchmark-student"]["changed"], by_id["benchmark-student"]["upstream"]) == ([], ["train"])
+    benchmark = by_id["benchmark-student"]
+    assert (benchmark["changed"], benchmark["upstream"]) == ([], ["train", "convert-train"])
     assert [change["path"] for change in by_id["evaluate-student"]["changed"]] == ["evaluation.limit"]
-    assert by_id["evaluate-student"]["upstream"] == ["train"]
+    assert by_id["evaluate-student"]["upstream"] == ["train", "convert-train"]
 
 
 def test_stages_that_only_one_has() -> None:

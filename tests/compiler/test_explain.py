@@ -71,7 +71,7 @@ def test_what_cannot_be_known_is_unresolved_and_so_is_what_needs_it(compile_text
     lowered = compile_text("data.test={hub: org/rows}", "teacher={path: ./model}", "data.max_source_tokens=64")
     keys = {stage["id"]: stage["key"] for stage in explained(lowered)["stages"]}
     known = {id for id, key in keys.items() if key != "unresolved"}
-    assert known == {"teacher", "student"}
+    assert known == {"teacher", "student", "convert-teacher"}
 
 
 def test_the_key_of_labels_for_unknown_rows_is_unresolved(compile_text, tmp_path):
