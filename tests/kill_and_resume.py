@@ -93,7 +93,7 @@ def compare(folder: Path, stage: str, kills: int, devices: int, chance: random.R
         shutil.copytree(folder / "disturbed" / "store", folder / "undisturbed" / "store")
         devices_undisturbed, until = 1, ("--until", "targets")
     else:
-        devices_undisturbed, until = devices, ()
+        devices_undisturbed, until = devices, ("--until", "train")  # nothing after it is compared
     undisturbed = start(folder, "undisturbed", devices_undisturbed, *until)
     if undisturbed.wait() != 0:
         print("the undisturbed run failed; its log is above")

@@ -201,7 +201,7 @@ class Filling:
         that are almost equally probable, either may be the last, and a draw may fall on either."""
         candidates = self.settings.candidates
         if candidates is None:
-            return self.states(ids)
+            return {state: found for state, found in self.states(ids).items() if state in stored}
         states, _ = self._states(ids)
         log_p = distribution(Head(self.model)(states[LAST]), candidates)  # (1, T, vocabulary)
         return {LOG_PROBABILITIES: probabilities_of(log_p, stored[IDS].to(log_p.device), candidates)}

@@ -29,7 +29,8 @@ ELSEWHERE = {
     "task": "decides which plans run at all",
     "extensions": "held to the installed packages before anything starts",
     "trainable_parameters": "held to the model when the engine starts",
-    "validation.generation.engine": "there is one",
+    "validation.generation.engine": "a validation writes with transformers alone",
+    "validation.generation.named": "says how the engine was chosen",
 }
 _ROWS = 2
 

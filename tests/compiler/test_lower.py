@@ -45,6 +45,8 @@ def keys(lowered) -> dict[str, str]:
 
 def test_stages_of_a_teacher_from_scratch(compile_text):
     plan = compile_text().plan
+    teacher = {"model": "teacher-train", "data": "data", "converted": "convert-teacher-train"}
+    student = {"model": "train", "data": "data", "converted": "convert-train"}
     assert [(stage["id"], stage["kind"], stage["needs"]) for stage in plan["stages"]] == [
         ("tokenizer", "tokenizer", {}),
         ("teacher", "teacher", {"tokenizer": "tokenizer"}),
@@ -53,9 +55,9 @@ def test_stages_of_a_teacher_from_scratch(compile_text):
         ("student", "student", {"teacher": "teacher-train"}),
         ("train", "train", {"model": "student", "data": "data"}),
         ("convert-teacher-train", "convert", {"model": "teacher-train"}),
-        ("evaluate-teacher", "evaluate", teacher := {"model": "teacher-train", "data": "data", "converted": "convert-teacher-train"}),
+        ("evaluate-teacher", "evaluate", teacher),
         ("convert-train", "convert", {"model": "train"}),
-        ("evaluate-student", "evaluate", student := {"model": "train", "data": "data", "converted": "convert-train"}),
+        ("evaluate-student", "evaluate", student),
         ("benchmark-teacher", "benchmark", teacher),
         ("benchmark-student", "benchmark", student),
     ]

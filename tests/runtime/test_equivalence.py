@@ -72,10 +72,10 @@ def losses(tmp_path_factory: pytest.TempPathFactory) -> dict[str, list[float]]:
     return found
 
 
-def compiled(folder: Path, num_processes: int) -> dict[str, Any]:
+def compiled(folder: Path, num_processes: int, workspace: Path | None = None) -> dict[str, Any]:
     out = folder / f"compiled-{num_processes}"
     command = [sys.executable, "-m", "distilc.compiler", "compile", str(folder / "spec.yaml"), "-o", str(out),
-               "--workspace", str(folder / "workspace"), "--devices", str(num_processes)]  # fmt: skip
+               "--workspace", str(workspace or folder / "workspace"), "--devices", str(num_processes)]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True)
     assert result.returncode == 0, result.stdout + result.stderr
     (plan,) = out.rglob("plan.json")

@@ -79,9 +79,10 @@ def test_a_failure_points_into_the_spec_that_its_stage_is_of(
     monkeypatch.setattr(worker, "require", lambda stages: None)
     monkeypatch.setattr(worker, "join", lambda device: SimpleNamespace(rank=0))
     monkeypatch.setattr(worker, "StopRequest", lambda *_: None)
-    site = SimpleNamespace(device="cpu", workspace=str(tmp_path), shared_stores=())
+    site = SimpleNamespace(device="cpu", workspace=str(tmp_path), shared_stores=(), scratch=None)
+    plan: Any = SimpleNamespace(site=site, stage=lambda id: SimpleNamespace(id=id, kind="train"))
     control = Control(tmp_path / "control")
     control.clear()
-    assert worker.work(SimpleNamespace(site=site, stage=lambda id: id), [stage], control, None) == 1  # type: ignore[arg-type]
+    assert worker.work(plan, [stage], control, None) == 1
     failure = control.failure()
     assert failure is not None and failure.spec_path == path
