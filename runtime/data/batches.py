@@ -99,16 +99,26 @@ def micro_batches(
     return [parts[i : i + world] for i in range(0, num_parts, world)]
 
 
-def sorted_batches(lengths: Lengths, batch_tokens: int | None, max_rows: int | None = None) -> list[Ids]:
+def sorted_batches(
+    lengths: Lengths, batch_tokens: int | None, max_rows: int | None = None, *, even: bool = False
+) -> list[Ids]:
     """Row numbers in batches for evaluation and generation, the longest first. rows * longest row is at
-    most `batch_tokens` (None: no limit), unless a single row is longer; at most `max_rows` rows."""
+    most `batch_tokens` (None: no limit), unless a single row is longer; at most `max_rows` rows.
+
+    `even`: rows that are an eighth shorter than the longest begin a new batch, once a quarter of `batch_tokens` is
+    there. It is for a single forward pass, whose cost is the padded tokens: few rows of many lengths are then not
+    padded to the longest of them."""
     order = np.argsort(-lengths, kind="stable")
     batches = []
     start = 0
     while start < len(order):
         rows = len(order) - start
         if batch_tokens is not None:
-            rows = min(rows, max(1, batch_tokens // max(1, int(lengths[order[start]]))))
+            longest = max(1, int(lengths[order[start]]))
+            rows = min(rows, max(1, batch_tokens // longest))
+            if even:
+                alike = int((8 * lengths[order[start : start + rows]] > 7 * longest).sum())
+                rows = min(rows, max(alike, -(-batch_tokens // (4 * longest))))
         if max_rows is not None:
             rows = min(rows, max_rows)
         batches.append(order[start : start + rows])

@@ -111,7 +111,7 @@ class Filling:
         lengths = self.rows.source_lengths
         if self.settings.side == "decoder":
             lengths = lengths + self.rows.target_lengths
-        return sorted_batches(lengths, self.context.stage.execution.micro_batch_tokens)
+        return sorted_batches(lengths, self.context.stage.execution.micro_batch_tokens, even=True)
 
     def _prepare(self, num_shards: int) -> set[int]:
         """The files, made when they are not there; the shards that are done."""

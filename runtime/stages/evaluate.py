@@ -133,7 +133,7 @@ def _loss(model: Any, rows: Rows, ids: np.ndarray[Any, Any], pad_id: int, device
     """Label cross-entropy summed over label tokens, in nats, and their number."""
     lengths = rows.source_lengths[ids] + rows.target_lengths[ids]
     loss = 0.0
-    for batch in sorted_batches(lengths, LOSS_BATCH_TOKENS):
+    for batch in sorted_batches(lengths, LOSS_BATCH_TOKENS, even=True):
         tensors = {name: tensor.to(device) for name, tensor in collate(rows, ids[batch], pad_id).items()}
         decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=tensors["labels"])
         logits = model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"],

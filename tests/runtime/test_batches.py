@@ -123,6 +123,15 @@ def test_sorted_batches() -> None:
     assert [batch.tolist() for batch in sorted_batches(lengths, 4)] == [[1], [3], [2], [0], [5, 4]]
 
 
+def test_even_batches_are_not_padded_to_one_long_row() -> None:
+    lengths = np.array([100, 95, 90, 85, 60, 59, 58, 20, 19, 18, 17])
+    assert [batch.tolist() for batch in sorted_batches(lengths, 400)] == [[0, 1, 2, 3], [4, 5, 6, 7, 8, 9], [10]]
+    even = [batch.tolist() for batch in sorted_batches(lengths, 400, even=True)]
+    assert even == [[0, 1, 2], [3, 4], [5, 6], [7, 8, 9, 10]]
+    # What is alike is not split: batches are as large as the budget allows.
+    assert [len(batch) for batch in sorted_batches(np.full(10, 100), 400, even=True)] == [4, 4, 2]
+
+
 def test_collate(tmp_path: Path) -> None:
     texts = {"id": "", "source": "", "target": ""}
     write_rows(tmp_path, "train", [([5, 6, 1], [7, 1], texts), ([8, 1], [9, 9, 1], texts)])
