@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from .diagnostics import listed, quoted, shown_path
-from .extensions import installed
-from .families import ALIASES, FAMILIES, HEADS, Family, Head, families_for, layout_of, tasks_of
-from .parameters import decoder_layer, encoder_layer, parameter_groups
+from .installed.extensions import installed
+from .models.families import ALIASES, FAMILIES, HEADS, Family, Head, families_for, layout_of, tasks_of
+from .models.parameters import decoder_layer, encoder_layer, parameter_groups
 
 MOST_LAYERS, MOST = 1000, 10**9  # more is no model, and its maps of layers would not fit into memory
 

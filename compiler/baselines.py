@@ -7,8 +7,8 @@ from pathlib import Path
 from .diagnostics import Reporter, shown_path
 from .experiment import Experiment
 from .fingerprint import UNRESOLVED, Fingerprints
-from .paths import location_hint
 from .rules.baselines import file_path
+from .trees.paths import location_hint
 
 
 def resolve_baselines(

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from .architecture import Architecture
-from .data_sizes import DataSize
+from .data.data_sizes import DataSize
 from .diagnostics import Reporter
 from .experiment import Experiment
 

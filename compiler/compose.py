@@ -10,11 +10,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from .diagnostics import Reporter, dotted, quoted, shown_path
-from .merging import merge, removes, spell_out
-from .overrides import Assignment, assign, read_overrides
 from .parse import Files, Node, near_file, read_source
-from .paths import possible_path
-from .structure import Schema
+from .trees.merging import merge, removes, spell_out
+from .trees.overrides import Assignment, assign, read_overrides
+from .trees.paths import possible_path
+from .trees.structure import Schema
 
 MAX_CHAIN = 20
 

@@ -10,10 +10,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields, replace
 from typing import Literal
 
-from .activations import BatchMemory, batch_memory
 from .architecture import Architecture
 from .deepspeed_config import STAGE_3_LIVE_NUMBERS
-from .workload import Workload
+from .estimates.activations import BatchMemory, batch_memory
+from .estimates.workload import Workload
 
 GIB = 2**30
 ZERO_STAGES = (0, 1, 2, 3)
@@ -130,9 +130,7 @@ def _ways(load: Workload) -> list[Workload]:
     if not load.teacher_can_be_shared:
         teachers = (False,)
     activations = (False, True) if load.checkpointing == "auto" else (load.checkpointing,)
-    return [
-        replace(load, shard_teacher=sharded, checkpointing=again) for again in activations for sharded in teachers
-    ]
+    return [replace(load, shard_teacher=sharded, checkpointing=again) for again in activations for sharded in teachers]
 
 
 def lowest_zero(load: Workload) -> int:

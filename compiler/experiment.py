@@ -688,7 +688,7 @@ def _own_terms(tree: Mapping[str, Any]) -> dict[str, OwnTerm]:
     for name, found in tree.items():
         settings = found if isinstance(found, Mapping) else {"weight": found}
         if name not in ours and settings.get("weight", 1.0):
-            from .extensions import installed
+            from .installed.extensions import installed
 
             terms[name] = OwnTerm(settings=settings, needs=tuple(installed().facts("terms", name).get("needs", ())))
     return terms

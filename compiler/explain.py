@@ -6,16 +6,16 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from .estimates.forecast import forecast_effort, forecast_memory, forecast_total
 from .experiment import Experiment
-from .explain_estimates import effort_lines, memory_lines, total_line
-from .explain_layers import layer_lines
-from .explain_signals import candidates_of_run, signal_lines, signals_of_run
-from .extension_record import plan_extensions
-from .extensions import WORDS
+from .explaining.explain_estimates import effort_lines, memory_lines, total_line
+from .explaining.explain_layers import layer_lines
+from .explaining.explain_signals import candidates_of_run, signal_lines, signals_of_run
+from .explaining.text_table import table
 from .fingerprint import UNRESOLVED
-from .forecast import forecast_effort, forecast_memory, forecast_total
+from .installed.extension_record import plan_extensions
+from .installed.extensions import WORDS
 from .site import Site
-from .text_table import table
 
 Plan = Mapping[str, Any]
 

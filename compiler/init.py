@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
-from .structure import FOLDER
+from .trees.structure import FOLDER
 
 SPECS = FOLDER.parent / "specs" / "recipes"
 RECIPES = ("sft", "kd", "pseudo-labels", "translation", "nli", "distilbert")

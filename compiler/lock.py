@@ -15,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 from .diagnostics import Reporter, dotted
-from .differences import Difference, differences
-from .extension_record import plan_extensions
-from .resolved import without_locations
-from .yaml_text import yaml_text
+from .installed.extension_record import plan_extensions
+from .trees.differences import Difference, differences
+from .trees.resolved import without_locations
+from .trees.yaml_text import yaml_text
 
 FORMAT = 1
 PACKAGES = (

@@ -15,16 +15,11 @@ from typing import Any
 
 from .baselines import baseline_facts, resolve_baselines
 from .candidates import check_candidates
-from .compiled import Run
-from .copies import STACKS
+from .data.sources import resolve_sources
 from .diagnostics import Reporter, Trail, shown_path
 from .engines import check_engine
-from .experiment import ORIGINAL, Experiment, Generation, Labeller, ModelReference
-from .fingerprint import UNRESOLVED, Fingerprints
-from .fit import check_memory
-from .heads import fit_head
-from .keys import run_key
-from .limits import (
+from .estimates.fit import check_memory
+from .estimates.limits import (
     check_encoder,
     check_label_lengths,
     check_lengths,
@@ -34,14 +29,19 @@ from .limits import (
     check_stacks,
     choose_precision,
 )
-from .made_models import check_work, named_places, named_record, owners, resolve_made
-from .paths import location_hint
-from .reference import ResolvedModel, resolve_reference, use_of
-from .scratch import resolve_scratch
+from .experiment import ORIGINAL, Experiment, Generation, Labeller, ModelReference
+from .fingerprint import UNRESOLVED, Fingerprints
+from .keys import run_key
+from .models.compiled import Run
+from .models.copies import STACKS
+from .models.heads import fit_head
+from .models.made_models import check_work, named_places, named_record, owners, resolve_made
+from .models.reference import ResolvedModel, resolve_reference, use_of
+from .models.scratch import resolve_scratch
+from .models.student import ResolvedStudent, resolve_student
 from .site import Site
-from .sources import resolve_sources
 from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
-from .student import ResolvedStudent, resolve_student
+from .trees.paths import location_hint
 
 FORMAT = 1
 

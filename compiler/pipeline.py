@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Any
 
 from .check import check, check_together
-from .compiled import Compiled, Run
 from .compose import FRAME, compose
 from .diagnostics import Diagnostic, Places, Reporter
-from .expand import Expansion, Point
 from .experiment import bind_experiment
-from .named_specs import NamedSpecs
+from .models.compiled import Compiled, Run
+from .models.named_specs import NamedSpecs
 from .parse import Files, Node, without
-from .sections import Section, Sections, whole_tree
 from .site import Site
-from .structure import Schema, load_schema
+from .trees.expand import Expansion, Point
+from .trees.sections import Section, Sections, whole_tree
+from .trees.structure import Schema, load_schema
 
 
 def compile_spec(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
@@ -74,8 +74,8 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
 def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     """The data files of the runs read, those of equal data once; not at all when a run has more than
     `most_bytes` of them."""
-    from .data import check_data, num_bytes
-    from .label_files import label_files
+    from .data.check_data import check_data, num_bytes
+    from .data.label_files import label_files
 
     if most_bytes is not None and any(num_bytes(run.experiment) > most_bytes for run in compiled.all_runs):
         return compiled

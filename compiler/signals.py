@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from .architecture import Architecture
-from .data_sizes import DataSize, data_size, trained_size
-from .devices import COMMON, DEVICES, TRAINING_UTILISATION, Device, shown_devices
-from .effort import forward_flops, training_effort
-from .extension_record import with_extensions
-from .families import FAMILIES
+from .data.data_sizes import DataSize, data_size, trained_size
+from .estimates.devices import COMMON, DEVICES, TRAINING_UTILISATION, Device, shown_devices
+from .estimates.effort import forward_flops, training_effort
+from .estimates.placement import placement
+from .installed.extension_record import with_extensions
 from .keys import stage_key
-from .placement import placement
-from .plan_models import shares_teacher_encoder, stage_architecture, stage_of, teaching_in
+from .models.families import FAMILIES
+from .models.plan_models import shares_teacher_encoder, stage_architecture, stage_of, teaching_in
 from .site import Site
 
 Plan = Any  # a plan as JSON data

@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .diagnostics import Diagnostic, Places, Reporter, quoted, shown_path
-from .merging import clean, merge, spell_out
 from .parse import Node, flatten, read_source
-from .structure import Schema, load_schema, with_defaults
+from .trees.merging import clean, merge, spell_out
+from .trees.structure import Schema, load_schema, with_defaults
 from .validate import validate
 
 

@@ -22,7 +22,8 @@ def objective_settings(
         stacks = {
             "encoder": bool(
                 loss.own_needs("phi")
-                or (loss.hidden and loss.hidden.encoder) or (loss.attention and loss.attention.encoder_self)
+                or (loss.hidden and loss.hidden.encoder)
+                or (loss.attention and loss.attention.encoder_self)
             ),
             "decoder": bool(
                 loss.own_needs("phi")
@@ -161,9 +162,7 @@ def baseline_settings(
     }
 
 
-def benchmark_settings(
-    task: str, speed: Speed, generation: Generation, precision: str, device: str
-) -> dict[str, Any]:
+def benchmark_settings(task: str, speed: Speed, generation: Generation, precision: str, device: str) -> dict[str, Any]:
     """Settings of a `benchmark` stage: the one kind whose key holds the device, by name."""
     return {
         "task": task,

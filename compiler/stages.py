@@ -8,12 +8,14 @@ from typing import Any
 
 from .candidates import common_vocabulary
 from .engines import TRANSFORMERS, Engine, choose_engine, engine_settings
+from .estimates.limits import FP16_OVERFLOWS
+from .estimates.placement import placement
+from .estimates.workload import row_lengths, student_teaching
 from .experiment import ORIGINAL, Experiment, Training
-from .extension_record import with_extensions
+from .installed.extension_record import with_extensions
 from .keys import stage_key
-from .limits import FP16_OVERFLOWS
-from .placement import placement
-from .reference import MadeModel, ResolvedModel
+from .models.reference import MadeModel, ResolvedModel
+from .models.student import ResolvedStudent
 from .site import Site
 from .stage_settings import (
     baseline_settings,
@@ -28,8 +30,6 @@ from .stage_settings import (
     train_settings,
     without_rules,
 )
-from .student import ResolvedStudent
-from .workload import row_lengths, student_teaching
 
 
 @dataclass(frozen=True)

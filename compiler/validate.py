@@ -12,10 +12,10 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from .diagnostics import Places, Position, Reporter, Trail, did_you_mean, dotted, listed, quoted
-from .merging import spell_out
 from .parse import Node, flatten
-from .paths import location_hint
-from .structure import Fragment, Schema, kind_of
+from .trees.merging import spell_out
+from .trees.paths import location_hint
+from .trees.structure import Fragment, Schema, kind_of
 
 WORDS = {
     "object": "a mapping",
@@ -99,7 +99,7 @@ def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
 
 
 def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    from .other_names import what_to_type
+    from .trees.other_names import what_to_type
 
     known = list(error.schema.get("properties", ()))
     refused: list[Trail] = []
@@ -190,7 +190,7 @@ def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
 def _near_choice(value: Any, choices: list[str], schema: Schema) -> str:
     """The choice that was probably meant, or "". A word that means something else in this language (`decoder`,
     where there is only `encoder`) is hardly a misspelling."""
-    from .other_names import VALUES
+    from .trees.other_names import VALUES
 
     word = str(value)
     if word in choices:
@@ -312,7 +312,7 @@ def tell_size(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
 
 def tell_name(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     """A key that the user chose and that may not be called so."""
-    from .other_names import what_to_type
+    from .trees.other_names import what_to_type
 
     rule, name = error.schema, error.instance
     if "enum" in rule:
@@ -362,7 +362,7 @@ def _order(reporter: Reporter, path: Trail) -> tuple[bool, int, int]:
 
 def flow(value: Any) -> str:
     """A value as one line of YAML. What writes YAML is imported when something is wrong: `check` starts quickly."""
-    from . import yaml_text
+    from .trees import yaml_text
 
     return yaml_text.flow(value)
 

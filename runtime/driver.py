@@ -129,7 +129,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
             f"cannot write into the workspace {workspace}: {error.strerror}",
             "give another one with --workspace DIR",
         ) from error
-    stages = _pending(plan, store, options.until)
+    stages = pending_stages(plan, store, options.until)
     require(stages)
     console.headline(plan, len(plan.stages) - len(stages), len(stages))
     for stage in stages:
@@ -146,7 +146,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
     return _finish(this, failure)
 
 
-def _pending(plan: Plan, store: Store, until: str | None) -> list[Stage]:
+def pending_stages(plan: Plan, store: Store, until: str | None) -> list[Stage]:
     """The stages to compute, in order: what is not in the store and is wanted by something not in the store."""
     stages = list(plan.stages)
     ids = [stage.id for stage in stages]
@@ -267,7 +267,7 @@ def _tell_warnings(run: Run) -> None:
     """Show what the workers noticed since the last time."""
     warnings = run.control.warnings()
     for warning in warnings[run.num_warnings :]:
-        place = _place(run.plan, warning["spec_path"])
+        place = run.plan.place(warning["spec_path"])
         run.console.warning(warning["code"], warning["message"], warning["hint"], place)
     run.num_warnings = len(warnings)
 
@@ -307,7 +307,7 @@ def _finish(run: Run, failure: Failure | None) -> int:
     if tracked.pending:
         run.console.say(f"warning: R501: {tracked.message}")
     if failure is not None:
-        run.console.failure(failure, _place(run.plan, failure.spec_path))
+        run.console.failure(failure, run.plan.place(failure.spec_path))
         return failure.exit_code
     return 0
 
@@ -322,15 +322,6 @@ def _link_student(run: Run, summary: dict[str, Any]) -> Path:
         (folder / file.name).symlink_to(os.path.relpath(file, folder))
     (folder / "README.md").write_text(model_card(run.plan, summary), "utf-8")
     return folder
-
-
-def _place(plan: Plan, path: str | None) -> tuple[str, int, int] | None:
-    """Where in the spec a path stands, or the nearest thing above it."""
-    while path:
-        if path in plan.places:
-            return plan.places[path]
-        path = path.rpartition(".")[0]
-    return None
 
 
 def _copy_plan(folder: Path, run_folder: Path, workspace: str) -> None:

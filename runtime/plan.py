@@ -646,6 +646,14 @@ class Plan:
                 return stage
         raise KeyError(id)
 
+    def place(self, path: str | None) -> tuple[str, int, int] | None:
+        """Where in the spec a path stands, or the nearest thing above it: file, line, column."""
+        while path:
+            if path in self.places:
+                return self.places[path]
+            path = path.rpartition(".")[0]
+        return None
+
 
 # --- binding -------------------------------------------------------------------------------------
 

@@ -5,9 +5,9 @@
 
 MODEL_FOLDER is any folder of transformers (a student, a teacher, their artifacts in the store), DATA_ARTIFACT the
 folder of a `data` stage (`<workspace>/store/<key>`). Searches greedily, then with beams and `early_stopping: true`,
-prints how many sources have the same hypotheses, the largest difference of scores, and both times. Exit code 1: some
-source has others, or a score is more than 1e-3 away. float32 on both sides; a source whose two best tokens are closer
-than rounding may come out otherwise, and is printed with its scores, which then agree.
+prints how many sources have the same hypotheses, the largest difference of scores, and both times. float32 on both
+sides; a source whose two best hypotheses are closer than rounding may come out otherwise, and is printed with its
+scores, which then agree. Exit code 1: fewer than 98 % of the sources are alike, or a score is more than 1e-3 away.
 """
 
 from __future__ import annotations
@@ -29,6 +29,7 @@ from distilc.runtime.models.load import model_folder
 from distilc.runtime.plan import GenerationSettings
 
 SCORE_TOLERANCE = 1e-3
+LEAST_ALIKE = 0.98
 
 
 def main() -> int:
@@ -86,7 +87,7 @@ def _compare(
     )
     for i in others:
         print(f"  {i}\n    ctranslate2  {fast[i]}\n    transformers {reference[i]}")
-    return not others and away <= SCORE_TOLERANCE
+    return num_sources - len(others) >= LEAST_ALIKE * num_sources and away <= SCORE_TOLERANCE
 
 
 def _texts(hypotheses: Any) -> list[str]:

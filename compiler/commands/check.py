@@ -8,8 +8,8 @@ from typing import Any
 
 import click
 
-from ..compiled import told_once
 from ..diagnostics import Diagnostic, render_github, render_json, render_text
+from ..models.compiled import told_once
 from ..pipeline import compile_spec, lower_runs, read_data
 from .options import FOLDER, site_of, spec_options
 from .output import has_color

@@ -35,9 +35,9 @@ def diff(a: str, b: str, as_json: bool, by_exit_code: bool, overrides: tuple[str
     Exit codes: 0 compared (with --exit-code: and equal), 1 a spec is wrong or there is no such thing (with
     --exit-code: or they differ), 2 wrong usage.
     """
-    from ..diff import diff_runs, pair_runs
-    from ..diff_text import diff_json, diff_text
-    from ..sides import read_side
+    from ..explaining.diff import diff_runs, pair_runs
+    from ..explaining.diff_text import diff_json, diff_text
+    from ..explaining.sides import read_side
 
     site = site_of(**options)
     reporter = Reporter(Places())

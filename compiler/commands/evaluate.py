@@ -14,7 +14,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def _metrics(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    from ..structure import load_schema
+    from ..trees.structure import load_schema
 
     items = load_schema("experiment").root["$defs"]["evaluation"]["properties"]["metrics"]["items"]
     known = [name for name in items["enum"] if name != "loss"]

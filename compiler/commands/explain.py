@@ -52,7 +52,7 @@ def explain(
     site = site_of(**options)
     compiled = chosen_runs(Path(subject), overrides, site, only)
     if resolved:
-        from ..resolved import resolved_yaml
+        from ..trees.resolved import resolved_yaml
 
         show(compiled.diagnostics, compiled.texts)
         if compiled.failed:
@@ -74,7 +74,7 @@ def explain(
 
 def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None:
     from ..diagnostics import Places, Reporter
-    from ..why import explain_why, why_json, why_text
+    from ..explaining.why import explain_why, why_json, why_text
 
     reporter = Reporter(Places())
     found = explain_why(plans, stage, reporter)

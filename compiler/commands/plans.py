@@ -10,11 +10,11 @@ from typing import Any
 
 import click
 
-from ..compiled import Compiled
 from ..diagnostics import Places, Reporter
+from ..models.compiled import Compiled
 from ..pipeline import compile_spec, lower_runs, read_data
-from ..selection import choose_runs
 from ..site import Site
+from ..trees.selection import choose_runs
 from .output import leave, show
 
 Plan = dict[str, Any]

@@ -35,9 +35,7 @@ COUNT = click.IntRange(min=1)
 @click.option("--engine", type=click.Choice(["auto", "ctranslate2", "transformers"]), default="auto", show_default=True)
 @WORKSPACE
 @SITE
-def predict(
-    student: str, file: Path, workspace: Path | None, site: Path | None, **options: Any
-) -> None:
+def predict(student: str, file: Path, workspace: Path | None, site: Path | None, **options: Any) -> None:
     """Write the texts of a STUDENT for the sources in FILE, in their order.
 
     \b

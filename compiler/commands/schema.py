@@ -18,6 +18,6 @@ def schema(of_site: bool) -> None:
 
     Exit codes: 0 fine, 2 wrong usage.
     """
-    from ..structure import schema_text
+    from ..trees.structure import schema_text
 
     click.echo(schema_text("site" if of_site else "experiment"), nl=False)

@@ -7,7 +7,7 @@ from typing import Literal
 
 from ..diagnostics import Reporter, Trail, listed
 from ..experiment import Experiment
-from ..extensions import WORDS, Kind, installed
+from ..installed.extensions import WORDS, Kind, installed
 from .ways import Tree, trainings
 
 

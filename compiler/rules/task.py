@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted
 from ..experiment import Experiment
-from ..extensions import installed, usable_metrics
+from ..installed.extensions import installed, usable_metrics
 from .ways import Tree, trainings
 
 ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")

@@ -11,9 +11,7 @@ from torch import Tensor
 from ..protocol import Need, Term, TermInputs
 
 
-def attention_sum(
-    student: Sequence[Tensor], teacher: Sequence[Tensor], queries: Tensor, keys: Tensor
-) -> Tensor:
+def attention_sum(student: Sequence[Tensor], teacher: Sequence[Tensor], queries: Tensor, keys: Tensor) -> Tensor:
     """Squared error of attention probabilities, its mean over heads and valid keys, summed over layer pairs and
     valid queries.
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager, ExitStack, nullcontext
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import fields
 from typing import Any
 
@@ -11,17 +11,17 @@ import torch
 from torch import Tensor, nn
 
 from ..failure import Failure
-from ..models.families import STACKS, layers
-from ..models.forward import Taken, decode, encode, taking, use_eager_attention
+from ..models.families import STACKS
+from ..models.forward import decode, encode, use_eager_attention
 from ..models.freeze import set_train_mode
-from ..plan import ObjectiveSettings
+from ..plan import LayerMaps, ObjectiveSettings
 from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, TermInputs
 from ..signals.candidates import IDS, LOG_PROBABILITIES
-from ..signals.layout import layer_name
 from ..signals.read import CANDIDATES, signal
 from .assembly import Active, Now, assemble, scheduled_setting
 from .head import Head, HeadTerms
 from .projection import Projections
+from .states import States
 from .teacher import Teacher
 from .terms import IGNORED, labels_term
 
@@ -36,8 +36,7 @@ class Objective(nn.Module):
     item what a term's sum over the micro-batch is multiplied by: 1 / (items of the whole step), times the number
     of ranks by which DeepSpeed divides. Returns (the weighted sum of the terms, with a gradient; term -> its raw
     sum over the items of the micro-batch, without). Frozen parts stay in eval mode (no dropout) whatever
-    `train()` is told, and a frozen encoder runs without a graph. States that were kept of the teacher may be in
-    the batch (`signals.read`); what they are of is not run.
+    `train()` is told. What the terms look at is computed by `states`.
     """
 
     def __init__(
@@ -53,28 +52,23 @@ class Objective(nn.Module):
         self.terms = assemble(settings, self._now)
         self.freeze = freeze
         self.head_terms = HeadTerms(Head(student))
-        self._teacher = [teacher]  # a list: it is no part of what is trained
-        self._of_logits = [active for active in self.terms if active.term.needs <= OF_LOGITS]
-        self._others = [active for active in self.terms if not active.term.needs <= OF_LOGITS]
-        self._needs = frozenset().union(*(active.term.needs for active in self.terms))
+        self.logit_terms = [active for active in self.terms if active.term.needs <= OF_LOGITS]
+        self.other_terms = [active for active in self.terms if not active.term.needs <= OF_LOGITS]
         self._asked = None if settings.logits is None else settings.logits.candidates
-        self._align = "outputs" if settings.hidden is None else settings.hidden.align
-        self._phi: dict[Stack, Sequence[int]] = {}
-        if settings.phi is not None:
-            maps = {stack: getattr(settings.phi, stack) for stack in STACKS}
-            self._phi = {stack: found for stack, found in maps.items() if found is not None}
-        if teacher is not None and teacher.shares_encoder:
-            self._phi.pop("encoder", None)  # one encoder for both: there is nothing to compare
-        if "teacher" in self._needs:
+        needs = frozenset().union(*(active.term.needs for active in self.terms))
+        if "teacher" in needs:
             if teacher is None:
                 raise Failure("R306", "a term of the loss looks at the teacher, and there is none")
-            if "attention" in self._needs:
+            if "attention" in needs:
                 use_eager_attention(student, teacher.model)
-        self.projections = Projections(student, teacher, self._needs)
+        align = "outputs" if settings.hidden is None else settings.hidden.align
+        phi = _compared(settings.phi, teacher)
+        self.states = States(student, teacher, needs, phi, align, frozen_encoder="encoder" in freeze)
+        self.projections = Projections(student, teacher, needs)
 
     @property
     def teacher(self) -> Teacher | None:
-        return self._teacher[0]
+        return self.states.teacher
 
     def train(self, mode: bool = True) -> Objective:
         """train() for what is trained; what is frozen stays in eval, and the teacher always."""
@@ -85,134 +79,27 @@ class Objective(nn.Module):
 
     def forward(self, batch: Mapping[str, Tensor], factors: Factors) -> tuple[Tensor, dict[str, Tensor]]:
         labels, source_mask = batch["labels"], batch["attention_mask"]
-        decoder_input_ids = self.student.prepare_decoder_input_ids_from_labels(labels=labels)  # (B, T)
-        states, ours, encoder_states = self._student(batch, decoder_input_ids)
-        theirs, teacher_states = ModelOutputs(), None
-        if "teacher" in self._needs:
-            teacher, given = self.teacher, encoder_states.detach()
-            assert teacher is not None
-            theirs, teacher_states = teacher.run(lambda: self._teachers(batch, decoder_input_ids, given))
+        found = self.states.of(batch)
         valid = labels != IGNORED
-        rows = states[valid]  # (N, d)
-        teacher_rows = None if teacher_states is None else teacher_states[valid]
+        rows = found.states[valid]  # (N, d)
+        teacher_rows = None if found.teacher_states is None else found.teacher_states[valid]
         candidates = self.candidates(batch)
         kept = None if candidates is None else candidates[valid]
         share, raw = self._logit_terms(rows, labels[valid], teacher_rows, kept, factors)
-        if self._others:
+        if self.other_terms:
             inputs = TermInputs(
-                student=self.projections(ours),
-                teacher=theirs,
+                student=self.projections(found.ours),
+                teacher=found.theirs,
                 labels=labels,
                 source_mask=source_mask.bool(),
-                phi=self._phi,
+                phi=self.states.phi,
             )
-            for active in self._others:
+            for active in self.other_terms:
                 factor = self._factor(active, factors)
                 value = active.sum(inputs)
                 share = share + (factor * value if factor else nothing_of(inputs.student))
                 raw[active.name] = value.detach()
         return share, raw
-
-    # --- the two models ----------------------------------------------------------------------------
-
-    def _student(
-        self, batch: Mapping[str, Tensor], decoder_input_ids: Tensor
-    ) -> tuple[Tensor, ModelOutputs, Tensor]:
-        """(decoder states, what the terms look at, encoder states)."""
-        model, frozen = self.student, "encoder" in self.freeze
-        with ExitStack() as stack:
-            encoder, decoder = (self._taken(stack, model, side, own=True) for side in STACKS)
-            if (kept := batch.get(signal("encoder"))) is not None:
-                encoder_states = kept.to(next(model.parameters()).dtype)
-            else:
-                with torch.set_grad_enabled(torch.is_grad_enabled() and not frozen):
-                    encoder_states = encode(model, batch["input_ids"], batch["attention_mask"], self._maps(encoder))
-            states = decode(
-                model, decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
-            )
-        return states, self._outputs(encoder, decoder, states, None), encoder_states
-
-    @torch.no_grad()
-    def _teachers(
-        self, batch: Mapping[str, Tensor], decoder_input_ids: Tensor, encoder_states: Tensor
-    ) -> tuple[ModelOutputs, Tensor]:
-        """`encoder_states`: the student's, which serve where they are the teacher's own."""
-        teacher = self.teacher
-        assert teacher is not None
-        encoder, decoder = (self._kept(batch, stack) for stack in STACKS)
-        states = batch.get(signal("decoder"))
-        with ExitStack() as stack:
-            if not teacher.shares_encoder and (states is None or encoder is None):
-                encoder = self._taken(stack, teacher.model, "encoder", own=False)
-                encoder_states = teacher.encode(batch["input_ids"], batch["attention_mask"], self._maps(encoder))
-            if states is None or decoder is None:
-                decoder = self._taken(stack, teacher.model, "decoder", own=False)
-                states = teacher.decode(
-                    decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder)
-                )
-        return self._outputs(encoder or Taken(), decoder, states, self._phi), states
-
-    def idle_stacks(self, states: Collection[str]) -> tuple[Stack, ...]:
-        """The teacher's stacks that are not run when every batch has these states."""
-        if signal("decoder") not in states or not self._all_kept("decoder", states):
-            return ()
-        return ("encoder", "decoder") if self._all_kept("encoder", states) else ("decoder",)
-
-    def _kept(self, batch: Mapping[str, Tensor], stack: Stack) -> Taken | None:
-        """What the batch has of the layers that φ names; None: not all of them."""
-        if not self._all_kept(stack, batch):
-            return None
-        return Taken(outputs={layer: batch[signal(stack, layer_name(layer))] for layer in self._compared(stack)})
-
-    def _all_kept(self, stack: Stack, states: Collection[str]) -> bool:
-        if self._align == "inputs" or self._needs & {"attention", "embeddings"}:
-            return False  # of these nothing is kept
-        return all(signal(stack, layer_name(layer)) in states for layer in self._compared(stack))
-
-    def _compared(self, stack: Stack) -> set[int]:
-        """The teacher's layers of a stack whose states a term looks at."""
-        return set(self._phi.get(stack, ())) if "hidden" in self._needs else set()
-
-    def _taken(self, context: ExitStack, model: Any, stack: Stack, *, own: bool) -> Taken:
-        """What is taken of a stack while it runs: of the student (`own`) its first layers, one for each entry of
-        φ; of the teacher the layers that φ names."""
-        found: Sequence[int] = ()
-        if "hidden" in self._needs and stack in self._phi:
-            phi = self._phi[stack]
-            found = range(len(phi)) if own else sorted(set(phi))
-        outputs, inputs = (found, ()) if self._align == "outputs" else ((), found)
-        embeddings = (0,) if "embeddings" in self._needs and stack == "decoder" and len(layers(model, stack)) else ()
-        return context.enter_context(taking(model, stack, inputs=(*inputs, *embeddings), outputs=tuple(outputs)))
-
-    def _maps(self, taken: Taken) -> Taken | None:
-        return taken if "attention" in self._needs else None
-
-    def _outputs(
-        self, encoder: Taken, decoder: Taken, states: Tensor, phi: Mapping[Stack, Sequence[int]] | None
-    ) -> ModelOutputs:
-        """What the terms look at; with `phi`, of the teacher: entry k is the one for student layer k."""
-
-        def paired(taken: Taken, stack: Stack) -> tuple[Tensor, ...] | None:
-            if "hidden" not in self._needs or stack not in self._phi:
-                return None
-            kept = taken.outputs if self._align == "outputs" else taken.inputs
-            order = range(len(self._phi[stack])) if phi is None else phi[stack]
-            return tuple(kept[index] for index in order)
-
-        def maps(found: tuple[Tensor, ...], stack: Stack) -> tuple[Tensor, ...] | None:
-            if "attention" not in self._needs or stack not in self._phi or not found:
-                return None
-            return tuple(found[index] for index in (range(len(found)) if phi is None else phi[stack]))
-
-        return ModelOutputs(
-            encoder_layers=paired(encoder, "encoder"),
-            decoder_layers=paired(decoder, "decoder"),
-            encoder_self_attention=maps(encoder.self_attention, "encoder"),
-            decoder_self_attention=maps(decoder.self_attention, "decoder"),
-            decoder_cross_attention=maps(decoder.cross_attention, "decoder"),
-            decoder_embeddings=decoder.inputs.get(0) if "embeddings" in self._needs else None,
-            last_state=states if "last-state" in self._needs else None,
-        )
 
     # --- the terms of the logits -------------------------------------------------------------------
 
@@ -225,11 +112,11 @@ class Objective(nn.Module):
         factors: Factors,
     ) -> tuple[Tensor, dict[str, Tensor]]:
         """rows (N, d), labels (N,), teacher_rows (N, d'), candidates of (N,)."""
-        if not self._of_logits:
+        if not self.logit_terms:
             return (rows.float() * 0.0).sum(), {}
 
         def theirs(start: int, end: int) -> Tensor | None:
-            if teacher_rows is None or not any("teacher" in active.term.needs for active in self._of_logits):
+            if teacher_rows is None or not any("teacher" in active.term.needs for active in self.logit_terms):
                 return None
             assert self.teacher is not None
             return self.teacher.logits(teacher_rows[start:end])
@@ -244,15 +131,15 @@ class Objective(nn.Module):
                 source_mask=labels.new_ones((1, 1), dtype=torch.bool),
                 phi={},
             )
-            values = [active.sum(inputs) for active in self._of_logits]
-            weights = [self._factor(active, factors) for active in self._of_logits]
+            values = [active.sum(inputs) for active in self.logit_terms]
+            weights = [self._factor(active, factors) for active in self.logit_terms]
             counting = [w * value for w, value in zip(weights, values, strict=True) if w]
             weighted = torch.stack(counting or [nothing_of(inputs.student)]).sum()
             return weighted, torch.stack([value.detach() for value in values])
 
         with self._teachers_head(teacher_rows):
-            share, sums = self.head_terms(rows, terms, len(self._of_logits), torch.is_grad_enabled(), theirs)
-        return share, {active.name: value for active, value in zip(self._of_logits, sums, strict=True)}
+            share, sums = self.head_terms(rows, terms, len(self.logit_terms), torch.is_grad_enabled(), theirs)
+        return share, {active.name: value for active, value in zip(self.logit_terms, sums, strict=True)}
 
     def candidates(self, batch: Mapping[str, Tensor]) -> CandidateTokens | None:
         """The teacher's candidates in a batch, of (B, T); None: all tokens are compared. Raises `Failure` R335: it has
@@ -278,7 +165,7 @@ class Objective(nn.Module):
 
     def _teachers_head(self, teacher_rows: Tensor | None) -> AbstractContextManager[None]:
         """Within it the teacher's head is whole. Ranks differ in rows and so in chunks, hence not one by one."""
-        asked = teacher_rows is not None and any("teacher" in active.term.needs for active in self._of_logits)
+        asked = teacher_rows is not None and any("teacher" in active.term.needs for active in self.logit_terms)
         return self.teacher.whole_head() if asked and self.teacher is not None else nullcontext()
 
     def _factor(self, active: Active, factors: Factors) -> float:
@@ -323,6 +210,14 @@ class Objective(nn.Module):
     def items(self) -> dict[str, Items]:
         """Term -> what its mean is over."""
         return {active.name: active.items for active in self.terms}
+
+
+def _compared(maps: LayerMaps | None, teacher: Teacher | None) -> dict[Stack, Sequence[int]]:
+    """φ of the stacks that have one. With one encoder for both models there is nothing to compare in it."""
+    found = {} if maps is None else {stack: layers for stack in STACKS if (layers := getattr(maps, stack)) is not None}
+    if teacher is not None and teacher.shares_encoder:
+        found.pop("encoder", None)
+    return found
 
 
 def nothing_of(outputs: ModelOutputs) -> Tensor:

@@ -14,7 +14,6 @@ from pathlib import Path
 from typing import Any
 
 from ..console import Console
-from ..driver import _place
 from ..failure import Failure
 from ..launch import launch_environment
 from ..plan import Plan, load_plan
@@ -36,7 +35,7 @@ def main(argv: Sequence[str]) -> int:
         with redirect_stdout(sys.stderr):
             facts = peek(plan, options)
     except Failure as failure:
-        Console().failure(failure, None if plan is None else _place(plan, failure.spec_path))
+        Console().failure(failure, None if plan is None else plan.place(failure.spec_path))
         return failure.exit_code
     except KeyboardInterrupt:
         return 130

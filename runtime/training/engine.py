@@ -51,12 +51,12 @@ def start_engine(objective: Any, stage: Stage) -> Any:
         keep_inputs_alone(objective.student)
     config = dict(execution.deepspeed or {})
     offload = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
-    optimizer = _optimizer(parameters, settings, on_cpu=offload == "cpu")
+    optimizer = optimizer_of(parameters, settings, on_cpu=offload == "cpu")
     engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
     return engine
 
 
-def _optimizer(parameters: list[nn.Parameter], settings: TrainSettings, on_cpu: bool) -> Any:
+def optimizer_of(parameters: list[nn.Parameter], settings: TrainSettings, on_cpu: bool) -> Any:
     chosen = settings.optimizer
     if chosen.name == "adafactor":
         from transformers import Adafactor

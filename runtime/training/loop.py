@@ -88,7 +88,7 @@ def _prepare(stage: Stage, context: Context) -> Training:
 
         prove_quickly(stage, context, objective, rows, tokenizer.pad_token_id, signals)
     if signals is not None and objective.teacher is not None:
-        objective.teacher.rest(*objective.idle_stacks(signals.states))
+        objective.teacher.rest(*objective.states.idle_stacks(signals.states))
     return Training(
         settings=settings,
         context=context,
@@ -153,7 +153,7 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
     with context.progress.task("training", None if total == ENDLESS else total, "steps") as update:
         while True:
             for planned in training.course.steps(after=step):
-                _step(training, planned, record)
+                train_step(training, planned, record)
                 step = planned.number
                 now = time.monotonic()
                 stopping.progress.seconds = seconds_before + now - begun
@@ -183,7 +183,7 @@ def _agree(context: Context, value: Any) -> Any:
     return context.gather(value)[0]
 
 
-def _step(training: Training, step: Step, record: _Record) -> None:
+def train_step(training: Training, step: Step, record: _Record) -> None:
     """One optimizer step: forward and backward over its micro-batches, then the update."""
     context, engine, rows = training.context, training.engine, training.rows
     parts = micro_batches(

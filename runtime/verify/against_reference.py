@@ -148,12 +148,12 @@ def watching(objective: Objective) -> Iterator[dict[str, TermInputs]]:
 
         return replace(active, term=replace(active.term, sum=keep))
 
-    before = objective._others
-    objective._others = [watched(active) for active in before]
+    before = objective.other_terms
+    objective.other_terms = [watched(active) for active in before]
     try:
         yield given
     finally:
-        objective._others = before
+        objective.other_terms = before
 
 
 # --- the place of a defect -----------------------------------------------------------------------------

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..available import check_available
 from ..console import Console
-from ..driver import Options, _pending, _place
+from ..driver import Options, pending_stages
 from ..driver import main as drive
 from ..extensions import require
 from ..failure import Failure
@@ -84,14 +84,15 @@ def verify(folder: Path, workspace: Path | None) -> tuple[Verified | None, int]:
         require(plan.stages)
         store = open_store(plan.site)
         student = plan.stage("train").needs["model"]
-        if _pending(plan, store, student) and (code := drive([folder], Options(until=student, workspace=workspace))):
+        options = Options(until=student, workspace=workspace)
+        if pending_stages(plan, store, student) and (code := drive([folder], options)):
             return None, code
         verified = _prove(plan, store)
     except Failure as failure:
-        console.failure(failure, None if plan is None else _place(plan, failure.spec_path))
+        console.failure(failure, None if plan is None else plan.place(failure.spec_path))
         return None, failure.exit_code
     if verified.failure is not None:
-        console.failure(verified.failure, _place(plan, "loss"))
+        console.failure(verified.failure, plan.place("loss"))
     return verified, 0 if verified.failure is None else verified.failure.exit_code
 
 

@@ -44,11 +44,11 @@ def _of_objective(subject: Subject, report: Report) -> Iterator[Proof]:
     yield from _guarded("c", lambda: prove_cuts(subject, objective), report)
     yield from _guarded("d", lambda: prove_padding(subject, objective), report)
     yield from _guarded("i", lambda: prove_kept(subject, objective), report)
-    yield from _guarded("h", lambda: _reference(subject, objective), report)
+    yield from _guarded("h", lambda: reference_proofs(subject, objective), report)
     gc.collect()
 
 
-def _reference(subject: Subject, objective: Objective) -> Iterator[Proof]:
+def reference_proofs(subject: Subject, objective: Objective) -> Iterator[Proof]:
     """In float64; the reference has a teacher of its own, from the artifact."""
     if not subject.has_teacher:
         yield from prove_reference(subject, in_float64(objective), None)

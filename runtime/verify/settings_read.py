@@ -17,7 +17,7 @@ from ..objective.objective import Objective
 from ..plan import TrainSettings
 from ..training import loop
 from ..training.course import Course
-from ..training.engine import _optimizer as optimizer_of
+from ..training.engine import optimizer_of
 from ..training.stopping import Stopping
 from ..training.validation import validate
 from .proof import Proof, held
@@ -113,7 +113,7 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
             signals=subject.candidates,
         )
         step = course.steps(after=0)[0]
-        loop._step(training, step, cast(Any, Kept()))
+        loop.train_step(training, step, cast(Any, Kept()))
         course.learning_rate(1 << 40)  # past every warm-up
         training.stopping.validated(validate(training, step.number), step.number)
         training.stopping.progress.best_metrics = None  # so that the other rules are asked, too
@@ -157,5 +157,5 @@ def _watch_terms(objective: Objective, settings: TrainSettings, seen: set[str]) 
         return replace(active, settings=_Watched(active.settings, path, seen))
 
     objective.terms = tuple(watched(active) for active in objective.terms)
-    objective._of_logits = [watched(active) for active in objective._of_logits]
-    objective._others = [watched(active) for active in objective._others]
+    objective.logit_terms = [watched(active) for active in objective.logit_terms]
+    objective.other_terms = [watched(active) for active in objective.other_terms]

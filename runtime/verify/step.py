@@ -1,6 +1,6 @@
 """(c) and (e): whole optimizer steps by the code of the training loop.
 
-The loop's own `_step` cuts, collates, counts, accumulates; an engine of this file stands in for DeepSpeed's. Two
+The loop's own `train_step` cuts, collates, counts, accumulates; an engine of this file stands in for DeepSpeed's. Two
 ranks are two runs of it, one after the other, whose gradients are averaged as DeepSpeed would.
 """
 
@@ -19,7 +19,7 @@ from ..models.families import STACKS, family_of, stack_of
 from ..objective.objective import Objective
 from ..training import loop
 from ..training.course import Step
-from ..training.engine import _optimizer as optimizer_of
+from ..training.engine import optimizer_of
 from ..training.stopping import Stopping
 from .proof import Proof, exempt, held, measured
 from .subject import ZERO_BY_NATURE, Gradients, Subject, course_of_few, difference, relative
@@ -91,7 +91,7 @@ def run_step(
     for parameter in parameters:
         parameter.grad = None
     with torch.random.fork_rng(devices=[]):
-        loop._step(training, step, cast(Any, kept))
+        loop.train_step(training, step, cast(Any, kept))
     found = {
         name: parameter.grad.clone()
         for name, parameter in objective.named_parameters()

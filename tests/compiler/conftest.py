@@ -8,26 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spec_texts import SMALL as SPEC
 
-from distilc.compiler import extension_record, extensions, families, structure
 from distilc.compiler.experiment import Experiment
+from distilc.compiler.installed import extension_record, extensions
+from distilc.compiler.models import families
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.site import Site
-
-SPEC = """
-version: 1
-name: small
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 3, decoder_layers: 6, d_model: 64, heads: 4, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {builtin: bulletins, limit: 100}
-  validation: {builtin: bulletins, limit: 20}
-  test: {builtin: bulletins, limit: 20}
-"""
+from distilc.compiler.trees import structure
 
 
 @dataclass(frozen=True)

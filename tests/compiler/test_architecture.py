@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from distilc.compiler.architecture import Architecture, ArchitectureError, architecture_of, labels_of, read_config
-from distilc.compiler.families import FAMILIES, HEADS, families_for, tasks_of
-from distilc.compiler.scratch import scratch_config
+from distilc.compiler.models.families import FAMILIES, HEADS, families_for, tasks_of
+from distilc.compiler.models.scratch import scratch_config
 
 BART = {
     "vocab_size": 100, "d_model": 16, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 2,

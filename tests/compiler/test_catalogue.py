@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from distilc.compiler.architecture import architecture_of, read_config
-from distilc.compiler.catalogue import CATALOGUE, catalogued
-from distilc.compiler.families import tasks_of
+from distilc.compiler.models.catalogue import CATALOGUE, catalogued
+from distilc.compiler.models.families import tasks_of
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 HERE = [name for name in CATALOGUE if (MODELS / name).is_dir()] or ["facebook/bart-large"]

@@ -9,29 +9,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spec_texts import TINY as GOOD
 
 from distilc.compiler import check as rules
 from distilc.compiler.check import CHECKS, TOGETHER
-from distilc.compiler.data import check_data
+from distilc.compiler.data.check_data import check_data
 from distilc.compiler.diagnostics import Diagnostic
 from distilc.compiler.pipeline import compile_spec
 from distilc.compiler.site import SiteOptions, load_site
 
 ROOT = Path(__file__).parents[2]
-GOOD = """\
-version: 1
-name: x
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 2, decoder_layers: 4, d_model: 64, heads: 2, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {builtin: bulletins}
-  validation: {builtin: bulletins}
-  test: {builtin: bulletins}
-"""
 
 
 @pytest.fixture(autouse=True)

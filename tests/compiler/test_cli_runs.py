@@ -12,23 +12,10 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 from ruamel.yaml import YAML
+from spec_texts import SMALL as SPEC
 
 from distilc.compiler.cli import distilc
 
-SPEC = """
-version: 1
-name: small
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 3, decoder_layers: 6, d_model: 64, heads: 4, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {builtin: bulletins, limit: 100}
-  validation: {builtin: bulletins, limit: 20}
-  test: {builtin: bulletins, limit: 20}
-"""
 SWEEP = """
 variants:
   sft: {}

@@ -10,11 +10,11 @@ import pytest
 
 from distilc.compiler.compose import compose
 from distilc.compiler.diagnostics import Diagnostic, Places, Position, Reporter
-from distilc.compiler.merging import clean
-from distilc.compiler.overrides import assign, split_path
 from distilc.compiler.parse import Files, flatten
-from distilc.compiler.paths import Locator
-from distilc.compiler.structure import load_schema
+from distilc.compiler.trees.merging import clean
+from distilc.compiler.trees.overrides import assign, split_path
+from distilc.compiler.trees.paths import Locator
+from distilc.compiler.trees.structure import load_schema
 
 SCHEMA = load_schema("experiment")
 

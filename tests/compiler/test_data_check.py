@@ -7,26 +7,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+from spec_texts import TINY as GOOD
 
-from distilc.compiler import data_files, row_check
+from distilc.compiler.data import data_files, row_check
 from distilc.compiler.diagnostics import Diagnostic
 from distilc.compiler.pipeline import compile_spec, read_data
 from distilc.compiler.site import SiteOptions, load_site
 
-GOOD = """\
-version: 1
-name: x
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 2, decoder_layers: 4, d_model: 64, heads: 2, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {builtin: bulletins}
-  validation: {builtin: bulletins}
-  test: {builtin: bulletins}
-"""
 CLASSES = """\
 version: 1
 name: x

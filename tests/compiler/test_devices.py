@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilc.compiler.devices import CPU_CORE, DEVICES, named_device, shown_devices
+from distilc.compiler.estimates.devices import CPU_CORE, DEVICES, named_device, shown_devices
 
 
 @pytest.mark.parametrize(

@@ -12,25 +12,13 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
+from spec_texts import SMALL
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.diff import pair_runs
-from distilc.compiler.sides import Subject
+from distilc.compiler.explaining.diff import pair_runs
+from distilc.compiler.explaining.sides import Subject
 
-BASE = """
-version: 1
-name: small
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 3, decoder_layers: 6, d_model: 64, heads: 4, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {files: a.jsonl}
-  validation: {builtin: bulletins, limit: 20}
-  test: {builtin: bulletins, limit: 20}
-"""
+BASE = SMALL.replace("train: {builtin: bulletins, limit: 100}", "train: {files: a.jsonl}")
 SWEEP = "extends: a.yaml\nname: {}\nvariants: {{sft: {{}}, kd: {{loss: {{logits: {{weight: {}}}}}}}}}\n"
 
 

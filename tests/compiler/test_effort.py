@@ -3,9 +3,9 @@
 import pytest
 
 from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data_sizes import DataSize
-from distilc.compiler.effort import forward_flops, label_effort, row_flops, training_effort
-from distilc.compiler.workload import Teaching
+from distilc.compiler.data.check_data.data_sizes import DataSize
+from distilc.compiler.estimates.effort import forward_flops, label_effort, row_flops, training_effort
+from distilc.compiler.estimates.workload import Teaching
 
 BART = architecture_of({"model_type": "bart"})
 STUDENT = architecture_of({"model_type": "bart", "decoder_layers": 3})

@@ -10,8 +10,8 @@ from distilc.compiler.estimate import (
     memory_table,
     place,
 )
-from distilc.compiler.reasons import placement_reason, zero_reason
-from distilc.compiler.workload import Teaching, Workload
+from distilc.compiler.estimates.reasons import placement_reason, zero_reason
+from distilc.compiler.estimates.workload import Teaching, Workload
 
 BART = architecture_of({"model_type": "bart"})
 STUDENT = architecture_of({"model_type": "bart", "decoder_layers": 3})

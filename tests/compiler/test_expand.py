@@ -6,26 +6,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from spec_texts import TINY
 
-from distilc.compiler import expand
 from distilc.compiler.diagnostics import render_github, render_json, render_text
 from distilc.compiler.pipeline import Compiled, compile_spec, lower_runs
 from distilc.compiler.site import Site, SiteOptions, load_site
+from distilc.compiler.trees import expand
 
-BASE = """\
-version: 1
-name: x
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 2, decoder_layers: 6, d_model: 64, heads: 2, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {builtin: bulletins}
-  validation: {builtin: bulletins}
-  test: {builtin: bulletins}
-"""
+BASE = TINY.replace("decoder_layers: 4", "decoder_layers: 6")
 
 
 @pytest.fixture(autouse=True)
@@ -239,7 +227,7 @@ def test_too_many_seeds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_equal_sections_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from distilc.compiler import sections
+    from distilc.compiler.trees import sections
 
     looked: list[str] = []
     original = sections.Sections._looked_at

@@ -12,7 +12,7 @@ from distilc.compiler import experiment as typed
 from distilc.compiler.experiment import Experiment, bind, bind_experiment
 from distilc.compiler.pipeline import compile_spec
 from distilc.compiler.site import Site, SiteOptions, load_site
-from distilc.compiler.structure import load_schema, with_defaults
+from distilc.compiler.trees.structure import load_schema, with_defaults
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")

@@ -4,8 +4,8 @@ import json
 import re
 
 from distilc.compiler.explain import explain_json, explain_text, explain_texts
-from distilc.compiler.layer_drawing import LayerMap, draw_layers
-from distilc.compiler.plan_models import stage_architecture
+from distilc.compiler.explaining.layer_drawing import LayerMap, draw_layers
+from distilc.compiler.models.plan_models import stage_architecture
 
 BART = {
     "model_type": "bart", "vocab_size": 60, "d_model": 16, "encoder_layers": 4, "decoder_layers": 12,

@@ -17,8 +17,8 @@ from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
 from distilc.compiler.architecture import architecture_of
-from distilc.compiler.extensions import installed
-from distilc.compiler.structure import load_schema, schema_text
+from distilc.compiler.installed.extensions import installed
+from distilc.compiler.trees.structure import load_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "schema" / "experiment.schema.json"
@@ -73,7 +73,7 @@ def test_with_none_installed_the_schema_is_the_file() -> None:
 def test_with_none_installed_the_look_costs_no_import(tmp_path: Path) -> None:
     """importlib.metadata alone takes a tenth of a cold `check`."""
     probe = (
-        "import sys\nfrom distilc.compiler.extensions import installed\nassert not installed()\n"
+        "import sys\nfrom distilc.compiler.installed.extensions import installed\nassert not installed()\n"
         "import distilc.compiler.check, distilc.compiler.lower, distilc.compiler.explain\n"
         "print('importlib.metadata' in sys.modules)\n"
     )

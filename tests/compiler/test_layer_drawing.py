@@ -5,7 +5,7 @@ import re
 
 import pytest
 
-from distilc.compiler.layer_drawing import MOST_LANES, WHOLE_UP_TO, LayerMap, draw_layers
+from distilc.compiler.explaining.layer_drawing import MOST_LANES, WHOLE_UP_TO, LayerMap, draw_layers
 from distilc.compiler.layers import COPY_TABLES, PHI_TABLES
 
 WIDTH = 110

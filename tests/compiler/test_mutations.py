@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 
 from distilc.compiler.cli import distilc
 from distilc.compiler.codes import CODES
-from distilc.compiler.structure import load_schema
-from distilc.compiler.yaml_text import yaml_text
+from distilc.compiler.trees.structure import load_schema
+from distilc.compiler.trees.yaml_text import yaml_text
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.other_names import SETTINGS, VALUES, what_to_type
 from distilc.compiler.pipeline import compile_spec
 from distilc.compiler.site import SiteOptions, load_site
-from distilc.compiler.structure import load_schema
+from distilc.compiler.trees.other_names import SETTINGS, VALUES, what_to_type
+from distilc.compiler.trees.structure import load_schema
 
 SCHEMA = load_schema("experiment")
 STARTER = Path(__file__).parents[2] / "specs" / "recipes" / "sft.yaml"

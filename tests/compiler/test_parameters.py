@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from distilc.compiler.architecture import Architecture, architecture_of, read_config
-from distilc.compiler.catalogue import CATALOGUE
-from distilc.compiler.families import FAMILIES, HEADS, tasks_of
+from distilc.compiler.models.catalogue import CATALOGUE
+from distilc.compiler.models.families import FAMILIES, HEADS, tasks_of
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 PARTS = ("encoder", "embeddings", "positions")

@@ -9,29 +9,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
+from spec_texts import SMALL as SPEC
 
 from distilc.compiler.pipeline import Compiled, compile_spec, lower_runs
-from distilc.compiler.resolved import OF_SEVERAL_RUNS, completed_tree, resolved_yaml, without_locations
 from distilc.compiler.site import Site, SiteOptions, load_site
-from distilc.compiler.structure import load_schema
+from distilc.compiler.trees.resolved import OF_SEVERAL_RUNS, completed_tree, resolved_yaml, without_locations
+from distilc.compiler.trees.structure import load_schema
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"
 SPECS = sorted(file for file in (ROOT / "specs").rglob("*.yaml") if "base" not in file.parent.parts)
-SPEC = """
-version: 1
-name: small
-task: summarization
-teacher:
-  architecture: {family: marian, encoder_layers: 3, decoder_layers: 6, d_model: 64, heads: 4, ffn_dim: 128}
-  tokenizer: {vocab_size: 500}
-  train: {}
-student: {decoder_layers: 2}
-data:
-  train: {builtin: bulletins, limit: 100}
-  validation: {builtin: bulletins, limit: 20}
-  test: {builtin: bulletins, limit: 20}
-"""
 SWEEP = """
 variants:
   sft: {}

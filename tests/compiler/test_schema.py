@@ -12,7 +12,7 @@ from jsonschema import Draft202012Validator
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.site import SiteOptions, load_site
-from distilc.compiler.structure import load_schema, with_defaults
+from distilc.compiler.trees.structure import load_schema, with_defaults
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("experiment", "site")

@@ -11,8 +11,8 @@ import pytest
 
 from distilc.compiler.diagnostics import Trail
 from distilc.compiler.keys import STAGE_FORMATS
-from distilc.compiler.setting_paths import DERIVED, IN_NO_SPEC, changed_settings, spec_key
-from distilc.compiler.structure import Fragment, Schema, load_schema
+from distilc.compiler.trees.setting_paths import DERIVED, IN_NO_SPEC, changed_settings, spec_key
+from distilc.compiler.trees.structure import Fragment, Schema, load_schema
 
 MARIAN = {
     "model_type": "marian", "vocab_size": 500, "d_model": 64, "encoder_layers": 3, "decoder_layers": 12,

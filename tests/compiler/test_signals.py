@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
-from distilc.compiler.explain_signals import candidates_of_run
+from distilc.compiler.data.check_data.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
+from distilc.compiler.explaining.explain_signals import candidates_of_run
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.signals import Signals, choose_signals, signal_bytes, why_not_kept
 
@@ -160,7 +160,7 @@ def test_a_mix_of_targets_reads_the_sources_of_the_data(compile_text: Compile) -
 
 
 def test_stacks_that_are_not_run_need_no_memory(compile_text: Compile) -> None:
-    from distilc.compiler.plan_models import stage_of, teaching_in
+    from distilc.compiler.models.plan_models import stage_of, teaching_in
 
     plan = compile_text(KD, **ROOM).plan
     teaching = teaching_in(plan, stage_of(plan, "train"))

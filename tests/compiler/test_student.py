@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from distilc.compiler.explain import explain_json, explain_text
-from distilc.compiler.plan_models import stage_architecture
+from distilc.compiler.models.plan_models import stage_architecture
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 BERT = {

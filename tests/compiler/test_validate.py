@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 
 from distilc.compiler.diagnostics import Diagnostic, Places, Reporter
-from distilc.compiler.merging import clean, spell_out
 from distilc.compiler.parse import flatten, parse
-from distilc.compiler.structure import load_schema, with_defaults
+from distilc.compiler.trees.merging import clean, spell_out
+from distilc.compiler.trees.structure import load_schema, with_defaults
 from distilc.compiler.validate import mend, validate
 
 SCHEMA = load_schema("experiment")

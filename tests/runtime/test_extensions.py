@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 import torch
 
-from distilc.compiler import package_content as compiled_content
+from distilc.compiler.installed import package_content as compiled_content
 from distilc.runtime import available, extensions, package_content
 from distilc.runtime.available import check_available
 from distilc.runtime.extensions import entries, require, survey

@@ -129,7 +129,7 @@ def test_a_slope_that_is_no_number_stays_out_while_the_weight_is_0(models: Model
         states = inputs.student.logits if of_logits else inputs.student.decoder_layers[0]
         return (states * 0.0).abs().sqrt().sum()
 
-    for name in ("_of_logits", "_others"):
+    for name in ("logit_terms", "other_terms"):
         terms = [
             replace(active, term=replace(active.term, sum=rooted)) if active.name != "labels" else active
             for active in getattr(objective, name)

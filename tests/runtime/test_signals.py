@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from distilc.compiler.candidates import candidate_bytes
-from distilc.compiler.data_sizes import DataSize
+from distilc.compiler.data.check_data.data_sizes import DataSize
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.batches import collate
 from distilc.runtime.data.rows import Rows, write_rows
@@ -265,8 +265,8 @@ def test_loss_and_gradients_are_those_of_a_teacher_at_work(
 
     raw, gradients = result(batch)
     assert objective.teacher is not None
-    objective.teacher.rest(*objective.idle_stacks(kept.states))
-    assert objective.idle_stacks(kept.states) == ("encoder", "decoder")
+    objective.teacher.rest(*objective.states.idle_stacks(kept.states))
+    assert objective.states.idle_stacks(kept.states) == ("encoder", "decoder")
     from_kept, others = result(with_signals(dict(batch), kept, ids))
     assert set(from_kept) == set(raw)
     for name, value in raw.items():
@@ -279,8 +279,8 @@ def test_loss_and_gradients_are_those_of_a_teacher_at_work(
 
 def test_a_term_without_kept_states_runs_the_teacher(tiny_model_folder: Models, rows: Rows) -> None:
     objective, _ = objective_and_folder("bart", tiny_model_folder, own_encoder=False)
-    assert objective.idle_stacks({"decoder.last"}) == ()  # φ names layers that are not there
-    assert objective.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ("encoder", "decoder")
+    assert objective.states.idle_stacks({"decoder.last"}) == ()  # φ names layers that are not there
+    assert objective.states.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ("encoder", "decoder")
     inputs = replace(LOSS, hidden=HiddenTerm(encoder=0.0, decoder=3.0, layer_norm="none", align="inputs"))
     other = Objective(objective.student, inputs, objective.freeze, objective.teacher)
     assert other.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ()

@@ -12,7 +12,7 @@ import torch
 
 from distilc.compiler.architecture import architecture_of
 from distilc.compiler.experiment import Architecture
-from distilc.compiler.scratch import from_scratch, scratch_config
+from distilc.compiler.models.scratch import from_scratch, scratch_config
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.build import build, check_names, construct

@@ -31,7 +31,7 @@ from distilc.runtime.training.course import Course
 from distilc.runtime.verify import command, quick
 from distilc.runtime.verify.equality import prove_identity
 from distilc.runtime.verify.proof import Proof, diagnosis
-from distilc.runtime.verify.prove import _reference, prove
+from distilc.runtime.verify.prove import prove, reference_proofs
 from distilc.runtime.verify.quick import prove_quickly
 from distilc.runtime.verify.settings_read import prove_read
 from distilc.runtime.verify.subject import Subject, subject_of
@@ -168,7 +168,7 @@ def off_by_one_phi(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> S
 
     def shifted(self: Objective, *arguments: Any, **named: Any) -> None:
         made(self, *arguments, **named)
-        self._phi = {stack: [max(0, layer - 1) for layer in found] for stack, found in self._phi.items()}
+        self.states.phi = {stack: [max(0, layer - 1) for layer in found] for stack, found in self.states.phi.items()}
 
     patch.setattr(Objective, "__init__", shifted)
     return subjects("bart")
@@ -286,7 +286,7 @@ def test_numbers_that_change_are_proved_where_an_error_shows(subjects: Made, mon
     """Two epochs of three steps: the middle is step 3; the hidden states come on between 2 and 3."""
     subject = subjects("bart", SHALLOW, CHANGING)
     objective = subject.objective()
-    proofs = list(_reference(subject, objective))
+    proofs = list(reference_proofs(subject, objective))
     assert failed(proofs) == []
     claims = [proof.claim for proof in proofs]
     assert "the term hidden_decoder at step 3" in claims and "the term hidden_decoder at step 2" not in claims
@@ -294,7 +294,7 @@ def test_numbers_that_change_are_proved_where_an_error_shows(subjects: Made, mon
     assert failed(list(prove_read(subject))) == []
     right = Course.scheduled
     monkeypatch.setattr(Course, "scheduled", lambda self, step: right(self, step - 1))
-    assert any("the term logits is" in line and "at step 3" in line for line in failed(list(_reference(subject, subject.objective()))))
+    assert any("the term logits is" in line and "at step 3" in line for line in failed(list(reference_proofs(subject, subject.objective()))))
 
 
 def gap_sum(inputs: TermInputs, settings: Any) -> torch.Tensor:
@@ -324,7 +324,7 @@ def test_a_term_of_a_package_is_held_to_what_it_says(subjects: Made, monkeypatch
     def proofs_with(term: Term) -> dict[str, Proof]:
         with monkeypatch.context() as patch:
             patch.setattr(TERMS, "_loaded", {"embedding": term})
-            found = [*_reference(subject, subject.objective()), *prove_identity(subject)]
+            found = [*reference_proofs(subject, subject.objective()), *prove_identity(subject)]
         return {proof.claim: proof for proof in found}
 
     proofs = proofs_with(whole)

@@ -1,0 +1,91 @@
+"""`check --data`: the local data files of a run, opened and read (E42x, W42x)."""
+
+from __future__ import annotations
+
+from pathlib import Path, PurePath
+
+from ..diagnostics import Reporter, Trail, listed, shown_path
+from ..experiment import DataSource, Experiment
+from ..rules.data import FILE_KINDS
+from ..rules.ways import data_sources
+from .data_faults import Faults
+from .label_files import check_label_files, label_files
+from .row_check import Layout, RowCheck
+
+
+def check_data(run: Experiment, reporter: Reporter) -> None:
+    """Open every local data file of a run: are its rows what the spec says they are?"""
+    layout = _layout(run)
+    faults = Faults()
+    seen: dict[Trail, dict[str, tuple[str, int]]] = {}
+    partly: set[Trail] = set()  # splits of which not every id is known
+    counts: dict[Trail, int] = {}
+    for path, source in data_sources(run.data):
+        split = path[:-1]
+        # What is not there and what is of no known kind was reported.
+        if not source.files or not all(_is_read(name) for name in source.files):
+            partly.add(split)
+            continue
+        count = 0
+        for i, name in enumerate(source.files):
+            left = None if source.limit is None else source.limit - count
+            if left == 0:
+                break
+            # Ids are unique in a split, whatever the number of its sources.
+            check = RowCheck(Path(name), (*path, "files", i), layout, reporter, faults, seen.setdefault(split, {}))
+            count += check.read(left)
+            if not check.complete:
+                partly.add(split)
+        counts[split] = counts.get(split, 0) + count
+        if count == 0:
+            reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
+    faults.tell(reporter)
+    train: Trail = ("data", "train")
+    known = run.data.columns.id is not None and train not in partly
+    whole = all(source.limit is None for source in run.data.train)
+    check_label_files(run, reporter, seen.get(train) if known else None, whole)
+    if run.baselines:
+        from .baseline_files import check_baseline_files
+
+        tested = {name: ("data", "test", name) for name in run.data.test}
+        counted = {name: (split, None if split in partly else counts[split]) for name, split in tested.items()}
+        by_id = run.data.columns.id is not None
+        check_baseline_files(
+            run,
+            reporter,
+            {
+                name: (seen.get(split) if by_id and count is not None else None, count)
+                for name, (split, count) in counted.items()
+            },
+        )
+
+
+def num_bytes(run: Experiment) -> int:
+    """The size of all local data files of a run; what is not there counts nothing."""
+    files = [Path(name) for _, source in data_sources(run.data) for name in source.files or ()]
+    files += [Path(labeller.file or "") for labeller in label_files(run).values()]
+    files += [Path(file) for baseline in run.baselines.values() for file in baseline.predictions.values()]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
+def _is_read(name: str) -> bool:
+    return PurePath(name).suffix.lower() in FILE_KINDS and Path(name).is_file()
+
+
+def _named(source: DataSource) -> str:
+    return listed((shown_path(Path(name)) for name in source.files or ()), "and")
+
+
+def _layout(run: Experiment) -> Layout:
+    """The columns by the keys that the spec of this task calls them by."""
+    data, columns = run.data, run.data.columns
+    read, written = "source", "target"
+    if run.task == "classification":
+        read, written = "text" if columns.hypothesis is None else "premise", "label"
+    elif run.task == "masked-lm":
+        read = "text"
+    wanted = {read: columns.source, "hypothesis": columns.hypothesis, written: columns.target, "id": columns.id}
+    limits = {read: ("max_source_tokens", data.max_source_tokens)}
+    if written == "target":
+        limits[written] = ("max_target_tokens", data.max_target_tokens)
+    return Layout({key: column for key, column in wanted.items() if column}, ("data", "columns"), data.labels, limits)

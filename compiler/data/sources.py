@@ -1,0 +1,98 @@
+"""Data sources of a spec -> what names them in a plan: file hashes, commits, versions of built-in corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ..diagnostics import Reporter, Trail, shown_path
+from ..experiment import DataSource
+from ..fingerprint import UNRESOLVED, Fingerprints
+from ..models.hub import HubError, cached_commit, fetch_commit, is_offline
+from ..site import Site
+from ..trees.paths import location_hint
+
+# Version of the generator of each corpus that the runtime ships; a test compares them with the runtime's.
+BUILTIN_VERSIONS = {"bulletins": "1"}
+
+
+def resolve_sources(
+    sources: Sequence[DataSource],
+    path: Trail,
+    split: str,
+    reporter: Reporter,
+    site: Site,
+    fingerprints: Fingerprints | None,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """(sources as a plan has them, fingerprint -> file). `split` is taken where a source names none.
+
+    `fingerprints` None: nothing is hashed and nobody is asked, everything is "unresolved"; files must be
+    there all the same. Reports E508 (a file that is not there or cannot be read).
+    File locations are absolute here.
+    """
+    resolved: list[dict[str, Any]] = []
+    locations: dict[str, str] = {}
+    for i, source in enumerate(sources):
+        here = (*path, i)
+        entry: dict[str, Any] = {
+            "kind": "files",
+            "name": None,
+            "config": source.config,
+            "revision": None,
+            "split": source.split,
+            "fingerprints": [],
+            "limit": source.limit,
+        }
+        if source.files is not None:
+            entry["fingerprints"] = _files(source.files, (*here, "files"), reporter, fingerprints, locations)
+        elif source.hub is not None:
+            revision = _data_commit(source.hub, source.revision or "main", site, fingerprints)
+            entry |= {"kind": "hub", "name": source.hub, "revision": revision, "split": source.split or split}
+        else:
+            assert source.builtin is not None
+            version = BUILTIN_VERSIONS[source.builtin]
+            entry |= {"kind": "builtin", "name": source.builtin, "revision": version}
+            entry["split"] = source.split or split
+        resolved.append(entry)
+    return resolved, locations
+
+
+def _files(
+    files: Sequence[str],
+    path: Trail,
+    reporter: Reporter,
+    fingerprints: Fingerprints | None,
+    locations: dict[str, str],
+) -> list[str]:
+    found: list[str] = []
+    for i, text in enumerate(files):
+        file = Path(text)
+        if not file.is_file():
+            what = "is a folder" if file.is_dir() else "is not there"
+            reporter.error(
+                "E508",
+                (*path, i),
+                f"the data file {shown_path(file)} {what}",
+                location_hint(text) or "paths are relative to the spec that names them",
+            )
+            continue
+        try:
+            fingerprint = fingerprints.file(file) if fingerprints is not None else UNRESOLVED
+        except OSError as error:
+            message = f"cannot read {shown_path(file)}: {error.strerror}"
+            reporter.error("E508", (*path, i), message, "check its permissions")
+            continue
+        found.append(fingerprint)
+        locations[fingerprint] = str(file)
+    return found
+
+
+def _data_commit(repository: str, revision: str, site: Site, fingerprints: Fingerprints | None) -> str:
+    commit = cached_commit("datasets", repository, revision)
+    if commit is None and fingerprints is not None and not is_offline(site.offline):
+        try:
+            commit = fetch_commit("datasets", repository, revision)
+        except HubError:
+            commit = None  # the data stage asks again when it needs the rows, and says why it cannot have them
+    return commit or UNRESOLVED

@@ -1,0 +1,1 @@
+"""What a run will take of memory, disk and time, and how it is laid on the devices."""

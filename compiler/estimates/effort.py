@@ -1,0 +1,107 @@
+"""What a training and the writing of pseudo-labels cost: optimizer steps, tokens, floating-point operations.
+
+Operations are counted by weights (2 for each weight and token forward, 2 for the gradient with respect to the
+input, 2 for the weight's own); scores of attention, norms and softmax are left out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from math import ceil
+from typing import Any
+
+from ..architecture import Architecture
+from ..data.data_sizes import DataSize
+from .workload import Teaching
+
+ASSUMED_BEAMS = 4  # where a spec leaves them to the checkpoint
+
+
+@dataclass(frozen=True)
+class Effort:
+    """`steps` None: no optimizer is at work. `tokens`: source and target, all epochs together."""
+
+    steps: int | None
+    tokens: int
+    flops: float
+
+
+@dataclass(frozen=True)
+class ForwardFlops:
+    """Operations of a forward pass: `encoder` and `cross` (the keys and values that the decoder makes of it)
+    for each source token, `decoder` and `head` for each target token."""
+
+    encoder: int
+    cross: int
+    decoder: int
+    head: int
+
+
+def training_effort(
+    settings: Mapping[str, Any], shape: Architecture, teaching: Teaching | None, size: DataSize
+) -> Effort | None:
+    """Of a `train` stage's settings on a training set, until its last epoch or step: a training that stops
+    earlier takes less. None: it ends by time or patience alone."""
+    row_tokens = size.source_tokens + size.target_tokens
+    batch, stopping = settings["batch"], settings["stopping"]
+    amount = size.rows if batch["unit"] == "examples" else size.rows * row_tokens
+    epoch_steps = max(1, ceil(amount / batch["size"]))
+    limits = [stopping["max_steps"]] if stopping["max_steps"] is not None else []
+    if stopping["max_epochs"] is not None:
+        limits.append(ceil(stopping["max_epochs"] * epoch_steps))
+    if not limits:
+        return None
+    steps = min(limits)
+    rows = steps / epoch_steps * size.rows
+    flops = row_flops(shape, settings["freeze"], teaching, size.source_tokens, size.target_tokens)
+    return Effort(steps, round(rows * row_tokens), rows * flops)
+
+
+def label_effort(settings: Mapping[str, Any], shape: Architecture, size: DataSize) -> Effort:
+    """Of a `pseudo-labels` stage: the encoder once for each row, the decoder once for each token and beam.
+    Labels are taken to be as long as the targets."""
+    beams = settings["generation"]["beams"] or ASSUMED_BEAMS
+    each = forward_flops(shape)
+    source = min(size.source_tokens, settings["max_source_tokens"])
+    flops = source * (each.encoder + each.cross) + size.target_tokens * beams * (each.decoder + each.head)
+    return Effort(None, round(size.rows * (source + size.target_tokens)), size.rows * flops)
+
+
+def row_flops(
+    shape: Architecture,
+    freeze: Collection[str],
+    teaching: Teaching | None,
+    source_tokens: float,
+    target_tokens: float,
+) -> float:
+    """Operations of one row of a training: forward and backward of what is trained, forward alone of a frozen
+    encoder and of the teacher, an encoder that both share once."""
+    each = forward_flops(shape)
+    encoder_frozen = "encoder" in freeze
+    # A frozen head still passes the gradient on; weights behind a frozen encoder pass it to nobody.
+    head_frozen = shape.tied and bool({"embeddings", "encoder"} & set(freeze))
+    encoder = each.encoder * (1 if encoder_frozen else 3) + each.cross * (2 if encoder_frozen else 3)
+    decoder = each.decoder * 3 + each.head * (2 if head_frozen else 3)
+    if teaching is not None:
+        teacher = forward_flops(teaching.architecture)
+        encoder += teacher.cross + (0 if teaching.shared_encoder else teacher.encoder)
+        decoder += teacher.decoder + teacher.head
+    return source_tokens * encoder + _read_by_decoder(shape, source_tokens, target_tokens) * decoder
+
+
+def forward_flops(shape: Architecture) -> ForwardFlops:
+    """For each token of a forward pass."""
+    cross = 2 * shape.d_model * shape.decoder_heads * shape.head_dim if shape.decoder_layers else 0
+    return ForwardFlops(
+        encoder=2 * shape.encoder_layers * shape.encoder_layer(),
+        cross=2 * shape.decoder_layers * cross,
+        decoder=2 * shape.decoder_layers * (shape.decoder_layer() - cross) if shape.decoder_layers else 0,
+        head=0 if shape.head == "classification" else 2 * shape.num_logits * shape.d_model,
+    )
+
+
+def _read_by_decoder(shape: Architecture, source_tokens: float, target_tokens: float) -> float:
+    """Tokens that go through the decoder, or, where there is none, through the head: a classifier and a masked
+    language model read their input there."""
+    return target_tokens if shape.head == "lm" else source_tokens

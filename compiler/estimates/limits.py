@@ -1,0 +1,185 @@
+"""What the models and the devices of a run cannot do: precisions, lengths, offloading."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..architecture import Architecture
+from ..diagnostics import Reporter, Trail
+from ..experiment import Experiment, Labeller, Training
+from ..layers import Layers
+from ..machine import supports_bf16
+from ..site import Site
+
+FP16_OVERFLOWS = ("pegasus", "t5", "mt5")
+
+
+def choose_precision(training: Training, path: Trail, family: str, reporter: Reporter, site: Site) -> str:
+    """The precision of a training. `auto`: bf16 where the device has it, else fp32.
+
+    `path`: where the training's section is. Reports E511 (fp16 with a family that overflows), E512 (a
+    precision that the device has not), E516 (16 bits without ZeRO).
+    """
+    bf16 = site.device == "cuda" and supports_bf16(site.device_name)
+    here = (*path, "precision")
+    asked = training.precision
+    if asked == "auto":
+        asked = "bf16" if bf16 else "fp32"
+    if asked != "fp32" and site.zero == 0:
+        # Measured: under stage 0 the losses of a bf16 run leave those of fp32 at the first clipped update,
+        # under stages 1 to 3 they follow them.
+        reporter.error(
+            "E516",
+            here,
+            f"{asked} needs ZeRO stage 1 or more, the site says 0: without it DeepSpeed accumulates in 16 bits",
+            "write `zero: auto` into the site, or choose fp32",
+        )
+    if asked == "fp16" and family in FP16_OVERFLOWS:
+        reporter.error("E511", here, f"fp16 overflows in {family} models: the loss becomes NaN", "choose bf16 or fp32")
+    elif asked == "fp16" and site.device == "cpu":
+        reporter.error("E512", here, "fp16 needs a GPU; this site has none", "choose bf16 or fp32, or auto")
+    elif asked == "bf16" and site.device == "cuda" and not bf16:
+        reporter.error("E512", here, f"{site.device_name} has no bf16", "choose fp32, or auto")
+    return asked
+
+
+def check_retention(experiment: Experiment, reporter: Reporter) -> None:
+    """Reports E510: a teacher's training that would stop at a percentage of its teacher's score."""
+    own = experiment.teacher.train
+    if own is not None and own.stopping.retention:
+        reporter.error(
+            "E510",
+            ("teacher", "train", "stopping", "retention"),
+            "retention is a percentage of the teacher's score; the teacher itself has no teacher",
+            "remove it, or stop by max_epochs, max_steps, max_hours or patience",
+            at="key",
+        )
+
+
+def check_lengths(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:
+    """Reports E513: sequences longer than the position table that reads them."""
+    limit = teacher.max_positions
+    if limit is None:
+        return
+    lengths: list[tuple[Trail, int | None]] = [
+        (("data", "max_source_tokens"), experiment.data.max_source_tokens),
+        (("data", "max_target_tokens"), experiment.data.max_target_tokens),
+        (("validation", "generation", "max_length"), experiment.training.validation.generation.max_length),
+        (("evaluation", "generation", "max_length"), experiment.evaluation.generation.max_length),
+        (
+            ("evaluation", "teacher_generation", "max_length"),
+            experiment.evaluation.teacher_generation.max_length,
+        ),
+    ]
+    for path, length in lengths:
+        if length is not None and length > limit:
+            reporter.error(
+                "E513",
+                path,
+                f"{path[-1]} is {length}; the {teacher.family} teacher has positions for {limit} tokens",
+                f"write {limit} or less",
+            )
+
+
+def check_offload(experiment: Experiment, reporter: Reporter, site: Site) -> None:
+    """Reports E514: an offload that this device, ZeRO stage or optimizer does not go with. These are the
+    site's words, so they have no place in the spec."""
+    if site.offload == "none":
+        return
+    least = 3 if site.offload == "parameters" else 1
+    if site.device == "cpu":
+        reporter.error(
+            "E514",
+            (),
+            f"offload: {site.offload} moves from a GPU's memory to the host's; this site has no GPU",
+            "leave offload out of the site",
+        )
+    elif site.zero != "auto" and site.zero < least:
+        reporter.error(
+            "E514",
+            (),
+            f"offload: {site.offload} needs ZeRO stage {least} or more, the site says {site.zero}",
+            "write `zero: auto` into the site",
+        )
+    for path, training in (
+        (("training",), experiment.training),
+        (("teacher", "train", "training"), experiment.teacher.train),
+    ):
+        if training is not None and training.optimization.optimizer.name == "adafactor":
+            reporter.error(
+                "E514",
+                (*path, "optimizer", "name"),
+                "offloading steps with DeepSpeed's CPU Adam; adafactor has no such form",
+                "choose adamw, or leave offload out of the site",
+            )
+
+
+def check_stacks(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:
+    """Reports E527: a term of the loss that compares what the models do not have."""
+    if teacher.decoder_layers:
+        return
+    loss = experiment.training.loss
+    for term, names in (("hidden", ("decoder",)), ("attention", ("decoder_self", "decoder_cross"))):
+        for name in names:
+            if getattr(getattr(loss, term), name, 0):
+                reporter.error(
+                    "E527",
+                    ("loss", term, name),
+                    f"a {teacher.family} model has no decoder to compare",
+                    f"write `{term}: {{{'encoder' if term == 'hidden' else 'encoder_self'}: ...}}`",
+                    at="key",
+                )
+
+
+def check_encoder(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:
+    """Reports W502: an encoder that has fewer layers than the teacher's and is frozen never learns to do
+    without the others (arXiv 2010.13002, Table 6: those encoders were trained)."""
+    student = experiment.student
+    layers = student.encoder_layers
+    if isinstance(student.freeze, str) or "encoder" not in student.freeze or layers is None:
+        return
+    if layers < teacher.encoder_layers:
+        reporter.warning(
+            "W502",
+            ("student", "freeze", student.freeze.index("encoder")),
+            f"a frozen encoder with {layers} of {teacher.encoder_layers} layers never learns to do without the others",
+            "write `freeze: auto`: a smaller encoder is then trained",
+            because=[("student", "encoder_layers")],
+        )
+
+
+def check_reach(experiment: Experiment, phi: Mapping[Any, Layers | None], reporter: Reporter) -> None:
+    """Reports E528: no term of the loss reaches what is trained. A frozen encoder that is the teacher's own has
+    nothing to learn, and before a decoder that is all that a term about the encoder looks at."""
+    loss = experiment.training.loss
+    if phi.get("encoder") is not None or loss.own or loss.labels or loss.logits or loss.cosine or loss.embedding:
+        return
+    hidden, attention = loss.hidden, loss.attention
+    if (hidden and hidden.decoder) or (attention and (attention.decoder_self or attention.decoder_cross)):
+        return
+    if hidden or attention:
+        reporter.error(
+            "E528",
+            ("loss",),
+            "no term of the loss reaches what is trained: the encoder is the teacher's own, and frozen",
+            "add a term about the decoder, such as `labels: 1.0`, or write `student: {freeze: none}`",
+            at="key",
+            because=[("student",)],
+        )
+
+
+def check_label_lengths(labeller: Labeller, path: Trail, model: Architecture, reporter: Reporter) -> None:
+    """Reports E513 for a labeller that would read or write more than its positions hold."""
+    limit = model.max_positions
+    for where, length in (
+        ((*path, "max_source_tokens"), labeller.max_source_tokens),
+        ((*path, "generation", "max_length"), labeller.generation.max_length),
+    ):
+        if limit is not None and length is not None and length > limit:
+            reporter.error(
+                "E513",
+                where,
+                f"{where[-1]} is {length}; the {model.family} labeller has positions for {limit} tokens",
+                f"write {limit} or less",
+            )

@@ -1,0 +1,123 @@
+"""One training on one device, as the estimates see it: what is trained, what a teacher adds, where it runs."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+from ..architecture import Architecture
+from ..experiment import Experiment
+from ..models.student import ResolvedStudent
+from ..site import Site
+
+TEACHER_TERMS = ("logits", "hidden", "attention", "cosine", "embedding")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Teaching:
+    """What a training asks of its teacher.
+
+    `terms`: those of the loss that look at it. `shared_encoder`: the student's encoder is
+    the teacher's and frozen, so it is stored and run once for both. `resting`: stacks that are not run, because
+    their states are read.
+    """
+
+    architecture: Architecture
+    terms: frozenset[str]
+    shared_encoder: bool
+    resting: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, kw_only=True)
+class Workload:
+    """One training on one device. `memory_gb` in GiB; None: unknown, nothing is ever too large. `lengths`:
+    the longest source and target in tokens, None: not known. `teaching` None: no term needs a teacher.
+    `shard_teacher`, `checkpointing`: what the site says; "auto" is whole, and nothing computed twice, until
+    `estimate.place` has decided."""
+
+    architecture: Architecture
+    freeze: tuple[str, ...]
+    precision: Literal["fp32", "bf16", "fp16"]
+    optimizer: Literal["adamw", "adafactor"]
+    offload: Literal["none", "optimizer", "parameters"]
+    world: int
+    per_node: int
+    device: Literal["cpu", "cuda"]
+    memory_gb: float | None
+    lengths: tuple[int, int] | None = None
+    teaching: Teaching | None = None
+    shard_teacher: Literal["auto"] | bool = "auto"
+    checkpointing: Literal["auto"] | bool = "auto"
+
+    @property
+    def teacher_can_be_shared(self) -> bool:
+        """Is there a teacher, and another place for its weights: another device, or the host?"""
+        return self.teaching is not None and (self.world > 1 or self.offload == "parameters")
+
+    @property
+    def width(self) -> int:
+        """Bytes of a number in the precision of the run."""
+        return 4 if self.precision == "fp32" else 2
+
+    @property
+    def accumulation_width(self) -> int:
+        """Bytes of a number in the sums over micro-batches: DeepSpeed is told to keep those of bf16 in fp32."""
+        return 2 if self.precision == "fp16" else 4
+
+
+def training_workload(
+    settings: Mapping[str, Any],
+    architecture: Architecture,
+    site: Site,
+    *,
+    lengths: tuple[int, int] | None = None,
+    teaching: Teaching | None = None,
+) -> Workload:
+    """The load of a `train` stage's settings on the site."""
+    return Workload(
+        architecture=architecture,
+        freeze=tuple(settings["freeze"]),
+        precision=settings["precision"],
+        optimizer=settings["optimizer"]["name"],
+        offload=site.offload,
+        world=site.nodes * site.per_node,
+        per_node=site.per_node,
+        device=site.device,
+        memory_gb=site.memory_gb,
+        lengths=lengths,
+        teaching=teaching,
+        shard_teacher=site.shard_teacher,
+        checkpointing=site.checkpointing,
+    )
+
+
+def row_lengths(experiment: Experiment) -> tuple[int, int]:
+    """The longest source and target that a run lets through, in tokens."""
+    return experiment.data.max_source_tokens, experiment.data.max_target_tokens
+
+
+def student_teaching(objective: Mapping[str, Any], teacher: Architecture, student: ResolvedStudent) -> Teaching:
+    """What the objective of a student asks of its teacher."""
+    encoder = student.copies["encoder"]
+    copied = None if encoder is None else encoder.layers
+    foreign = "encoder" in student.origins
+    shared = shares_encoder(student.freeze, copied, teacher, foreign=foreign)
+    return teaching_of(objective, teacher, shared_encoder=shared)
+
+
+def teaching_of(objective: Mapping[str, Any], teacher: Architecture, *, shared_encoder: bool) -> Teaching:
+    """What an objective with a term that looks at the teacher asks of it."""
+    terms = frozenset(name for name in TEACHER_TERMS if objective.get(name) is not None)
+    if "logits" in terms and objective["logits"].get("candidates") is not None:
+        terms -= {"logits"}  # those were kept before
+    return Teaching(architecture=teacher, terms=terms, shared_encoder=shared_encoder)
+
+
+def shares_encoder(
+    freeze: Collection[str], copied: Sequence[int] | None, teacher: Architecture, *, foreign: bool
+) -> bool:
+    """Is the student's encoder the teacher's, whole and frozen? `copied`: the teacher layers it is made of;
+    `foreign`: they come from another model."""
+    whole = copied is not None and list(copied) == list(range(teacher.encoder_layers))
+    return whole and not foreign and "encoder" in freeze

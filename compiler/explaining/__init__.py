@@ -1,0 +1,1 @@
+"""What `explain` and `diff` say, for people and for programs."""

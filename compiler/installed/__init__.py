@@ -1,0 +1,1 @@
+"""Terms, metrics and families of installed packages."""

@@ -1,0 +1,288 @@
+"""An existing model, as a spec names it -> its architecture, its settings in the plan, its place here; and the
+way back, from a plan to the architecture."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from ..architecture import Architecture, ArchitectureError, architecture_of, read_config
+from ..diagnostics import Reporter, Trail, did_you_mean, shown_path
+from ..experiment import Experiment, ModelReference
+from ..fingerprint import UNRESOLVED, Fingerprints, weight_files
+from ..site import Site
+from ..trees.paths import location_hint
+from .catalogue import CATALOGUE, catalogued
+from .families import FAMILIES
+from .hub import HubError, cached_commit, cached_snapshot, fetch_commit, fetch_config, is_offline
+
+
+@dataclass(frozen=True)
+class ResolvedModel:
+    """`name` is what the spec calls it; `settings` are a teacher stage's; `locations` its `execution`'s;
+    `config` is its config.json, as far as it is known. `made`: the run of another spec that makes it; then
+    it has no settings of its own."""
+
+    name: str
+    architecture: Architecture
+    settings: Mapping[str, Any]
+    locations: Mapping[str, str]
+    config: Mapping[str, Any] = field(default_factory=dict)
+    made: MadeModel | None = None
+
+
+@dataclass(frozen=True)
+class MadeModel:
+    """How the run of another spec makes a model: the stages that it takes, in order, the id of the one that
+    publishes the model and of the one with its tokenizer. `owner`: what the run is called here. Of a quick look,
+    there are no stages."""
+
+    owner: str
+    stages: Sequence[Mapping[str, Any]]
+    model: str
+    tokenizer: str
+
+
+@dataclass(frozen=True)
+class Use:
+    """What a model is wanted for: the task, which decides its head, and the number of classes (None: as many
+    as its config names)."""
+
+    task: str
+    num_labels: int | None = None
+
+
+WRITING = Use("summarization")  # a model that writes text
+
+
+def use_of(experiment: Experiment) -> Use:
+    """What the models of a run are wanted for."""
+    labels = experiment.data.labels
+    return Use(experiment.task, len(labels) if labels else None)
+
+
+def resolve_reference(
+    reference: ModelReference,
+    path: Trail,
+    reporter: Reporter,
+    site: Site,
+    fingerprints: Fingerprints | None,
+    use: Use = WRITING,
+    made: Mapping[Trail, ResolvedModel] | None = None,
+) -> ResolvedModel | None:
+    """Find a model: a folder (absolute here), one that a run of another spec makes (`made`: those, by where they
+    are named), or a hub id, looked for in the site's model folders, in the hub's cache, on the hub. Of some
+    well-known models the shape is known without any of them (`catalogue`): offline, or when the hub does not
+    answer, such a model's revision is "unresolved".
+
+    `fingerprints` None: a quick look. Nothing is hashed and nobody is asked over the network; a hub model
+    that is not here is then no error. Reports E501 (not found), E502, E503, E531, W501.
+    """
+    if reference.path is not None:
+        folder = Path(reference.path)
+        if not folder.is_dir():
+            reporter.error(
+                "E501",
+                (*path, "path"),
+                f"there is no model folder {shown_path(folder)}",
+                location_hint(reference.path) or "a path is relative to the spec; a hub id has no ./ in front",
+            )
+            return None
+        return _from_folder(folder.name, folder, (*path, "path"), reporter, fingerprints, use)
+    if reference.spec is not None:
+        return (made or {}).get(path)  # what is wrong with it was reported
+    assert reference.hub is not None  # references of other kinds were refused before
+    revision = reference.revision or "main"
+    return _from_hub(reference.hub, revision, (*path, "hub"), reporter, site, fingerprints, use)
+
+
+def _from_folder(
+    name: str, folder: Path, path: Trail, reporter: Reporter, fingerprints: Fingerprints | None, use: Use
+) -> ResolvedModel | None:
+    config = _read(folder, path, reporter)
+    architecture = None if config is None else _shape(config, folder, path, reporter, use)
+    if config is None or architecture is None:
+        return None
+    fingerprint = UNRESOLVED
+    if fingerprints is not None:
+        try:
+            fingerprint = fingerprints.model(folder)
+        except OSError as error:
+            name = shown_path(Path(error.filename))
+            reporter.error("E501", path, f"cannot read {name}: {error.strerror}", "is it a link to nowhere?")
+            return None
+    settings = model_settings("folder", architecture, fingerprint=fingerprint)
+    return ResolvedModel(name, architecture, settings, {fingerprint: str(folder.resolve())}, config)
+
+
+def _from_hub(
+    repository: str,
+    revision: str,
+    path: Trail,
+    reporter: Reporter,
+    site: Site,
+    fingerprints: Fingerprints | None,
+    use: Use,
+) -> ResolvedModel | None:
+    for models in site.models:
+        if (models / repository / "config.json").is_file():
+            # By content, not by name: whatever lies there is what is used.
+            return _from_folder(repository, models / repository, path, reporter, fingerprints, use)
+    commit = cached_commit("models", repository, revision)
+    folder = cached_snapshot("models", repository, commit) if commit else None
+    if folder is None or not (folder / "config.json").is_file():
+        try:
+            if fingerprints is None or is_offline(site.offline):
+                raise HubError("it is not in the hub's local cache, and this is offline", answered=False)
+            commit = commit or fetch_commit("models", repository, revision)
+            folder = fetch_config(repository, commit)
+        except HubError as error:
+            known = None if error.answered else catalogued(repository)
+            if known is not None:
+                return _from_catalogue(repository, commit, known, path, reporter, use)
+            if fingerprints is not None:
+                reporter.error(
+                    "E501",
+                    path,
+                    f"cannot find the model {repository} at {revision}: {error}",
+                    "check the name and the revision, or name a folder laid out as on the hub with --models DIR",
+                )
+            else:
+                near = did_you_mean(repository, CATALOGUE, cutoff=0.85)
+                reporter.warning(
+                    "W503",
+                    path,
+                    f"the model {repository} is not on this machine: what depends on its shape was not checked",
+                    f"did you mean {near}?" if near else "`distilc explain` asks the hub; --models DIR names a folder",
+                )
+            return None
+    assert commit is not None
+    config = _read(folder, path, reporter)
+    architecture = None if config is None else _shape(config, folder, path, reporter, use)
+    if config is None or architecture is None:
+        return None
+    settings = model_settings("hub", architecture, repository=repository, revision=commit)
+    locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
+    return ResolvedModel(repository, architecture, settings, locations, config)
+
+
+def _from_catalogue(
+    repository: str, commit: str | None, config: Mapping[str, Any], path: Trail, reporter: Reporter, use: Use
+) -> ResolvedModel | None:
+    """A well-known model that is not here. A commit that the spec names is a revision all the same."""
+    architecture = _shape(config, None, path, reporter, use)
+    if architecture is None:
+        return None
+    settings = model_settings("hub", architecture, repository=repository, revision=commit or UNRESOLVED)
+    return ResolvedModel(repository, architecture, settings, {}, config)
+
+
+def planned_architecture(stage: Mapping[str, Any], task: str) -> Architecture:
+    """The shape of the model of a plan's `teacher` stage, as it was when the plan was compiled.
+
+    Raises OSError or `ArchitectureError` when the model has gone since.
+    """
+    settings, locations = stage["settings"], stage["execution"]["locations"]
+    use = Use(task, settings["num_labels"])
+    if settings["kind"] == "architecture":
+        return architecture_of({"model_type": settings["family"], **settings["config"]}, use.task, use.num_labels)
+    if settings["kind"] == "folder":
+        return folder_architecture(Path(locations[settings["fingerprint"]]), use)
+    repository, revision = settings["repository"], settings["revision"]
+    place = locations.get(f"{repository}@{revision}")
+    folder = Path(place) if place else cached_snapshot("models", repository, revision)
+    if folder is not None and (folder / "config.json").is_file():
+        return folder_architecture(folder, use)
+    known = catalogued(repository)
+    if known is None:
+        raise FileNotFoundError(f"{repository}@{revision}")
+    return architecture_of(known, use.task, use.num_labels)
+
+
+def folder_architecture(folder: Path, use: Use = WRITING) -> Architecture:
+    """The facts of a model folder: of its config.json and, for the head of a T5 that calls itself untied, of
+    its weights. Raises `ArchitectureError` E502, E503, E531."""
+    return _untied(architecture_of(read_config(folder), use.task, use.num_labels), folder)
+
+
+def _untied(architecture: Architecture, folder: Path) -> Architecture:
+    if not architecture.tied and architecture.layout == "t5":
+        names = stored_names(folder)
+        if names is not None and "lm_head.weight" not in names:
+            return replace(architecture, tied=True)
+    return architecture
+
+
+def _read(folder: Path, path: Trail, reporter: Reporter) -> dict[str, Any] | None:
+    try:
+        return read_config(folder)
+    except ArchitectureError as error:
+        reporter.error(error.code, path, error.message, error.hint)
+        return None
+
+
+def _shape(
+    config: Mapping[str, Any], folder: Path | None, path: Trail, reporter: Reporter, use: Use
+) -> Architecture | None:
+    try:
+        architecture = architecture_of(config, use.task, use.num_labels)
+    except ArchitectureError as error:
+        # A family that cannot do the task is as much the task's mistake.
+        because = [("task",)] if error.code == "E531" else []
+        reporter.error(error.code, path, error.message, error.hint, because=because)
+        return None
+    if folder is not None:
+        architecture = _untied(architecture, folder)
+    if architecture.legacy_layers not in (None, architecture.encoder_layers):
+        field_name = FAMILIES[architecture.family].fields["encoder_layers"][0]
+        reporter.warning(
+            "W501",
+            path,
+            f"config.json has {field_name} {architecture.encoder_layers} and the older num_hidden_layers "
+            f"{architecture.legacy_layers}; the former counts",
+            "remove num_hidden_layers from config.json: other programs build the wrong model from it",
+        )
+    return architecture
+
+
+def stored_names(folder: Path) -> set[str] | None:
+    """The names of the tensors in a folder's safetensors, from headers and index alone; None: not known."""
+    names: set[str] = set()
+    files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
+    try:
+        for file in files:
+            with file.open("rb") as stream:
+                length = int.from_bytes(stream.read(8), "little")
+                if length > 100_000_000:
+                    return None
+                names.update(json.loads(stream.read(length)))
+    except (OSError, ValueError):
+        return None
+    return names if files else None
+
+
+def model_settings(
+    kind: str,
+    architecture: Architecture,
+    *,
+    config: Mapping[str, Any] | None = None,
+    seed: int | None = None,
+    fingerprint: str | None = None,
+    repository: str | None = None,
+    revision: str | None = None,
+) -> dict[str, Any]:
+    """The `settings` of a `teacher` stage."""
+    return {
+        "kind": kind,
+        "family": architecture.family,
+        "config": config,
+        "seed": seed,
+        "fingerprint": fingerprint,
+        "repository": repository,
+        "revision": revision,
+        "num_labels": architecture.num_labels or None,
+        "parameters": architecture.parameters,
+    }
