@@ -6,7 +6,7 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from functools import cache
+from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -69,19 +69,31 @@ def plan_text(tree: Mapping[str, Any]) -> str:
     return _pretty(tree, "\n") + "\n"
 
 
-_flat = json.JSONEncoder(sort_keys=True, ensure_ascii=False, allow_nan=False).encode
-
-
 def _pretty(value: Any, line: str) -> str:
     """`line`: the line break and the indentation of the value."""
+    if not isinstance(value, dict | list):
+        return _scalar(value)
     deeper = line + " "
-    if isinstance(value, dict) and any(isinstance(item, dict | list) for item in value.values()):
-        inside = [f"{_flat(key)}: {_pretty(value[key], deeper)}" for key in sorted(value)]
-        return f"{{{deeper}{f',{deeper}'.join(inside)}{line}}}"
-    if isinstance(value, list) and any(isinstance(item, dict | list) for item in value):
+    if isinstance(value, dict):
+        if any(isinstance(item, dict | list) for item in value.values()):
+            inside = [f"{_scalar(key)}: {_pretty(value[key], deeper)}" for key in sorted(value)]
+            return f"{{{deeper}{f',{deeper}'.join(inside)}{line}}}"
+    elif any(isinstance(item, dict | list) for item in value):
         inside = [_pretty(item, deeper) for item in value]
         return f"[{deeper}{f',{deeper}'.join(inside)}{line}]"
     return _flat(value)
+
+
+def _flat(value: Any) -> str:
+    """On one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{_scalar(key)}: {_flat(value[key])}' for key in sorted(value)])}}}"
+    return f"[{', '.join(map(_flat, value))}]" if isinstance(value, list) else _scalar(value)
+
+
+@lru_cache(maxsize=1 << 16, typed=True)  # 1, 1.0 and true are equal and not the same text
+def _scalar(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
 
 
 def validate_plan(plan: Mapping[str, Any]) -> None:
@@ -94,8 +106,9 @@ def validate_plan(plan: Mapping[str, Any]) -> None:
     _fit_mapping("plan", {**plan, "stages": [], "places": {}}, schema)
     if not isinstance(stages, list) or not isinstance(places, dict):
         raise ValueError("the plan does not fit its schema: it has no stages or no places")
+    of_place = schema["properties"]["places"]["additionalProperties"]
     for path, place in places.items():
-        _fit(f"places.{path}", place, schema["properties"]["places"]["additionalProperties"])
+        _fit(f"places.{path}", place, of_place)
     for stage in stages:
         where = f"stage {stage.get('id')}"
         settings = schema["$defs"][_settings_of(stage.get("kind"))]

@@ -6,7 +6,8 @@ Every text comes back as it was: what could be read as anything else stands in d
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
+from functools import lru_cache
 from typing import Any
 
 PLAIN = re.compile(r"[A-Za-z_/](?:[A-Za-z0-9_./@+-]| (?=[A-Za-z0-9_./@+-]))*\Z")
@@ -47,14 +48,15 @@ def _on_one_line(value: Any, width: int) -> str | None:
     """A scalar, an empty collection, or a list of scalars that fits; None: it needs lines of its own."""
     if isinstance(value, Mapping):
         return None if value else "{}"
-    if not isinstance(value, Sequence) or isinstance(value, str):
+    if not isinstance(value, list | tuple):
         return _scalar(value)
-    if any(isinstance(item, Mapping) or (isinstance(item, Sequence) and not isinstance(item, str)) for item in value):
+    if any(isinstance(item, Mapping | list | tuple) for item in value):
         return None
     line = f"[{', '.join(map(_scalar, value))}]"
     return line if len(line) <= width or not value else None
 
 
+@lru_cache(maxsize=1 << 16, typed=True)  # 1, 1.0 and true are equal and not the same text
 def _scalar(value: Any) -> str:
     if value is None:
         return "null"
