@@ -360,8 +360,9 @@ class Masking:
 @record
 class Labeller:
     """Who writes targets: a model (`by` None is the teacher), or a `file` made elsewhere. `max_source_tokens`
-    None: as the student's data, as far as the model has positions. What a label must pass: `min_rouge2`,
-    `min_bleu` and `max_repetition` in percent, length ratios in characters to the original target."""
+    None: as the student's data, as far as the model has positions. `prefix` None: the data's, for a model of the
+    teacher's family. What a label must pass: `min_rouge2`, `min_bleu` and `max_repetition` in percent, length ratios
+    in characters to the original target."""
 
     by: ModelReference | None
     file: str | None
@@ -369,6 +370,7 @@ class Labeller:
     file_text: str
     generation: Generation
     max_source_tokens: int | None
+    prefix: str | None
     best_of: int | None
     min_rouge2: float | None
     min_bleu: float | None
@@ -710,6 +712,7 @@ def bind_labeller(tree: Mapping[str, Any]) -> Labeller:
         file_text=columns.get("text", "text"),
         generation=bind_generation(tree.get("generation", {})),
         max_source_tokens=_bound(int | None, tree.get("max_source_tokens")),
+        prefix=tree.get("prefix"),
         best_of=tree.get("best_of"),
         min_rouge2=_bound(float | None, keep.get("min_rouge2")),
         min_bleu=_bound(float | None, keep.get("min_bleu")),

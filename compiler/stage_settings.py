@@ -179,16 +179,21 @@ def convert_settings(compute_type: str) -> dict[str, Any]:
 
 
 def label_settings(
-    labeller: Labeller, data: Mapping[str, Any], precision: str, max_positions: int | None
+    labeller: Labeller, data: Mapping[str, Any], as_the_teacher: bool, precision: str, max_positions: int | None
 ) -> dict[str, Any]:
     """Settings of a `pseudo-labels` stage in which a model writes, one with positions for so many tokens. `data`:
-    of the data stage; the validation and test sets are no business of the labels."""
+    of the data stage; the validation and test sets are no business of the labels. `as_the_teacher`: it is of the
+    teacher's family and reads what the teacher reads; to another one the data's prefix means nothing."""
     limit = labeller.max_source_tokens or min(data["max_source_tokens"], max_positions or data["max_source_tokens"])
     generation = generation_settings(data["task"], labeller.generation)
     if generation is not None and labeller.best_of is not None:
         generation["n_best"] = labeller.best_of
+    prefix = labeller.prefix
+    if prefix is None:
+        prefix = data["prefix"] if as_the_teacher else ""
     return {
         **_label_settings(labeller, data),
+        "prefix": prefix,
         "source": "model",
         "max_source_tokens": limit,
         "generation": generation,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from itertools import chain, count
 from typing import Any
 
 from .candidates import common_vocabulary
@@ -113,14 +114,22 @@ class Stages(list[dict[str, Any]]):
         engine, and the model in the engine's form, which is made once for each model and compute type."""
         if settings["generation"] is None or engine.compute_type is None:
             return settings, needs
-        model = needs["model"]
-        id = f"convert-{model.replace('/', '-').replace('.', '-')}" + (
-            "" if engine.compute_type == "fp32" else f"-{engine.compute_type}"
-        )
-        if not any(stage["id"] == id for stage in self):
-            self.add(id, "convert", convert_settings(engine.compute_type), {"model": model})
+        converted = self._converted(needs["model"], engine.compute_type)
         generation = engine_settings(settings["generation"], engine)
-        return {**settings, "generation": generation}, {**needs, "converted": id}
+        return {**settings, "generation": generation}, {**needs, "converted": converted}
+
+    def _converted(self, model: str, compute_type: str) -> str:
+        """The stage that puts a model into the fast engine's form; added where it is not there yet."""
+        model = self._renamed.get(model, model)
+        for stage in self:
+            of_it = stage["kind"] == "convert" and stage["needs"] == {"model": model}
+            if of_it and stage["settings"]["compute_type"] == compute_type:
+                return str(stage["id"])
+        name = f"convert-{model.replace('/', '-').replace('.', '-')}"
+        name += "" if compute_type == "fp32" else f"-{compute_type}"
+        taken = {stage["id"] for stage in self}
+        id = next(id for id in chain([name], (f"{name}-{n}" for n in count(2))) if id not in taken)
+        return self.add(id, "convert", convert_settings(compute_type), {"model": model})
 
     def include(self, made: MadeModel) -> dict[str, str]:
         """Add the stages that make another run's model; what is here already, by its key, is not added again.
@@ -296,6 +305,7 @@ def _target_stages(
             settings = label_settings(
                 labeller,
                 found.data.settings,
+                architecture.family == found.teacher.architecture.family,
                 "fp32" if found.precision == "fp16" and architecture.family in FP16_OVERFLOWS else found.precision,
                 architecture.max_positions,
             )

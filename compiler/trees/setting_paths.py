@@ -39,7 +39,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     },
     "pseudo-labels": {
         **_OF_DATA, "task": "task", "precision": "precision", "source": "pseudo_labels.{name}.",
-        "max_source_tokens": "pseudo_labels.{name}.max_source_tokens",
+        "max_source_tokens": "pseudo_labels.{name}.max_source_tokens", "prefix": "pseudo_labels.{name}.prefix",
         "generation": "pseudo_labels.{name}.generation", "file": "pseudo_labels.{name}.file.",
         "min_rouge2": "pseudo_labels.{name}.keep.min_rouge2", "min_bleu": "pseudo_labels.{name}.keep.min_bleu",
         "min_length_ratio": "pseudo_labels.{name}.keep.length_ratio.min",

@@ -40,7 +40,7 @@ Target = tuple[int, Any, bool, dict[str, str]]  # row of the data, target ids, w
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
-    """Raises `Failure` R347: labels that are not those of the data."""
+    """Raises `Failure` R347: labels that are not those of the data, R349: nothing to train on."""
     settings: TargetsSettings = stage.settings
     rows = Rows.open(context.inputs["data"], TRAIN)
     tokenizer = load_tokenizer(model_folder(context.inputs["tokenizer"]))
@@ -71,6 +71,13 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
 
     with context.progress.task("mixing targets", None, "examples") as update:
         write_rows(context.folder, TRAIN, mixed())
+    if not source_rows:
+        raise Failure(
+            "R349",
+            f"the targets {', '.join(settings.targets)} have no row: there is nothing to train on",
+            "raise their shares, or loosen `keep` of the labels",
+            spec_path="targets",
+        )
     np.save(context.folder / f"{TRAIN}.source_row.npy", np.asarray(source_rows, np.int64))
     _link_other_splits(context.inputs["data"], context.folder)
     context.journal.log({f"targets/{name}": number for name, number in numbers.items()}, 0)

@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from distilc.compiler.data.check_data.data_sizes import data_size, trained_size
+from distilc.compiler.data.data_sizes import data_size, trained_size
 
 FILES = "data={train: {files: %s}, validation: {files: %s}, test: {files: %s}}"
 
@@ -27,7 +27,7 @@ def test_the_built_in_corpus(compile_text):
 
 
 def test_the_figures_of_the_built_in_corpus_are_its_own():
-    from distilc.compiler.data.check_data.data_sizes import CORPORA
+    from distilc.compiler.data.data_sizes import CORPORA
     from distilc.runtime.data.bulletins import SPLITS, bulletins
 
     rows, source, target = CORPORA["bulletins"]

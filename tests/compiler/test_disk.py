@@ -1,7 +1,7 @@
 """Bytes on disk."""
 
 from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data.check_data.data_sizes import DataSize
+from distilc.compiler.data.data_sizes import DataSize
 from distilc.compiler.estimates.disk import checkpoint_bytes, label_bytes
 
 BART = architecture_of({"model_type": "bart"})

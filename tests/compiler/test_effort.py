@@ -3,7 +3,7 @@
 import pytest
 
 from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data.check_data.data_sizes import DataSize
+from distilc.compiler.data.data_sizes import DataSize
 from distilc.compiler.estimates.effort import forward_flops, label_effort, row_flops, training_effort
 from distilc.compiler.estimates.workload import Teaching
 

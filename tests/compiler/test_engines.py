@@ -45,3 +45,9 @@ def test_a_site_decides_what_a_spec_leaves_open(tmp_path: Path) -> None:
     assert choose_engine(replace(OWN, engine="ctranslate2"), "bart", "fp32", site).name == "ctranslate2"
     gpu = make_site(tmp_path, device="cuda")
     assert choose_engine(OWN, "bart", "bf16", gpu) == Engine("ctranslate2", "bf16")
+
+
+def test_what_overflows_in_fp16_is_refused(compile_text: Any) -> None:
+    asked = ("teacher.architecture.family=pegasus", "evaluation.generation={compute_type: fp16}")
+    found = compile_text(*asked, device="cuda").diagnostics
+    assert [(one.code, one.message) for one in found] == [("E572", "ctranslate2 overflows in fp16 with pegasus models")]

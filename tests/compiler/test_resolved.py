@@ -33,7 +33,8 @@ expect: {teacher: {rouge2: 22.29}, kd: {rouge2: 21.6, within: 0.4}, pl: {rouge2:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """This machine, offline, with the shared models where they are."""
     models = (SHARED / "models",) if SHARED.is_dir() else ()
-    paths = {"multi30k": SHARED / "data" / "multi30k"}
+    folders = {"multi30k": "multi30k", "rosts": "rosts_en_ro", "dialogsum": "dialogsum"}
+    paths = {name: SHARED / "data" / folder for name, folder in folders.items()}
     workspace = tmp_path_factory.mktemp("workspace")
     loaded = load_site(SiteOptions(offline=True, models=models, paths=paths, workspace=workspace)).site
     assert loaded is not None

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data.check_data.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
+from distilc.compiler.data.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
 from distilc.compiler.explaining.explain_signals import candidates_of_run
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.signals import Signals, choose_signals, signal_bytes, why_not_kept

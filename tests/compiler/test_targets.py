@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from distilc.compiler.data.check_data.data_sizes import share_rows, trained_size
+from distilc.compiler.data.data_sizes import share_rows, trained_size
 
 RULES = "keep: {min_rouge2: 10, min_bleu: 1, length_ratio: {min: 0.5, max: 2}, max_repetition: 20}"
 
@@ -90,13 +90,18 @@ def test_the_number_of_rows_is_the_runtimes():
             assert len(draw("own", [str(i) for i in range(rows)], share)) == share_rows(rows, share)
 
 
-def test_a_labeller_reads_no_more_than_it_has_positions_for(compile_text, tmp_path):
-    (tmp_path / "m").mkdir()
+def model(folder, model_type):
+    """The config of a small model in a new folder."""
+    folder.mkdir()
     config = {
-        "model_type": "pegasus", "vocab_size": 500, "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 9,
+        "model_type": model_type, "vocab_size": 500, "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 9,
         "decoder_ffn_dim": 9, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 32,
     }  # fmt: skip
-    (tmp_path / "m" / "config.json").write_text(json.dumps(config), "utf-8")
+    (folder / "config.json").write_text(json.dumps(config), "utf-8")
+
+
+def test_a_labeller_reads_no_more_than_it_has_positions_for(compile_text, tmp_path):
+    model(tmp_path / "m", "pegasus")
     settings = labels_of(compile_text("pseudo_labels={peg: {by: ./m}}", "targets=[peg]"))["labels-peg"]["settings"]
     assert settings["max_source_tokens"] == 32
     own = labels_of(compile_text("pseudo_labels={own: {by: teacher}}", "targets=[own]"))["labels-own"]["settings"]
@@ -108,3 +113,26 @@ def test_a_student_as_deep_as_its_teacher_may_learn_from_its_labels(compile_text
     assert lowered.codes == []
     assert lowered.plan["student"]["parameters"] == lowered.plan["teacher"]["parameters"]
     assert lowered.stage("train")["settings"]["dropout"] == 0.2
+
+
+def test_a_prefix_is_for_models_of_the_teachers_family(compile_text, tmp_path):
+    model(tmp_path / "same", "marian")
+    model(tmp_path / "other", "pegasus")
+    asked = "pseudo_labels={own: {by: teacher}, same: {by: ./same}, other: {by: ./other}, told: {by: ./other, prefix: 'tldr '}}"
+    found = labels_of(compile_text(asked, "targets=[own, same, other, told]", "data.prefix='sum: '"))
+    prefixes = {name.removeprefix("labels-"): stage["settings"]["prefix"] for name, stage in found.items()}
+    assert prefixes == {"own": "sum: ", "same": "sum: ", "other": "", "told": "tldr "}
+
+
+def test_each_labeller_is_converted_for_itself(compile_text, tmp_path):
+    model(tmp_path / "one", "marian")
+    model(tmp_path / "two", "marian")
+    asked = "pseudo_labels={x: {by: ./one, generation: {compute_type: int8}}, x-int8: {by: ./two}}"
+    plan = compile_text(asked, "targets=[x, x-int8]").plan
+    stages = {stage["id"]: stage for stage in plan["stages"]}
+    converted = {name: stages[stages[f"labels-{name}"]["needs"]["converted"]] for name in ("x", "x-int8")}
+    assert {name: stage["needs"] for name, stage in converted.items()} == {
+        "x": {"model": "labeller-x"}, "x-int8": {"model": "labeller-x-int8"}
+    }  # fmt: skip
+    assert [stage["settings"]["compute_type"] for stage in converted.values()] == ["int8", "fp32"]
+    assert len(stages) == len(plan["stages"])

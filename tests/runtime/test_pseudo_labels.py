@@ -20,8 +20,8 @@ from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.bulletins import VERSION
 from distilc.runtime.data.rows import Rows, split_names
 from distilc.runtime.failure import Failure
+from distilc.runtime.generation import shards
 from distilc.runtime.generation.engine import open_engine
-from distilc.runtime.labels import shards
 from distilc.runtime.metrics.rouge import rouge_of_examples
 from distilc.runtime.models.load import load_tokenizer
 from distilc.runtime.plan import (
@@ -437,6 +437,13 @@ def test_a_share_is_an_exact_number_of_rows(bench: Bench, share: float, number: 
     # By hand: the rows with the smallest hashes of name and id.
     order = sorted(range(8), key=lambda i: hashlib.sha256(f"own\nr{i}".encode()).digest())
     assert set(rest) == set(order[: len(rest)])
+
+
+def test_a_mix_without_a_row_is_refused(bench: Bench) -> None:
+    labels = bench.label("labels-own", bench.of_file(written(*TARGETS)))
+    with pytest.raises(Failure) as caught:
+        bench.mix(("own",), {"own": 0.01}, own=labels)
+    assert caught.value.code == "R349" and caught.value.spec_path == "targets"
 
 
 def test_labels_of_other_rows_are_refused(bench: Bench) -> None:
