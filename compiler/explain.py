@@ -10,6 +10,7 @@ from .estimates.forecast import forecast_effort, forecast_memory, forecast_total
 from .experiment import Experiment
 from .explaining.explain_estimates import effort_lines, memory_lines, total_line
 from .explaining.explain_layers import layer_lines
+from .explaining.explain_objective import objective_lines
 from .explaining.explain_signals import candidates_of_run, signal_lines, signals_of_run
 from .explaining.text_table import table
 from .fingerprint import UNRESOLVED
@@ -43,7 +44,7 @@ def explain_text(plan: Plan, experiment: Experiment, site: Site | None = None, *
     for stack in ("encoder", "decoder"):
         if plan["teacher"][f"{stack}_layers"]:
             lines += ["", *layer_lines(plan, experiment, stack, color=color)]
-    lines += ["", *_frozen(plan), *_schedules(plan), *_extensions(plan)]
+    lines += ["", *objective_lines(plan), *_schedules(plan), *_frozen(plan), *_extensions(plan)]
     lines += ["", *memory_lines(plan, site), "", *effort_lines(plan, site)]
     lines += signal_lines(plan, site)
     lines += ["", *_stages(plan), *_expected(plan)]

@@ -200,7 +200,7 @@ def _weigh(signals: Signals, site: Site) -> None:
     again = number * signals.compute_seconds
     kept = signals.compute_seconds + signals.read_seconds * (1 + number)
     signals.kept = kept < again
-    times = f"{_seconds(kept)} to keep and read it, {_seconds(again)} to compute it anew in each of {number:.3g} epochs"
+    times = f"{_seconds(kept)} to keep and read it, {_seconds(again)} to compute it anew in {number:.3g} epochs"
     signals.why = f"{_gb(signals.num_bytes)}; {times}"
 
 
@@ -288,5 +288,5 @@ def _gb(number: float) -> str:
 
 def _seconds(number: float) -> str:
     if number < 120:
-        return f"{number:.2g} s"
+        return f"{number:.0f} s" if number >= 10 else f"{number:.2g} s"
     return f"{number / 60:.0f} min" if number < 7200 else f"{number / 3600:.0f} h"

@@ -142,7 +142,11 @@ def _stages(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[StageDiffere
                 from_a, from_b = one["needs"].get(role), other["needs"].get(role)
                 if from_a is None or from_b is None:
                     changed.append(Change(f"needs.{role}", from_a, from_b))
-                elif keys_a.get(from_a) != keys_b.get(from_b):
+                elif keys_a.get(from_a) == keys_b.get(from_b):
+                    continue
+                elif from_a != from_b:
+                    changed.append(Change(f"needs.{role}", from_a, from_b))
+                else:
                     upstream.append(str(from_a))
         yield StageDifference(id, keys_a.get(id), keys_b.get(id), changed, list(dict.fromkeys(upstream)))
 

@@ -72,7 +72,7 @@ def total_line(plans: Sequence[Plan], site: Site | None) -> str:
     """All runs together, in one line."""
     found = forecast_total(plans, site)
     times = ", ".join(f"{_hours(hours)} on one {device}" for device, hours in found["hours"].items())
-    shared = f", what runs share counted once ({found['shared']} times spared)" if found["shared"] else ""
+    shared = f", what runs share counted once ({found['shared']} stages spared)" if found["shared"] else ""
     left_out = f", stages of unknown size left out: {found['unresolved']}" if found["unresolved"] else ""
     return (
         f"estimate of all {found['runs']} runs: {_number(found['petaflops'])} petaflops"

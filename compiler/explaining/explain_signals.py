@@ -38,6 +38,8 @@ def signal_lines(plan: Plan, site: Site | None) -> list[str]:
     lines = []
     for side, found in signals_of_run(plan, site).items():
         kept = "kept and read again" if found["kept"] else "computed at every step"
+        if found["why"].startswith("no term looks"):
+            kept = "not needed"
         lines.append(f"  {side}: {kept}: {found['why']}")
     if (candidates := candidates_of_run(plan)) is not None:
         number, vocabulary = candidates["number"], candidates["vocabulary"]

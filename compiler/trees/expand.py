@@ -31,12 +31,18 @@ NOT_IN_A_MATRIX = tuple(key for key in OF_A_SPEC if key != "expect")
 @dataclass(frozen=True)
 class Point:
     """One run before it is typed. `label` is its name without the name of the spec ("" when it is the only
-    one)."""
+    one); `replicated` that name without the seed: what all replicates are called."""
 
     tree: Node
     label: str
     variant: str | None
     seed: int | None
+    replicated: str
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """What `expect` may call it, the widest first."""
+        return tuple(dict.fromkeys(name for name in (self.variant, self.replicated, self.label) if name))
 
 
 @dataclass(frozen=True)
@@ -206,7 +212,7 @@ class Expansion:
         assert isinstance(tree.value, dict)
         node = tree.value.get("seeds")
         if node is None or not isinstance(node.value, list) or len(node.value) < 2:
-            yield Point(tree, _label(words), variant, None)
+            yield Point(tree, _label(words), variant, None, _label(words))
             return
         for seed in node.value:
             alone = self._remember((id(node), id(seed)), lambda node=node, seed=seed: replace(node, value=[seed]), node)
@@ -215,6 +221,7 @@ class Expansion:
                 _label([*words, f"seed{_slug(_plain(seed))}"]),
                 variant,
                 seed.value if isinstance(seed.value, int) else None,
+                _label(words),
             )
 
     def _put(self, tree: Node, assignment: Assignment) -> Node:
@@ -290,9 +297,8 @@ class Expansion:
     # --- what is expected --------------------------------------------------------------------------
 
     def _check_expected(self, points: Sequence[Point], tree: Node) -> None:
-        labels = [point.label for point in points if point.label]
-        variants = [point.variant for point in points if point.variant]
-        known = dict.fromkeys([*EXPECTED, *variants, *labels])
+        wide = [name for point in points for name in (point.variant, point.replicated) if name]
+        known = dict.fromkeys([*EXPECTED, *wide, *(point.label for point in points if point.label)])
         told = set()
         for point in points:
             assert isinstance(point.tree.value, dict)
@@ -318,8 +324,7 @@ class Expansion:
         node = point.tree.value.get("expect")
         if node is None or not isinstance(node.value, dict):
             return point
-        names = ["student", *([point.variant] if point.variant else []), *([point.label] if point.label else [])]
-        found = [node.value[name] for name in dict.fromkeys(names) if name in node.value]
+        found = [node.value[name] for name in ("student", *point.names) if name in node.value]
         teacher = node.value.get("teacher")
         key = (id(node), id(teacher), *map(id, found))
         if key not in self._expected:

@@ -150,6 +150,18 @@ def test_the_narrowest_expectation_counts() -> None:
     assert [run.expect["teacher"].scores["rouge2"] for run in found.values()] == [20, 20, 9, 9]
 
 
+def test_replicates_are_expected_by_their_name_without_the_seed() -> None:
+    found = runs(
+        "variants: {a: {}, b: {}}\nmatrix: {student.decoder_layers: [1, 2]}\nseeds: [1, 2]\n"
+        "expect:\n  a: {rouge2: 1}\n  a-decoder_layers-2: {rouge2: 2}\n  a-decoder_layers-2-seed2: {rouge2: 3}\n"
+    )
+    student = {label: run.expect["student"].scores["rouge2"] for label, run in found.items() if label.startswith("a")}
+    assert student == {
+        "a-decoder_layers-1-seed1": 1, "a-decoder_layers-1-seed2": 1,
+        "a-decoder_layers-2-seed1": 2, "a-decoder_layers-2-seed2": 3,
+    }  # fmt: skip
+
+
 def test_the_command_line_is_laid_last_and_can_make_runs() -> None:
     text = "variants: {a: {training: {learning_rate: 0.1}}, b: {}}\n"
     found = runs(text, "training.learning_rate=0.5", "variants.b.seeds=[9]", "matrix.student.decoder_layers=[1, 2]")

@@ -139,7 +139,7 @@ def test_several_runs_end_with_what_they_take_together(compile_text):
     both = explain_texts([lowered.plan, other.plan], [lowered.experiment, other.experiment])
     assert both.startswith(one)
     assert both.splitlines()[-1].startswith("estimate of all 2 runs: ")
-    assert "(1 times spared)" in both.splitlines()[-1]  # the teacher is trained once
+    assert "(1 stages spared)" in both.splitlines()[-1]  # the teacher is trained once
 
 
 def test_the_text_says_what_no_table_has(compile_text):
@@ -178,3 +178,22 @@ def test_shapes_are_found_again_in_the_plan(compile_text):
     plan = lowered.plan
     assert stage_architecture(plan, "train").parameters == plan["student"]["parameters"]
     assert stage_architecture(plan, "teacher-train").parameters == plan["teacher"]["parameters"]
+
+
+def test_the_text_tells_the_loss_and_the_targets(compile_text, tmp_path):
+    (tmp_path / "dump.jsonl").write_text('{"id": "0", "text": "a"}\n', "utf-8")
+    lowered = compile_text(
+        "loss={labels: {weight: 1, smoothing: 0.1}, logits: {weight: {from: 0, to: 0.8}}, hidden: {decoder: 3}, cosine: 0.5}",
+        "pseudo_labels={own: {by: teacher, best_of: 2, generation: {beams: 4}, keep: {min_rouge2: 1}}, dump: {file: dump.jsonl}}",
+        "targets=[original, {own: 0.5}, dump]",
+    )
+    lines = explain_text(lowered.plan, lowered.experiment).splitlines()
+    (loss,) = [line for line in lines if line.startswith("loss:")]
+    assert loss == (
+        "loss: labels (smoothing 0.1) + (changing) x logits (temperature 2, divergence forward-kl) "
+        "+ 3 x hidden states of the decoder + 0.5 x cosine"
+    )
+    (targets,) = [line for line in lines if line.startswith("targets:")]
+    assert targets == (
+        "targets: original + 0.5 x own (by marian 3-6, teacher-train: ctranslate2, 4 beams, the best of 2) + dump (a file)"
+    )
