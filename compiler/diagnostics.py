@@ -127,6 +127,10 @@ class Reporter:
         """Report an error at a known place of a text (there is no tree yet)."""
         self._add(Diagnostic(code, "error", message, hint, place.file, place.line, place.column, dotted(path)))
 
+    def warning_at(self, code: str, place: Position, message: str, hint: str = "", path: Trail = ()) -> None:
+        """Report a warning at a known place of a text."""
+        self._add(Diagnostic(code, "warning", message, hint, place.file, place.line, place.column, dotted(path)))
+
     def take(self, diagnostics: Iterable[Diagnostic]) -> None:
         """Add the diagnostics of another reporter."""
         for diagnostic in diagnostics:

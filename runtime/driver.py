@@ -23,14 +23,14 @@ from .available import check_available
 from .console import Console
 from .control import Control
 from .extensions import require
-from .failure import Failure
+from .failure import Failure, interrupted
 from .launch import launch_command, launch_environment
 from .plan import Plan, Stage, load_plan
 from .report.model_card import model_card
 from .report.summary import summarize
 from .report.table import table_markdown, table_text
 from .stop_signal import StopSignal, stop_on_signal
-from .store import Store, open_store
+from .store import Store, discard, open_store
 from .tracking import Tracker, ui_command
 
 POLL_SECONDS = 0.2
@@ -51,10 +51,12 @@ class Options:
 @dataclass
 class Several:
     """What the runs of one command know of each other: keys of the artifacts that were discarded; key of a stage
-    that failed -> the name of the run in which it did."""
+    that failed -> the name of the run in which it did; the exit code for a stop request that came while the last
+    stage of a run was ending."""
 
     discarded: set[str] = field(default_factory=set)
     failed: dict[str, str] = field(default_factory=dict)
+    stopped: int = 0
 
 
 @dataclass
@@ -71,6 +73,7 @@ class Run:
     cached: set[str] = field(default_factory=set)  # stage ids that were in the store at the start
     told: set[str] = field(default_factory=set)  # stage ids whose artifact the tracker knows
     num_warnings: int = 0  # of the workers, that were shown
+    stopped: int = 0  # exit code for a stop request that came
 
 
 def main(folders: Sequence[Path], options: Options) -> int:
@@ -86,6 +89,10 @@ def main(folders: Sequence[Path], options: Options) -> int:
     results: dict[Path, int] = {}
     several = Several()
     for folder, plan in zip(folders, plans, strict=True):
+        if several.stopped:
+            name = plan.name if isinstance(plan, Plan) else folder.name
+            console.failure(Failure("R300", f"stopped before {name}", "the same command goes on from here"), None)
+            return several.stopped
         try:
             if isinstance(plan, Failure):
                 raise plan
@@ -141,6 +148,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
     this.tracker.start()
     this.cached.update(stage.id for stage in _tell_published(this, cached=True))
     failure = _execute(this, stages) if stages else None
+    several.stopped = this.stopped
     if failure is not None and failure.exit_code == 1:
         several.failed[next(stage.key for stage in stages if not store.has(stage.key))] = plan.name
     return _finish(this, failure)
@@ -167,10 +175,9 @@ def _redo(plan: Plan, ids: Sequence[str], several: Several) -> None:
         if stage.id in ids or again.keys() & set(stage.needs.values()):
             again[stage.id] = stage
     require(again.values())  # before anything is thrown away
-    for stage in again.values():
-        if stage.key not in several.discarded:
-            several.discarded.add(stage.key)
-            open_store(plan.site, stage.kind).discard(stage.key)
+    fresh = [stage for stage in again.values() if stage.key not in several.discarded]
+    discard(plan.site, fresh)
+    several.discarded.update(stage.key for stage in fresh)
 
 
 def _require_stages(plans: Sequence[Plan], options: Options) -> None:
@@ -194,22 +201,33 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
             ended = _work_here(run, stages)
         else:
             ended = _launch(run, stages, stopping)
+    if stopping.requests:
+        run.stopped = 75 if stopping.by_scheduler else 130
     _tell_warnings(run)
     _tell_published(run, cached=False)
     missing = [stage for stage in stages if not run.store.has(stage.key)]
     if not missing:
         return None
-    failure = run.control.failure() or Failure(
+    failure = run.control.failure()
+    if failure is None or (failure.code == "R405" and stopping.expired()):  # killed, or lost when others were
+        failure = _without_a_word(missing[0], ended, stopping)
+    if failure.exit_code == 130 and run.stopped:
+        failure.exit_code = run.stopped
+    run.tracker.stage_failed(missing[0].id, failure.message)
+    return failure
+
+
+def _without_a_word(stage: Stage, ended: str, stopping: StopSignal) -> Failure:
+    """Why the workers are gone, when none of them told."""
+    if stopping.requests:  # they were killed at the second request, or when patience ended
+        return interrupted(stage.id)
+    return Failure(
         "R405",
-        f"the processes of stage {missing[0].id} ended without a word ({ended}); something outside killed them, "
+        f"the processes of stage {stage.id} ended without a word ({ended}); something outside killed them, "
         "for example for memory",
         "the same command goes on from the last checkpoint",
         exit_code=75,
     )
-    if stopping.by_scheduler and failure.exit_code == 130:
-        failure.exit_code = 75
-    run.tracker.stage_failed(missing[0].id, failure.message)
-    return failure
 
 
 def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> str:
@@ -243,11 +261,12 @@ def _work_here(run: Run, stages: Sequence[Stage]) -> str:
     watch = threading.Thread(target=_watch, args=(run, lambda: not over.is_set()), daemon=True, name="watch")
     watch.start()
     try:
-        code = work(run.plan, [stage.id for stage in stages], run.control, None)
+        return f"exit code {work(run.plan, [stage.id for stage in stages], run.control, None)}"
+    except KeyboardInterrupt:  # asked twice
+        return "interrupted"
     finally:
         over.set()
         watch.join()
-    return f"exit code {code}"
 
 
 def _watch(run: Run, running: Callable[[], bool]) -> None:

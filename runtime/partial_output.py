@@ -29,8 +29,9 @@ class Output(Protocol):
 def open_output(path: Path | None, digest: str) -> Iterator[Output]:
     """Where records go: to standard output (None), or to a file that is there when all of them are.
 
-    `digest` says what they are the work of: what an interrupted work of the same digest left is kept. A .txt file
-    gets the predictions alone, a line each; any other JSON lines. Raises `Failure` R369: it cannot be written.
+    `digest` says what they are the work of: what an interrupted work of the same digest left is kept, up to the
+    first record that cannot be read. A .txt file gets the predictions alone, a line each; any other JSON lines.
+    Raises `Failure` R369: it cannot be written.
     """
     if path is None:
         yield _Terminal()
@@ -43,7 +44,8 @@ def open_output(path: Path | None, digest: str) -> Iterator[Output]:
             part.close()
         part.finish()
     except OSError as error:
-        if error.filename not in (None, str(path), str(part_of(path)), str(_temporary(path))):
+        own = (None, str(path), str(part_of(path)), str(_temporary(path)))
+        if isinstance(error, BrokenPipeError) or error.filename not in own:
             raise
         raise Failure("R369", f"cannot write {path}: {error.strerror or error}", "name another file with -o") from error
 
@@ -79,13 +81,10 @@ class _Part:
     def __init__(self, path: Path, digest: str) -> None:
         self.path, self.part = path, part_of(path)
         head = json.dumps({"work": digest}) + "\n"
-        lines = self.part.read_bytes().decode("utf-8", "replace").split("\n") if self.part.is_file() else []
-        complete = [f"{line}\n" for line in lines[:-1]]  # what follows the last line end was cut off by a kill
-        kept = complete[1:] if complete[:1] == [head] else []
-        self.records: list[dict[str, Any]] = [json.loads(line) for line in kept]
+        self.records = _kept(self.part, head) if self.part.is_file() else []
         self.done = len(self.records)
         self._file = self.part.open("w", encoding="utf-8", newline="\n")
-        self._file.writelines([head, *kept])
+        self._file.writelines([head, *map(_line, self.records)])
         self._file.flush()
 
     def write(self, records: Records) -> None:
@@ -107,3 +106,21 @@ class _Part:
         temporary.write_text("".join(lines), "utf-8", newline="\n")
         os.replace(temporary, self.path)
         self.part.unlink()
+
+
+def _kept(part: Path, head: str) -> list[dict[str, Any]]:
+    """The records of earlier work, up to the first that is damaged: a kill cuts the last line off, and where the
+    power failed a line may hold anything."""
+    first, *lines = part.read_bytes().split(b"\n")
+    if first != head.rstrip("\n").encode():
+        return []
+    records: list[dict[str, Any]] = []
+    for line in lines[:-1]:
+        try:
+            record = json.loads(line.decode())
+        except ValueError:
+            break
+        if not isinstance(record, dict) or not isinstance(record.get("prediction"), str):
+            break
+        records.append(record)
+    return records

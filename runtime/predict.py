@@ -10,9 +10,11 @@ import argparse
 import hashlib
 import importlib.util
 import json
+import os
 import sys
 import tempfile
 import time
+import traceback
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -27,10 +29,11 @@ from .plan import Columns, DataSettings, GenerationSettings
 from .processes import num_cores
 from .text_files import LINES, Layout, Texts, read_texts
 from .trained_as import TrainedAs, find_student, trained_as
+from .unforeseen import unforeseen
 
 PIECE = 512  # sources; what is lost when it is interrupted
 SOURCES = ("source", "text", "document", "article")
-LONGEST = 1024  # tokens of a source where neither the model nor its training says
+LONGEST = 1024  # tokens of a source where neither the model nor its training nor an option says
 OF_GENERATION = ("beams", "length_penalty", "min_length", "max_length", "no_repeat_ngram")
 NOTHING_SAID = GenerationSettings(
     engine="transformers", beams=None, length_penalty=None, min_length=None, max_length=None, no_repeat_ngram=None,
@@ -40,8 +43,8 @@ NOTHING_SAID = GenerationSettings(
 
 @dataclass
 class Job:
-    """All there is to know before the first text. `ids` are token ids of the sources, `labels` those of any target
-    (a multilingual model reads its language from them)."""
+    """All there is to know before the first text. `sources` are token ids, `labels` those of any target (a
+    multilingual model reads its language from them). `digest` is of all that the predictions depend on."""
 
     folder: Path
     texts: Texts
@@ -65,12 +68,30 @@ def main(argv: Sequence[str]) -> int:
         resumes = "; the same command goes on" if options.output is not None else ""
         print(f"interrupted{resumes}", file=sys.stderr)
         return 130
+    except BrokenPipeError:  # `distilc predict my-run articles.txt | head`
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0 if options.output is None else 1
+    except Exception as error:
+        fault = _diagnosed(error, options)
+        Console().failure(fault, None)
+        return fault.exit_code
     return 0
+
+
+def _diagnosed(error: Exception, options: argparse.Namespace) -> Failure:
+    def log() -> str:
+        with tempfile.NamedTemporaryFile("w", prefix="distilc-predict-", suffix=".log", delete=False) as file:
+            file.writelines(traceback.format_exception(error))
+        return file.name
+
+    fewer = "work on fewer sources at a time (`--batch-size 1` is the least), or cut them (`--max-source-tokens`)"
+    kept = "; with the first, what is done is kept" if options.output is not None else ""
+    return unforeseen(error, memory=fewer + kept, kept=log)
 
 
 def predict(options: argparse.Namespace) -> None:
     """Raises `Failure` R201 to R204, R361, R362 (the file), R366 (the student), R368 (its language), R369 (the
-    output)."""
+    output), R372 (the device)."""
     folder = find_student(options.student, options.workspace)
     known = trained_as(folder)
     layout = Layout(options.column or _column(known, options.file), SOURCES, "--column", options.id_column, empty=False)
@@ -109,6 +130,9 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
 
     from .models.load import load_tokenizer, model_folder, read_config
 
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise Failure("R372", "--device cuda: torch finds no CUDA device here",
+                      "leave --device out; `distilc doctor` shows what is here")  # fmt: skip
     torch.set_num_threads(num_cores())
     folder = model_folder(folder)
     config = read_config(folder)
@@ -117,8 +141,7 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
         asked = getattr(options, name)
         return asked if asked is not None else getattr(known, name, None) or default
 
-    positions = getattr(config, "max_position_embeddings", None) or LONGEST
-    settings = _reading(chosen, positions)
+    settings = _reading(chosen, getattr(config, "max_position_embeddings", None))
     if config.model_type == "mbart" and (settings.source_language is None or settings.target_language is None):
         raise Failure("R368", "mbart writes the language into every sequence, and nothing says which",
                       "give --source-language and --target-language, for example en_XX and ro_RO")  # fmt: skip
@@ -135,8 +158,9 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
     precision = cast(Literal["fp32", "bf16", "fp16"], options.precision or default)
     generation = _generation(known, options, precision)
     files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.*"))]
-    facts = [str(folder.resolve()), files, texts.ids, [source.tolist() for source in sources], asdict(generation)]
-    digest = hashlib.sha256(json.dumps([*facts, precision]).encode()).hexdigest()
+    tokens = [[source.tolist() for source in sources], labels.tolist()]
+    facts = [str(folder.resolve()), files, texts.ids, list(texts.texts), tokens, asdict(generation), precision]
+    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
     return Job(folder, texts, sources, labels, generation, precision, device, digest)
 
 
@@ -156,13 +180,15 @@ def _generation(known: TrainedAs | None, options: argparse.Namespace, precision:
     return replace(settings, engine="ctranslate2", compute_type=precision, named=engine == "ctranslate2")
 
 
-def _reading(chosen: Callable[[str, Any], Any], positions: int) -> DataSettings:
+def _reading(chosen: Callable[[str, Any], Any], positions: int | None) -> DataSettings:
+    """`positions`: those of the model; None: it has no table of them (T5), and reads sources of any length."""
+    limits = [limit for limit in (chosen("max_source_tokens", None), positions) if limit is not None]
     return DataSettings(
         task="", train=(), validation=(), test={}, labels=None, max_target_tokens=LONGEST,
         columns=Columns(source="source", hypothesis=None, target="target", id=None),
         prefix=chosen("prefix", ""), source_language=chosen("source_language", None),
         target_language=chosen("target_language", None),
-        max_source_tokens=min(chosen("max_source_tokens", positions), positions),
+        max_source_tokens=min(limits, default=LONGEST),
     )  # fmt: skip
 
 

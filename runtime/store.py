@@ -25,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from .failure import Failure
-from .plan import Site
+from .plan import Site, Stage
 from .processes import process_start
 
 MANIFEST = "manifest.json"
@@ -87,11 +87,10 @@ class Store:
         return folder
 
     def discard(self, key: str) -> None:
-        """Forget an artifact and what is left of work on it. The owner of a live lock is left alone."""
-        if self.owner(key) is not None:
-            raise Failure(
-                "R403", f"another process is at work on {key[:12]}", "wait for it, or stop it first"
-            )
+        """Forget an artifact of this root and what is left of work on it.
+
+        Raises `Failure` R403: another process is at work on it."""
+        self._require_idle(key)
         shutil.rmtree(self.root / key, ignore_errors=True)
         shutil.rmtree(self.root / ".work" / key, ignore_errors=True)
 
@@ -142,6 +141,12 @@ class Store:
             shutil.rmtree(folder)  # somebody else published the same key: equal content by construction
         return target
 
+    def _require_idle(self, key: str) -> None:
+        if self.owner(key) is not None:
+            raise Failure(
+                "R403", f"another process is at work on {key[:12]}", "wait for it, or stop it first"
+            )
+
     # --- who is at work --------------------------------------------------------------------------
 
     def owner(self, key: str) -> dict[str, Any] | None:
@@ -188,11 +193,39 @@ class Store:
 def open_store(site: Site, kind: str = "") -> Store:
     """The store of a site, for writing artifacts of a kind: signals go into the site's scratch folder, where it has
     one, all else into the workspace. Whatever is in either is found."""
-    workspace, shared = Path(site.workspace) / "store", [Path(path) for path in site.shared_stores]
-    if site.scratch is None:
-        return Store(workspace, shared)
-    scratch = Path(site.scratch)
-    return Store(scratch, [workspace, *shared]) if kind == "signals" else Store(workspace, [scratch, *shared])
+    workspace, *scratch = own = _own_roots(site)
+    root = scratch[0] if scratch and kind == "signals" else workspace
+    return Store(root, [*(other for other in own if other != root), *map(Path, site.shared_stores)])
+
+
+def discard(site: Site, stages: Sequence[Stage]) -> None:
+    """Forget the artifacts of these stages wherever the site keeps them, so that they are computed again: all of them,
+    or none.
+
+    Raises `Failure` R403: another process is at work on one; R407: one lies in a shared store, which is only read,
+    and would be found there again.
+    """
+    own = [Store(root) for root in _own_roots(site)]
+    written = {store.root.resolve() for store in own}
+    shared = [path for path in map(Path, site.shared_stores) if path.resolve() not in written]
+    for stage in stages:
+        for store in own:
+            store._require_idle(stage.key)
+        folder = Store(shared[0], shared[1:]).find(stage.key) if shared else None
+        if folder is not None:
+            raise Failure(
+                "R407",
+                f"the artifact of {stage.id} lies in a shared store, which is only read: {folder}",
+                f"remove it there (rm -r {folder}), or take {folder.parent} out of `shared_stores` of the site",
+            )
+    for stage in stages:
+        for store in own:
+            store.discard(stage.key)
+
+
+def _own_roots(site: Site) -> list[Path]:
+    """The stores that a site writes: the workspace's, then that of its scratch folder."""
+    return [Path(site.workspace) / "store", *([] if site.scratch is None else [Path(site.scratch)])]
 
 
 def _keep_alive(path: Path, record: dict[str, Any], over: threading.Event) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .data.files import check_content, read_file, text_lines
+from .data.sources import find_cell
 from .failure import Failure
 
 LINES = ".txt"
@@ -36,12 +37,14 @@ class Texts:
 @dataclass(frozen=True)
 class Layout:
     """How a file of texts is read. `column`: that of the texts; None: the first of `usual` that is there, else
-    the only column beside the id. `option`: what the user names it with, for hints."""
+    the only column beside the id. `id`: the column of the ids; None: `id`, where the file has it. `option`
+    and `id_option`: what the user names them with, for hints."""
 
     column: str | None
     usual: tuple[str, ...]
     option: str
     id: str | None = None
+    id_option: str = "--id-column"
     empty: bool = True  # may a text be empty?
     spec_path: str = ""
 
@@ -50,7 +53,7 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
     """The texts of a file, in its order.
 
     `fingerprint`: the sha256 that the file must have (None: any). Raises `Failure` R201, R202, R206 (as
-    `read_file`), R204 (no rows), R361 (no such column, or no text in it), R362 (an id comes twice).
+    `read_file`), R204 (no rows), R361 (no such column, no text in it, or an empty id), R362 (an id comes twice).
     """
     rows: Iterable[tuple[str, Any]]
     if path.suffix.lower() == LINES:
@@ -66,14 +69,16 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
             texts.append(_checked(row, where, "the line", layout))
         else:
             if not isinstance(row, Mapping):
-                raise _wrong(f"{where}: a row must be an object with columns, not {type(row).__name__}", layout,
-                             'one JSON object a line: {"id": "1", "text": "..."}')  # fmt: skip
+                raise _wrong(f"{where}: a row must be an object with columns, not {type(row).__name__}",
+                             'one JSON object a line: {"id": "1", "text": "..."}', layout)  # fmt: skip
             if not texts:
-                column, id_column = _text_column(row, where, layout), _id_column(row, where, layout)
-            assert column is not None
-            texts.append(_checked(_cell(row, column, where, layout), where, f"the column {column!r}", layout))
+                id_column = layout.id or (ID if ID in row else None)
             if id_column is not None:
-                ids.append(str(_cell(row, id_column, where, layout)))
+                ids.append(_id(row, id_column, where, layout))
+            if column is None:
+                column = _text_column(row, where, layout)
+            value = _cell(row, column, where, layout, _name_texts(layout))
+            texts.append(_checked(value, where, f"the column {column!r}", layout))
         places.append(where)
     if not texts:
         raise Failure("R204", f"{path} has no rows", "is it the right file?", spec_path=layout.spec_path or None)
@@ -106,32 +111,33 @@ def _text_column(row: Mapping[str, Any], where: str, layout: Layout) -> str:
     raise _wrong(
         f"{where}: which column is meant? There is none called {' or '.join(layout.usual)}; the columns are "
         f"{', '.join(map(str, row))}",
+        _name_texts(layout),
         layout,
     )
 
 
-def _id_column(row: Mapping[str, Any], where: str, layout: Layout) -> str | None:
-    """The column of the ids: the named one, which must be there; else `id`, if it is there."""
-    if layout.id is not None:
-        _cell(row, layout.id, where, layout)
-        return layout.id
-    return ID if ID in row else None
+def _id(row: Mapping[str, Any], name: str, where: str, layout: Layout) -> str:
+    """The id of a row: a text, or a whole number."""
+    name_ids = f"name the column of ids with {layout.id_option}"
+    value = _cell(row, name, where, layout, name_ids)
+    if isinstance(value, int) and not isinstance(value, bool):
+        value = str(value)
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise _wrong(f"{where}: the id is empty (column {name!r})", f"fill it in, or {name_ids}", layout)
+    if not isinstance(value, str):
+        raise _wrong(f"{where}: the column {name!r} holds {_kind(value)}, not an id", name_ids, layout)
+    return _unicode(value, where, f"the column {name!r}", layout)
 
 
-def _cell(row: Mapping[str, Any], name: str, where: str, layout: Layout) -> Any:
-    """A column, or a dotted path into nested ones (`translation.en`)."""
-    if name in row:
-        return row[name]
-    value: Any = row
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            near = difflib.get_close_matches(name, map(str, row), n=1)
-            raise _wrong(
-                f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, row))}",
-                layout,
-                f"did you mean {near[0]!r}? " if near else "",
-            )
-        value = value[part]
+def _cell(row: Mapping[str, Any], name: str, where: str, layout: Layout, hint: str) -> Any:
+    there, value = find_cell(row, name)
+    if not there:
+        near = difflib.get_close_matches(name, map(str, row), n=1)
+        raise _wrong(
+            f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, row))}",
+            f"did you mean {near[0]!r}? {hint}" if near else hint,
+            layout,
+        )
     return value
 
 
@@ -140,10 +146,18 @@ def _checked(value: Any, where: str, what: str, layout: Layout) -> str:
     if isinstance(value, int) and not isinstance(value, bool):
         value = str(value)
     if not isinstance(value, str):
-        raise _wrong(f"{where}: {what} holds {_kind(value)}, not text", layout)
+        raise _wrong(f"{where}: {what} holds {_kind(value)}, not text", _name_texts(layout), layout)
     if not layout.empty and not value.strip():
-        raise Failure("R361", f"{where}: {what} is empty", "remove the row, or fill it in",
-                      spec_path=layout.spec_path or None)  # fmt: skip
+        raise _wrong(f"{where}: {what} is empty", "remove the row, or fill it in", layout)
+    return _unicode(value, where, what, layout)
+
+
+def _unicode(value: str, where: str, what: str, layout: Layout) -> str:
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise _wrong(f"{where}: {what} holds half a character (\\u{ord(value[error.start]):04x})",
+                     "a text was cut inside an escaped character; mend the row", layout) from error  # fmt: skip
     return value
 
 
@@ -151,9 +165,12 @@ def _kind(value: Any) -> str:
     return "null" if value is None else type(value).__name__
 
 
-def _wrong(message: str, layout: Layout, hint: str = "") -> Failure:
-    return Failure("R361", message, f"{hint}name a column of texts with {layout.option}".strip(),
-                   spec_path=layout.spec_path or None)  # fmt: skip
+def _name_texts(layout: Layout) -> str:
+    return f"name a column of texts with {layout.option}"
+
+
+def _wrong(message: str, hint: str, layout: Layout) -> Failure:
+    return Failure("R361", message, hint, spec_path=layout.spec_path or None)
 
 
 def _require_unique(ids: Sequence[str], places: Sequence[str], layout: Layout) -> None:

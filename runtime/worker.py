@@ -40,6 +40,8 @@ def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | 
         require([plan.stage(id) for id in stages])
         for id in stages:
             at = id
+            if stop.agreed():
+                raise interrupted(id)
             stage = plan.stage(id)
             run_stage(plan, stage, open_store(plan.site, stage.kind), control, ranks, stop)
             gc.collect()

@@ -78,6 +78,8 @@ class Expansion:
         if (named := tree.value.get("variants")) is not None and isinstance(named.value, dict):
             variants = {name: self._variant(base, overlay) for name, overlay in named.value.items()}
         axes, excluded = self._matrix(tree.value.get("matrix"))
+        if named is not None and isinstance(named.value, dict):
+            self._check_undone(named.value, axes)
         points = list(self._points(variants, axes, excluded, tree))
         self._check_names(points, tree)
         self._check_expected(points, tree)
@@ -252,17 +254,7 @@ class Expansion:
     def _check_kept(self, point: Node, axes: Sequence[Axis]) -> None:
         """A value that another path has undone (`batch.tokens` removes `batch.examples`) varies nothing."""
         for axis in axes:
-            node: Node | None = point
-            for step, _ in axis.assignments[0].steps:
-                inside = node.value if node is not None else None
-                if isinstance(inside, list) and len(inside) == 1 and inside[0].implied and isinstance(step, str):
-                    inside = inside[0].value
-                if isinstance(inside, dict):
-                    node = inside.get(str(step))
-                elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
-                    node = inside[step]
-                else:
-                    node = None
+            node = _found(point, axis)
             if node is None and not any(assignment.value.value is None for assignment in axis.assignments):
                 self._refuse(
                     "E311",
@@ -271,6 +263,19 @@ class Expansion:
                     "vary one of them",
                     ("matrix", axis.path),
                 )
+
+    def _check_undone(self, variants: Mapping[str, Node], axes: Sequence[Axis]) -> None:
+        """The matrix is laid over a variant: what both say, the variant says for nothing."""
+        for name, overlay in variants.items():
+            for axis in axes:
+                if (node := _found(overlay, axis)) is not None:
+                    self.reporter.warning_at(
+                        "W317",
+                        node.key or node.place,
+                        f"`{axis.path}` of the variant {quoted(name)} counts nowhere: the matrix varies it",
+                        "leave it out of the variant, or out of the matrix",
+                        ("variants", name),
+                    )
 
     def _check_names(self, points: Sequence[Point], tree: Node) -> None:
         """A run's name is its folder."""
@@ -355,6 +360,22 @@ class Expansion:
 
 
 # --- names ---------------------------------------------------------------------------------------
+
+
+def _found(tree: Node, axis: Axis) -> Node | None:
+    """What stands at the path of an axis."""
+    node: Node | None = tree
+    for step, _ in axis.assignments[0].steps:
+        inside = node.value if node is not None else None
+        if isinstance(inside, list) and len(inside) == 1 and inside[0].implied and isinstance(step, str):
+            inside = inside[0].value
+        if isinstance(inside, dict):
+            node = inside.get(str(step))
+        elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
+            node = inside[step]
+        else:
+            node = None
+    return node
 
 
 def _axis_names(paths: Sequence[str]) -> dict[str, str]:

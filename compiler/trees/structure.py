@@ -114,6 +114,8 @@ class Schema:
             return fragment["examples"][0]
         if "anyOf" in fragment:
             return self.example(fragment["anyOf"][0])
+        if fragment.get("minItems") and isinstance(fragment.get("items"), Mapping):
+            return [self.example(fragment["items"])]
         plain = {"object": {}, "array": [], "string": "text", "boolean": True}
         return plain.get(self.kinds(fragment)[0], fragment.get("minimum", 1))
 

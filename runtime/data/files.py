@@ -10,7 +10,7 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +46,21 @@ def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
             "is it there, and may you read it?",
             spec_path=spec_path,
         ) from error
+
+
+def located(fingerprint: str, locations: Mapping[str, str], what: str, spec_path: str) -> Path:
+    """Where the file of this sha256 is on this machine. `what` it is, for people ("the file of labels").
+
+    Raises `Failure` R206: the plan does not say it.
+    """
+    if fingerprint not in locations:
+        raise Failure(
+            "R206",
+            f"the plan does not say where {what} is on this machine ({fingerprint[:12]})",
+            "compile the spec again here",
+            spec_path=spec_path,
+        )
+    return Path(locations[fingerprint])
 
 
 def check_content(path: Path, fingerprint: str, spec_path: str) -> None:

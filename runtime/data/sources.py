@@ -9,13 +9,12 @@ from __future__ import annotations
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
-from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
 from ..plan import Columns, Source
 from . import bulletins
-from .files import Records, read_file
+from .files import Records, located, read_file
 
 # name -> (version, split and limit -> rows)
 BUILTIN = {"bulletins": (bulletins.VERSION, bulletins.bulletins)}
@@ -58,14 +57,8 @@ def _records(source: Source, locations: Mapping[str, str], offline: bool, spec_p
         yield from _hub_records(source, offline, spec_path)
     else:
         for fingerprint in source.fingerprints:
-            if fingerprint not in locations:
-                raise Failure(
-                    "R206",
-                    f"the plan does not say where a file of {spec_path} is on this machine ({fingerprint[:12]})",
-                    "compile the spec again here",
-                    spec_path=spec_path,
-                )
-            yield from read_file(Path(locations[fingerprint]), fingerprint, spec_path)
+            path = located(fingerprint, locations, f"a file of {spec_path}", spec_path)
+            yield from read_file(path, fingerprint, spec_path)
 
 
 def _row(record: Any, columns: Columns, where: str, default_id: str) -> dict[str, str]:

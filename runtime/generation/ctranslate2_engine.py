@@ -16,7 +16,7 @@ from ..failure import Failure
 from ..models.load import load_tokenizer
 from ..plan import ComputeType, GenerationSettings
 from .conversion import COMPUTE_TYPES, quiet_ctranslate2, vocabulary_of
-from .engine import OnBatch, Source, batches
+from .engine import OnBatch, Source, batches, lengths_of
 from .fit import differing, lacking
 from .search import answer_in_language, end_token, length_penalty, limit_of, merged_config
 from .texts import writing
@@ -89,6 +89,11 @@ class CTranslate2Engine:
             prefix.append(int(self.config.forced_bos_token_id))
         return prefix
 
+    @property
+    def width(self) -> int:
+        """As `Engine` says."""
+        return self.config.num_beams or 1
+
     def generate(
         self,
         sources: Sequence[Source],
@@ -100,7 +105,7 @@ class CTranslate2Engine:
         """As `Engine` says. Batches wait in a queue, so that every worker of ctranslate2 has one at any time."""
         waiting: deque[tuple[list[int], _Search]] = deque()
         with writing(self.tokenizer, on_batch) as writer:
-            for batch in batches(sources, self.config.num_beams or 1, batch_size):
+            for batch in batches(lengths_of(sources), self.width, batch_size):
                 positions = batch.tolist()
                 waiting.append((positions, _Search(self, [sources[i] for i in positions])))
                 if len(waiting) > self.num_workers:
@@ -196,7 +201,9 @@ def _record(converted: Path) -> dict[str, Any]:
         record: dict[str, Any] = json.loads((converted / "conversion.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise Failure(
-            "R322", f"cannot read the converted model in {converted}: {error}", "make it again: --redo convert"
+            "R322",
+            f"cannot read the converted model in {converted}: {error}",
+            f"remove the folder and run again: rm -r {converted}",
         ) from error
     return record
 

@@ -47,10 +47,13 @@ OnBatch = Callable[[Sequence[int], Sequence[Sequence[Hypothesis]]], None]
 
 class Engine(Protocol):
     """`name` is the engine that really works; `note` says, for people, why it is not the one that the plan
-    names (empty: it is)."""
+    names (empty: it is). `width`: hypotheses of one source that are worked on at once."""
 
     name: str
     note: str
+
+    @property
+    def width(self) -> int: ...
 
     def generate(
         self,
@@ -119,11 +122,18 @@ def open_engine(
         return reference(f"ctranslate2 {reason}")
 
 
-def batches(sources: Sequence[Source], num_hypotheses: int, batch_size: int | None = None) -> list[NDArray[np.int64]]:
-    """Positions of the sources, in batches of similar length, the longest first, within the token budget."""
-    lengths = np.fromiter(map(len, sources), np.int64, len(sources))
+def batches(
+    lengths: NDArray[np.int64], num_hypotheses: int, batch_size: int | None = None
+) -> list[NDArray[np.int64]]:
+    """Positions of the sources (N lengths in tokens), in batches of similar length, the longest first, within the
+    token budget."""
     budget = None if batch_size is not None else max(1, BATCH_TOKENS // max(1, num_hypotheses))
     return sorted_batches(lengths, budget, batch_size or MAX_ROWS)
+
+
+def lengths_of(sources: Sequence[Source]) -> NDArray[np.int64]:
+    """In tokens."""
+    return np.fromiter(map(len, sources), np.int64, len(sources))
 
 
 def generate_texts(

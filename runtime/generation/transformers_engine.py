@@ -12,7 +12,7 @@ import torch
 from ..models.families import depths
 from ..models.load import Precision, load_model, load_tokenizer
 from ..plan import GenerationSettings
-from .engine import OnBatch, Source, batches
+from .engine import OnBatch, Source, batches, lengths_of
 from .rescoring import padded, sequence_scores
 from .sampling import draw_processors
 from .search import answer_in_language, end_token, length_penalty, merged_config
@@ -57,6 +57,12 @@ class TransformersEngine:
         model = load_model(folder, precision=precision).to(device)
         return cls(model, load_tokenizer(folder), settings, device, labels, note, with_scores)
 
+    @property
+    def width(self) -> int:
+        """As `Engine` says."""
+        num_draws = (self.settings.n_best or 1) if self.settings.sampling is not None else 1
+        return max(self.config.num_beams or 1, num_draws)
+
     def generate(
         self,
         sources: Sequence[Source],
@@ -66,12 +72,9 @@ class TransformersEngine:
         batch_size: int | None = None,
     ) -> None:
         """As `Engine` says."""
-        settings = self.settings
         numbers = range(len(sources)) if ids is None else ids
-        num_draws = (settings.n_best or 1) if settings.sampling is not None else 1
-        width = max(self.config.num_beams or 1, num_draws)
         with writing(self.tokenizer, on_batch) as writer:
-            for batch in batches(sources, width, batch_size):
+            for batch in batches(lengths_of(sources), self.width, batch_size):
                 positions = batch.tolist()
                 found = self.search([sources[i] for i in positions], [numbers[i] for i in positions])
                 writer.add(positions, found)

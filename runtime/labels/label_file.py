@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
-from ..data.files import read_file
+from ..data.files import located, read_file
 from ..data.sources import find_cell
 from ..failure import Failure
 from ..plan import LabelFile
@@ -32,10 +31,7 @@ def read_label_file(file: LabelFile, locations: Mapping[str, str], spec_path: st
     Raises `Failure` R201, R202, R206 (the file), R341 (a row that is no label), R342 (an id comes twice), R344
     (no rows).
     """
-    if file.fingerprint not in locations:
-        raise Failure("R206", "the plan does not say where the file of labels is on this machine",
-                      "compile the spec again here", spec_path=f"{spec_path}.file")  # fmt: skip
-    path = Path(locations[file.fingerprint])
+    path = located(file.fingerprint, locations, "the file of labels", f"{spec_path}.file")
     found: dict[str, FileLabel] = {}
     for where, record in read_file(path, file.fingerprint, f"{spec_path}.file"):
         id = _text(record, file.id, "id", where, spec_path)

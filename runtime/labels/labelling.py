@@ -1,14 +1,8 @@
-"""The training rows -> a label for each, shard by shard, on all ranks.
-
-A shard that is done stays done. After each round, in which every rank does one, the ranks agree on whether they
-were asked to stop.
-"""
+"""The training rows -> a label for each, shard by shard, on all ranks (generation/rounds.py)."""
 
 from __future__ import annotations
 
-import json
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,18 +10,15 @@ import numpy as np
 
 from ..context import Context
 from ..data.rows import Rows
-from ..failure import interrupted
 from ..generation.engine import Engine, Hypothesis, open_engine
+from ..generation.rounds import OnProgress, Work, work_in_rounds
+from ..generation.shards import Shard
 from ..models.load import model_folder
 from ..plan import PseudoLabelSettings
 from .prepare import LABELS
 from .quality import asked, best, proxy, quality
 from .record import Label, source_hash
 from .rules import failed_rule
-from .shards import Shard, pending, write_shard
-
-OnProgress = Callable[[int], None]  # called with the number of rows of a shard that are done
-Work = Callable[[Shard, OnProgress], Sequence[Label]]
 
 
 def label_shards(rows: Rows, shards: Sequence[Shard], folder: Path, context: Context) -> None:
@@ -35,25 +26,7 @@ def label_shards(rows: Rows, shards: Sequence[Shard], folder: Path, context: Con
 
     Raises `Failure` R300 (asked to stop), R22x (the model), R32x (the engine).
     """
-    todo: list[int] = context.gather(pending(folder, len(shards)))[0]
-    done = rows.num_examples - sum(len(shards[number]) for number in todo)
-    work = _worker(rows, context) if todo else None
-    clock = _Clock(context.scratch / "seconds.json")
-    with context.progress.task("labelling", rows.num_examples, "examples") as update:
-        update(done)
-        for start in range(0, len(todo), context.world):
-            together = todo[start : start + context.world]
-            if work is not None and context.rank < len(together):
-                shard = shards[together[context.rank]]
-                labels = work(shard, _Everywhere(update, done, len(together)))
-                write_shard(folder, together[context.rank], [label.line() for label in labels])
-            done += sum(len(shards[number]) for number in together)
-            update(done)
-            if context.first:
-                clock.note()
-            if context.stop_requested():
-                raise interrupted(context.stage.id)
-    context.barrier()
+    work_in_rounds(shards, folder, context, "labelling", lambda: _worker(rows, context))
 
 
 def label_of(row: Mapping[str, Any], text: str | None, score: float | None, settings: PseudoLabelSettings) -> Label:
@@ -72,7 +45,7 @@ def label_of(row: Mapping[str, Any], text: str | None, score: float | None, sett
 def _worker(rows: Rows, context: Context) -> Work:
     settings: PseudoLabelSettings = context.stage.settings
     if settings.source == "file":
-        return lambda shard, on_progress: _take(rows, shard, settings)
+        return lambda shard, on_progress: _lines(_take(rows, shard, settings))
     assert settings.generation is not None and settings.precision is not None  # of a labeller that writes
     engine = open_engine(
         settings.generation,
@@ -82,7 +55,11 @@ def _worker(rows: Rows, context: Context) -> Work:
         device=context.device,
         labels=np.load(rows.folder / LABELS),
     )
-    return lambda shard, on_progress: _generate(engine, rows, shard, settings, on_progress)
+    return lambda shard, on_progress: _lines(_generate(engine, rows, shard, settings, on_progress))
+
+
+def _lines(labels: Sequence[Label]) -> list[str]:
+    return [label.line() for label in labels]
 
 
 def _take(rows: Rows, shard: Shard, settings: PseudoLabelSettings) -> list[Label]:
@@ -108,27 +85,3 @@ def _generate(
 
     engine.generate([rows.source(i) for i in ids], on_batch, ids=ids)
     return [found[position] for position in range(len(ids))]
-
-
-class _Everywhere:
-    """What all ranks have done, as one of them sees it: the shards of a round are alike."""
-
-    def __init__(self, update: Callable[..., None], before: int, ranks: int) -> None:
-        self._update, self._before, self._ranks = update, before, ranks
-
-    def __call__(self, done: int) -> None:
-        self._update(self._before + self._ranks * done)
-
-
-class _Clock:
-    """The time that the stage has taken, interrupted attempts included, noted where the worker looks for it."""
-
-    def __init__(self, file: Path) -> None:
-        self._file = file
-        self._begun = time.monotonic()
-        self._before = float(json.loads(file.read_text("utf-8"))) if file.is_file() else 0.0
-
-    def note(self) -> None:
-        temporary = self._file.with_suffix(".new")
-        temporary.write_text(json.dumps(self._before + time.monotonic() - self._begun), "utf-8")
-        temporary.replace(self._file)

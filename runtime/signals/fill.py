@@ -211,11 +211,15 @@ class Filling:
         largest = float(alone.abs().max())
         worst = float((alone - kept).abs().max()) / max(largest, 1e-9)
         if not worst <= ALONE_TOLERANCE[self.settings.precision]:
+            what = f"{self.settings.side} states ({state})"
+            instead = "switch the cache off: `scratch: {limit_gb: 0}` in the site file"
+            if self.settings.candidates is not None:
+                what, instead = f"candidates ({state})", "write `loss.logits.candidates: all`"
             raise Failure(
                 "R333",
-                f"the {self.settings.side} states ({state}) of the example {self.rows.raw(row)['id']} are others alone "
-                f"than in a batch, by {worst:.2g} of the largest: they cannot be kept",
-                "switch the cache off: `scratch: {limit_gb: 0}` in the site file; then report it",
+                f"the {what} of the example {self.rows.raw(row)['id']} are others alone than in a batch, by "
+                f"{worst:.2g} of the largest: they cannot be kept",
+                f"{instead}; then report it",
             )
 
 

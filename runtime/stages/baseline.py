@@ -6,13 +6,12 @@ metrics.json  {test set: {metric: {value, low, high, ...}}}, as of an evaluation
 from __future__ import annotations
 
 import json
-from pathlib import Path
 from typing import Any
 
 from ..alignment import align
 from ..context import Context
+from ..data.files import located
 from ..data.rows import Rows
-from ..failure import Failure
 from ..metrics.score import score
 from ..plan import BaselineSettings, PredictionFile, Stage
 from ..text_files import Layout, Texts, read_texts
@@ -31,7 +30,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             rows = Rows.open(context.inputs["data"], f"test.{test_set}")
             references, all_of = _references(rows, test_set, settings.limit)
             spec_path = f"baselines.{name}.predictions"
-            predictions = read_texts(_place(file, stage, spec_path), _layout(file, name), file.fingerprint)
+            path = located(file.fingerprint, stage.execution.locations, "the file of predictions", spec_path)
+            predictions = read_texts(path, _layout(file, name), file.fingerprint)
             if predictions.ids is None and not all_of:
                 predictions = _first(predictions, len(references))
             aligned = align(predictions, references, all_of=all_of, spec_path=spec_path)
@@ -48,7 +48,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
 
 
 def _layout(file: PredictionFile, name: str) -> Layout:
-    return Layout(file.text, USUAL, f"baselines.{name}.columns.text", file.id, spec_path=f"baselines.{name}.columns")
+    columns = f"baselines.{name}.columns"
+    return Layout(file.text, USUAL, f"{columns}.text", file.id, f"{columns}.id", spec_path=columns)
 
 
 def _references(rows: Rows, test_set: str, limit: int | None) -> tuple[Texts, bool]:
@@ -69,14 +70,3 @@ def _first(texts: Texts, count: int) -> Texts:
     if len(texts) < count:
         return texts
     return Texts(texts.name, texts.texts[:count], texts.places[:count], None, texts.column)
-
-
-def _place(file: PredictionFile, stage: Stage, spec_path: str) -> Path:
-    if file.fingerprint not in stage.execution.locations:
-        raise Failure(
-            "R206",
-            f"the plan does not say where the file of predictions is on this machine ({file.fingerprint[:12]})",
-            "compile the spec again here",
-            spec_path=spec_path,
-        )
-    return Path(stage.execution.locations[file.fingerprint])

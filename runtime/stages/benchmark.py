@@ -53,7 +53,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         with context.progress.task("measuring speed", len(chosen) * (settings.repeats + 1), "passes") as update:
             for number, generation in enumerate(chosen):
                 # The same way of opening for both: batches one after the other, all threads at each.
-                engine = _opened(generation, stage, context, rows.target(0), named=number > 0)
+                engine = _opened(generation, stage, context, rows.target(0), optional=number > 0)
                 if engine is None or engine.name in engines:
                     continue
                 done = number * (settings.repeats + 1)
@@ -93,9 +93,9 @@ def _engines(settings: BenchmarkSettings, context: Context) -> list[GenerationSe
 
 
 def _opened(
-    generation: GenerationSettings, stage: Stage, context: Context, labels: Source, *, named: bool
+    generation: GenerationSettings, stage: Stage, context: Context, labels: Source, *, optional: bool
 ) -> Engine | None:
-    """None: the other engine cannot do what the plan's can."""
+    """None: an engine that is `optional` cannot do what the plan's can."""
     folder: Path = model_folder(context.inputs["model"])
     try:
         return open_engine(
@@ -103,7 +103,7 @@ def _opened(
             device=context.device, labels=labels, num_threads=num_cores(), one_at_a_time=True, with_scores=False,
         )  # fmt: skip
     except Failure:
-        if not named:
+        if not optional:
             raise
         return None
 

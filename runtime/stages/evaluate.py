@@ -2,12 +2,14 @@
 
 metrics.json                  {test set: {metric: {value, low, high, ...}}, "baselines": {"lead": {...}}}
 predictions.<test set>.jsonl  {id, source, reference, prediction}, in the order of the data
+
+All ranks write the texts, shard by shard (generation/shards.py); what is done stays done when the stage is interrupted.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +19,10 @@ import torch
 from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, split_names
-from ..generation.engine import Engine, generate_texts, open_engine
+from ..failure import interrupted
+from ..generation.engine import Engine, batches, generate_texts, open_engine
+from ..generation.rounds import work_in_rounds
+from ..generation.shards import Shard, in_order, whole_batches
 from ..generation.transformers_engine import TransformersEngine
 from ..metrics.score import needing, score, score_loss
 from ..metrics.sentences import split_sentences
@@ -30,7 +35,9 @@ LOSS_BATCH_TOKENS = 8192
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
-    """Every rank generates its share of each set; rank 0 scores and writes."""
+    """Every rank generates its share of each set; rank 0 scores and writes.
+
+    Raises `Failure` R300 (asked to stop), R22x (the model), R32x (the engine)."""
     settings: EvaluateSettings = stage.settings
     result: dict[str, Any] = {}
     baselines: dict[str, Any] = {}
@@ -104,41 +111,55 @@ def _evaluate(
     settings: EvaluateSettings,
     context: Context,
 ) -> dict[str, Any]:
-    # Longest first, dealt out in turn: every rank gets about the same work.
-    order = np.argsort(-rows.source_lengths[:num_examples], kind="stable")
-    mine = order[context.rank :: context.world]
     scores: dict[str, Any] = {}
     texts = needing(settings.metrics, "texts")
     if texts:
-        engine = models.engine(rows)
-        with context.progress.task(f"generating for {name}", len(mine), "examples") as update:
-            predicted = generate_texts(engine, rows, mine, lambda done: update(done, engine.name))
-        everywhere = context.gather(dict(zip(mine.tolist(), predicted, strict=True)))
-        predictions = {i: text for part in everywhere for i, text in part.items()}
+        folder = context.scratch / f"shards.{name}"
+        shards = _generate(models.engine(rows), rows, num_examples, name, folder, context)
         if context.first:
             records = [rows.raw(i) for i in range(num_examples)]
-            ordered = [predictions[i] for i in range(num_examples)]
-            scores = score(texts, ordered, [record["target"] for record in records])
-            _write_predictions(context.folder / f"predictions.{name}.jsonl", records, ordered)
+            predictions = [json.loads(line) for line in in_order(folder, shards)]
+            scores = score(texts, predictions, [record["target"] for record in records])
+            _write_predictions(context.folder / f"predictions.{name}.jsonl", records, predictions)
     if of_loss := needing(settings.metrics, "loss"):
-        model = models.model()
-        sums = context.gather(_loss(model, rows, mine, load_tokenizer(models.folder).pad_token_id, context.device))
+        # Longest first, dealt out in turn: every rank gets about the same work.
+        order = np.argsort(-rows.source_lengths[:num_examples], kind="stable")
+        mine = order[context.rank :: context.world]
+        pad_id = load_tokenizer(models.folder).pad_token_id
+        sums = context.gather(_loss(models.model(), rows, mine, pad_id, context))
         loss, tokens = (sum(part[i] for part in sums) for i in (0, 1))
         scores.update(score_loss(of_loss, loss / tokens))
     return scores
 
 
+def _generate(engine: Engine, rows: Rows, num_examples: int, name: str, folder: Path, context: Context) -> list[Shard]:
+    """Put a text for each of the first rows into the folder, as a JSON string a line. Returns the shards."""
+    lengths = rows.source_lengths[:num_examples]
+    shards = whole_batches(batches(lengths, engine.width), lengths)
+
+    def work(shard: Shard, on_progress: Callable[[int], None]) -> list[str]:
+        return [json.dumps(text) + "\n" for text in generate_texts(engine, rows, shard, on_progress)]
+
+    work_in_rounds(shards, folder, context, f"generating for {name}", lambda: work, engine.name)
+    return shards
+
+
 @torch.inference_mode()
-def _loss(model: Any, rows: Rows, ids: np.ndarray[Any, Any], pad_id: int, device: str) -> tuple[float, int]:
-    """Label cross-entropy summed over label tokens, in nats, and their number."""
+def _loss(model: Any, rows: Rows, ids: np.ndarray[Any, Any], pad_id: int, context: Context) -> tuple[float, int]:
+    """Label cross-entropy of a rank's rows summed over label tokens, in nats, and their number."""
     lengths = rows.source_lengths[ids] + rows.target_lengths[ids]
+    mine = sorted_batches(lengths, LOSS_BATCH_TOKENS, even=True)
     loss = 0.0
-    for batch in sorted_batches(lengths, LOSS_BATCH_TOKENS, even=True):
-        tensors = {name: tensor.to(device) for name, tensor in collate(rows, ids[batch], pad_id).items()}
-        decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=tensors["labels"])
-        logits = model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"],
-                       decoder_input_ids=decoder_input_ids, use_cache=False).logits  # fmt: skip
-        loss += float(labels_term(logits, tensors["labels"], smoothing=0.0))
+    for number in range(max(context.gather(len(mine)))):
+        if number < len(mine):
+            batch = ids[mine[number]]
+            tensors = {name: tensor.to(context.device) for name, tensor in collate(rows, batch, pad_id).items()}
+            decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=tensors["labels"])
+            logits = model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"],
+                           decoder_input_ids=decoder_input_ids, use_cache=False).logits  # fmt: skip
+            loss += float(labels_term(logits, tensors["labels"], smoothing=0.0))
+        if context.stop_requested():
+            raise interrupted(context.stage.id)
     return loss, int(rows.target_lengths[ids].sum())
 
 

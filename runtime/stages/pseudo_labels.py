@@ -3,7 +3,7 @@
 labels.jsonl    one record a training row, in the order of the data (labels/record.py)
 quality.json    what the labels are like (labels/statistics.py)
 
-All ranks write, shard by shard (labels/shards.py); what is done stays done when the stage is interrupted.
+All ranks write, shard by shard (generation/shards.py); what is done stays done when the stage is interrupted.
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ from ..context import Context
 from ..data.rows import Rows
 from ..data.sources import read_sources
 from ..failure import Failure
+from ..generation.shards import in_order, plan_shards
 from ..labels.labelling import label_of, label_shards
 from ..labels.prepare import SPLIT, prepare_rows
 from ..labels.quality import proxy
 from ..labels.record import FILE, Label, parse, read_labels, source_hash
-from ..labels.shards import in_order, plan_shards
 from ..labels.statistics import Statistics, line, metrics
 from ..models.load import load_tokenizer, model_folder
 from ..notices import Notice

@@ -60,9 +60,11 @@ def _require_room(filling: Filling, context: Context) -> None:
     present = sum(file.stat().st_blocks * 512 for file in context.folder.glob("*.npy"))
     free = shutil.disk_usage(context.folder).free + present
     if needed > free:
+        what, less = f"states of the {filling.settings.side}", "allow less: `scratch: {limit_gb: N}`"
+        if filling.settings.candidates is not None:  # the spec asks for them: no limit of the site leaves them out
+            what, less = "candidates", "write `loss.logits.candidates: all`, or fewer candidates"
         raise Failure(
             "R334",
-            f"the states of the {filling.settings.side} take {needed / 1e9:,.1f} GB, and {context.folder} has room for "
-            f"{free / 1e9:,.1f}",
-            "name another disk in the site file, `scratch: {path: FOLDER}`, or allow less: `scratch: {limit_gb: N}`",
+            f"the {what} take {needed / 1e9:,.1f} GB, and {context.folder} has room for {free / 1e9:,.1f}",
+            f"name another disk in the site file, `scratch: {{path: FOLDER}}`, or {less}",
         )

@@ -76,6 +76,7 @@ def test_a_limit_takes_the_first_examples(tmp_path: Path, by_id: Path, lines: Pa
     [
         ("abd", {}, "R363", "1 of 3 references have no prediction in"),
         ("abc", {"text": "summary"}, "R361", "there is no column 'summary'"),
+        ("abc", {"id": "key"}, "R361", "there is no column 'key'; the columns are id, prediction"),
         ("abc", {"fingerprint": "0" * 64}, "R206", "does not say where the file of predictions is"),
     ],
 )
@@ -86,6 +87,8 @@ def test_files_that_do_not_fit(
         run(tmp_path, by_id, ids, **columns)
     assert raised.value.code == code and words in raised.value.message
     assert str(raised.value.spec_path).startswith("baselines.others.")
+    if columns and code == "R361":
+        assert f"with baselines.others.columns.{next(iter(columns))}" in raised.value.hint
 
 
 def test_its_row_in_the_table() -> None:

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+import os
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from distilc.runtime import driver
+from distilc.runtime import driver, stop_signal
 from distilc.runtime.driver import Options, main
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Stage
@@ -148,3 +153,96 @@ def test_a_stage_that_is_nowhere_starts_nothing(
 def test_one_run_is_not_counted(plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(plans[:1], UNTIL) == 0
     assert " done\n" not in capsys.readouterr().out
+
+
+def test_redo_of_what_lies_in_a_shared_store_is_told(
+    plans: list[Path], work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(plans[:1], UNTIL) == 0
+    work.computed.clear()
+    tree = json.loads((plans[0] / "plan.json").read_text("utf-8"))
+    tree["site"] |= {"workspace": str(tmp_path / "another"), "shared_stores": [str(tmp_path / "workspace" / "store")]}
+    (plans[0] / "plan.json").write_text(json.dumps(tree), "utf-8")
+    assert main(plans[:1], UNTIL) == 0 and not work.computed
+    assert main(plans[:1], Options(until="benchmark-student", redo=["train"])) == 1
+    assert not work.computed and "R407: the artifact of train lies in a shared store" in capsys.readouterr().err
+
+
+# --- stop requests -----------------------------------------------------------------------------------
+
+
+def launched(plans: list[Path], workers: str, monkeypatch: pytest.MonkeyPatch, signals: Sequence[int]) -> int:
+    """The exit code of a run whose workers are this Python code, at signals that come when it says that it works."""
+    command = [sys.executable, "-c", f"import sys, time\n{workers}"]
+    monkeypatch.setattr(driver, "launch_command", lambda plan, folder, stages, control: [*command, str(control.folder)])
+    monkeypatch.setattr(driver, "Tracker", lambda *arguments: Silent())
+
+    def send() -> None:
+        until(lambda: "at work" in "".join(log.read_text("utf-8") for log in plans[0].parents[1].rglob("*.log")))
+        for number in signals:
+            os.kill(os.getpid(), number)
+            time.sleep(0.1)
+
+    def until(true: Callable[[], bool]) -> None:
+        give_up = time.monotonic() + 60
+        while not true() and time.monotonic() < give_up:
+            time.sleep(0.02)
+
+    sender = threading.Thread(target=send)
+    sender.start()
+    try:
+        return main(plans, UNTIL)
+    finally:
+        sender.join()
+
+
+AT_WORK = "print('at work', flush=True)\n"
+HANGING = f"{AT_WORK}time.sleep(60)"  # in something that does not ask whether it is to stop
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_killed_by_the_driver_is_interrupted(
+    number: int, code: int, plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launched(plans[:2], HANGING, monkeypatch, [number, number]) == code
+    told = capsys.readouterr().err
+    assert "R300: stopped in stage teacher" in told and "R405" not in told and "something outside" not in told
+
+
+def test_the_end_of_patience_is_an_interruption(
+    plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(stop_signal, "KILL_AFTER_SECONDS", 0.3)
+    assert launched(plans[:1], HANGING, monkeypatch, [signal.SIGTERM]) == 75
+    assert "R300: stopped in stage teacher" in capsys.readouterr().err
+
+
+def test_killed_from_outside_is_told_as_such(
+    plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launched(plans[:1], AT_WORK, monkeypatch, []) == 75
+    assert "R405: the processes of stage teacher ended without a word" in capsys.readouterr().err
+
+
+def test_what_the_workers_told_before_they_were_killed_is_told(
+    plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = (
+        "from pathlib import Path; from distilc.runtime.control import Control; "
+        "from distilc.runtime.failure import Failure; Control(Path(sys.argv[1])).fail(Failure('R302', 'no memory'))"
+    )
+    assert launched(plans[:1], f"{told}\n{HANGING}", monkeypatch, [signal.SIGINT] * 2) == 1
+    assert "R302: no memory" in capsys.readouterr().err
+
+
+def test_a_stop_request_at_the_end_of_a_run_does_not_begin_the_next(
+    plans: list[Path], work: Work, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped(run: driver.Run, stages: Sequence[Stage]) -> None:
+        work(run, stages)
+        run.stopped = 130
+
+    monkeypatch.setattr(driver, "_execute", stopped)
+    assert main(plans[:3], UNTIL) == 130
+    assert work.runs_of("train") == ["run00"] and "R300: stopped before run01" in capsys.readouterr().err
+    assert main(plans[2:3], UNTIL) == 0  # all of it is done: there is nothing to stop

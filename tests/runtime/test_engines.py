@@ -143,7 +143,7 @@ def test_an_engine_asked_for_by_name_that_cannot_do_it(made: Callable[[str], Mad
     assert failure.value.code == "R321"
     with pytest.raises(Failure) as failure:
         open_engine(FAST, folder, converted / "away", precision="fp32", device="cpu", num_threads=1)
-    assert failure.value.code == "R322"
+    assert failure.value.code == "R322" and failure.value.hint.endswith(f"rm -r {converted / 'away'}")
 
 
 def test_draws_depend_on_the_seed_and_the_example_alone(made: Callable[[str], Made]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,6 +14,8 @@ import torch
 
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.failure import Failure
+from distilc.runtime.generation import engine, shards
 from distilc.runtime.metrics.score import score
 from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
@@ -118,19 +121,68 @@ def test_the_loss_is_the_models_own(tmp_path: Path, artifacts: Any, family: str)
     assert found == pytest.approx(total / int(rows.target_lengths.sum()), rel=1e-5)
 
 
-def test_two_ranks_find_what_one_finds(tmp_path: Path, artifacts: Any) -> None:
+class Together:
+    """Ranks as threads: what each of them says is heard by all, in rank order. One works at a time: transformers
+    loads a model by changing what is global."""
+
+    def __init__(self, world: int) -> None:
+        self.said: list[Any] = [None] * world
+        self.barrier = threading.Barrier(world, timeout=60)
+        self.turn = threading.Lock()
+
+    def gather_of(self, rank: int) -> Callable[[Any], list[Any]]:
+        def gather(value: Any) -> list[Any]:
+            self.said[rank] = value
+            self.turn.release()
+            try:
+                self.barrier.wait()
+                heard = list(self.said)
+                self.barrier.wait()
+            finally:
+                self.turn.acquire()
+            return heard
+
+        return gather
+
+
+def run_together(
+    inputs: dict[str, Path], folder: Path, world: int, stop_requested: Callable[[], bool] = lambda: False
+) -> list[Any]:
+    """What each rank returns, or raises."""
+    together, results = Together(world), [None] * world
+
+    def work(rank: int) -> None:
+        context = context_of(evaluate, settings(), inputs, folder, rank, world)
+        context.gather = together.gather_of(rank)  # type: ignore[method-assign]
+        context.stop_requested = stop_requested
+        with together.turn:
+            try:
+                results[rank] = evaluate.run(context.stage, context)
+            except Exception as error:
+                results[rank] = error
+                if not isinstance(error, Failure):
+                    together.barrier.abort()
+
+    threads = [threading.Thread(target=work, args=(rank,)) for rank in range(world)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return results
+
+
+@pytest.fixture
+def small_shards(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches of two rows, a shard each: three of the five rows of a set."""
+    monkeypatch.setattr(engine, "MAX_ROWS", 2)
+    monkeypatch.setattr(shards, "SHARD_ROWS", 2)
+
+
+def test_two_ranks_find_what_one_finds(tmp_path: Path, artifacts: Any, small_shards: None) -> None:
     inputs = artifacts(splits=("test.a", "test.b", "validation"))
     run(evaluate, settings(), inputs, tmp_path / "one")
-    # Rank 1 goes first, with nobody to hear it; rank 0 then hears what it said.
-    said: list[Any] = []
-    second = context_of(evaluate, settings(), inputs, tmp_path / "two", 1, 2)
-    second.gather = lambda value: said.append(value) or [value, value]  # type: ignore[assignment, method-assign, func-returns-value]
-    assert evaluate.run(second.stage, second) == {}
-    assert not list((tmp_path / "two").iterdir())
-    first = context_of(evaluate, settings(), inputs, tmp_path / "two", 0, 2)
-    first.gather = lambda value: [value, said.pop(0)]  # type: ignore[method-assign]
-    evaluate.run(first.stage, first)
-    assert said == []
+    summary, nothing = run_together(inputs, tmp_path / "two", 2)
+    assert nothing == {} and set(summary["metrics"]) == {"a", "b"}
     for name in ("predictions.a.jsonl", "predictions.b.jsonl"):
         assert (tmp_path / "two" / name).read_text("utf-8") == (tmp_path / "one" / name).read_text("utf-8")
     one, two = (json.loads((tmp_path / name / "metrics.json").read_text("utf-8")) for name in ("one", "two"))
@@ -139,6 +191,53 @@ def test_two_ranks_find_what_one_finds(tmp_path: Path, artifacts: Any) -> None:
     assert two["a"] == one["a"] and two["baselines"] == one["baselines"]
     logged = {name for line in lines(tmp_path / "two" / "metrics.jsonl") for name in line["metrics"]}
     assert logged == {f"eval/{name}/{metric}" for name in ("a", "b") for metric in ("rouge1", "rouge2", "loss")}
+
+
+def test_interrupted_it_goes_on_to_the_same_files(
+    tmp_path: Path, artifacts: Any, small_shards: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    inputs = artifacts(splits=("test.a", "test.b"))
+    run(evaluate, settings(), inputs, tmp_path / "whole")
+    folder, written = tmp_path / "again", list[int]()
+    generate_texts = evaluate.generate_texts
+    monkeypatch.setattr(
+        evaluate, "generate_texts",
+        lambda engine, rows, ids, *more: written.extend(ids) or generate_texts(engine, rows, ids, *more),
+    )  # fmt: skip
+
+    def done() -> list[str]:
+        return sorted(str(file.relative_to(folder / ".scratch")) for file in folder.rglob("0*.jsonl"))
+
+    # Two ranks do one round and are asked to stop.
+    for failure in run_together(inputs, folder, 2, lambda: True):
+        assert isinstance(failure, Failure) and (failure.code, failure.exit_code) == ("R300", 130)
+    assert done() == ["shards.a/00000.jsonl", "shards.a/00001.jsonl"]
+    assert float((folder / ".scratch" / "seconds.json").read_text("utf-8")) > 0
+    # One rank goes on and is asked to stop in the loss of the first set, whose texts are all there.
+    context = context_of(evaluate, settings(), inputs, folder)
+    asked = iter([False, True])
+    context.stop_requested = lambda: next(asked)
+    with pytest.raises(Failure, match="stopped in stage evaluate"):
+        evaluate.run(context.stage, context)
+    assert done() == [f"shards.a/0000{number}.jsonl" for number in range(3)]
+    # A shard that was being written when the power went.
+    (folder / ".scratch" / "shards.b").mkdir()
+    (folder / ".scratch" / "shards.b" / "00000.123").write_text('"half', "utf-8")
+    run(evaluate, settings(), inputs, folder)
+    assert sorted(written) == sorted([*range(5), *range(5)])  # no row was written twice
+    for name in ("predictions.a.jsonl", "predictions.b.jsonl", "metrics.json"):
+        assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
+
+
+def test_what_was_written_is_kept_to_the_letter(
+    tmp_path: Path, artifacts: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever a text holds, it is the same after it lay in a shard."""
+    texts = ["a\nline\r\n", "", "\u2028 Îți \u0085", '"quoted" \\n', "\U0001f41f\x00"]
+    monkeypatch.setattr(evaluate, "generate_texts", lambda engine, rows, ids, *more: [texts[i] for i in ids])
+    run(evaluate, settings(metrics=("rouge1",)), artifacts(), tmp_path / "evaluated")
+    predictions = (tmp_path / "evaluated" / "predictions.test.jsonl").read_text("utf-8").split("\n")
+    assert [json.loads(line)["prediction"] for line in predictions[:-1]] == texts
 
 
 def test_validation_with_a_limit(tmp_path: Path, artifacts: Any) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +16,7 @@ from distilc.runtime.generation.engine import open_engine
 from distilc.runtime.models.load import load_tokenizer
 from distilc.runtime.partial_output import open_output, part_of
 from distilc.runtime.plan import GenerationSettings
-from distilc.runtime.predict import main
+from distilc.runtime.predict import _piece, main
 from distilc.runtime.trained_as import find_student, trained_as
 
 SOURCES = ["heavy rain closed two roads near the harbour", "a local team won", "the school stayed shut"]
@@ -136,6 +138,83 @@ def test_mbart_has_to_know_its_languages(
     assert "R368: mbart writes the language into every sequence" in capsys.readouterr().err
 
 
+def test_another_target_language_is_other_work(
+    tiny_model_folder: Callable[..., Path], student: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("distilc.runtime.predict.PIECE", 1)
+    given = [str(tiny_model_folder("mbart")), "s.txt", *OPTIONS, "-o", "out.jsonl", "--max-length=6", "--source-language=en_XX"]
+    pieces: list[int] = []
+
+    def counted(engine: Any, job: Any, piece: range, *rest: Any) -> list[dict[str, Any]]:
+        if len(pieces) == 2:
+            raise KeyboardInterrupt
+        pieces.append(piece.start)
+        return _piece(engine, job, piece, *rest)
+
+    monkeypatch.setattr("distilc.runtime.predict._piece", counted)
+    assert main([*given, "--target-language=ro_RO"]) == 130
+    pieces.clear()
+    assert main([*given, "--target-language=en_XX"]) == 130 and pieces == [0, 1]
+    pieces.clear()
+    assert main([*given, "--target-language=en_XX"]) == 0 and pieces == [2]
+
+
+@pytest.mark.parametrize(
+    ("family", "options", "limit"),
+    [("t5", [], 1024), ("t5", ["--max-source-tokens=2000"], 2000), ("bart", ["--max-source-tokens=2000"], 64),
+     ("bart", ["--max-source-tokens=30"], 30)],
+)  # fmt: skip
+def test_sources_are_cut_where_the_model_or_an_option_says(
+    tiny_model_folder: Callable[..., Path], student: Path, capsys: pytest.CaptureFixture[str], family: str,
+    options: list[str], limit: int,
+) -> None:  # fmt: skip
+    Path("long.txt").write_text("rain " * 4000, "utf-8")
+    given = [str(tiny_model_folder(family)), "long.txt", *OPTIONS, "--beams=1", "--max-length=3"]
+    assert main([*given, *options]) == 0
+    assert f"1 of 1 sources are cut to {limit} tokens, the first: long.txt:1" in capsys.readouterr().err
+
+
+def test_a_reader_that_left(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """`| head`: the end, without a word."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w") as terminal:
+        monkeypatch.setattr(sys, "stdout", terminal)
+        assert main([str(student), "s.txt", *OPTIONS, "--prefix=a ", "--max-length=4"]) == 0
+    assert "Traceback" not in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (RuntimeError("CUDA out of memory. Tried to allocate 2 GiB\nmore"), "R302: out of memory: CUDA out of memory. Tried"),
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), "(`--batch-size 1` is the least), or cut them (`--max-source-tokens`); with the first, what is done is kept"),
+        (RuntimeError("mkl_malloc: failed to allocate memory"), "R302: out of memory: mkl_malloc"),
+        (MemoryError(), "R302: out of memory: no message"),
+        (OSError(28, "No space left on device", "/tmp/x"), "R402: no space left on the disk of /tmp/x"),
+        (ValueError("odd"), "R999: ValueError: odd\n  hint: this is a fault of distilc; the traceback is in "),
+    ],
+)
+def test_what_nothing_foresaw_is_a_diagnosis(
+    student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: Exception, words: str
+) -> None:
+    def fails(*_: Any) -> None:
+        raise error
+
+    monkeypatch.setattr("tempfile.tempdir", str(Path.cwd()))
+    monkeypatch.setattr("distilc.runtime.predict._piece", fails)
+    assert main([str(student), "s.txt", *OPTIONS, "-o", "out.txt"]) == 1
+    assert words in capsys.readouterr().err
+    logs = [path.read_text("utf-8") for path in Path().glob("distilc-predict-*.log")]
+    assert len(logs) == ("R999" in words) and all("in fails" in log for log in logs)
+
+
+def test_no_such_device(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("torch.cuda.is_available", lambda: False)
+    assert main([str(student), "s.txt", *OPTIONS[:2], "--device=cuda"]) == 1
+    assert "R372: --device cuda: torch finds no CUDA device here" in capsys.readouterr().err
+
+
 # --- an output that goes on ------------------------------------------------------------------------
 
 
@@ -162,6 +241,20 @@ def test_interrupted_work_goes_on_and_other_work_starts_anew(tmp_path: Path) -> 
         assert output.done == 0
         output.write(records(7))
     assert out.read_text("utf-8") == "text 7\n"
+
+
+@pytest.mark.parametrize("damage", [b"\0\0\0\0\n", b'{"source": "s", "predi\n', b'"text"\n', b'{"source": "\xff"}\n', b"7\n"])
+def test_a_damaged_record_is_the_end_of_what_is_kept(tmp_path: Path, damage: bytes) -> None:
+    out = tmp_path / "out.txt"
+    with pytest.raises(KeyboardInterrupt), open_output(out, "digest") as output:
+        output.write(records(0, 1, 2))
+        raise KeyboardInterrupt
+    lines = part_of(out).read_bytes().splitlines(keepends=True)
+    part_of(out).write_bytes(b"".join([*lines[:2], damage, *lines[3:]]))
+    with open_output(out, "digest") as output:
+        assert output.done == 1
+        output.write(records(8, 9))
+    assert out.read_text("utf-8") == "text 0\ntext 8\ntext 9\n"
 
 
 def test_a_file_that_cannot_be_written(tmp_path: Path) -> None:

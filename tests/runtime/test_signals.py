@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from distilc.compiler.candidates import candidate_bytes
-from distilc.compiler.data.check_data.data_sizes import DataSize
+from distilc.compiler.data.data_sizes import DataSize
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.batches import collate
 from distilc.runtime.data.rows import Rows, write_rows
@@ -40,6 +40,7 @@ from distilc.runtime.signals import fill
 from distilc.runtime.signals.digest import encoder_digest
 from distilc.runtime.signals.layout import read_facts
 from distilc.runtime.signals.read import Signals, with_signals
+from distilc.runtime.stages.signals import _require_room
 
 FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5"]
 PAD, BUDGET = 1, 40
@@ -218,6 +219,28 @@ def test_states_that_depend_on_their_batch_are_not_kept(
     with pytest.raises(Failure) as found:
         work.run()
     assert found.value.code == "R333"
+    assert "the encoder states (last)" in found.value.message and "limit_gb: 0" in found.value.hint
+
+
+def test_the_hints_of_states_and_of_candidates(
+    tiny_model_folder: Models, rows: Rows, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The limit of the scratch folder leaves out states, never the candidates that a spec asks for."""
+    model = load_model(tiny_model_folder("bart", 3, 3))
+    asked = KeptCandidates(kind="top-k", number=3, vocabulary=38, temperature=2.0, seed=None)
+    states = filling(model, rows, tmp_path / "s", "decoder", last=True)
+    candidates = filling(model, rows, tmp_path / "c", "decoder", last=False, candidates=asked)
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=10))
+    for work, what, hint in (
+        (states, "the states of the decoder take", "`scratch: {limit_gb: N}`"),
+        (candidates, "the candidates take", "`loss.logits.candidates: all`, or fewer candidates"),
+    ):
+        with pytest.raises(Failure) as found:
+            _require_room(work, work.context)
+        assert found.value.code == "R334" and what in found.value.message and found.value.hint.endswith(hint)
+    with pytest.raises(Failure) as found:
+        candidates._compare(torch.ones(1, 2, 3), torch.zeros(1, 2, 3), "log-probabilities", 0)
+    assert found.value.code == "R333" and "candidates: all" in found.value.hint and "limit_gb" not in found.value.hint
 
 
 # --- the objective -------------------------------------------------------------------------------------

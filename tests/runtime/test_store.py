@@ -8,12 +8,14 @@ import signal
 import subprocess
 import sys
 import textwrap
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from distilc.runtime.failure import Failure
-from distilc.runtime.store import Store
+from distilc.runtime.plan import load_plan
+from distilc.runtime.store import Store, discard, open_store
 
 KEY = "a" * 64
 
@@ -127,3 +129,46 @@ def test_a_manifest_without_that_record_is_read_as_well(tmp_path: Path) -> None:
     folder = publish(store)
     assert {"settings", "needs"}.isdisjoint(store.manifest(KEY))
     assert store.folder(KEY) == folder and store.has(KEY)
+
+
+def test_an_artifact_in_a_shared_store_is_not_thrown_away(tmp_path: Path) -> None:
+    """It would be found there again: the user is told, and nothing of the rest is thrown away."""
+    plan = load_plan(Path(__file__).with_name("sample_plan.json"))
+    shared = tmp_path / "shared"
+    site = replace(plan.site, workspace=str(tmp_path / "own"), shared_stores=(str(tmp_path / "other"), str(shared)))
+    first, second = plan.stages[:2]
+    for root, stage in ((tmp_path / "own" / "store", first), (shared, second)):
+        Store(root).work(stage.key)
+        Store(root).publish(stage.key, kind=stage.kind, stage=stage.id, seconds=1.0, summary={})
+    with pytest.raises(Failure) as caught:
+        discard(site, [first, second])
+    assert caught.value.code == "R407"
+    assert second.id in caught.value.message and str(shared / second.key) in caught.value.message
+    assert f"rm -r {shared / second.key}" in caught.value.hint
+    assert open_store(site).has(first.key) and open_store(site).has(second.key)
+    # Its own store is no shared one, though the site names it as such.
+    discard(replace(site, shared_stores=(str(tmp_path / "own" / "store"),)), [first])
+    assert not open_store(site).has(first.key)
+
+
+@pytest.mark.parametrize("place", ["own/store", "scratch"])
+def test_signals_are_thrown_away_wherever_they_lie(tmp_path: Path, place: str) -> None:
+    """In the scratch folder, or in the workspace, from a time when the site had none."""
+    plan = load_plan(Path(__file__).with_name("sample_plan.json"))
+    site = replace(plan.site, workspace=str(tmp_path / "own"), scratch=str(tmp_path / "scratch"))
+    stage = replace(plan.stages[0], kind="signals")
+    Store(tmp_path / place).work(stage.key)
+    Store(tmp_path / place).publish(stage.key, kind="signals", stage=stage.id, seconds=1.0, summary={})
+    assert open_store(site, "signals").has(stage.key)
+    discard(site, [stage])
+    assert not open_store(site, "signals").has(stage.key) and not open_store(site).has(stage.key)
+
+
+@pytest.mark.parametrize(("kind", "place"), [("signals", "scratch"), ("data", "own/store")])
+def test_signals_are_written_into_the_scratch_folder_and_found_from_everywhere(
+    tmp_path: Path, kind: str, place: str
+) -> None:
+    plan = load_plan(Path(__file__).with_name("sample_plan.json"))
+    site = replace(plan.site, workspace=str(tmp_path / "own"), scratch=str(tmp_path / "scratch"))
+    assert publish(open_store(site, kind)) == tmp_path / place / KEY
+    assert open_store(site).has(KEY) and open_store(site, "signals").has(KEY)

@@ -56,6 +56,10 @@ def test_reads(
         ("a.jsonl", '{"a": "x", "b": "y"}', LAYOUT, "R361", "a.jsonl:1: which column is meant?"),
         ("a.jsonl", '{"a": "x"}', Layout("aa", (), "-c"), "R361", "there is no column 'aa'; the columns are a"),
         ("a.jsonl", '{"id": 1, "a": "x"}\n{"id": "1", "a": "y"}', LAYOUT, "R362", "a.jsonl:2: the id '1' was in"),
+        ("a.jsonl", '{"id": "1", "text": "x"}\n{"id": null, "text": "y"}', LAYOUT, "R361", "a.jsonl:2: the id is empty"),
+        ("a.csv", "id,text\n ,x\n", LAYOUT, "R361", "a.csv:2: the id is empty (column 'id')"),
+        ("a.jsonl", '{"id": [1], "text": "x"}', LAYOUT, "R361", "a.jsonl:1: the column 'id' holds list, not an id"),
+        ("a.jsonl", '{"text": "caf\\ud83d"}', LAYOUT, "R361", "the column 'text' holds half a character (\\ud83d)"),
         ("a.jsonl", '["x"]', LAYOUT, "R361", "a.jsonl:1: a row must be an object"),
         ("a.jsonl", '{"a": \n', LAYOUT, "R202", "a.jsonl:1: not JSON"),
         ("a.doc", "x", LAYOUT, "R201", "files of kind .doc are not read"),
@@ -65,6 +69,16 @@ def test_refuses(tmp_path: Path, name: str, content: str, layout: Layout, code: 
     (tmp_path / name).write_text(content, "utf-8")
     found = failure(lambda: read_texts(tmp_path / name, layout))
     assert found.code == code and words in found.message
+
+
+def test_the_hint_is_for_the_column_that_is_missing(tmp_path: Path) -> None:
+    path = tmp_path / "a.jsonl"
+    path.write_text('{"name": "n", "text": "x"}', "utf-8")
+    id = failure(lambda: read_texts(path, Layout(None, ("text",), "--column", "nmae", "columns.id")))
+    assert id.message.endswith("there is no column 'nmae'; the columns are name, text")
+    assert id.hint == "did you mean 'name'? name the column of ids with columns.id"
+    text = failure(lambda: read_texts(path, Layout("txt", (), "--column", "name")))
+    assert text.hint == "did you mean 'text'? name a column of texts with --column"
 
 
 def test_another_content_than_the_plan_says_is_refused(tmp_path: Path) -> None:

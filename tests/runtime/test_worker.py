@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -10,8 +11,9 @@ from typing import Any
 import pytest
 
 from distilc.runtime import worker
+from distilc.runtime.context import Context
 from distilc.runtime.control import Control
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan import Stage, load_plan
 from distilc.runtime.processes import Ranks, StopRequest
 from distilc.runtime.store import Store
 
@@ -32,3 +34,28 @@ def test_an_artifact_records_settings_and_needs(tmp_path: Path, monkeypatch: pyt
         manifest = store.manifest(stage["key"])
         assert manifest["settings"] == stage["settings"]
         assert manifest["needs"] == {role: plan.stage(id).key for role, id in stage["needs"].items()}
+
+
+def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stages that do not ask for it themselves are ended and published; what comes after them is not begun."""
+    plan = load_plan(PLAN)
+    plan = replace(plan, site=replace(plan.site, workspace=str(tmp_path)))
+    control = Control(tmp_path / "control")
+    control.clear()
+    ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
+    ids, ran = [stage.id for stage in plan.stages], list[str]()
+
+    def run(stage: Stage, context: Context) -> dict[str, Any]:
+        ran.append(stage.id)
+        if len(ran) == 2:
+            control.stop_file.touch()
+        return {}
+
+    monkeypatch.setattr(worker, "join", lambda device: ranks)
+    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    assert worker.work(plan, ids, control, None) == 130
+    failure = control.failure()
+    assert failure is not None and (failure.code, failure.message) == ("R300", f"stopped in stage {ids[2]}")
+    control.clear()
+    assert worker.work(plan, ids, control, None) == 0
+    assert ran == ids

@@ -1,7 +1,7 @@
-"""The work of a labeller in pieces that are fixed by the data: what is done is kept, whoever did it.
+"""The writing of texts in pieces that are fixed by the data: what is done is kept, whoever did it.
 
 A shard is a set of rows of about the same length, written to a file of its own and put into its place by one
-rename. Which rows are in it depends on the lengths alone, so a labelling that was interrupted goes on with any
+rename. Which rows are in it depends on the lengths alone, so work that was interrupted goes on with any
 number of ranks, and what every shard holds is the same.
 
     <folder>/00000.jsonl   a line a row, in the order of the shard
@@ -29,6 +29,23 @@ Shard = NDArray[np.int64]  # row numbers
 def plan_shards(lengths: NDArray[np.int64]) -> list[Shard]:
     """Rows (N lengths in tokens) in shards, the longest first."""
     return sorted_batches(lengths, SHARD_TOKENS, SHARD_ROWS)
+
+
+def whole_batches(batches: Sequence[Shard], lengths: NDArray[np.int64]) -> list[Shard]:
+    """Batches of rows (N lengths in tokens), the longest first, put together into shards: consecutive ones, as many
+    as a shard may have.
+
+    An engine that is given the rows of such a shard makes the same batches of them as of all rows at once, so that
+    each text comes out as it would without shards."""
+    shards: list[list[Shard]] = []
+    rows = longest = 0
+    for batch in batches:
+        rows += len(batch)
+        if not shards or rows > SHARD_ROWS or rows * longest > SHARD_TOKENS:
+            shards.append([])
+            rows, longest = len(batch), int(lengths[batch].max())
+        shards[-1].append(batch)
+    return [np.concatenate(shard) for shard in shards]
 
 
 def pending(folder: Path, num_shards: int) -> list[int]:

@@ -1,0 +1,42 @@
+"""Shards: which rows are in them, and that engines make the same batches of them as of all rows."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from distilc.runtime.generation import shards
+from distilc.runtime.generation.engine import batches
+from distilc.runtime.generation.shards import in_order, pending, whole_batches, write_shard
+
+
+@pytest.mark.parametrize("width", [1, 2, 5, 60])
+@pytest.mark.parametrize(("shortest", "longest"), [(1, 12), (5, 900), (300, 310)])
+def test_a_shard_is_of_whole_batches(width: int, shortest: int, longest: int) -> None:
+    lengths = np.random.default_rng(width).integers(shortest, longest, 1500)
+    at_once = batches(lengths, width)
+    found = whole_batches(at_once, lengths)
+    made = [shard[batch] for shard in found for batch in batches(lengths[shard], width)]
+    assert [batch.tolist() for batch in made] == [batch.tolist() for batch in at_once]
+    assert len(found) > 4
+    assert all(len(rows) <= 256 and len(rows) * lengths[rows].max() <= 32768 for rows in found)
+
+
+def test_a_batch_that_is_larger_than_a_shard_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(shards, "SHARD_TOKENS", 100)
+    lengths = np.asarray([7] * 40)
+    assert [len(rows) for rows in whole_batches([np.arange(20), np.arange(20, 40)], lengths)] == [20, 20]
+    assert whole_batches([], lengths[:0]) == []
+
+
+def test_lines_come_back_in_the_order_of_the_rows(tmp_path: Path) -> None:
+    found = [np.asarray([3, 0]), np.asarray([1, 4, 2])]
+    write_shard(tmp_path, 1, ["one\n", "four\n", "two\n"])
+    assert pending(tmp_path, 2) == [0]
+    write_shard(tmp_path, 0, ["three\n", "zero\n"])
+    assert pending(tmp_path, 2) == []
+    assert b"".join(in_order(tmp_path, found)) == b"zero\none\ntwo\nthree\nfour\n"
+    with pytest.raises(AssertionError, match="shard 0 has 2 lines for 3 rows"):
+        list(in_order(tmp_path, [np.asarray([3, 0, 5]), found[1]]))
