@@ -26,6 +26,7 @@ from .notices import FILE, Notices
 from .plan import Plan, Stage, as_written
 from .processes import Ranks, StopRequest, join
 from .store import Store, open_store
+from .unforeseen import unforeseen
 
 SCRATCH = ".scratch"  # what a stage keeps to resume from; dropped before its artifact is published
 WAIT_SECONDS = 0.5
@@ -53,7 +54,7 @@ def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | 
         return failure.exit_code
     except Exception as error:
         traceback.print_exc()
-        control.fail(_unforeseen(error))
+        control.fail(_diagnosis(error))
         return 1
     return 0
 
@@ -135,30 +136,19 @@ class _no_lease:
         return None
 
 
-def _unforeseen(error: Exception) -> Failure:
-    if isinstance(error, OSError) and error.errno in (28, 122):  # no space, quota
-        return Failure(
-            "R402",
-            f"no space left on the disk of {error.filename or 'the workspace'}",
-            "make room (distilc status shows what is in the workspace), then run the same command again",
-        )
-    if "out of memory" in str(error).lower():
-        return Failure(
-            "R302",
-            f"out of memory: {str(error).splitlines()[0]}",
-            "give the site a smaller micro_batch_tokens, or `checkpointing: true`; with several devices `zero: 3` or "
-            "`shard_teacher: true`; with AdamW on a GPU `offload: optimizer`. The result does not depend on them",
-        )
-    if re.search(r"gloo|nccl|connection (reset|closed) by peer", str(error), re.IGNORECASE):
+def _diagnosis(error: Exception) -> Failure:
+    found = unforeseen(error, memory=LESS_MEMORY, kept=lambda: "the log of the run")
+    if found.code == "R999" and re.search(r"gloo|nccl|connection (reset|closed) by peer", str(error), re.IGNORECASE):
         return Failure(
             "R405",
             "a process of the run was lost (killed, or its node went away)",
             "the same command goes on from the last checkpoint",
             exit_code=75,
         )
-    kind = type(error).__name__
-    return Failure(
-        "R999",
-        f"{kind}: {str(error).splitlines()[0] if str(error) else 'no message'}",
-        "this is a fault of distilc, not of the spec; the log has the traceback",
-    )
+    return found
+
+
+LESS_MEMORY = (
+    "give the site a smaller micro_batch_tokens, or `checkpointing: true`; with several devices `zero: 3` or "
+    "`shard_teacher: true`; with AdamW on a GPU `offload: optimizer`. The result does not depend on them"
+)
