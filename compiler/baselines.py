@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from .diagnostics import Reporter, shown_path
+from .diagnostics import Reporter
 from .experiment import Experiment
 from .fingerprint import UNRESOLVED, Fingerprints
 from .rules.baselines import file_path
-from .trees.paths import location_hint
+from .trees.paths import missing_hint, shown_location
 
 
 def resolve_baselines(
@@ -21,12 +21,9 @@ def resolve_baselines(
         for test_set, place in baseline.predictions.items():
             file = Path(place)
             if not file.is_file():
-                reporter.error(
-                    "E508",
-                    file_path(run, name, test_set),
-                    f"the file of predictions {shown_path(file)} is not there",
-                    location_hint(place) or "paths are relative to the spec that names them",
-                )
+                path = file_path(run, name, test_set)
+                message = f"the file of predictions {shown_location(file, path, reporter)} is not there"
+                reporter.error("E508", path, message, missing_hint(place, path, reporter))
                 continue
             found[name][test_set] = (UNRESOLVED if fingerprints is None else fingerprints.file(file)), place
     return found

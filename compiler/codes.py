@@ -248,6 +248,16 @@ variants: {a: {}, a-seed1: {seeds: [3]}}""",
 seeds: [1, 2]
 variants: {a: {}, b: {seeds: [3]}}""",
     ),
+    "W317": Code(
+        "a variant says what the matrix varies",
+        "The matrix is laid over each variant, so that the variant's own value of a path that is varied is never used.",
+        """\
+variants: {small: {student: {decoder_layers: 1}}, large: {}}
+matrix: {student.decoder_layers: [1, 2]}""",
+        """\
+variants: {slow: {training: {learning_rate: 1.0e-5}}, fast: {}}
+matrix: {student.decoder_layers: [1, 2]}""",
+    ),
     # --- E4xx, W4xx: rules across fields, data ----------------------------------------------------
     "E311": Code(
         "a path that a matrix cannot vary",
@@ -281,7 +291,7 @@ matrix:
     ),
     "E314": Code(
         "expected of nobody",
-        "`expect` names the `teacher`, the `student` of every run, a variant, or a run by its name without the spec's.",
+        "`expect` names the `teacher`, the `student` of every run, a variant, a run by its name without the spec's, or its replicates by that name without the seed.",
         """\
 variants: {narrow: {student: {decoder_layers: 1}}}
 expect: {narow: {rouge2: 20.0}}""",
@@ -1017,6 +1027,42 @@ $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .disti
         "transformers.",
         "validation: {generation: {engine: ctranslate2}}",
         "evaluation: {generation: {engine: ctranslate2}}",
+    ),
+    "E575": Code(
+        "more beams than tokens",
+        "A search keeps the best beginnings of a text, at first one token each: there are no more of these than tokens in "
+        "the vocabulary.",
+        "evaluation: {generation: {beams: 60000}}",
+        "evaluation: {generation: {beams: 6}}",
+    ),
+    "E577": Code(
+        "labels by the student",
+        "The student is trained on the labels, so they are there before it is. The teacher writes them, or a model that is "
+        "there, or one that another spec trains.",
+        """\
+pseudo_labels: {own: {by: student}}
+targets: [original, own]""",
+        """\
+pseudo_labels: {own: {by: teacher}}
+targets: [original, own]""",
+    ),
+    "W575": Code(
+        "a model folder without weights",
+        "The folder has a config.json and neither model.safetensors (or its shards) nor pytorch_model.bin. Shapes, plans and "
+        "estimates need no weights, so this is no error; `run` does.",
+        """\
+$ mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check spec.yaml
+teacher: {architecture: null, tokenizer: null, train: null, path: ./m}""",
+        """\
+$ mkdir m; echo '{"model_type": "bart"}' > m/config.json; touch m/model.safetensors; distilc check spec.yaml
+teacher: {architecture: null, tokenizer: null, train: null, path: ./m}""",
+    ),
+    "W576": Code(
+        "a step before the first step",
+        "A schedule of the shape `step` is `from` up to `begin`, and `to` after it. Without `begin`, or with one of 0, it "
+        "never is `from`.",
+        "loss: {labels: 1.0, logits: {weight: {from: 0.1, to: 0.8, shape: step}}}",
+        "loss: {labels: 1.0, logits: {weight: {from: 0.1, to: 0.8, shape: step, begin: {ratio: 0.5}}}}",
     ),
     "W571": Code(
         "an engine with its own way",

@@ -65,13 +65,15 @@ class CompileError(Exception):
 class Places:
     """Where the keys and the values of a tree were written. `texts`: plain scalars that are no text, as
     they were typed (`0x1F`, `1e5`); `spelled`: paths that were written in a short form -> as written
-    (`data.train[0]` -> `data.train`); `chains`: file -> the files that extend it."""
+    (`data.train[0]` -> `data.train`); `chains`: file -> the files that extend it; `locations`: those of files and
+    folders as they were typed."""
 
     keys: dict[Trail, Position] = field(default_factory=dict)
     values: dict[Trail, Position] = field(default_factory=dict)
     texts: dict[Trail, str] = field(default_factory=dict)
     spelled: dict[Trail, Trail] = field(default_factory=dict)
     chains: dict[str, tuple[str, ...]] = field(default_factory=dict)
+    locations: dict[Trail, str] = field(default_factory=dict)
 
 
 class Reporter:

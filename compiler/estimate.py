@@ -69,7 +69,9 @@ class Placement:
 
 
 def memory_table(load: Workload, zero: int, micro_batch_tokens: int) -> MemoryTable:
-    """What one device holds while the load is trained at a ZeRO stage with micro-batches of so many tokens."""
+    """What one device holds while the load is trained at a ZeRO stage with micro-batches of so many tokens, or of
+    whole steps, where those have fewer."""
+    micro_batch_tokens = min(micro_batch_tokens, load.step_tokens or micro_batch_tokens)
     batch = batch_memory(load, micro_batch_tokens) if micro_batch_tokens else BatchMemory(0, 0, 0)
     weights, gradients, optimizer = _states(load, zero)
     return MemoryTable(

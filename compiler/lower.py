@@ -16,11 +16,13 @@ from typing import Any
 from .baselines import baseline_facts, resolve_baselines
 from .candidates import check_candidates
 from .data.sources import resolve_sources
-from .diagnostics import Reporter, Trail, shown_path
+from .diagnostics import Reporter, Trail
 from .engines import check_engine
 from .estimates.fit import check_memory
 from .estimates.limits import (
+    check_beams,
     check_encoder,
+    check_known_end,
     check_label_lengths,
     check_lengths,
     check_offload,
@@ -41,7 +43,7 @@ from .models.scratch import resolve_scratch
 from .models.student import ResolvedStudent, resolve_student
 from .site import Site
 from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
-from .trees.paths import location_hint
+from .trees.paths import missing_hint, shown_location
 
 FORMAT = 1
 
@@ -82,6 +84,7 @@ class Lowering:
         shape = teacher.architecture
         student = resolve_student(experiment, shape, reporter, site, self.memory, made)
         check_lengths(experiment, shape, reporter)
+        check_beams(experiment, shape, reporter)
         check_stacks(experiment, shape, reporter)
         check_encoder(experiment, shape, reporter)
         check_offload(experiment, reporter, site)
@@ -179,6 +182,7 @@ class Lowering:
             **({"baselines": baseline_facts(experiment)} if experiment.baselines else {}),
         }
         result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
+        check_known_end(result, reporter)
         return result
 
     def _teacher(
@@ -234,12 +238,9 @@ class Lowering:
         assert labeller.file is not None
         file = Path(labeller.file)
         if not file.is_file():
-            reporter.error(
-                "E508",
-                path,
-                f"the file of labels {shown_path(file)} is not there",
-                location_hint(str(file)) or "paths are relative to the spec that names them",
-            )
+            what = "is a folder" if file.is_dir() else "is not there"
+            message = f"the file of labels {shown_location(file, path, reporter)} {what}"
+            reporter.error("E508", path, message, missing_hint(str(file), path, reporter))
             return None
         return (UNRESOLVED if self.memory is None else self.memory.file(file)), str(file)
 

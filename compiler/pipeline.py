@@ -128,11 +128,12 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
     for part in (root, *parts.values()):
         reporter.take(part.diagnostics)
     check(experiment, tree, reporter)
-    unsure = [*refused, *((d.path,) for d in reporter.diagnostics if d.code == "E401")]
+    unsure = [*refused, *((d.path,) for d in reporter.diagnostics if d.code in UNFINDABLE)]
     lowerable = not any(str(p[0] if p else "task").startswith(OF_MODELS) for p in unsure)
     return Run(experiment, tree, reporter, path, point.label, lowerable)
 
 
+UNFINDABLE = ("E401", "E577")  # of models that are named in a way that no model can be found by
 OF_MODELS = ("task", "teacher", "student", "pseudo_labels")
 
 

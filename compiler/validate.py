@@ -153,20 +153,35 @@ def tell_type(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
     found = {"object": "a mapping", "array": "a list", "null": "empty"}.get(kind_of(value))
     written = reporter.places.texts.get(path)
     found = found or (f"the text {quoted(value)}" if isinstance(value, str) else str(written or quoted(value)))
-    if "string" in kinds and kind_of(value) in ("integer", "number", "boolean"):
-        hint = f'quote it: "{written or value}"'
+    text = str(written or value)
+    if "string" in kinds and kind_of(value) in ("integer", "number", "boolean") and schema.takes(error.schema, text):
+        hint = f'quote it: "{text}"'
     elif isinstance(value, str) and "boolean" in kinds and value.lower() in ("yes", "no", "on", "off"):
         hint = f"write {'true' if value.lower() in ('yes', 'on') else 'false'}"
     elif value is False or (isinstance(value, str) and value.lower() in ("off", "no", "none", "never", "disabled")):
         hint = _what_null_means(error.schema, path) if "null" in error.schema.get("type", ()) else ""
     elif isinstance(value, str) and ({"integer", "number"} & set(kinds)) and _is_number(value):
         hint = "write it without quotes, digits only"
+    elif (whole := _with_brackets(value, error.schema, schema)) is not None:
+        hint = f"write `{_last_name(path)}: {flow(whole)}`"
     elif error.validator == "anyOf" or kinds in (["object"], ["array"]):
         hint = f"for example `{_last_name(path)}: {flow(schema.example(error.schema))}`"
     else:
         hint = ""
     reporter.error("E203", path, f"`{reporter.spelled(path)}` must be {wanted}, it is {found}", hint)
     return [path]
+
+
+def _with_brackets(value: Any, fragment: Fragment, schema: Schema) -> Any:
+    """The list of this one value, or the mapping with one key that has it, if such a thing fits; else None."""
+    kinds = schema.kinds(fragment)
+    if value is None or kind_of(value) in ("object", "array"):
+        return None
+    if "array" in kinds and schema.takes(fragment, [value]):
+        return [value]
+    mapping = schema.choose(fragment, "object") if "object" in kinds else None
+    keys = mapping.get("x-either", ()) if mapping is not None else ()
+    return next(({key: value} for key in keys if schema.takes(fragment, {key: value})), None)
 
 
 def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:

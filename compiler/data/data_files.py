@@ -50,6 +50,25 @@ def records(file: Path) -> Iterator[tuple[int, Any]]:
         raise UnreadableFile(f" cannot be read: {error.strerror}", "check its permissions") from error
 
 
+def even_sample(file: Path, most: int) -> tuple[int, list[Any]]:
+    """(how many rows a data file has, `most` of them or fewer, evenly spread over it). Raises `UnreadableFile`."""
+    by_lines = file.suffix.lower() in (".jsonl", ".ndjson")
+    rows = (line for _, line in _lines(file) if line.strip()) if by_lines else (row for _, row in records(file))
+    kept: list[Any] = []
+    number, every = 0, 1
+    try:
+        for number, row in enumerate(rows, 1):
+            if (number - 1) % every == 0:
+                if len(kept) == most:
+                    kept, every = kept[::2], 2 * every
+                    if (number - 1) % every:
+                        continue
+                kept.append(row)
+    except OSError as error:
+        raise UnreadableFile(f" cannot be read: {error.strerror}", "check its permissions") from error
+    return number, [_json(row) for row in kept] if by_lines else kept
+
+
 def cell(row: Mapping[str, Any], column: str) -> Any:
     """A column, or a dotted path into nested ones (`translation.en`); None: it is not there, or is null."""
     return find_cell(row, column)[1]

@@ -1,23 +1,25 @@
-"""How many rows a training set has and how long they are: exactly where the rows are in the store, by a sample of
-local files, by published numbers of well-known sets, or not at all."""
+"""How many rows a training set has and how long they are: exactly where the rows are in the store, counted in local
+files or, where those are large, by their first rows, by published numbers of well-known sets, or not at all."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from .data_files import UnreadableFile, cell, records
+from .data_files import UnreadableFile, cell, even_sample, records
 
 Plan = Mapping[str, Any]
-Origin = Literal["store", "files", "published", "corpus"]
+Origin = Literal["store", "counted", "files", "published", "corpus"]  # `files`: from their first rows and sizes
 
 TOKENS_PER_WORD = 1.3
 CHARACTERS_PER_TOKEN = 4
 _SAMPLED_ROWS = 500
+_COUNTED_BYTES = 64 << 20  # of all files of a training set together: up to here every row is counted
 _MOST_JSON_BYTES = 64 << 20  # a .json file is one value: it cannot be read in part
 
 
@@ -51,7 +53,9 @@ def data_size(plan: Plan, stage: Mapping[str, Any] | None = None) -> DataSize | 
     if stored is not None:
         return stored
     settings = stage["settings"]
-    sizes = [_source_size(source, settings, stage["execution"]["locations"]) for source in settings["train"]]
+    locations = stage["execution"]["locations"]
+    counted = _num_bytes(settings["train"], locations) <= _COUNTED_BYTES
+    sizes = [_source_size(source, settings, locations, counted) for source in settings["train"]]
     known = [size for size in sizes if size is not None]
     if len(known) < len(sizes) or not known:
         return None
@@ -104,11 +108,21 @@ def _stored(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
     return None
 
 
+def _files(source: Mapping[str, Any], locations: Mapping[str, str]) -> list[Path]:
+    return [Path(locations.get(fingerprint, "")) for fingerprint in source["fingerprints"]]
+
+
+def _num_bytes(sources: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> int:
+    """Of all local files; what is not there counts nothing."""
+    files = [file for source in sources for file in _files(source, locations)]
+    return sum(file.stat().st_size for file in files if file.is_file())
+
+
 def _source_size(
-    source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str]
+    source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str], counted: bool
 ) -> DataSize | None:
     if source["kind"] == "files":
-        return _file_size(source, settings, locations)
+        return _file_size(source, settings, locations, counted)
     if source["split"] != "train":
         return None
     published = CORPORA.get(source["name"])
@@ -125,43 +139,55 @@ def _source_size(
     return DataSize(rows, *_cut(lengths, settings), origin)
 
 
-def _file_size(source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str]) -> DataSize | None:
-    """From the first rows of each file, the rest by its size."""
+def _file_size(
+    source: Mapping[str, Any], settings: Mapping[str, Any], locations: Mapping[str, str], counted: bool
+) -> DataSize | None:
+    """`counted`: every row is counted; else the first ones of each file are, and the rest by its size."""
     sizes: list[DataSize] = []
-    for fingerprint in source["fingerprints"]:
-        file = Path(locations.get(fingerprint, ""))
-        size = _sampled(file, settings) if file.is_file() else None
-        if size is None:
+    for file in _files(source, locations):
+        try:
+            found = file.stat()
+        except OSError:
             return None
-        sizes.append(size)
+        sample = _sample(str(file), found.st_size, found.st_mtime_ns, counted) if file.is_file() else None
+        if sample is None:
+            return None
+        number, rows = sample
+        lengths = [_lengths(row, settings) for row in rows]
+        means = [sum(side) / len(rows) for side in zip(*lengths, strict=True)]
+        sizes.append(DataSize(number, means[0], means[1], "counted" if counted else "files"))
     whole = _together(sizes)
     if source["limit"] is None:
         return whole
-    return DataSize(min(whole.rows, source["limit"]), whole.source_tokens, whole.target_tokens, "files")
+    return DataSize(min(whole.rows, source["limit"]), whole.source_tokens, whole.target_tokens, whole.origin)
 
 
-def _sampled(file: Path, settings: Mapping[str, Any]) -> DataSize | None:
-    suffix, num_bytes = file.suffix.lower(), file.stat().st_size
+@lru_cache(maxsize=64)
+def _sample(name: str, num_bytes: int, changed_ns: int, counted: bool) -> tuple[int, list[Mapping[str, Any]]] | None:
+    """(number of rows, some of them) of a file, which the runs of a sweep share; None: it is not known. The file is
+    as it was when it had so many bytes, and was changed at that time."""
+    file = Path(name)
+    suffix = file.suffix.lower()
     if suffix == ".parquet" or (suffix == ".json" and num_bytes > _MOST_JSON_BYTES):
         return None
     try:
-        rows = records(file)
-        sample = [row for _, row in islice(rows, _SAMPLED_ROWS)]
-        if not sample or not all(isinstance(row, Mapping) for row in sample):
-            return None
-        number = len(sample)
-        if number == _SAMPLED_ROWS:
-            if suffix == ".json":
-                number += sum(1 for _ in rows)
-            else:
-                with file.open("rb") as stream:
-                    sampled_bytes = sum(len(line) for line in islice(stream, _SAMPLED_ROWS))
-                number = max(number, round(num_bytes * _SAMPLED_ROWS / sampled_bytes))
+        number, sample = even_sample(file, _SAMPLED_ROWS) if counted else _first_rows(file, num_bytes)
     except (UnreadableFile, OSError):
         return None
-    lengths = [_lengths(row, settings) for row in sample]
-    means = [sum(side) / len(sample) for side in zip(*lengths, strict=True)]
-    return DataSize(number, means[0], means[1], "files")
+    return (number, sample) if sample and all(isinstance(row, Mapping) for row in sample) else None
+
+
+def _first_rows(file: Path, num_bytes: int) -> tuple[int, list[Any]]:
+    """(number of rows by the size of the first ones, those)."""
+    rows = records(file)
+    sample = [row for _, row in islice(rows, _SAMPLED_ROWS)]
+    if len(sample) < _SAMPLED_ROWS:
+        return len(sample), sample
+    if file.suffix.lower() == ".json":
+        return len(sample) + sum(1 for _ in rows), sample
+    with file.open("rb") as stream:
+        sampled_bytes = sum(len(line) for line in islice(stream, _SAMPLED_ROWS))
+    return max(_SAMPLED_ROWS, round(num_bytes * _SAMPLED_ROWS / sampled_bytes)), sample
 
 
 def _lengths(row: Mapping[str, Any], settings: Mapping[str, Any]) -> tuple[float, float]:

@@ -57,6 +57,9 @@ class RowCheck:
         self.complete = True
         self.unreadable = 0
         self.words: dict[str, list[int]] = {key: [] for key in layout.limits}
+        self.having: set[str] = set()  # the keys whose columns some row has
+        self.lacking: dict[str, list[int]] = {}  # key -> the rows without its column
+        self.unnamed: dict[str, tuple[str, str]] = {}  # key -> problem and hint, if no row has it
 
     def read(self, limit: int | None) -> int:
         """Check the first `limit` rows (None: all). Returns how many there were, the last one included when
@@ -80,7 +83,9 @@ class RowCheck:
             message, hint = error.args
             self.complete = False
             self.reporter.error("E421", self.path, f"{self.name}{message}", hint)
+            self._tell_lacking()
             return count + 1
+        self._tell_lacking()
         self._tell_lengths()
         return count
 
@@ -94,6 +99,8 @@ class RowCheck:
             return
         for key, column in self.layout.columns.items():
             there, value = find_cell(row, column)
+            if there:
+                self.having.add(key)
             if isinstance(value, str) or (key in NUMBERED and type(value) is int):
                 self._value(number, key, value)
             else:
@@ -153,10 +160,13 @@ class RowCheck:
     def _no_text(self, number: int, row: Mapping[str, Any], key: str, column: str, value: Any, there: bool) -> None:
         path: Trail = (*self.layout.path, key)
         if not there:
-            kind, detail = "missing", ""
-            problem = f"there is no column {quoted(column)}, there is {_names(row)}"
-            hint = self._column_hint(key, column, row)
-        elif value is None:
+            # Is it the row, or the name of the column? The other rows say.
+            self.lacking.setdefault(key, []).append(number)
+            if key not in self.unnamed:
+                problem = f"there is no column {quoted(column)}, there is {_names(row)}"
+                self.unnamed[key] = problem, self._column_hint(key, column, row)
+            return
+        if value is None:
             path, kind, detail = self.path, f"null {key}", ""
             problem, hint = f"{quoted(column)} is null", "delete these rows, or fill them in"
         else:
@@ -164,14 +174,27 @@ class RowCheck:
             hint = "name a column of text"
         self._fault("E422", path, kind, number, problem, hint, detail)
 
+    def _tell_lacking(self) -> None:
+        for key, rows in self.lacking.items():
+            path, kind, (problem, hint) = (*self.layout.path, key), "missing", self.unnamed[key]
+            if key in self.having:
+                path, kind, hint = self.path, f"lacking {key}", "fill it in, or delete these rows"
+                problem = f"no {quoted(self.layout.columns[key])} here, where other rows have it"
+            for number in rows:
+                self._fault("E422", path, kind, number, problem, hint)
+
     def _column_hint(self, key: str, column: str, row: Mapping[str, Any]) -> str:
         if key == "text" and "label" in self.layout.columns and {"premise", "hypothesis"} <= set(row):
-            return "did you mean `columns: {premise: premise, hypothesis: hypothesis}`?"
+            return "did you mean `data: {columns: {premise: premise, hypothesis: hypothesis}}`?"
         free = [str(name) for name in row if name not in self.layout.columns.values()]
         near = did_you_mean(column, free)
-        if not near:
-            return f"name it: `columns: {{{key}: ...}}`"
-        return f"did you mean `columns: {{{key}: {near if PLAIN.match(near) else quoted(near)}}}`?"
+        name = near or (free[0] if len(free) == 1 else "")
+        typed = f"{key}: {name if PLAIN.match(name) else quoted(name)}" if name else f"{key}: ..."
+        for step in reversed(self.layout.path):
+            typed = f"{step}: {{{typed}}}"
+        uncounted = key == "id" and self.layout.path[0] == "data"
+        without = ", or leave `columns.id` out: the rows are then counted" if uncounted else ""
+        return f"did you mean `{typed}`?{without and ' ' + without[2:]}" if near else f"name it: `{typed}`{without}"
 
     def _fault(self, code: str, path: Trail, kind: str, number: int, problem: str, hint: str, detail: str = "") -> None:
         self.faults.add(code, path, kind, (self.name, number, self), problem, hint, detail)

@@ -6,12 +6,13 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from ..diagnostics import Reporter, Trail, shown_path
+from ..diagnostics import Reporter, Trail, listed, shown_path
 from ..experiment import DataSource
 from ..fingerprint import UNRESOLVED, Fingerprints
 from ..models.hub import HubError, cached_commit, fetch_commit, is_offline
+from ..rules.data import FILE_KINDS
 from ..site import Site
-from ..trees.paths import location_hint
+from ..trees.paths import missing_hint, shown_location
 
 # Version of the generator of each corpus that the runtime ships; a test compares them with the runtime's.
 BUILTIN_VERSIONS = {"bulletins": "1"}
@@ -28,7 +29,7 @@ def resolve_sources(
     """(sources as a plan has them, fingerprint -> file). `split` is taken where a source names none.
 
     `fingerprints` None: nothing is hashed and nobody is asked, everything is "unresolved"; files must be
-    there all the same. Reports E508 (a file that is not there or cannot be read).
+    there all the same. Reports E508 (a file that is not there or cannot be read), E412 (one without a suffix).
     File locations are absolute here.
     """
     resolved: list[dict[str, Any]] = []
@@ -69,13 +70,14 @@ def _files(
     for i, text in enumerate(files):
         file = Path(text)
         if not file.is_file():
-            what = "is a folder" if file.is_dir() else "is not there"
-            reporter.error(
-                "E508",
-                (*path, i),
-                f"the data file {shown_path(file)} {what}",
-                location_hint(text) or "paths are relative to the spec that names them",
-            )
+            here, what, hint = (*path, i), "is not there", missing_hint(text, (*path, i), reporter)
+            if file.is_dir():
+                what, hint = "is a folder", "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
+            reporter.error("E508", here, f"the data file {shown_location(file, here, reporter)} {what}", hint)
+            continue
+        if not file.suffix:
+            message = f"{shown_location(file, (*path, i), reporter)} has no suffix that says what it is"
+            reporter.error("E412", (*path, i), message, f"there is {listed(FILE_KINDS, 'and')}")
             continue
         try:
             fingerprint = fingerprints.file(file) if fingerprints is not None else UNRESOLVED

@@ -43,19 +43,28 @@ def training_effort(
 ) -> Effort | None:
     """Of a `train` stage's settings on a training set, until its last epoch or step: a training that stops
     earlier takes less. None: it ends by time or patience alone."""
-    row_tokens = size.source_tokens + size.target_tokens
-    batch, stopping = settings["batch"], settings["stopping"]
-    amount = size.rows if batch["unit"] == "examples" else size.rows * row_tokens
-    epoch_steps = max(1, ceil(amount / batch["size"]))
-    limits = [stopping["max_steps"]] if stopping["max_steps"] is not None else []
-    if stopping["max_epochs"] is not None:
-        limits.append(ceil(stopping["max_epochs"] * epoch_steps))
-    if not limits:
+    steps = training_steps(settings, size)
+    if steps is None:
         return None
-    steps = min(limits)
-    rows = steps / epoch_steps * size.rows
+    rows = steps / _epoch_steps(settings["batch"], size) * size.rows
     flops = row_flops(shape, settings["freeze"], teaching, size.source_tokens, size.target_tokens)
-    return Effort(steps, round(rows * row_tokens), rows * flops)
+    return Effort(steps, round(rows * (size.source_tokens + size.target_tokens)), rows * flops)
+
+
+def training_steps(settings: Mapping[str, Any], size: DataSize) -> int | None:
+    """The most optimizer steps of a training; None: it ends by time or patience alone."""
+    stopping = settings["stopping"]
+    limits: list[int] = [] if stopping["max_steps"] is None else [stopping["max_steps"]]
+    if stopping["max_epochs"] is not None:
+        limits.append(ceil(stopping["max_epochs"] * _epoch_steps(settings["batch"], size)))
+    return min(limits, default=None)
+
+
+def _epoch_steps(batch: Mapping[str, Any], size: DataSize) -> int:
+    """A step has one row or more."""
+    amount = size.rows if batch["unit"] == "examples" else size.rows * (size.source_tokens + size.target_tokens)
+    steps: int = ceil(amount / batch["size"])
+    return max(1, min(size.rows, steps))
 
 
 def label_effort(settings: Mapping[str, Any], shape: Architecture, size: DataSize) -> Effort:

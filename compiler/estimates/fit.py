@@ -14,7 +14,7 @@ from ..experiment import Experiment, Training
 from ..models.student import ResolvedStudent
 from ..site import Site
 from ..stage_settings import objective_settings
-from .workload import Workload, row_lengths, student_teaching
+from .workload import Workload, row_lengths, step_tokens, student_teaching
 
 _MOST_DEVICES = 64
 _CARDS_GIB = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 192, 288)
@@ -67,6 +67,7 @@ def _load(
         device=site.device,
         memory_gb=site.memory_gb,
         lengths=row_lengths(experiment),
+        step_tokens=step_tokens(training.batch.examples, training.batch.tokens, row_lengths(experiment)),
         shard_teacher=site.shard_teacher,
         checkpointing=site.checkpointing,
     )
@@ -116,10 +117,9 @@ def _remedies(load: Workload, chosen: Placement, site: Site) -> Iterator[str]:
     if load.checkpointing is False and place(replace(load, checkpointing="auto"), *fixed).fits:
         yield "`checkpointing: auto`"
     if load.device == "cpu":
-        for number in range(load.per_node - 1, 0, -1):
-            if place(replace(load, world=site.nodes * number, per_node=number)).fits:
-                yield f"{number} process{'' if number == 1 else 'es'}"
-                break
+        number = _most_processes(load, site.nodes)
+        if number:
+            yield f"{number} process{'' if number == 1 else 'es'}"
     else:
         yield from _offloads(load)
         number = load.world * 2
@@ -129,6 +129,20 @@ def _remedies(load: Workload, chosen: Placement, site: Site) -> Iterator[str]:
                 break
             number *= 2
     yield _enough_memory(load, chosen)
+
+
+def _most_processes(load: Workload, nodes: int) -> int:
+    """The most processes on a machine, fewer than there are, that fit into its memory; 0: not even one. What fits
+    fits with fewer, each of which has more of the memory."""
+
+    def fits(number: int) -> bool:
+        return place(replace(load, world=nodes * number, per_node=number)).fits is True
+
+    fitting, beyond = 0, load.per_node
+    while beyond - fitting > 1:
+        middle = (fitting + beyond) // 2
+        fitting, beyond = (middle, beyond) if fits(middle) else (fitting, middle)
+    return fitting
 
 
 def _offloads(load: Workload) -> Iterator[str]:

@@ -16,7 +16,7 @@ from .devices import GENERATION_UTILISATION, TRAINING_UTILISATION, Device, shown
 from .disk import checkpoint_bytes, label_bytes
 from .effort import label_effort, row_flops, training_effort
 from .reasons import placement_reason
-from .workload import Workload
+from .workload import Workload, planned_step_tokens
 
 Plan = Mapping[str, Any]
 Stage = Mapping[str, Any]
@@ -145,6 +145,7 @@ def _arithmetic(flops: float | None, precision: str, utilisation: float, devices
 
 def _workload(plan: Plan, stage: Stage, site: Site | None) -> Workload:
     where, settings, data = plan["site"], stage["settings"], rows_of(plan, stage)["settings"]
+    lengths = data["max_source_tokens"], data["max_target_tokens"]
     zero = stage["execution"]["deepspeed"]["zero_optimization"]
     offload = "parameters" if "offload_param" in zero else "optimizer" if "offload_optimizer" in zero else "none"
     return Workload(
@@ -157,7 +158,8 @@ def _workload(plan: Plan, stage: Stage, site: Site | None) -> Workload:
         per_node=where["per_node"],
         device=where["device"],
         memory_gb=None if site is None else site.memory_gb,
-        lengths=(data["max_source_tokens"], data["max_target_tokens"]),
+        lengths=lengths,
+        step_tokens=planned_step_tokens(settings["batch"], lengths),
         teaching=teaching_in(plan, stage),
         shard_teacher="teacher_deepspeed" in stage["execution"],
         checkpointing="checkpointing" in stage["execution"],

@@ -1,4 +1,4 @@
-"""What the models and the devices of a run cannot do: precisions, lengths, offloading."""
+"""What the models, the devices and the data of a run cannot do: precisions, lengths, offloading, warm-ups."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..architecture import Architecture
+from ..data.data_sizes import trained_size
 from ..diagnostics import Reporter, Trail
 from ..experiment import Experiment, Labeller, Training
 from ..layers import Layers
 from ..machine import supports_bf16
+from ..rules.ways import generations
 from ..site import Site
+from .effort import training_steps
 
 FP16_OVERFLOWS = ("pegasus", "t5", "mt5")
 
@@ -113,6 +116,47 @@ def check_offload(experiment: Experiment, reporter: Reporter, site: Site) -> Non
                 "offloading steps with DeepSpeed's CPU Adam; adafactor has no such form",
                 "choose adamw, or leave offload out of the site",
             )
+
+
+def check_beams(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:
+    """Reports E575: more beams than tokens that a text can begin with. A student has its teacher's vocabulary; a
+    labeller of its own has its own, and is not looked at."""
+    vocabulary = teacher.num_logits
+    for path, generation in generations(experiment):
+        other = path[0] == "pseudo_labels" and experiment.pseudo_labels[str(path[1])].by is not None
+        beams = generation.beams
+        if beams is not None and beams > vocabulary and not other and reporter.written((*path, "beams")):
+            reporter.error(
+                "E575",
+                (*path, "beams"),
+                f"{beams:,} beams, and the vocabulary of the {teacher.family} teacher has {vocabulary:,} tokens to "
+                "begin with",
+                "write fewer; searches for summaries and translations have 1 to 10",
+            )
+
+
+def check_known_end(plan: Mapping[str, Any], reporter: Reporter) -> None:
+    """Reports W403: a warm-up that the spec asks for is longer than a training whose end is known with its data."""
+    for stage in plan["stages"]:
+        path: Trail = (*TRAINED_AT.get(stage["id"], ()), "warmup", "steps")
+        if stage["id"] not in TRAINED_AT or not reporter.written(path):
+            continue
+        warmup = stage["settings"]["warmup_steps"]
+        size = trained_size(plan, stage)
+        steps = None if size is None else training_steps(stage["settings"], size)
+        if size is None or steps is None or warmup < steps or stage["settings"]["stopping"]["max_steps"] == steps:
+            continue  # what max_steps says was looked at before
+        about = "about " if size.origin == "files" else ""
+        reporter.warning(
+            "W403",
+            path,
+            f"the warm-up takes {warmup:,} steps and the training ends after {about}{steps:,}: {size.rows:,} rows, "
+            f"{stage['settings']['batch']['size']:,} {stage['settings']['batch']['unit']} a step",
+            "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
+        )
+
+
+TRAINED_AT: Mapping[str, Trail] = {"train": ("training",), "teacher-train": ("teacher", "train", "training")}
 
 
 def check_stacks(experiment: Experiment, teacher: Architecture, reporter: Reporter) -> None:

@@ -32,7 +32,8 @@ class Teaching:
 @dataclass(frozen=True, kw_only=True)
 class Workload:
     """One training on one device. `memory_gb` in GiB; None: unknown, nothing is ever too large. `lengths`:
-    the longest source and target in tokens, None: not known. `teaching` None: no term needs a teacher.
+    the longest source and target in tokens, None: not known. `step_tokens`: what an optimizer step has at most, None:
+    not known. `teaching` None: no term needs a teacher.
     `shard_teacher`, `checkpointing`: what the site says; "auto" is whole, and nothing computed twice, until
     `estimate.place` has decided."""
 
@@ -46,6 +47,7 @@ class Workload:
     device: Literal["cpu", "cuda"]
     memory_gb: float | None
     lengths: tuple[int, int] | None = None
+    step_tokens: int | None = None
     teaching: Teaching | None = None
     shard_teacher: Literal["auto"] | bool = "auto"
     checkpointing: Literal["auto"] | bool = "auto"
@@ -86,6 +88,7 @@ def training_workload(
         device=site.device,
         memory_gb=site.memory_gb,
         lengths=lengths,
+        step_tokens=planned_step_tokens(settings["batch"], lengths),
         teaching=teaching,
         shard_teacher=site.shard_teacher,
         checkpointing=site.checkpointing,
@@ -95,6 +98,21 @@ def training_workload(
 def row_lengths(experiment: Experiment) -> tuple[int, int]:
     """The longest source and target that a run lets through, in tokens."""
     return experiment.data.max_source_tokens, experiment.data.max_target_tokens
+
+
+def planned_step_tokens(batch: Mapping[str, Any], lengths: tuple[int, int] | None) -> int | None:
+    """`step_tokens` of the `batch` of a `train` stage's settings."""
+    by_examples = batch["unit"] == "examples"
+    return step_tokens(batch["size"] if by_examples else None, None if by_examples else batch["size"], lengths)
+
+
+def step_tokens(examples: int | None, tokens: int | None, lengths: tuple[int, int] | None) -> int | None:
+    """The most source + target tokens of a step of so many examples or tokens, a row at least; None: not known. Its
+    rows are alike in length, so padding is not reckoned with."""
+    if lengths is None:
+        return None
+    longest = sum(lengths)
+    return longest * examples if examples is not None else max(longest, tokens or 0)
 
 
 def student_teaching(objective: Mapping[str, Any], teacher: Architecture, student: ResolvedStudent) -> Teaching:

@@ -14,7 +14,7 @@ from ..diagnostics import Reporter, Trail, did_you_mean, shown_path
 from ..experiment import Experiment, ModelReference
 from ..fingerprint import UNRESOLVED, Fingerprints, weight_files
 from ..site import Site
-from ..trees.paths import location_hint
+from ..trees.paths import location_hint, shown_location
 from .catalogue import CATALOGUE, catalogued
 from .families import FAMILIES
 from .hub import HubError, cached_commit, cached_snapshot, fetch_commit, fetch_config, is_offline
@@ -79,7 +79,7 @@ def resolve_reference(
     answer, such a model's revision is "unresolved".
 
     `fingerprints` None: a quick look. Nothing is hashed and nobody is asked over the network; a hub model
-    that is not here is then no error. Reports E501 (not found), E502, E503, E531, W501.
+    that is not here is then no error. Reports E501 (not found), E502, E503, E531, W501, W575 (no weights).
     """
     if reference.path is not None:
         folder = Path(reference.path)
@@ -87,7 +87,7 @@ def resolve_reference(
             reporter.error(
                 "E501",
                 (*path, "path"),
-                f"there is no model folder {shown_path(folder)}",
+                f"there is no model folder {shown_location(folder, (*path, 'path'), reporter)}",
                 location_hint(reference.path) or "a path is relative to the spec; a hub id has no ./ in front",
             )
             return None
@@ -114,6 +114,7 @@ def _from_folder(
             name = shown_path(Path(error.filename))
             reporter.error("E501", path, f"cannot read {name}: {error.strerror}", "is it a link to nowhere?")
             return None
+    _check_weights(folder, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
     return ResolvedModel(name, architecture, settings, {fingerprint: str(folder.resolve())}, config)
 
@@ -164,9 +165,22 @@ def _from_hub(
     architecture = None if config is None else _shape(config, folder, path, reporter, use)
     if config is None or architecture is None:
         return None
+    if is_offline(site.offline):
+        _check_weights(folder, path, reporter)  # else `run` fetches them
     settings = model_settings("hub", architecture, repository=repository, revision=commit)
     locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
     return ResolvedModel(repository, architecture, settings, locations, config)
+
+
+def _check_weights(folder: Path, path: Trail, reporter: Reporter) -> None:
+    """A plan needs shapes alone, and can be made before the weights are there. `run` cannot do without them."""
+    if not any(file.suffix != ".json" for file in weight_files(folder)):
+        reporter.warning(
+            "W575",
+            path,
+            f"there are no weights in the model folder {shown_path(folder)}: its plan can be made, and `run` will fail",
+            "put model.safetensors there (or its shards, or pytorch_model.bin), or name another folder",
+        )
 
 
 def _from_catalogue(

@@ -23,12 +23,10 @@ def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
         for i, name in enumerate(source.files or ()):
             suffix = PurePath(name).suffix.lower()
-            if suffix not in FILE_KINDS:
+            if suffix and suffix not in FILE_KINDS:  # a name without one may be a folder: that is looked at later
+                kinds = listed(FILE_KINDS, "and")
                 reporter.error(
-                    "E412",
-                    (*path, "files", i),
-                    f"files of the kind {suffix} are not read" if suffix else "files without a suffix are not read",
-                    f"there is {listed(FILE_KINDS, 'and')}",
+                    "E412", (*path, "files", i), f"files of the kind {suffix} are not read", f"there is {kinds}"
                 )
         if source.builtin is not None and source.split not in (None, *BUILTIN_SPLITS):
             near = did_you_mean(str(source.split), BUILTIN_SPLITS)

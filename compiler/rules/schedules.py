@@ -41,6 +41,16 @@ def check_schedules(run: Experiment, tree: Tree, reporter: Reporter) -> None:
 
 def _check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: Reporter) -> None:
     begin, end = schedule.begin, schedule.end or NEVER
+    if schedule.shape == "step" and 0 in (begin.epochs, begin.steps, begin.ratio):
+        reporter.warning(
+            "W576",
+            path,
+            f"the step comes before the first step of the training: it never is {schedule.from_:g}",
+            "say when it comes, for example `begin: {ratio: 0.5}`",
+            at="key",
+            because=[(*path, "begin")],
+        )
+        return
     if schedule.shape != "step" and (pair := _same_unit(begin, end, stopping)) is not None and pair[0] >= pair[1]:
         where = (*path, "end") if schedule.end is not None else (*path, "begin")
         reporter.error(

@@ -67,8 +67,18 @@ def check_labellers(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
         if labeller.best_of is not None:
             _check_best_of(labeller, path, reporter)
+        if labeller.by is not None and labeller.by.hub == STUDENT:
+            reporter.error(
+                "E577",
+                (*path, "by"),
+                "the labels are there before the student is: it cannot write them",
+                "write `by: teacher`, or name a spec that trains such a student first: `by: {spec: other.yaml}`",
+            )
         if labeller.file is not None:
             _check_file(run, labeller, path, reporter)
+
+
+STUDENT = "student"  # the hub's old models without an organisation have other names
 
 
 def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
@@ -145,7 +155,8 @@ def check_off_policy(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         return
     for i, name in enumerate(run.targets):
         labeller = run.pseudo_labels.get(name)
-        if labeller is not None and labeller.by is not None and labeller.by != run.teacher.reference:
+        by = None if labeller is None else labeller.by
+        if by is not None and by != run.teacher.reference and by.hub != STUDENT:
             reporter.warning(
                 "W414",
                 ("targets", i),

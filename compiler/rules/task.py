@@ -162,13 +162,18 @@ def check_expected(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         for name in expectation.scores:
             test_set, dot, metric = name.rpartition(".")
             if metric in MEASURED and metric not in run.evaluation.metrics:
+                fitting = TASK_METRICS[run.task]
+                measure = f"write `evaluation: {{metrics: [{', '.join([*run.evaluation.metrics, metric])}]}}`"
+                if metric not in fitting:
+                    metrics = f"its metrics are {listed(fitting, 'and')}" if fitting else "it has only the loss"
+                    measure = f"remove it: {metric} does not fit the task {run.task}; {metrics}"
                 reporter.warning(
                     "W416",
                     ("expect", who, name),
                     f"{metric} is expected and never measured",
-                    f"write `evaluation: {{metrics: [{', '.join([*run.evaluation.metrics, metric])}]}}`",
+                    measure,
                     at="key",
-                    because=[("evaluation", "metrics")],
+                    because=[("evaluation", "metrics"), ("task",)],
                 )
             if dot and test_set not in run.data.test:
                 near = did_you_mean(test_set, run.data.test)

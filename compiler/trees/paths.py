@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted
+from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted, shown_path
 from ..parse import Node
 from .merging import choose_for
 from .structure import Fragment, Schema
@@ -19,13 +19,14 @@ VARIABLE = re.compile(r"\$\{([^}]*)\}?")
 @dataclass(slots=True)
 class Locator:
     """`paths`: the site's folders by name; `folders`: the folder of each file, by the name it goes by in
-    messages. `refused` collects the paths of values that were refused."""
+    messages. `refused` collects the paths of values that were refused, `typed` the locations as they were typed."""
 
     schema: Schema
     paths: Mapping[str, Path]
     folders: Mapping[str, Path]
     reporter: Reporter
     refused: set[Trail] = field(default_factory=set)
+    typed: dict[Trail, str] = field(default_factory=dict)
 
     def locate(self, node: Node, fragment: Fragment | None, path: Trail = (), spelled: Trail = ()) -> Node:
         """The node with its locations absolute. `spelled`: its path as it was written, without short forms
@@ -44,6 +45,7 @@ class Locator:
             return node
         text = None
         if "x-location" in chosen:
+            self.typed[path] = node.value
             text = self._substituted(node, spelled)
         elif "${" in node.value:
             message = "`${...}` may stand only where a file or folder is named"
@@ -86,8 +88,29 @@ class Locator:
         self.reporter.error_at(code, node.place, message, hint, spelled)
 
 
+def shown_location(location: Path, path: Trail, reporter: Reporter) -> str:
+    """A file or folder of a spec as messages name it: whole, if it was typed whole."""
+    return str(location) if _is_whole(path, reporter) else shown_path(location)
+
+
+def missing_hint(location: str, path: Trail, reporter: Reporter) -> str:
+    """What to do about a location where nothing is."""
+    if hint := location_hint(location):
+        return hint
+    return "" if _is_whole(path, reporter) else "paths are relative to the spec that names them"
+
+
+def _is_whole(path: Trail, reporter: Reporter) -> bool:
+    return Path(reporter.places.locations.get(path, "")).is_absolute()
+
+
 def location_hint(text: str) -> str:
     """What to type instead of a location that a shell would understand and a spec does not; "" for others."""
+    if variable := re.search(r"\$\w+", text):
+        return (
+            f"{variable.group()} is not put in, only `${{paths.NAME}}` is: write the whole path, or "
+            '"${paths.NAME}/..." with --path NAME=FOLDER'
+        )
     if "~" in text.split("/"):
         return 'a spec has no `~`: write the whole path, or "${paths.NAME}/..." with --path NAME=FOLDER'
     if "/" in text and re.search(r"[*?]|\[.*\]", text):

@@ -98,11 +98,12 @@ class Sections:
         reporter = Reporter(Places(chains=self.files.chains), file=self.file)
         refused: set[Trail] = set()
         node_here = node if frame else clean(node, self.schema, fragment)
+        places = Places(chains=self.files.chains)
         if not frame:
             locator = Locator(self.schema, self.paths, self.files.folders, reporter)
             node_here = locator.locate(node_here, fragment, (key,), (key,))
             refused |= locator.refused
-        places = Places(chains=self.files.chains)
+            places.locations.update(locator.typed)
         plain = flatten(Node({key: node_here}, node.place), places)
         del places.values[()]
         checker = Reporter(places, unreliable=refused, file=self.file)
@@ -141,6 +142,7 @@ def whole_tree(root: Section, parts: Mapping[str, Section], sections: Sections) 
         places.keys.update(part.places.keys)
         places.values.update(part.places.values)
         places.texts.update(part.places.texts)
+        places.locations.update(part.places.locations)
         places.spelled.update(part.places.spelled)
         value = sections.default(key) if part.resolved is None else part.resolved
         if value is not None:

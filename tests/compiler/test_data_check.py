@@ -72,7 +72,7 @@ def test_null_is_no_missing_column() -> None:
     write("rows.jsonl", [{"t": {"en": None}, "target": "x"}, {"t": None, "target": "x"}])
     null, missing = messages("data.test={files: rows.jsonl}", "data.columns={source: t.en}")
     assert "row 1: 't.en' is null" in null
-    assert "row 2: there is no column 't.en'" in missing
+    assert "row 2: no 't.en' here, where other rows have it" in missing
 
 
 @pytest.mark.parametrize(
@@ -113,22 +113,24 @@ def test_a_name_stands_once() -> None:
 @pytest.mark.parametrize(
     ("text", "row", "path", "hint"),
     [
-        (CLASSES, {"texts": "a", "label": 0}, "data.columns.text", "did you mean `columns: {text: texts}`?"),
+        (CLASSES, {"texts": "a", "label": 0}, "data.columns.text", "did you mean `data: {columns: {text: texts}}`?"),
         (
             CLASSES,
             {"premise": "a", "hypothesis": "b", "label": 0},
             "data.columns.text",
-            "did you mean `columns: {premise: premise, hypothesis: hypothesis}`?",
+            "did you mean `data: {columns: {premise: premise, hypothesis: hypothesis}}`?",
         ),
-        (CLASSES, {"text": "a", "labels": 0}, "data.columns.label", "did you mean `columns: {label: labels}`?"),
+        (CLASSES, {"text": "a", "labels": 0}, "data.columns.label", "did you mean `data: {columns: {label: labels}}`?"),
         (
             CLASSES + "  columns: {hypothesis: second}\n",
             {"first": "a", "second": "b", "label": 0},
             "data.columns.premise",
-            "name it: `columns: {premise: ...}`",
+            "name it: `data: {columns: {premise: first}}`",
         ),
-        (WORDS, {"sentence": "a"}, "data.columns.text", "name it: `columns: {text: ...}`"),
-        (GOOD, {"source": "a", "the: target": "b"}, "data.columns.target", "did you mean `columns: {target: 'the: target'}`?"),
+        (WORDS, {"sentence": "a"}, "data.columns.text", "name it: `data: {columns: {text: sentence}}`"),
+        (GOOD, {"source": "a", "the: target": "b"}, "data.columns.target",
+         "did you mean `data: {columns: {target: 'the: target'}}`?"),
+        (GOOD, {"source": "a", "b": "b", "c": "c"}, "data.columns.target", "name it: `data: {columns: {target: ...}}`"),
     ],
 )  # fmt: skip
 def test_columns_go_by_the_keys_of_the_task(text: str, row: object, path: str, hint: str) -> None:
@@ -136,6 +138,24 @@ def test_columns_go_by_the_keys_of_the_task(text: str, row: object, path: str, h
     overrides = ["data.train={files: rows.jsonl}"] if text == GOOD else []
     (found,) = judged(*overrides, text=text)
     assert (found.code, found.path, found.hint) == ("E422", path, hint)
+
+
+def test_rows_without_the_column_of_ids() -> None:
+    """It is the row that is wrong where others have it, before or after; else the name, or the wish for ids."""
+    write("rows.jsonl", [ROW, {**ROW, "id": 1}, ROW, "oops"])
+    found = messages("data.test={files: rows.jsonl}", "data.columns.id=id")
+    assert "E422 data.test.files: rows.jsonl, rows 1 and 3: no 'id' here, where other rows have it" in found
+    write("rows.jsonl", [ROW, ROW])
+    (missing,) = judged("data.test={files: rows.jsonl}", "data.columns.id=id")
+    assert missing.path == "data.columns.id"
+    assert missing.hint == "name it: `data: {columns: {id: ...}}`, or leave `columns.id` out: the rows are then counted"
+
+
+@pytest.mark.usefixtures("trained")
+def test_the_only_candidate_is_filled_in() -> None:
+    write("labels.jsonl", [{"id": 0, "prediction": "a"}])
+    (found,) = [d for d in judged(*TRAINED, DUMP) if d.code == "E422"]
+    assert found.hint == "name it: `pseudo_labels: {dump: {columns: {text: prediction}}}`"
 
 
 def test_what_a_wrong_column_costs_is_said_once() -> None:
@@ -221,8 +241,10 @@ def test_labels_for_every_row() -> None:
         ([*labels(0, 1, 2), {"id": 3, "text": ""}],
          ["E423 pseudo_labels.dump.file: labels.jsonl, row 4: the text is empty"]),
         ([*labels(0, 1, 2), {"id": 3, "prediction": "a"}],
-         ["E422 pseudo_labels.dump.columns.text: labels.jsonl, row 4: there is no column 'text', there is 'id' and "
-          "'prediction'"]),
+         ["E422 pseudo_labels.dump.file: labels.jsonl, row 4: no 'text' here, where other rows have it"]),
+        ([{"id": number, "prediction": "a"} for number in range(4)],
+         ["E422 pseudo_labels.dump.columns.text: labels.jsonl, rows 1, 2, 3 and 1 more: there is no column 'text', "
+          "there is 'id' and 'prediction'"]),
         (["oops"], ["E421 pseudo_labels.dump.file: labels.jsonl, row 1: not JSON: 'oops'"]),
         ([], ["E424 pseudo_labels.dump.file: no rows in labels.jsonl"]),
         (labels(0, 1, 2, 3, 7, 8),

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from distilc.compiler.data import data_sizes
 from distilc.compiler.data.data_sizes import data_size, trained_size
 
 FILES = "data={train: {files: %s}, validation: {files: %s}, test: {files: %s}}"
@@ -57,27 +58,44 @@ def test_well_known_sets(compile_text, source, rows):
 def test_small_files_are_counted(compile_text, tmp_path):
     write_rows(tmp_path / "rows.jsonl", [{"source": "x" * 40 * n, "target": "y" * 8} for n in (1, 2, 3)])
     size = data_size(of_files(compile_text, "rows.jsonl").plan)
-    assert (size.rows, size.source_tokens, size.target_tokens, size.origin) == (3, 20, 2, "files")
+    assert (size.rows, size.source_tokens, size.target_tokens, size.origin) == (3, 20, 2, "counted")
     assert data_size(of_files(compile_text, "rows.jsonl", "data.max_source_tokens=15").plan).source_tokens == (
         pytest.approx((10 + 15 + 15) / 3)
     )
 
 
 @pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "json"])
-def test_large_files_are_sampled(compile_text, tmp_path, suffix):
-    rows = [{"source": "w" * (100 + i % 100), "target": "t" * 20} for i in range(3000)]
-    file = tmp_path / f"rows.{suffix}"
-    if suffix == "jsonl":
+def test_rows_are_counted_however_long_the_first_ones_are(compile_text, tmp_path, suffix):
+    rows = [{"source": "w" * (40 if i < 1000 else 400), "target": "t" * 20} for i in range(4000)]
+    write_table(tmp_path / f"rows.{suffix}", rows)
+    size = data_size(of_files(compile_text, f"rows.{suffix}").plan)
+    assert (size.rows, size.target_tokens, size.origin) == (4000, 5, "counted")
+    assert size.source_tokens == pytest.approx(0.25 * 10 + 0.75 * 100, rel=0.01)
+    (tmp_path / "two.jsonl").write_text('\n{"source": "a", "target": "b"}\n\n{"source": "a", "target": "b"}', "utf-8")
+    both = FILES % (f"[rows.{suffix}, two.jsonl]", "two.jsonl", "two.jsonl")
+    assert data_size(compile_text(both).plan).rows == 4002
+
+
+def write_table(file, rows):
+    if file.suffix == ".jsonl":
         write_rows(file, rows)
-    elif suffix == "json":
+    elif file.suffix == ".json":
         file.write_text(json.dumps(rows), "utf-8")
     else:
         with file.open("w", encoding="utf-8", newline="") as stream:
-            writer = csv.DictWriter(stream, ["source", "target"], delimiter="," if suffix == "csv" else "\t")
+            writer = csv.DictWriter(stream, ["source", "target"], delimiter="," if file.suffix == ".csv" else "\t")
             writer.writeheader()
             writer.writerows(rows)
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv", "tsv", "json"])
+def test_large_files_are_sampled(compile_text, tmp_path, monkeypatch, suffix):
+    monkeypatch.setattr(data_sizes, "_COUNTED_BYTES", 300_000)
+    rows = [{"source": "w" * (100 + i % 100), "target": "t" * 20} for i in range(3000)]
+    file = tmp_path / f"rows.{suffix}"
+    write_table(file, rows)
     size = data_size(of_files(compile_text, file.name).plan)
-    assert size.rows == pytest.approx(3000, rel=0.01)
+    assert size.rows == pytest.approx(3000, rel=0.01) and size.origin == "files"
     assert size.source_tokens == pytest.approx(149.5 / 4)
     assert size.target_tokens == 5
 

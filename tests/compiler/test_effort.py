@@ -4,7 +4,7 @@ import pytest
 
 from distilc.compiler.architecture import architecture_of
 from distilc.compiler.data.data_sizes import DataSize
-from distilc.compiler.estimates.effort import forward_flops, label_effort, row_flops, training_effort
+from distilc.compiler.estimates.effort import forward_flops, label_effort, row_flops, training_effort, training_steps
 from distilc.compiler.estimates.workload import Teaching
 
 BART = architecture_of({"model_type": "bart"})
@@ -23,6 +23,14 @@ def settings(unit="examples", size=10, **stopping):
         "stopping": {"max_epochs": None, "max_steps": None, **stopping},
         "freeze": [],
     }
+
+
+def test_a_step_has_a_row_or_more():
+    size = DataSize(rows=30, source_tokens=50.0, target_tokens=10.0, origin="counted")
+    assert training_steps(settings("tokens", 10, max_epochs=2), size) == 60
+    assert training_steps(settings("tokens", 600, max_epochs=2), size) == 6
+    assert training_steps(settings("tokens", 600, max_epochs=2, max_steps=5), size) == 5
+    assert training_steps(settings("tokens", 600), size) is None
 
 
 def test_forward():

@@ -11,7 +11,7 @@ from distilc.compiler.estimate import (
     place,
 )
 from distilc.compiler.estimates.reasons import placement_reason, zero_reason
-from distilc.compiler.estimates.workload import Teaching, Workload
+from distilc.compiler.estimates.workload import Teaching, Workload, step_tokens
 
 BART = architecture_of({"model_type": "bart"})
 STUDENT = architecture_of({"model_type": "bart", "decoder_layers": 3})
@@ -133,6 +133,15 @@ def test_activations_are_computed_again_where_nothing_else_fits():
     assert placement_reason(forbidden, 1) == "stage 1: the site says so; checkpointing off: the site says so"
     more = place(load(memory_gb=24.0, checkpointing=True)).micro_batch_tokens
     assert more > place(load(memory_gb=24.0)).micro_batch_tokens
+
+
+def test_a_micro_batch_has_no_more_tokens_than_a_step():
+    small = load(lengths=(400, 100), step_tokens=1024)
+    assert memory_table(small, 0, 4096) == memory_table(load(lengths=(400, 100)), 0, 1024)
+    assert memory_table(small, 0, 512) == memory_table(load(lengths=(400, 100)), 0, 512)
+    assert step_tokens(None, 1024, (400, 100)) == 1024
+    assert step_tokens(None, 10, (400, 100)) == 500  # a row of the greatest length is not cut
+    assert step_tokens(8, None, (400, 100)) == 4000
 
 
 def test_offload_takes_states_off_the_device():

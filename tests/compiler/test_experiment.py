@@ -86,9 +86,9 @@ def test_the_remaining_classes() -> None:
     assert logits is not None and names(typed.LogitsTerm) == set(logits["properties"])
     labeller = SCHEMA.resolve({"$ref": "#/$defs/labeller"})["properties"]
     rules = {"min_rouge2", "min_bleu", "min_length_ratio", "max_length_ratio", "max_repetition"}
-    flat = {"by", "file", "file_id", "file_text", "generation", "max_source_tokens", "best_of", *rules}
+    flat = {"by", "file", "file_id", "file_text", "generation", "max_source_tokens", "prefix", "best_of", *rules}
     assert names(typed.Labeller) == flat
-    assert set(labeller) == {"by", "file", "columns", "generation", "max_source_tokens", "best_of", "keep"}
+    assert set(labeller) == {"by", "file", "columns", "generation", "max_source_tokens", "prefix", "best_of", "keep"}
     assert set(labeller["columns"]["properties"]) == {"id", "text"}
     keep = labeller["keep"]["properties"]
     assert set(keep) == {"min_rouge2", "min_bleu", "length_ratio", "max_repetition"}

@@ -1,8 +1,12 @@
 """Trainings that do not fit: what is said, where, and that the remedies work."""
 
 import re
+from dataclasses import replace
 
 import pytest
+
+from distilc.compiler.estimate import place
+from distilc.compiler.estimates import fit
 
 BIG = """
 version: 1
@@ -12,6 +16,7 @@ teacher: {path: ./model}
 student: {decoder_layers: 3, freeze: none}
 loss: {labels: 1, logits: 1}
 precision: fp32
+batch: {tokens: 65536}
 data:
   train: {builtin: bulletins, limit: 100}
   validation: {builtin: bulletins, limit: 20}
@@ -63,6 +68,16 @@ def test_a_cpu_is_warned_of(compile_text):
 
 def test_it_is_said_without_hashing_anything(compile_text):
     assert found(compile_text(text=BIG, device="cuda", memory_gb=4.0, fingerprints=False))
+
+
+def test_what_fits_is_found_soon_however_many_processes_there_are(compile_text, monkeypatch):
+    tried = []
+    monkeypatch.setattr(fit, "place", lambda *args: tried.append(args) or place(*args))
+    (diagnostic,) = found(compile_text(text=BIG, device="cpu", memory_gb=64.0, per_node=65536, fingerprints=False))
+    number = int(re.search(r"(\d+) process", diagnostic.hint)[1])
+    assert number > 1 and len(tried) < 40
+    fits = [place(replace(tried[0][0], world=n, per_node=n)).fits for n in range(1, 20)]
+    assert fits == [True] * number + [False] * (19 - number)
 
 
 SITES = [

@@ -35,6 +35,7 @@ def compile_with(compile_text, tmp_path):
     def compile_it(config, *overrides, text=SPEC):
         (tmp_path / "model").mkdir(exist_ok=True)
         (tmp_path / "model" / "config.json").write_text(json.dumps({**BERT, **config}), "utf-8")
+        (tmp_path / "model" / "model.safetensors").touch()
         return compile_text(*overrides, text=text)
 
     return compile_it

@@ -40,6 +40,26 @@ def keys(lowered) -> dict[str, str]:
     return {stage["id"]: stage["key"] for stage in lowered.plan["stages"]}
 
 
+def test_a_warm_up_is_held_against_the_steps_of_the_data(compile_text):
+    """100 rows, 64 a step, 5 epochs: 10 steps."""
+
+    def found(*overrides):
+        return [(d.path, d.message) for d in compile_text(*overrides).diagnostics if d.code == "W403"]
+
+    message = "the warm-up takes 10 steps and the training ends after 10: 100 rows, 64 examples a step"
+    assert found("training.warmup.steps=10") == [("training.warmup.steps", message)]
+    assert found("training.warmup.steps=9") == []
+    assert found("training.warmup={ratio: 0.9}") == []
+    (teacher,) = found("teacher.train={training: {warmup: {steps: 20}}, stopping: {max_epochs: 8}}")
+    assert teacher[0] == "teacher.train.training.warmup.steps" and "ends after 16" in teacher[1]
+
+
+def test_beams_are_among_the_tokens(compile_text):
+    wide = ("validation.generation={beams: 501}", "evaluation.teacher_generation={beams: 500}")
+    (found,) = compile_text(*wide).diagnostics
+    assert (found.code, found.path) == ("E575", "validation.generation.beams")
+
+
 # --- stages --------------------------------------------------------------------------------------
 
 

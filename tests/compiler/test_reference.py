@@ -80,6 +80,25 @@ def test_a_models_folder_comes_before_the_cache_and_the_cache_before_everything_
     assert asked["questions"] == 0
 
 
+def test_a_folder_without_weights_is_enough_for_a_plan_and_not_for_a_run(compile_text, tmp_path, asked):
+    folder = write(tmp_path / "models" / REPOSITORY, SMALL)
+    for file, codes in ((None, ["W575"]), ("model.safetensors.index.json", ["W575"]), ("model-00001.safetensors", []),
+                        ("pytorch_model.bin", [])):  # fmt: skip
+        if file is not None:
+            (folder / file).touch()
+        for fingerprints in (True, False):
+            lowered = compile_text(text=REFERENCE, models=(tmp_path / "models",), fingerprints=fingerprints)
+            assert lowered.codes == codes
+            assert (lowered.plan is not None) is fingerprints
+        if file is not None:
+            (folder / file).unlink()
+    snapshot = cache(tmp_path, SMALL)
+    assert compile_text(text=REFERENCE).codes == ["W575"]
+    assert compile_text(text=REFERENCE, offline=False).codes == []  # `run` fetches them
+    (snapshot / "model.safetensors").touch()
+    assert compile_text(text=REFERENCE).codes == []
+
+
 def test_offline_a_well_known_model_has_its_shape_and_no_revision(compile_text):
     lowered = compile_text(text=REFERENCE)
     assert lowered.codes == []

@@ -19,6 +19,14 @@ NAMES = ("experiment", "site")
 SPECS = sorted(file for file in (ROOT / "specs").rglob("*.yaml") if file.parent.name != "base")  # whole ones
 
 
+def test_a_vocabulary_has_room_for_the_bytes() -> None:
+    """A tokenizer that the runtime would refuse to train is refused before."""
+    from distilc.runtime.data.train_tokenizer import SMALLEST_VOCABULARY
+
+    tokenizer = load_schema("experiment").root["$defs"]["tokenizer"]
+    assert tokenizer["properties"]["vocab_size"]["minimum"] == SMALLEST_VOCABULARY
+
+
 def keys(fragment: Any, path: str = "") -> Iterator[tuple[str, Any]]:
     """Every key with a fixed name, with its fragment."""
     if isinstance(fragment, dict):

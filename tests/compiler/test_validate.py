@@ -60,7 +60,7 @@ def test_a_good_spec() -> None:
          "did you mean `weight`?"),
         ("stopping: 3", "E203", 7, 11, "`stopping` must be a mapping, it is 3",
          "for example `stopping: {max_epochs: 5, patience: 4}`"),
-        ("seeds: 7", "E203", 7, 8, "`seeds` must be a list, it is 7", "for example `seeds: [42]`"),
+        ("seeds: 7", "E203", 7, 8, "`seeds` must be a list, it is 7", "write `seeds: [7]`"),
         ("stopping: {max_epochs: many}", "E203", 7, 24,
          "`stopping.max_epochs` must be a number, it is the text 'many'", ""),
         ("stopping: {patience: 2.5}", "E203", 7, 22, "`stopping.patience` must be a whole number, it is 2.5", ""),
