@@ -15,7 +15,7 @@ Plan = Mapping[str, Any]
 PARTS = ("weights", "gradients", "optimizer", "teacher", "activations", "logits", "signals", "workspace", "total")
 CHOSEN = "▸"
 ORIGINS = {
-    "counted": "rows counted in the files, lengths from some of them",
+    "counted": "counted in the files, the lengths in some rows",
     "store": "counted when the data were made",
     "files": "from the first rows of the files and their sizes",
     "published": "published figures of the data set",
