@@ -18,6 +18,13 @@ if importlib.util.find_spec("distilc") is None:
     package.__path__ = [str(ROOT)]
     sys.modules["distilc"] = package
 
+# Whole runs through the launcher take minutes: first, so that no worker is alone with one at the end.
+LONG = ("test_equivalence", "test_kill_and_resume", "test_memory", "test_label_mixes", "test_signals_training", "test_mutations")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    items.sort(key=lambda item: item.path.stem not in LONG)
+
 
 @pytest.fixture(scope="session")
 def focal_package(tmp_path_factory: pytest.TempPathFactory) -> Path:

@@ -78,7 +78,7 @@ def test_a_failure_points_into_the_spec_that_its_stage_is_of(
     monkeypatch.setattr(worker, "run_stage", fail)
     monkeypatch.setattr(worker, "require", lambda stages: None)
     monkeypatch.setattr(worker, "join", lambda device: SimpleNamespace(rank=0))
-    monkeypatch.setattr(worker, "StopRequest", lambda *_: None)
+    monkeypatch.setattr(worker, "StopRequest", lambda *_: SimpleNamespace(agreed=lambda: False))
     site = SimpleNamespace(device="cpu", workspace=str(tmp_path), shared_stores=(), scratch=None)
     plan: Any = SimpleNamespace(site=site, stage=lambda id: SimpleNamespace(id=id, kind="train"))
     control = Control(tmp_path / "control")

@@ -306,7 +306,7 @@ def test_a_term_without_kept_states_runs_the_teacher(tiny_model_folder: Models, 
     assert objective.states.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ("encoder", "decoder")
     inputs = replace(LOSS, hidden=HiddenTerm(encoder=0.0, decoder=3.0, layer_norm="none", align="inputs"))
     other = Objective(objective.student, inputs, objective.freeze, objective.teacher)
-    assert other.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ()
+    assert other.states.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ()
 
 
 def test_a_rank_without_rows_does_the_same(tiny_model_folder: Models, rows: Rows, tmp_path: Path) -> None:
