@@ -40,14 +40,17 @@ class Console:
         """A finished block (the result table), as it is."""
         print(text, flush=True)
 
-    def headline(self, plan: Plan, num_cached: int, num_pending: int) -> None:
+    def headline(self, plan: Plan, num_pending: int, num_later: int) -> None:
+        """`num_later`: stages after the last one that was asked for."""
         teacher, student = plan.teacher, plan.student
         self.say(
             f"{plan.name}: {teacher.family} {teacher.encoder_layers}-{teacher.decoder_layers} "
             f"({teacher.parameters / 1e6:.1f}M) -> {student.encoder_layers}-{student.decoder_layers} "
             f"({student.parameters / 1e6:.1f}M, {student.trainable_parameters / 1e6:.1f}M trained)"
         )
-        self.say(f"stages: {num_cached} in the store, {num_pending} to run")
+        num_cached = len(plan.stages) - num_pending - num_later
+        later = f", {num_later} after the last one asked for" if num_later else ""
+        self.say(f"stages: {num_cached} in the store, {num_pending} to run{later}")
 
     def launched(self, plan: Plan, log: Path) -> None:
         site = plan.site

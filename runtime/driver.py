@@ -138,7 +138,9 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
         ) from error
     stages = pending_stages(plan, store, options.until)
     require(stages)
-    console.headline(plan, len(plan.stages) - len(stages), len(stages))
+    ids = [stage.id for stage in plan.stages]
+    num_later = len(ids) - 1 - ids.index(options.until) if options.until in ids else 0
+    console.headline(plan, len(stages), num_later)
     for stage in stages:
         if (failed := several.failed.get(stage.key)) is not None:
             raise Failure(

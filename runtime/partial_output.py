@@ -14,6 +14,7 @@ from .failure import Failure
 from .text_files import LINES
 
 Records = Sequence[dict[str, Any]]
+OTHER_FORMS = (".parquet", ".csv", ".tsv", ".json", ".gz")
 
 
 class Output(Protocol):
@@ -31,11 +32,14 @@ def open_output(path: Path | None, digest: str) -> Iterator[Output]:
 
     `digest` says what they are the work of: what an interrupted work of the same digest left is kept, up to the
     first record that cannot be read. A .txt file gets the predictions alone, a line each; any other JSON lines.
-    Raises `Failure` R369: it cannot be written.
+    Raises `Failure` R369: it cannot be written, or its name promises another form.
     """
     if path is None:
         yield _Terminal()
         return
+    if path.suffix.lower() in OTHER_FORMS:
+        raise Failure("R369", f"{path}: predictions are written as JSON lines or as plain text",
+                      f"name it {path.with_suffix('.jsonl').name} or {path.with_suffix('.txt').name}")  # fmt: skip
     try:
         part = _Part(path, digest)
         try:

@@ -58,7 +58,10 @@ class Job:
 
 def main(argv: Sequence[str]) -> int:
     """`predict STUDENT FILE [options]`. Returns the exit code."""
-    options = _parser().parse_args(argv)
+    parser = _parser()
+    options = parser.parse_args(argv)
+    if options.min_length is not None and options.max_length is not None and options.min_length > options.max_length:
+        parser.error(f"--min-length {options.min_length} is more than --max-length {options.max_length}")
     try:
         predict(options)
     except Failure as failure:

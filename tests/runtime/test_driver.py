@@ -94,6 +94,16 @@ def test_shared_stages_are_computed_once(
     assert sorted(run.name for run in workspace_status(tmp_path / "workspace")) == [f"run{i:02d}" for i in range(24)]
 
 
+def test_what_comes_after_the_last_stage_asked_for_is_neither_there_nor_to_run(
+    plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(plans[:1], Options(until="teacher")) == 0
+    ids = [stage["id"] for stage in json.loads((plans[0] / "plan.json").read_text("utf-8"))["stages"]]
+    first = ids.index("teacher") + 1
+    told = f"stages: 0 in the store, {first} to run, {len(ids) - first} after the last one asked for"
+    assert told in capsys.readouterr().out
+
+
 def test_redo_throws_a_shared_artifact_away_once(plans: list[Path], work: Work) -> None:
     assert main(plans[:5], UNTIL) == 0
     work.computed.clear()

@@ -120,6 +120,7 @@ def test_as_the_store_says(tmp_path: Path) -> None:
         (["STUDENT", "empty.txt"], "R361", "empty.txt:2: the line is empty"),
         (["STUDENT", "s.jsonl", "--column=text"], "R361", "s.jsonl:1: there is no column 'text'; the columns are id, body"),
         (["STUDENT", "s.txt", "-o", "nowhere/out.txt"], "R369", "cannot write nowhere/out.txt"),
+        (["STUDENT", "s.txt", "-o", "out.parquet"], "R369", "name it out.jsonl or out.txt"),
     ],
 )
 def test_refuses(
@@ -207,6 +208,12 @@ def test_what_nothing_foresaw_is_a_diagnosis(
     assert words in capsys.readouterr().err
     logs = [path.read_text("utf-8") for path in Path().glob("distilc-predict-*.log")]
     assert len(logs) == ("R999" in words) and all("in fails" in log for log in logs)
+
+
+def test_lengths_that_no_text_has(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(["m", "s.txt", "--min-length", "10", "--max-length", "4", *OPTIONS])
+    assert ended.value.code == 2 and "--min-length 10 is more than --max-length 4" in capsys.readouterr().err
 
 
 def test_no_such_device(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
