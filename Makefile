@@ -12,7 +12,7 @@ demo: .venv/installed  ## the quick start: a teacher, a student, a table (minute
 	$(RUN) run specs/quickstart.yaml --devices 2
 
 test: .venv/installed  ## all tests
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile -q
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
 
 lint: .venv/installed  ## ruff and mypy --strict
 	$(BIN)/ruff check .
