@@ -97,6 +97,10 @@ def add_signals(plans: Sequence[Plan], site: Site) -> None:
             _replace(plan, site)
 
 
+NO_TEACHER, NO_ENCODER = "no term looks at the teacher", "no term looks at the encoder's states"
+NOT_NEEDED = (NO_TEACHER, NO_ENCODER)  # reasons for which nothing is computed either
+
+
 def why_not_kept(plan: Mapping[str, Any], side: Side) -> str | None:
     """Why a side cannot be kept whatever the site says; None: it can."""
     stage = stage_of(plan, "train")
@@ -107,7 +111,7 @@ def why_not_kept(plan: Mapping[str, Any], side: Side) -> str | None:
         return None
     teaching = teaching_in(plan, stage)
     if teaching is None:
-        return "no term looks at the teacher" if side == "decoder" else "the student's encoder is not the teacher's"
+        return NO_TEACHER if side == "decoder" else "the student's encoder is not the teacher's"
     for term in ("attention", "embedding"):
         if objective[term] is not None:
             return f"the term {term} looks at more than states"
@@ -117,7 +121,7 @@ def why_not_kept(plan: Mapping[str, Any], side: Side) -> str | None:
     if hidden is not None and hidden["align"] == "inputs":
         return "align: inputs looks at inputs of layers"
     if side == "encoder" and not (hidden and hidden["encoder"]):
-        return "no term looks at the encoder's states"
+        return NO_ENCODER
     if student["settings"]["family"] != teaching.architecture.family:
         return "the student is of another family"
     return None

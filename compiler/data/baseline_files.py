@@ -7,7 +7,7 @@ from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..diagnostics import Reporter, Trail, quoted, shown_path
+from ..diagnostics import Reporter, Trail, shown_path
 from ..experiment import Baseline, Experiment
 from ..rules.baselines import KINDS, file_path
 from .data_faults import Faults
@@ -52,17 +52,7 @@ def _check_file(
         if check.unreadable == 0 and file.suffix.lower() != ".parquet" and "id" not in columns:
             _check_count(file, path, number, count, reporter)
     elif check.complete:
-        for id, (where, row) in seen.items():
-            if id not in known:
-                faults.add(
-                    "E427",
-                    path,
-                    "unknown",
-                    (where, row, check),
-                    f"not one of the {len(known):,} ids of the test set: ",
-                    "predictions are aligned with the test set by its column `data.columns.id`",
-                    quoted(id),
-                )
+        check.refuse_unknown(known, "the test set", "predictions are aligned with the test set")
         missing = [id for id in known if id not in seen]
         if missing:
             where, row = known[missing[0]]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..diagnostics import Reporter, quoted, shown_path
+from ..diagnostics import Reporter, shown_path
 from ..experiment import Experiment, Labeller
 from .data_faults import Faults
 from .row_check import Layout, RowCheck
@@ -36,17 +36,7 @@ def check_label_files(
         elif check.complete and trained is not None:
             strange = labelled.keys().isdisjoint(trained)  # these are labels of something else
             if whole or strange:
-                for id, (where, row) in labelled.items():
-                    if id not in trained:
-                        faults.add(
-                            "E427",
-                            (*path, "file"),
-                            "unknown",
-                            (where, row, check),
-                            f"not one of the {len(trained):,} ids of the training data: ",
-                            "labels are aligned with `data.train` by its column `data.columns.id`",
-                            quoted(id),
-                        )
+                check.refuse_unknown(trained, "the training data", "labels are aligned with `data.train`")
             missing = [id for id in trained if id not in labelled]
             if missing and not strange:
                 where, row = trained[missing[0]]

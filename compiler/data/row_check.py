@@ -6,7 +6,7 @@ the spec. Rows are counted from 1; in a file of JSON lines they are its lines.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -174,6 +174,14 @@ class RowCheck:
             hint = "name a column of text"
         self._fault("E422", path, kind, number, problem, hint, detail)
 
+    def refuse_unknown(self, known: Collection[str], owner: str, aligned: str) -> None:
+        """Reports E427: ids of rows that were read and are none of the `known` ones of `owner`."""
+        for id, (where, row) in self.seen.items():
+            if id not in known:
+                problem = f"not one of the {len(known):,} ids of {owner}: "
+                hint = f"{aligned} by its column `data.columns.id`"
+                self.faults.add("E427", self.path, "unknown", (where, row, self), problem, hint, quoted(id))
+
     def _tell_lacking(self) -> None:
         for key, rows in self.lacking.items():
             path, kind, (problem, hint) = (*self.layout.path, key), "missing", self.unnamed[key]
@@ -193,8 +201,10 @@ class RowCheck:
         for step in reversed(self.layout.path):
             typed = f"{step}: {{{typed}}}"
         uncounted = key == "id" and self.layout.path[0] == "data"
-        without = ", or leave `columns.id` out: the rows are then counted" if uncounted else ""
-        return f"did you mean `{typed}`?{without and ' ' + without[2:]}" if near else f"name it: `{typed}`{without}"
+        without = "or leave `columns.id` out: the rows are then counted"
+        if near:
+            return f"did you mean `{typed}`?{f' {without}' if uncounted else ''}"
+        return f"name it: `{typed}`{f', {without}' if uncounted else ''}"
 
     def _fault(self, code: str, path: Trail, kind: str, number: int, problem: str, hint: str, detail: str = "") -> None:
         self.faults.add(code, path, kind, (self.name, number, self), problem, hint, detail)

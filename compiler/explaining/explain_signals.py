@@ -8,7 +8,7 @@ from typing import Any
 from ..candidates import candidate_bytes, exact_token_bytes, token_bytes
 from ..data.data_sizes import trained_size
 from ..models.plan_models import stage_architecture, stage_of
-from ..signals import SIDES, WITH_DECODER, choose_signals, num_states, why_not_kept
+from ..signals import NOT_NEEDED, SIDES, WITH_DECODER, choose_signals, num_states, why_not_kept
 from ..site import Site
 
 Plan = Mapping[str, Any]
@@ -38,7 +38,7 @@ def signal_lines(plan: Plan, site: Site | None) -> list[str]:
     lines = []
     for side, found in signals_of_run(plan, site).items():
         kept = "kept and read again" if found["kept"] else "computed at every step"
-        if found["why"].startswith("no term looks"):
+        if found["why"] in NOT_NEEDED:
             kept = "not needed"
         lines.append(f"  {side}: {kept}: {found['why']}")
     if (candidates := candidates_of_run(plan)) is not None:
