@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from ..other_work import QUIET
+
 GAP = "  "
 
 
@@ -73,11 +75,18 @@ def footnote(summary: Mapping[str, Any]) -> str:
         if len(set(by.values())) > 1:
             engines = ", ".join(f"{who} by {engine}" for who, engine in by.items())
         place = f"batches of {speed['batch_size']} on {speed['device']}"
-        parts.append(f"speed: {place}{f' by {engines}' if engines else ''}, decoding included")
+        parts.append(f"speed: {place}{f' by {engines}' if engines else ''}, decoding included{_disturbance(summary)}")
     training = summary["training"]
     if training:
         parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")
     return "; ".join(parts)
+
+
+def _disturbance(summary: Mapping[str, Any]) -> str:
+    """Whose speed was measured beside other work, if anybody's."""
+    disturbed = [who for who, found in summary["speed"].items() if found.get("other_work", 0.0) > QUIET]
+    again = " ".join(f"--redo benchmark-{who}" for who in disturbed)
+    return f" (other work ran beside the {' and the '.join(disturbed)}; once more: {again})" if disturbed else ""
 
 
 def _rows(

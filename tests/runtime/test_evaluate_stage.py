@@ -273,3 +273,4 @@ def test_benchmark(tmp_path: Path, artifacts: Any, threads_restored: None) -> No
     assert 0 < found["tokens_per_second"] <= 4 * 12 / median
     assert found["parameters"] == count_parameters(load_model(inputs["model"]))
     assert torch.get_num_threads() == 1
+    assert 0 <= found["other_work"] == found["engines"]["transformers"]["other_work"]

@@ -67,6 +67,14 @@ def test_summary(plan: Plan, store: Store) -> None:
     assert json.loads(json.dumps(summary)) == summary
 
 
+def test_a_speed_that_was_disturbed_is_told(plan: Plan, store: Store) -> None:
+    assert "other work" not in table_text(summarize(plan, store, cached=set()), 100)
+    store.discard(plan.stage("benchmark-student").key)
+    publish(store, plan, "benchmark-student", "speed.json", {**SPEED, "other_work": 0.9})
+    text = table_text(summarize(plan, store, cached=set()), 100)
+    assert "decoding included (other work ran beside the student; once more: --redo benchmark-student)" in text
+
+
 def test_summary_of_a_run_that_has_only_begun(plan: Plan, tmp_path: Path) -> None:
     summary = summarize(plan, Store(tmp_path / "store"))
     assert (summary["teacher"], summary["student"], summary["retention"]) == ({}, {}, {})
