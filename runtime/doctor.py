@@ -163,7 +163,7 @@ def _cpu_bf16() -> Finding:
 def check_launcher(patient: Patient) -> Iterator[Finding]:
     found = patient.libraries.get("deepspeed", {})
     if found.get("launcher"):
-        yield Finding("ok", "launcher", "deepspeed.launcher.runner")
+        yield Finding("ok", "launcher", "deepspeed.launcher")
     elif "version" in found:
         yield Finding("fail", "launcher", "DeepSpeed has no launcher", f"{sys.executable} -m pip install deepspeed")
     gloo = patient.libraries.get("gloo", {})

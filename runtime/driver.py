@@ -24,7 +24,7 @@ from .console import Console
 from .control import Control
 from .extensions import require
 from .failure import Failure, interrupted
-from .launch import launch_command, launch_environment
+from .launch import launch_command, launch_environment, require_devices
 from .plan import Plan, Stage, load_plan
 from .report.model_card import model_card
 from .report.summary import summarize
@@ -138,6 +138,8 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
         ) from error
     stages = pending_stages(plan, store, options.until)
     require(stages)
+    if stages and not options.in_process:
+        require_devices(plan)
     ids = [stage.id for stage in plan.stages]
     num_later = len(ids) - 1 - ids.index(options.until) if options.until in ids else 0
     console.headline(plan, len(stages), num_later)

@@ -74,7 +74,7 @@ def _gloo() -> dict[str, Any]:
 def _deepspeed() -> dict[str, Any]:
     deepspeed = importlib.import_module("deepspeed")
     accelerator = importlib.import_module("deepspeed.accelerator").get_accelerator()
-    launcher = importlib.util.find_spec("deepspeed.launcher.runner") is not None
+    launcher = importlib.util.find_spec("deepspeed.launcher.launch") is not None
     return {
         "version": str(deepspeed.__version__),
         "accelerator": str(accelerator.device_name()),

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -49,8 +52,9 @@ def join(device: str) -> Ranks:
 
     torch.set_num_threads(max(1, num_cores() // local_world))
     _quiet_deepspeed()
-    import deepspeed
-    import deepspeed.ops
+    with without_mlflow():
+        import deepspeed
+        import deepspeed.ops
 
     if device == "cuda":
         torch.cuda.set_device(local_rank)
@@ -62,6 +66,20 @@ def join(device: str) -> Ranks:
         deepspeed.init_distributed("nccl" if device == "cuda" else "gloo", verbose=False)
     place = f"cuda:{local_rank}" if device == "cuda" else "cpu"
     return Ranks(rank=rank, world=world, local_rank=local_rank, local_world=local_world, device=place)
+
+
+@contextmanager
+def without_mlflow() -> Iterator[None]:
+    """For an import of DeepSpeed: its autotuner loads MLflow wherever it finds it, which takes longer than DeepSpeed
+    itself, and neither workers nor launcher speak to it."""
+    if "mlflow" in sys.modules:
+        yield
+        return
+    sys.modules["mlflow"] = None  # type: ignore[assignment]  # an import of it fails, as if it were not installed
+    try:
+        yield
+    finally:
+        del sys.modules["mlflow"]
 
 
 def _quiet_deepspeed() -> None:

@@ -159,8 +159,8 @@ def where(workspace: Path, title: str) -> tuple[str, float] | None:
 def kill(process: subprocess.Popen[bytes], chance: random.Random) -> str:
     """SIGKILL to a random victim; everything that the victim leaves behind must end by itself."""
     family = psutil.Process(process.pid).children(recursive=True)
-    ranks = [child for child in family if "worker" in child.cmdline()[3:6] and "deepspeed" not in " ".join(child.cmdline())]
-    launchers = [child for child in family if "deepspeed.launcher" in " ".join(child.cmdline())]
+    ranks = [child for child in family if "worker" in child.cmdline()[3:6]]
+    launchers = [child for child in family if "distilc.runtime.launch" in child.cmdline()]
     victim = chance.choice(["everything", "the driver", "the launcher", "one rank"])
     if victim == "one rank" and ranks:
         os.kill(chance.choice(ranks).pid, signal.SIGKILL)
