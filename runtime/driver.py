@@ -279,7 +279,7 @@ def _watch(run: Run, running: Callable[[], bool]) -> None:
         while running():
             time.sleep(POLL_SECONDS)
             progress = run.control.progress()
-            if progress is not None:
+            if progress is not None and progress["stage"] not in run.told:  # a stage may end before its bar does
                 show(progress)
                 run.tracker.stage_started(run.plan.stage(progress["stage"]))
             _tell_warnings(run)

@@ -20,7 +20,6 @@ REFERENCES = ("reference", "references", "target", "label", "text")
 METRICS = {
     "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
     "translation": ("bleu", "chrf"),
-    "classification": ("accuracy",),
 }
 ALL_OF_TEXTS = (*METRICS["summarization"], *METRICS["translation"])
 

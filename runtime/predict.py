@@ -61,9 +61,11 @@ def main(argv: Sequence[str]) -> int:
     parser = _parser()
     options = parser.parse_args(argv)
     if options.min_length is not None and options.max_length is not None and options.min_length > options.max_length:
-        parser.error(f"--min-length {options.min_length} is more than --max-length {options.max_length}")
+        _say(f"--min-length {options.min_length} is more than --max-length {options.max_length}")
+        return 2
     try:
-        predict(options)
+        with _as_file(options.file) as options.file:
+            predict(options)
     except Failure as failure:
         Console().failure(failure, None)
         return failure.exit_code
@@ -115,6 +117,20 @@ def predict(options: argparse.Namespace) -> None:
     if options.output is not None:
         rate = (len(texts) - begun) / max(seconds, 1e-9)
         _say(f"wrote {options.output}: {len(texts):,} predictions by {engine.name} in {seconds:.1f} s ({rate:.1f}/s)")
+
+
+@contextmanager
+def _as_file(file: Path) -> Iterator[Path]:
+    """The file; for `-` one with what stands on the standard input, while it is read."""
+    if file != Path("-"):
+        yield file
+        return
+    content = sys.stdin.buffer.read()
+    suffix = ".jsonl" if content.lstrip(b"\xef\xbb\xbf \t\r\n").startswith(b"{") else LINES
+    with tempfile.TemporaryDirectory(prefix="distilc-predict-") as temporary:
+        file = Path(temporary) / f"standard-input{suffix}"
+        file.write_bytes(content)
+        yield file
 
 
 def _column(known: TrainedAs | None, file: Path) -> str | None:

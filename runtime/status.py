@@ -17,11 +17,12 @@ from .failure import Failure
 from .plan import Plan, load_plan
 from .report.summary import main_metric
 from .store import MANIFEST, Store
+from .tracking.record import load_record
 
 
 @dataclass(frozen=True)
 class RunStatus:
-    """`state`: finished | running | failed | interrupted | not started | unreadable. `stages`: id -> done |
+    """`state`: finished | partial | running | failed | interrupted | not started | unreadable. `stages`: id -> done |
     running | left. `result`: the student's main metric. `age_seconds`: since anything was written."""
 
     name: str
@@ -79,6 +80,8 @@ def run_status(folder: Path, store: Store) -> RunStatus:
         state = "finished"
     elif failure_told is not None and failure_told.exit_code == 1:
         state, note = "failed", f"{failure_told.code}: {failure_told.message}"
+    elif load_record(folder / "tracking.json").state == "FINISHED":
+        state, note = "partial", "it ended where it was asked to (--until); without it the same command goes on"
     elif _has_begun(plan, folder, store):
         state = "interrupted"
     else:

@@ -30,7 +30,7 @@ def _metrics(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.command(short_help="Score any predictions against references.")
 @click.argument("predictions", type=FILE)
 @click.argument("references", type=FILE, required=False)
-@click.option("--task", type=click.Choice(["summarization", "translation", "classification"]),
+@click.option("--task", type=click.Choice(["summarization", "translation"]),
               help="Its usual metrics. Without it: every metric of texts.")  # fmt: skip
 @click.option("--metrics", multiple=True, callback=_metrics, metavar="NAME,...", help="These metrics.")
 @click.option("--prediction-column", metavar="NAME", help="Default: prediction, or the only column of texts.")

@@ -10,7 +10,7 @@ import click
 from .hand_over import hand_over
 from .options import FOLDER, SITE, WORKSPACE, site_of
 
-FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
+FILE = click.Path(path_type=Path, exists=True, dir_okay=False, allow_dash=True)
 COUNT = click.IntRange(min=1)
 
 
@@ -42,12 +42,14 @@ def predict(student: str, file: Path, workspace: Path | None, site: Path | None,
     Example:  distilc predict my-run articles.txt -o summaries.txt
               distilc predict .distilc/runs/my-run-1a2b3c4d test.jsonl -o theirs.jsonl
               distilc predict ./any-model articles.csv --column body --prefix "summarize: " --beams 4
+              head -3 articles.txt | distilc predict my-run -
 
     STUDENT is a run of the workspace (its name, with or without the end of its key), the folder of a run, or a
     folder with any model of the supported families. How it was trained to read (prefix, languages, lengths) and
     how its run generated is taken from the plan beside it or from its model card; options win.
 
-    FILE is .txt (a source a line), .jsonl, .json, .csv, .tsv or .parquet. OUT has a line a source: the text alone
+    FILE is .txt (a source a line), .jsonl, .json, .csv, .tsv or .parquet; - is the standard input, a source a
+    line, or JSON lines where it begins with {. OUT has a line a source: the text alone
     where it ends in .txt, else JSON with source, prediction and the id that FILE has. It appears whole; an
     interrupted command goes on when it is given again.
 

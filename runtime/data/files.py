@@ -31,8 +31,8 @@ def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
     if reader is None:
         raise Failure(
             "R201",
-            f"{path}: files of kind {path.suffix or 'without a suffix'} are not read",
-            "use .jsonl, .json, .csv, .tsv or .parquet",
+            f"{path}: files {f'of kind {path.suffix}' if path.suffix else 'without a suffix'} are not read",
+            f"use {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
             spec_path=spec_path,
         )
     try:
@@ -182,9 +182,10 @@ def _parquet(path: Path, spec_path: str) -> Records:
 
 _READERS: dict[str, Callable[[Path, str], Records]] = {
     ".jsonl": _json_lines,
-    ".ndjson": _json_lines,
     ".json": _json_list,
     ".csv": _table(","),
     ".tsv": _table("\t"),
+    ".ndjson": _json_lines,
     ".parquet": _parquet,
 }
+SUFFIXES = tuple(_READERS)

@@ -23,7 +23,7 @@ from numpy.typing import NDArray
 from ..data.batches import sorted_batches
 from ..data.rows import Rows
 from ..failure import Failure
-from ..models.load import Precision
+from ..models.load import Precision, read_config
 from ..plan import GenerationSettings
 
 BATCH_TOKENS = 8192  # source tokens x hypotheses that are worked on at once
@@ -93,10 +93,12 @@ def open_engine(
     `one_at_a_time`: all threads work on one batch (for measuring latency), where several would be faster.
     `with_scores` False: scores may be NaN, which spares transformers a pass of the decoder.
 
-    Raises `Failure` R221-R226 (loading), R321 (ctranslate2, asked for by name, cannot do it), R322 (the
-    conversion is not there or damaged).
+    Raises `Failure` R221-R226 (loading), R320 (texts longer than the model has positions), R321 (ctranslate2,
+    asked for by name, cannot do it), R322 (the conversion is not there or damaged).
     """
     from .transformers_engine import TransformersEngine
+
+    _require_positions(settings, folder)
 
     def reference(note: str = "") -> TransformersEngine:
         return TransformersEngine.open(
@@ -122,6 +124,16 @@ def open_engine(
         return reference(f"ctranslate2 {reason}")
 
 
+def _require_positions(settings: GenerationSettings, folder: Path) -> None:
+    """A text that comes to the end of the model's table of positions would end the work in the middle."""
+    positions = getattr(read_config(folder), "max_position_embeddings", None)  # None: it has no table (T5)
+    if positions is not None and (settings.max_length or 0) > positions:
+        raise Failure(
+            "R320", f"a text of {settings.max_length} tokens is asked for, and the model has {positions} positions",
+            f"take {positions} or less (`max_length` of a generation, `--max-length` of `predict`)",
+        )  # fmt: skip
+
+
 def batches(
     lengths: NDArray[np.int64], num_hypotheses: int, batch_size: int | None = None
 ) -> list[NDArray[np.int64]]:
@@ -129,6 +141,11 @@ def batches(
     token budget."""
     budget = None if batch_size is not None else max(1, BATCH_TOKENS // max(1, num_hypotheses))
     return sorted_batches(lengths, budget, batch_size or MAX_ROWS)
+
+
+def written_by(engine: Engine) -> str:
+    """The end of an account of what an engine wrote: why it was not the one that the plan names; else empty."""
+    return f"; by {engine.name}: {engine.note}" if engine.note else ""
 
 
 def lengths_of(sources: Sequence[Source]) -> NDArray[np.int64]:

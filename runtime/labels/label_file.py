@@ -2,18 +2,19 @@
 
 Released label sets lack lines that their sources have (domain facts 4.2), so a row number says nothing. What is
 an error and what is none is as `distilc check --data` says it: rows without a label are left out of the targets;
-an id that no training row has is an error, unless the data are cut by a `limit`.
+an id that no training row has is an error; where the data are cut by a `limit`, it is told.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from ..data.files import located, read_file
 from ..data.sources import find_cell
 from ..failure import Failure
+from ..notices import Notice
 from ..plan import LabelFile
 
 
@@ -46,9 +47,15 @@ def read_label_file(file: LabelFile, locations: Mapping[str, str], spec_path: st
 
 
 def check_alignment(
-    labels: Mapping[str, FileLabel], trained: Collection[str], *, whole: bool, spec_path: str
+    labels: Mapping[str, FileLabel],
+    trained: Collection[str],
+    on_notice: Callable[[Notice], None],
+    *,
+    whole: bool,
+    spec_path: str,
 ) -> None:
-    """Are these the labels of these rows? `whole`: no `limit` cuts the training data.
+    """Are these the labels of these rows? `whole`: no `limit` cuts the training data. Where one does, labels of no
+    row are told of (R354): of rows that were cut off, or of other data.
 
     Raises `Failure` R343: a label of no training row, or no row with a label.
     """
@@ -61,6 +68,16 @@ def check_alignment(
             f"{labels[first].where}: the id {first!r} is none of the {len(trained):,} ids of the training data{more}",
             "labels are aligned with data.train by its column data.columns.id: were they made for other data?",
             spec_path=f"{spec_path}.file",
+        )
+    if strangers:
+        on_notice(
+            Notice(
+                "R354",
+                f"{len(strangers):,} of {len(labels):,} labels are of no training row, the first: "
+                f"{labels[strangers[0]].where}, id {strangers[0]!r}",
+                "they are left out: `limit` cuts the training data; more of them than that means labels of other data",
+                f"{spec_path}.file",
+            )
         )
 
 

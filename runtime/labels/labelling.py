@@ -10,7 +10,7 @@ import numpy as np
 
 from ..context import Context
 from ..data.rows import Rows
-from ..generation.engine import Engine, Hypothesis, open_engine
+from ..generation.engine import Engine, Hypothesis, open_engine, written_by
 from ..generation.rounds import OnProgress, Work, work_in_rounds
 from ..generation.shards import Shard
 from ..models.load import model_folder
@@ -21,12 +21,24 @@ from .record import Label, source_hash
 from .rules import failed_rule
 
 
-def label_shards(rows: Rows, shards: Sequence[Shard], folder: Path, context: Context) -> None:
-    """Write those of the shards that are not in the folder, as many at a time as there are ranks.
+def label_shards(rows: Rows, shards: Sequence[Shard], folder: Path, context: Context) -> str:
+    """Write those of the shards that are not in the folder, as many at a time as there are ranks. Returns why the
+    engine was not the one that the plan names; empty: it was, or none was needed.
 
     Raises `Failure` R300 (asked to stop), R22x (the model), R32x (the engine).
     """
-    work_in_rounds(shards, folder, context, "labelling", lambda: _worker(rows, context))
+    settings: PseudoLabelSettings = context.stage.settings
+    engine: Engine | None = None
+
+    def open_work() -> Work:
+        nonlocal engine
+        if settings.source == "file":
+            return lambda shard, on_progress: _lines(_take(rows, shard, settings))
+        engine = opened = _engine(rows, settings, context)
+        return lambda shard, on_progress: _lines(_generate(opened, rows, shard, settings, on_progress))
+
+    work_in_rounds(shards, folder, context, "labelling", open_work)
+    return "" if engine is None else written_by(engine)
 
 
 def label_of(row: Mapping[str, Any], text: str | None, score: float | None, settings: PseudoLabelSettings) -> Label:
@@ -42,12 +54,9 @@ def label_of(row: Mapping[str, Any], text: str | None, score: float | None, sett
     )
 
 
-def _worker(rows: Rows, context: Context) -> Work:
-    settings: PseudoLabelSettings = context.stage.settings
-    if settings.source == "file":
-        return lambda shard, on_progress: _lines(_take(rows, shard, settings))
+def _engine(rows: Rows, settings: PseudoLabelSettings, context: Context) -> Engine:
     assert settings.generation is not None and settings.precision is not None  # of a labeller that writes
-    engine = open_engine(
+    return open_engine(
         settings.generation,
         model_folder(context.inputs["model"]),
         context.inputs.get("converted"),
@@ -55,7 +64,6 @@ def _worker(rows: Rows, context: Context) -> Work:
         device=context.device,
         labels=np.load(rows.folder / LABELS),
     )
-    return lambda shard, on_progress: _lines(_generate(engine, rows, shard, settings, on_progress))
 
 
 def _lines(labels: Sequence[Label]) -> list[str]:

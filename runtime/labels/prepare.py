@@ -18,6 +18,7 @@ import numpy as np
 from ..data.rows import write_rows
 from ..data.sources import read_sources
 from ..data.tokenize import prepare, tokenize_sources, tokenize_targets
+from ..notices import Notice
 from ..plan import PseudoLabelSettings
 from .label_file import check_alignment, read_label_file
 
@@ -36,10 +37,12 @@ def prepare_rows(
     spec_path: str,
     tokenizer: Any,
     on_progress: Callable[[int], None],
+    on_notice: Callable[[Notice], None],
     *,
     offline: bool,
 ) -> None:
     """Write the rows, unless they are there. `tokenizer`: the labeller's; None: the labels come from a file.
+    `on_notice` is told of labels that are for no row.
 
     Raises `Failure` R20x (the data), R211 (a language), R34x (the file of labels).
     """
@@ -51,7 +54,7 @@ def prepare_rows(
 
     rows = _counted(read_sources(settings.train, settings.columns, SPLIT, locations, offline), on_progress)
     if tokenizer is None:
-        write_rows(new, SPLIT, _aligned(rows, settings, locations, spec_path))
+        write_rows(new, SPLIT, _aligned(rows, settings, locations, spec_path, on_notice))
     else:
         prepare(tokenizer, settings)
         first = next(rows)
@@ -78,7 +81,11 @@ def _tokenized(rows: Iterator[dict[str, str]], settings: PseudoLabelSettings, to
 
 
 def _aligned(
-    rows: Iterator[dict[str, str]], settings: PseudoLabelSettings, locations: Mapping[str, str], spec_path: str
+    rows: Iterator[dict[str, str]],
+    settings: PseudoLabelSettings,
+    locations: Mapping[str, str],
+    spec_path: str,
+    on_notice: Callable[[Notice], None],
 ) -> Iterator[Prepared]:
     assert settings.file is not None  # of labels that no model writes
     labels = read_label_file(settings.file, locations, spec_path)
@@ -88,4 +95,4 @@ def _aligned(
         label = labels.get(row["id"])
         yield [], [], row if label is None else {**row, "label": label.text}
     whole = all(source.limit is None for source in settings.train)
-    check_alignment(labels, trained, whole=whole, spec_path=spec_path)
+    check_alignment(labels, trained, on_notice, whole=whole, spec_path=spec_path)

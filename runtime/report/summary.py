@@ -25,7 +25,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     order); `test_sets` has all of them. `cached`: ids of the stages that this run found in the store.
     `warnings` are those of all stages, in order, also of stages that were in the store.
     `mlflow_run_id` is None here; the driver knows it. Percentages are percent; speed-up is the student's
-    examples a second over the teacher's.
+    examples a second over the teacher's, both in `speed_compared`.
     """
     folders = {stage.id: folder for stage in plan.stages if (folder := store.find(stage.key)) is not None}
     scores = {who: _read(folders, f"evaluate-{who}", "metrics.json") for who in ("teacher", "student")}
@@ -37,6 +37,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     test_sets = {name: _test_set(plan, name, scores) for name in _test_set_names(plan, scores)}
     first: dict[str, Any] = next(iter(test_sets.values()), _test_set(plan, "", scores))
     speed = {who: _read(folders, f"benchmark-{who}", "speed.json") for who in ("teacher", "student")}
+    compared = _like_with_like(speed)
     exports = _exports(plan, folders)
     training = _read(folders, "train", "training.json")
     return {
@@ -57,7 +58,8 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
         },
         "test_sets": test_sets,
         "speed": speed,
-        "speedup": _speedup(speed["student"], speed["teacher"]),
+        "speed_compared": compared,
+        "speedup": _speedup(compared),
         "exports": exports,
         "parameters": {
             "teacher": plan.teacher.parameters,
@@ -167,16 +169,20 @@ def _exports(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Any]:
     return found
 
 
-def _speedup(student: Mapping[str, Any], teacher: Mapping[str, Any]) -> float | None:
-    """Examples a second, like with like: of the student's engine, or of another that both were measured with."""
-    if not student or not teacher or student.get("engine") == teacher.get("engine"):
-        return _ratio(student, teacher, "examples_per_second")
-    ours, theirs = student.get("engines", {}), teacher.get("engines", {})
-    common = next(
-        (name for name in (student["engine"], teacher["engine"], *ours) if name in ours and name in theirs), ""
-    )
-    return _ratio(ours[common], theirs[common], "examples_per_second") if common else None
+def _like_with_like(speed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
+    """Who -> {engine, examples_per_second, tokens_per_second}: as the plans' engines write, where that is one for
+    both; else as one does that both were measured with; else as each one's own."""
+    found = {who: measured for who, measured in speed.items() if measured}
+    own = [measured.get("engine") for measured in found.values()]
+    common = [name for name in own if all(name in measured.get("engines", {}) for measured in found.values())]
+    if len(set(own)) > 1 and common:
+        found = {who: {"engine": common[0], **measured["engines"][common[0]]} for who, measured in found.items()}
+    wanted = ("engine", "examples_per_second", "tokens_per_second")
+    return {who: {name: measured[name] for name in wanted if name in measured} for who, measured in found.items()}
 
 
-def _ratio(above: Mapping[str, Any], below: Mapping[str, Any], name: str) -> float | None:
-    return float(above[name]) / float(below[name]) if above.get(name) and below.get(name) else None
+def _speedup(compared: Mapping[str, Mapping[str, Any]]) -> float | None:
+    """None: not both were measured, or by different engines."""
+    if compared.keys() != {"teacher", "student"} or len({found.get("engine") for found in compared.values()}) > 1:
+        return None
+    return float(compared["student"]["examples_per_second"]) / float(compared["teacher"]["examples_per_second"])

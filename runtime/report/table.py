@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from io import StringIO
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from ..other_work import QUIET
 
 GAP = "  "
+DIFFERENT_LENGTHS = 1.5  # of two texts, the longer over the shorter
 
 
 @dataclass(frozen=True)
@@ -68,25 +69,58 @@ def footnote(summary: Mapping[str, Any]) -> str:
     parts = []
     if any(summary["intervals"].values()):
         parts.append("in brackets: 95 % interval (bootstrap over examples)")
-    speed = summary["speed"]["student"]
-    if speed:
-        by = {who: found["engine"] for who, found in summary["speed"].items() if "engine" in found}
-        engines = " and ".join(dict.fromkeys(by.values()))
-        if len(set(by.values())) > 1:
-            engines = ", ".join(f"{who} by {engine}" for who, engine in by.items())
-        place = f"batches of {speed['batch_size']} on {speed['device']}"
-        parts.append(f"speed: {place}{f' by {engines}' if engines else ''}, decoding included{_disturbance(summary)}")
+    if summary["speed"]["student"]:
+        parts.append(_of_speed(summary))
     training = summary["training"]
     if training:
         parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")
     return "; ".join(parts)
 
 
-def _disturbance(summary: Mapping[str, Any]) -> str:
-    """Whose speed was measured beside other work, if anybody's."""
-    disturbed = [who for who, found in summary["speed"].items() if found.get("other_work", 0.0) > QUIET]
-    again = " ".join(f"--redo benchmark-{who}" for who in disturbed)
-    return f" (other work ran beside the {' and the '.join(disturbed)}; once more: {again})" if disturbed else ""
+def _of_speed(summary: Mapping[str, Any]) -> str:
+    """How speed was measured, and what makes two of the numbers hard to compare."""
+    speed, compared = summary["speed"]["student"], summary["speed_compared"]
+    by = {who: found["engine"] for who, found in compared.items() if "engine" in found}
+    engines = " and ".join(dict.fromkeys(by.values()))
+    if len(set(by.values())) > 1:
+        engines = ", ".join(f"the {who}'s by {engine}" for who, engine in by.items())
+    place = f"batches of {speed['batch_size']} on {speed['device']}"
+    remarks = [*_other_engines(summary), *_lengths(compared), *_disturbances(summary)]
+    remark = f" ({'; '.join(remarks)})" if remarks else ""
+    return f"speed: {place}{f' by {engines}' if engines else ''}, decoding included{remark}"
+
+
+def _other_engines(summary: Mapping[str, Any]) -> Iterator[str]:
+    """What the plan's engine does, where the table has another for the sake of comparison."""
+    for who, found in summary["speed"].items():
+        if found.get("engine") != summary["speed_compared"].get(who, {}).get("engine"):
+            yield f"as planned, the {who} is written by {found['engine']}: {_rate(found).value} examples/s"
+
+
+def _lengths(compared: Mapping[str, Any]) -> Iterator[str]:
+    """How long the texts are, where the teacher's and the student's differ much: a longer text takes longer."""
+    tokens = {
+        who: found["tokens_per_second"] / found["examples_per_second"]
+        for who, found in compared.items()
+        if found.get("tokens_per_second")
+    }
+    if len(tokens) == 2 and max(tokens.values()) > DIFFERENT_LENGTHS * min(tokens.values()):
+        lengths = " and ".join(f"{found:.0f} for the {who}" for who, found in tokens.items())
+        yield f"tokens of a text: {lengths}"
+
+
+def _disturbances(summary: Mapping[str, Any]) -> Iterator[str]:
+    """Whose speed was measured beside other work."""
+    exports = {f"student-{_form(name)}": found["speed"] for name, found in summary["exports"].items()}
+    measured = {**summary["speed"], **exports}
+    again = [f"--redo benchmark-{who}" for who, found in measured.items() if found.get("other_work", 0.0) > QUIET]
+    if again:
+        yield f"other work ran beside; measure again: {' '.join(again)}"
+
+
+def _form(name: str) -> str:
+    """`ctranslate2 int8` -> `int8`, as its stages are called."""
+    return name.rpartition(" ")[2]
 
 
 def _rows(
@@ -104,9 +138,9 @@ def _rows(
         row = [Cell(_label(summary, who)), *(_score(scores[who], metric) for metric in metrics)]
         row += [Cell(f"{summary['parameters'][who] / 1e6:.1f}M")] * with_sizes
         if with_speed:
-            row += [_rate(summary["speed"][who]), _speedup(summary, who)]
+            row += [_rate(summary["speed_compared"].get(who, {})), _speedup(summary, who)]
         rows.append(row)
-    for form, found in summary.get("exports", {}).items():
+    for form, found in summary["exports"].items():
         of_set = found["test_sets"].get(name_of_set, {})
         row = [Cell(f"student, {form}"), *(_score(of_set, metric) for metric in metrics)]
         row += [Cell(f"{summary['parameters']['student'] / 1e6:.1f}M")] * with_sizes
@@ -160,8 +194,8 @@ def _speedup(summary: Mapping[str, Any], who: str) -> Cell:
 
 
 def _export_speedup(summary: Mapping[str, Any], speed: Mapping[str, Any]) -> Cell:
-    """Of a served form against the teacher as the plan's engine runs it."""
-    teacher = summary["speed"]["teacher"]
+    """Of a served form against the teacher of the table."""
+    teacher = summary["speed_compared"].get("teacher")
     if not speed or not teacher:
         return Cell("")
     return Cell(f"{speed['examples_per_second'] / teacher['examples_per_second']:.2f}x")

@@ -4,8 +4,9 @@ speed.json   {device, engine, threads, batch_size, examples, examples_per_second
               latency_ms_per_example, seconds: [one a pass], other_work, parameters, note, engines}
 
 `engines` has a record for each engine that can be this model: {examples_per_second, tokens_per_second, seconds,
-other_work, latency_ms: {"1": {p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples, in
-milliseconds. `other_work`: cores of ours that others used meanwhile; 0.0 on an accelerator, where it matters little.
+other_work, latency_ms: {"1": {p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples (32, or all
+of fewer), in milliseconds. `other_work`: cores of ours that others used meanwhile; 0.0 on an accelerator, where it
+matters little.
 The rest is that of the plan's engine, so that models are compared like with like.
 """
 
@@ -34,6 +35,7 @@ from ..plan import BenchmarkSettings, GenerationSettings, Stage
 from ..processes import num_cores
 
 PARALLEL = False
+MODELS = ("benchmark-teacher", "benchmark-student")
 LATENCY_BATCHES = (1, 32)
 LATENCY_SAMPLES = 16  # batches of one size at most
 
@@ -49,9 +51,10 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     threads = torch.get_num_threads()
     torch.set_num_threads(num_cores())  # the other ranks wait
     engines: dict[str, Any] = {}
-    parameters, note, resolved = 0, "", ""
+    parameters: int | None = None  # nobody counts those of an export
+    note = resolved = ""
     try:
-        chosen = _engines(settings, context)
+        chosen = _engines(settings, stage)
         with context.progress.task("measuring speed", len(chosen) * (settings.repeats + 1), "passes") as update:
             for number, generation in enumerate(chosen):
                 # The same way of opening for both: batches one after the other, all threads at each.
@@ -85,14 +88,16 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     (context.folder / "speed.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
     context.journal.log({"speed/examples_per_second": measured["examples_per_second"]}, 0)
     line = ", ".join(f"{found['examples_per_second']:.1f} examples/s by {name}" for name, found in engines.items())
+    line += f"; {note}" if note else ""
     return {**result, "line": line}
 
 
-def _engines(settings: BenchmarkSettings, context: Context) -> list[GenerationSettings]:
-    """The plan's first, then the other: ctranslate2 only where the plan has a model in its form."""
+def _engines(settings: BenchmarkSettings, stage: Stage) -> list[GenerationSettings]:
+    """The plan's first, then the other: ctranslate2 only where the plan has a model in its form. An export is one
+    form of a model that another stage measures."""
     own = settings.generation
     assert own is not None
-    if own.engine == "transformers":
+    if own.engine == "transformers" or stage.id not in MODELS:
         return [own]
     return [own, replace(own, engine="transformers", compute_type=None, named=False)]
 
@@ -129,7 +134,10 @@ def _measure(engine: Engine, sources: Sequence[Source], settings: BenchmarkSetti
         "examples_per_second": len(sources) / median,
         "tokens_per_second": num_tokens / median,
         "seconds": seconds,
-        "latency_ms": {str(size): _latency(engine, sources, size) for size in LATENCY_BATCHES},
+        "latency_ms": {
+            str(size): _latency(engine, sources, size)
+            for size in dict.fromkeys(min(size, len(sources)) for size in LATENCY_BATCHES)
+        },
     }
 
 

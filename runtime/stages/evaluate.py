@@ -20,7 +20,7 @@ from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, split_names
 from ..failure import interrupted
-from ..generation.engine import Engine, batches, generate_texts, open_engine
+from ..generation.engine import Engine, batches, generate_texts, open_engine, written_by
 from ..generation.rounds import work_in_rounds
 from ..generation.shards import Shard, in_order, whole_batches
 from ..generation.transformers_engine import TransformersEngine
@@ -65,7 +65,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     line = "; ".join(
         ", ".join(f"{metric} {value:.2f}" for metric, value in scores.items()) for scores in values.values()
     )
-    return {"metrics": values, "line": line}
+    return {"metrics": values, "line": line + models.account}
 
 
 def _is_asked(name: str, split: str) -> bool:
@@ -92,6 +92,11 @@ class _Models:
                 device=self._context.device, labels=rows.target(0), with_scores=False,
             )  # fmt: skip
         return self._engine
+
+    @property
+    def account(self) -> str:
+        """Of the engine that wrote, where it is another than the plan names."""
+        return "" if self._engine is None else written_by(self._engine)
 
     def model(self) -> Any:
         """On the device, in eval mode."""

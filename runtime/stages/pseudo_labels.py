@@ -44,16 +44,17 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             tokenizer = load_tokenizer(model_folder(context.inputs["model"]))
         with context.progress.task("reading the training data", None, "examples") as update:
             prepare_rows(folder, settings, stage.execution.locations, labeller_path(stage), tokenizer, update,
-                         offline=context.plan.site.offline)  # fmt: skip
+                         context.notices.add, offline=context.plan.site.offline)  # fmt: skip
     context.barrier()
     rows = Rows.open(folder, SPLIT)
     shards = plan_shards(rows.source_lengths)
-    label_shards(rows, shards, context.scratch / "shards", context)
+    account = label_shards(rows, shards, context.scratch / "shards", context)
     if not context.first:
         return {}
     lines = in_order(context.scratch / "shards", shards)
     labels = ((parse(text), rows.raw(i)["target"]) for i, text in enumerate(lines))
-    return _publish(labels, stage, context)
+    published = _publish(labels, stage, context)
+    return {**published, "line": published["line"] + account}
 
 
 def labeller_path(stage: Stage) -> str:

@@ -12,8 +12,8 @@ import pytest
 
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation.conversion import convert, vocabulary_of
-from distilc.runtime.generation.engine import Engine, Hypothesis, open_engine
-from distilc.runtime.models.load import load_tokenizer
+from distilc.runtime.generation.engine import Engine, Hypothesis, open_engine, written_by
+from distilc.runtime.models.load import load_tokenizer, read_config
 from distilc.runtime.plan import GenerationSettings, SamplingSettings
 
 FAST = GenerationSettings(
@@ -130,8 +130,26 @@ def test_what_would_differ_is_written_by_the_reference(
     settings = replace(BEAMS, **changes)
     engine = open_engine(settings, folder, converted, precision="fp32", device="cpu", num_threads=1)
     assert engine.name == "transformers" and said in engine.note
+    assert written_by(engine) == f"; by transformers: {engine.note}"
     named = open_engine(replace(settings, named=True), folder, converted, precision="fp32", device="cpu", num_threads=1)
-    assert named.name == "ctranslate2" and len(write(named, sources[:3])) == 3
+    assert named.name == "ctranslate2" and written_by(named) == "" and len(write(named, sources[:3])) == 3
+
+
+@pytest.mark.parametrize("settings", [FAST, replace(BEAMS, engine="transformers")])
+def test_texts_longer_than_the_model_has_positions(
+    made: Callable[[str], Made], settings: GenerationSettings
+) -> None:
+    folder, converted, _, _ = made("marian")
+    positions = read_config(folder).max_position_embeddings
+    with pytest.raises(Failure, match=f"{positions + 1} tokens is asked for, and the model has {positions} pos") as told:
+        open_engine(replace(settings, max_length=positions + 1), folder, converted, precision="fp32", device="cpu")
+    assert told.value.code == "R320"
+    open_engine(replace(settings, max_length=positions), folder, converted, precision="fp32", device="cpu")
+
+
+def test_a_model_without_a_table_of_positions_writes_as_much_as_is_asked_for(made: Callable[[str], Made]) -> None:
+    folder, converted, _, _ = made("t5")
+    open_engine(replace(FAST, max_length=5000), folder, converted, precision="fp32", device="cpu")
 
 
 def test_an_engine_asked_for_by_name_that_cannot_do_it(made: Callable[[str], Made]) -> None:

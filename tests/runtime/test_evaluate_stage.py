@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -274,3 +275,20 @@ def test_benchmark(tmp_path: Path, artifacts: Any, threads_restored: None) -> No
     assert found["parameters"] == count_parameters(load_model(inputs["model"]))
     assert torch.get_num_threads() == 1
     assert 0 <= found["other_work"] == found["engines"]["transformers"]["other_work"]
+
+
+@pytest.mark.parametrize(
+    ("stage", "engines"),
+    [
+        ("benchmark-teacher", ["ctranslate2", "transformers"]),
+        ("benchmark-student", ["ctranslate2", "transformers"]),
+        ("benchmark-student-int8", ["ctranslate2"]),
+    ],
+)
+def test_an_export_is_measured_in_its_form_alone(stage: str, engines: list[str]) -> None:
+    chosen = BenchmarkSettings(
+        task="summarization", batch_size=2, repeats=3, examples=4, precision="fp32", device="cpu: x",
+        generation=replace(GENERATION, engine="ctranslate2", compute_type="int8", named=True),
+    )  # fmt: skip
+    found = benchmark._engines(chosen, SimpleNamespace(id=stage))  # type: ignore[arg-type]
+    assert [generation.engine for generation in found] == engines

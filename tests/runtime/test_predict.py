@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import os
 import sys
@@ -121,6 +122,8 @@ def test_as_the_store_says(tmp_path: Path) -> None:
         (["STUDENT", "s.jsonl", "--column=text"], "R361", "s.jsonl:1: there is no column 'text'; the columns are id, body"),
         (["STUDENT", "s.txt", "-o", "nowhere/out.txt"], "R369", "cannot write nowhere/out.txt"),
         (["STUDENT", "s.txt", "-o", "out.parquet"], "R369", "name it out.jsonl or out.txt"),
+        (["STUDENT", "s.txt", "--max-length=900"], "R320", "and the model has 64 positions"),
+        (["STUDENT", "a.text"], "R201", "use .txt, .jsonl, .json, .csv, .tsv"),
     ],
 )
 def test_refuses(
@@ -211,9 +214,23 @@ def test_what_nothing_foresaw_is_a_diagnosis(
 
 
 def test_lengths_that_no_text_has(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as ended:
-        main(["m", "s.txt", "--min-length", "10", "--max-length", "4", *OPTIONS])
-    assert ended.value.code == 2 and "--min-length 10 is more than --max-length 4" in capsys.readouterr().err
+    assert main(["m", "s.txt", "--min-length", "10", "--max-length", "4", *OPTIONS]) == 2
+    assert capsys.readouterr().err == "--min-length 10 is more than --max-length 4\n"
+
+
+@pytest.mark.parametrize(
+    "given",
+    [
+        "".join(f"{text}\n" for text in SOURCES),
+        "\n" + "".join(json.dumps({"id": i, "text": text}) + "\n" for i, text in enumerate(SOURCES)),
+    ],
+)
+def test_the_standard_input(
+    student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], given: str
+) -> None:
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(given.encode())))
+    assert main([str(student), "-", "--beams=2", "--max-length=10", *OPTIONS]) == 0
+    assert [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()] == expected(student)
 
 
 def test_no_such_device(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

@@ -379,6 +379,10 @@ def test_labels_of_more_rows_than_a_limit_takes_are_no_fault(bench: Bench) -> No
     bench.train = Source(**{**vars(bench.train), "limit": 2})
     records = lines(bench.label("labels-dump", bench.of_file(written(*TARGETS))))
     assert [record["text"] for record in records] == list(TARGETS[:2])
+    (notice,) = bench.notices
+    assert (notice.code, notice.spec_path) == ("R354", "pseudo_labels.dump.file")
+    assert notice.message.startswith("6 of 8 labels are of no training row, the first: ")
+    assert notice.message.endswith("labels.jsonl:3, id 'r2'")
     with pytest.raises(Failure) as caught:  # none of them is a training row
         bench.label("labels-other", bench.of_file([{"id": "r7", "text": "a"}]))
     assert caught.value.code == "R343"

@@ -72,7 +72,26 @@ def test_a_speed_that_was_disturbed_is_told(plan: Plan, store: Store) -> None:
     store.discard(plan.stage("benchmark-student").key)
     publish(store, plan, "benchmark-student", "speed.json", {**SPEED, "other_work": 0.9})
     text = table_text(summarize(plan, store, cached=set()), 100)
-    assert "decoding included (other work ran beside the student; once more: --redo benchmark-student)" in text
+    assert "decoding included (other work ran beside; measure again: --redo benchmark-student)" in text
+
+
+def test_speeds_are_compared_like_with_like(plan: Plan, store: Store) -> None:
+    """The teacher is written by ctranslate2, the student by transformers: the table has what both were measured with."""
+    rate = {"examples_per_second": 60.0, "tokens_per_second": 15300.0}
+    slow = {"examples_per_second": 1.25, "tokens_per_second": 312.5}
+    both = {"engine": "ctranslate2", **rate, "engines": {"ctranslate2": rate, "transformers": slow}}
+    one = {"examples_per_second": 10.0, "tokens_per_second": 400.0}
+    for who, found in {"teacher": both, "student": {"engine": "transformers", **one, "engines": {"transformers": one}}}.items():
+        store.discard(plan.stage(f"benchmark-{who}").key)
+        publish(store, plan, f"benchmark-{who}", "speed.json", {**SPEED, **found})
+    summary = summarize(plan, store)
+    assert summary["speedup"] == 8.0
+    lines = table_text(summary, 120).splitlines()
+    assert lines[4].endswith("4.0M        1.25     1.00x") and lines[5].endswith("3.0M        10.0     8.00x")
+    assert (
+        "speed: batches of 32 on cpu by transformers, decoding included (as planned, the teacher is written by "
+        "ctranslate2: 60.0 examples/s; tokens of a text: 250 for the teacher and 40 for the student)"
+    ) in lines[-1]
 
 
 def test_summary_of_a_run_that_has_only_begun(plan: Plan, tmp_path: Path) -> None:

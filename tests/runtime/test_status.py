@@ -14,6 +14,7 @@ from distilc.runtime.plan import Plan, load_plan
 from distilc.runtime.report.summary import summarize
 from distilc.runtime.status import main, workspace_status
 from distilc.runtime.store import Store
+from distilc.runtime.tracking.record import Record
 
 SAMPLE = Path(__file__).with_name("sample_plan.json")
 RUN = "news-6-3-abcdef01"
@@ -114,6 +115,21 @@ def test_interrupted_and_failed(tmp_path: Path, folder: Path, plan: Plan, capsys
     shown = capsys.readouterr().out
     assert "news-6-3 abcdef01: failed: R301: the loss of step 3 is not finite\n" in shown
     assert "  done:    teacher, data\n  left:    student, train, evaluate-teacher," in shown
+
+
+def test_ended_where_it_was_asked_to(
+    tmp_path: Path, folder: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
+) -> None:
+    Control(folder / "control").clear()
+    publish(tmp_path, plan, "teacher", "data")
+    record = Record()
+    record.save(folder / "tracking.json")
+    assert workspace_status(tmp_path)[0].state == "interrupted"
+    record.finished("FINISHED", {}, [])
+    record.save(folder / "tracking.json")
+    assert workspace_status(tmp_path)[0].state == "partial"
+    main(["--workspace", str(tmp_path)])
+    assert "news-6-3 abcdef01: partial: it ended where it was asked to (--until)" in capsys.readouterr().out
 
 
 def test_a_run_of_another_version_is_said_to_be_unreadable(tmp_path: Path, folder: Path) -> None:
