@@ -168,8 +168,8 @@ class Architecture:
         )
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The config.json of a model folder.
+def read_config(folder: Path, name: str | None = None) -> dict[str, Any]:
+    """The config.json of a model folder. `name`: what messages call the folder.
 
     Raises `ArchitectureError` E502 when it is missing, cut short or no JSON object.
     """
@@ -178,9 +178,8 @@ def read_config(folder: Path) -> dict[str, Any]:
     try:
         config = json.loads(file.read_text("utf-8"))
     except OSError as error:
-        raise ArchitectureError(
-            "E502", f"{shown_path(folder)} is no model folder: config.json: {error.strerror}", hint
-        ) from error
+        shown = name or shown_path(folder)
+        raise ArchitectureError("E502", f"{shown} is no model folder: config.json: {error.strerror}", hint) from error
     except (ValueError, RecursionError) as error:
         raise ArchitectureError("E502", f"{shown_path(file)} is damaged: {error}", hint) from error
     if not isinstance(config, dict):

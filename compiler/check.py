@@ -34,7 +34,7 @@ from .rules.task import (
     check_task_keys,
     check_text_columns,
 )
-from .rules.training import check_bounds, check_generation, check_validations, check_warmup
+from .rules.training import check_bounds, check_generation, check_search_settings, check_validations, check_warmup
 from .rules.ways import Tree
 
 CHECKS = (
@@ -55,6 +55,7 @@ CHECKS = (
     check_validations,
     check_warmup,
     check_generation,
+    check_search_settings,
     check_loss,
     check_logits,
     check_schedules,

@@ -1073,6 +1073,14 @@ teacher: {architecture: null, tokenizer: null, train: null, path: ./m}""",
         "evaluation: {generation: {engine: ctranslate2, beams: 4, no_repeat_ngram: 3}}",
         "evaluation: {generation: {engine: auto, beams: 4, no_repeat_ngram: 3}}",
     ),
+    "W573": Code(
+        "a setting of a search with beams, without beams",
+        "`early_stopping` says when a search with beams ends, `length_penalty` which of its texts is taken. With "
+        "`beams: 1`, or where texts are drawn, there is one text and nothing to choose: they change nothing. (The "
+        "length penalty of a labeller is in the scores of its labels all the same.)",
+        "evaluation: {generation: {beams: 1, length_penalty: 2.0}}",
+        "evaluation: {generation: {beams: 2, length_penalty: 2.0}}",
+    ),
     "E581": Code(
         "labels of a file for rows without ids",
         "A file of labels is aligned with the training data by id, never by line: files that were made for the same data "
@@ -1110,6 +1118,20 @@ targets: [own, {own: 0.5}]""",
         """\
 pseudo_labels: {own: {by: teacher}}
 targets: [{own: 1.5}]""",
+    ),
+    "W583": Code(
+        "a share that draws no row",
+        "A share of the rows is drawn, rounded to whole rows: of few rows a small share is none, and what is said about "
+        "these targets changes nothing. It is told where the number of rows is known without asking the hub: by `explain`, "
+        "`compile` and `run`.",
+        """\
+$ distilc explain spec.yaml
+pseudo_labels: {own: {by: teacher}}
+targets: [original, {own: 0.00001}]""",
+        """\
+$ distilc explain spec.yaml
+pseudo_labels: {own: {by: teacher}}
+targets: [original, {own: 0.1}]""",
     ),
     "E584": Code(
         "length ratios that no label can have",

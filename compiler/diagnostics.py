@@ -162,10 +162,14 @@ class Reporter:
 
     def spelled(self, path: Trail) -> str:
         """The dotted path as the spec's author wrote it, short forms and all."""
+        return dotted(self.typed(path))
+
+    def typed(self, path: Trail) -> Trail:
+        """The path as the spec's author wrote it."""
         for end in range(len(path), 0, -1):
             if path[:end] in self.places.spelled:
-                return dotted(self.places.spelled[path[:end]] + path[end:])
-        return dotted(path)
+                return self.places.spelled[path[:end]] + path[end:]
+        return path
 
     def all_places(self) -> dict[str, tuple[str, int, int]]:
         """Every path that somebody wrote -> (file, line, column), for the record in a plan."""
@@ -236,11 +240,8 @@ def quoted(value: Any, limit: int = 60) -> str:
 
 def shown_path(path: Path) -> str:
     """A file as messages name it: relative to the current folder where it lies below it."""
-    path = path.resolve()
-    try:
-        return str(path.relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
+    path, here = path.resolve(), Path.cwd()
+    return str(path.relative_to(here) if here in path.parents else path)
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -33,14 +33,22 @@ TRANSFORMERS = Engine("transformers")
 
 def choose_engine(generation: Generation, family: str, precision: str, site: Site) -> Engine:
     """The engine for texts of a model of this family."""
-    wanted = _wanted(generation, site)
-    compute_type = generation.compute_type or precision
-    named = wanted == "ctranslate2" or generation.compute_type is not None
-    if wanted == "transformers":
+    if why_transformers(generation, family, precision, site):
         return TRANSFORMERS
-    if not named and (_lacking(generation, family, compute_type, site) or _own_way(generation)):
-        return TRANSFORMERS
-    return Engine("ctranslate2", compute_type, named)
+    return Engine("ctranslate2", generation.compute_type or precision, _is_named(generation, site))
+
+
+def why_transformers(generation: Generation, family: str, precision: str, site: Site) -> str:
+    """Why transformers writes the texts of a model of this family; "": it is ctranslate2 that does."""
+    if _wanted(generation, site) == "transformers":
+        return "the spec asks for it" if generation.engine == "transformers" else "the site asks for it"
+    if _is_named(generation, site):
+        return ""
+    if (found := _lacking(generation, family, generation.compute_type or precision, site)) is not None:
+        return f"ctranslate2 {found[1]}"
+    if (own := _own_way(generation)) is not None:
+        return f"ctranslate2 has its own way with {own[0]}"
+    return ""
 
 
 def check_engine(
@@ -103,6 +111,11 @@ def engine_settings(generation: dict[str, Any], engine: Engine) -> dict[str, Any
 def _wanted(generation: Generation, site: Site) -> str:
     spec = generation.engine or "auto"
     return site.engine if spec == "auto" else spec
+
+
+def _is_named(generation: Generation, site: Site) -> bool:
+    """Is ctranslate2 asked for, by its name or by a type that only it calculates in?"""
+    return _wanted(generation, site) == "ctranslate2" or generation.compute_type is not None
 
 
 def _lacking(generation: Generation, family: str, compute_type: str, site: Site) -> tuple[str, str] | None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from .estimates.forecast import forecast_effort, forecast_memory, forecast_total
 from .experiment import Experiment
+from .explaining.explain_engines import engine_lines, engines_of_run
 from .explaining.explain_estimates import effort_lines, memory_lines, total_line
 from .explaining.explain_layers import layer_lines
 from .explaining.explain_objective import objective_lines
@@ -47,6 +48,7 @@ def explain_text(plan: Plan, experiment: Experiment, site: Site | None = None, *
     lines += ["", *objective_lines(plan), *_schedules(plan), *_frozen(plan), *_extensions(plan)]
     lines += ["", *memory_lines(plan, site), "", *effort_lines(plan, site)]
     lines += signal_lines(plan, site)
+    lines += engine_lines(plan, site)
     lines += ["", *_stages(plan), *_expected(plan)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
@@ -115,6 +117,7 @@ def _run(plan: Plan, site: Site | None) -> dict[str, Any]:
         "stages": stage_states(plan),
         "signals": signals_of_run(plan, site),
         "candidates": candidates_of_run(plan),
+        "engines": engines_of_run(plan, site),
         "memory": forecast_memory(plan, site),
         "estimate": forecast_effort(plan, site),
     }

@@ -28,6 +28,7 @@ from .estimates.limits import (
     check_offload,
     check_reach,
     check_retention,
+    check_shares,
     check_stacks,
     choose_precision,
 )
@@ -77,7 +78,7 @@ class Lowering:
         made = self._made(run)
         data = self._data(experiment, reporter)
         teacher = self._teacher(experiment, reporter, made)
-        labels = self._labels(experiment, reporter, made)
+        labels = self._labels(experiment, teacher, reporter, made)
         baselines = resolve_baselines(experiment, reporter, self.memory)
         if teacher is None:
             return None
@@ -183,6 +184,7 @@ class Lowering:
         }
         result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
         check_known_end(result, reporter)
+        check_shares(result, reporter)
         return result
 
     def _teacher(
@@ -208,7 +210,11 @@ class Lowering:
         return found
 
     def _labels(
-        self, experiment: Experiment, reporter: Reporter, made: Mapping[Trail, ResolvedModel]
+        self,
+        experiment: Experiment,
+        teacher: ResolvedModel | None,
+        reporter: Reporter,
+        made: Mapping[Trail, ResolvedModel],
     ) -> dict[str, ResolvedLabels] | None:
         """Who writes the labels that are used, by name; None: one of them cannot be found."""
         found: dict[str, ResolvedLabels] = {}
@@ -222,16 +228,17 @@ class Lowering:
                 file = self._label_file(labeller, (*path, "file"), reporter)
                 complete &= file is not None
                 found[name] = ResolvedLabels(None, file)
-            elif labeller.by is not None:
+                continue
+            model = None
+            if labeller.by is not None:
                 model = resolve_reference(
                     labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment), made
                 )
                 complete &= model is not None
-                if model is not None:
-                    check_label_lengths(labeller, path, model.architecture, reporter)
-                found[name] = ResolvedLabels(model, None)
-            else:
-                found[name] = ResolvedLabels(None, None)
+            writer = teacher if labeller.by is None else model
+            if writer is not None:
+                check_label_lengths(labeller, path, writer.architecture, reporter)
+            found[name] = ResolvedLabels(model, None)
         return found if complete else None
 
     def _label_file(self, labeller: Labeller, path: tuple[str, ...], reporter: Reporter) -> tuple[str, str] | None:

@@ -82,7 +82,8 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     known: dict[Any, list[Diagnostic]] = {}
     for run in compiled.all_runs:
         experiment = run.experiment
-        key = repr((experiment.task, experiment.data, label_files(experiment), experiment.baselines))
+        baselines = experiment.baselines, experiment.evaluation.limit
+        key = repr((experiment.task, experiment.data, label_files(experiment), baselines))
         if key not in known:
             before = set(run.reporter.diagnostics)
             check_data(experiment, run.reporter)

@@ -177,6 +177,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
     stages = Stages()
     tokenizer, best = _teacher_stages(stages, experiment, found)
     rows = stages.add("data", "data", found.data.settings, {"tokenizer": tokenizer}, locations=found.data.locations)
+    _baseline_stages(stages, experiment, found, rows)
     teacher, student = found.teacher, found.student
     task, evaluation, own = experiment.task, experiment.evaluation, experiment.teacher.train
 
@@ -239,12 +240,6 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             evaluate_settings(task, "test", evaluation.limit, evaluation.metrics, generation, found.precision),
             engine,
         )
-    for name, files in found.baselines.items():
-        fingerprints = {test_set: fingerprint for test_set, (fingerprint, _) in files.items()}
-        settings = baseline_settings(
-            task, experiment.baselines[name], fingerprints, evaluation.limit, evaluation.metrics
-        )
-        stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, locations=dict(files.values()))
     if evaluation.speed is not None:
         for who, model, generation, engine in candidates:
             measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name)
@@ -271,6 +266,17 @@ def _teacher_stages(stages: Stages, experiment: Experiment, found: ResolvedRun) 
         needs = {"tokenizer": stages.add("tokenizer", "tokenizer", settings, locations=found.data.train_locations)}
     teacher = stages.add("teacher", "teacher", found.teacher.settings, needs, locations=dict(found.teacher.locations))
     return needs.get("tokenizer", teacher), teacher
+
+
+def _baseline_stages(stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str) -> None:
+    """Systems of others need the rows alone: a file of theirs that does not go with these ends a run in seconds."""
+    evaluation = experiment.evaluation
+    for name, files in found.baselines.items():
+        fingerprints = {test_set: fingerprint for test_set, (fingerprint, _) in files.items()}
+        settings = baseline_settings(
+            experiment.task, experiment.baselines[name], fingerprints, evaluation.limit, evaluation.metrics
+        )
+        stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, locations=dict(files.values()))
 
 
 def _model_stage(stages: Stages, id: str, model: ResolvedModel) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from .diagnostics import Places, Position, Reporter, Trail, did_you_mean, dotted, listed, quoted
@@ -99,7 +100,7 @@ def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
 
 
 def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    from .trees.other_names import what_to_type
+    from .trees.other_names import of_sampling, what_to_type
 
     known = list(error.schema.get("properties", ()))
     refused: list[Trail] = []
@@ -112,7 +113,9 @@ def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter)
         nearer = [place for place in elsewhere if path not in WHOLE_RUNS and place[: len(path)] == path]
         if near:
             refused.append((*path, near))
-        if not nearer and (hint := what_to_type(key, error.instance[key], path, known, schema)):
+        if (hint := of_sampling(key, error.instance, path, known, schema)) or (
+            not nearer and (hint := what_to_type(key, error.instance[key], path, known, schema))
+        ):
             pass
         elif near:
             hint = f"did you mean `{near}`?"
@@ -163,9 +166,9 @@ def tell_type(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
     elif isinstance(value, str) and ({"integer", "number"} & set(kinds)) and _is_number(value):
         hint = "write it without quotes, digits only"
     elif (whole := _with_brackets(value, error.schema, schema)) is not None:
-        hint = f"write `{_last_name(path)}: {flow(whole)}`"
+        hint = f"write `{_entry(path, whole, reporter)}`"
     elif error.validator == "anyOf" or kinds in (["object"], ["array"]):
-        hint = f"for example `{_last_name(path)}: {flow(schema.example(error.schema))}`"
+        hint = f"for example `{_entry(path, schema.example(error.schema), reporter)}`"
     else:
         hint = ""
     reporter.error("E203", path, f"`{reporter.spelled(path)}` must be {wanted}, it is {found}", hint)
@@ -180,8 +183,20 @@ def _with_brackets(value: Any, fragment: Fragment, schema: Schema) -> Any:
     if "array" in kinds and schema.takes(fragment, [value]):
         return [value]
     mapping = schema.choose(fragment, "object") if "object" in kinds else None
-    keys = mapping.get("x-either", ()) if mapping is not None else ()
-    return next(({key: value} for key in keys if schema.takes(fragment, {key: value})), None)
+    if mapping is None:
+        return None
+    keys = [*mapping.get("x-either", ()), *schema.required(mapping)]
+    fitting = [key for key in keys if schema.takes(fragment, {key: value})]
+    if _is_data_file(value):
+        fitting.sort(key=lambda key: "x-location" not in (schema.child(mapping, key) or {}))
+    return {fitting[0]: value} if fitting else None
+
+
+def _is_data_file(value: Any) -> bool:
+    """Is it called as files of rows or of texts are? A name on the hub has no such end."""
+    from .rules.baselines import KINDS
+
+    return isinstance(value, str) and PurePath(value).suffix.lower() in KINDS
 
 
 def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
@@ -191,11 +206,11 @@ def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
     one += f", or a list of {listed(items, 'and')}" if items else ""
     near = _near_choice(error.instance, [str(choice) for choice in choices if choice is not None], schema)
     if error.validator == "const":
-        hint = f"write `{_last_name(path)}: {flow(error.validator_value)}`"
+        hint = f"write `{_entry(path, error.validator_value, reporter)}`"
     elif near:
         hint = f"did you mean {near}?"
     elif item := _near_choice(error.instance, items, schema):
-        hint = f"write `{_last_name(path)}: [{item}]`"
+        hint = f"write `{_entry(path, [item], reporter)}`"
     else:
         hint = ""
     reporter.error("E204", path, f"`{reporter.spelled(path)}` must be {one}, it is {quoted(error.instance)}", hint)
@@ -274,7 +289,7 @@ def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> 
             "E206",
             path,
             f"`{where}` needs exactly one of {named}, it has none",
-            f"for example `{_last_name(path)}: {flow(schema.example(error.schema))}`",
+            f"for example `{_entry(path, schema.example(error.schema), reporter)}`",
             at="key",
         )
     return [path]
@@ -319,8 +334,12 @@ def tell_size(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> li
         return [path]
     entries = "entry" if limit == 1 else "entries"
     word = "at least" if error.validator.startswith("min") else "at most"
-    example = error.schema.get("default") or schema.example(error.schema)
-    hint = f"for example `{_last_name(path)}: {flow(example)}`"
+    if error.validator == "maxProperties" and path and isinstance(path[-1], int):
+        apart = [{key: value} for key, value in error.instance.items()]
+        hint = f"write `{_entry(path[:-1], apart, reporter)}`"
+    else:
+        example = error.schema.get("default") or schema.example(error.schema)
+        hint = f"for example `{_entry(path, example, reporter)}`"
     reporter.error("E209", path, f"{what} must have {word} {limit} {entries}, it has {count}", hint)
     return [path]
 
@@ -367,6 +386,7 @@ TELLERS = {
     "minItems": tell_size,
     "maxItems": tell_size,
     "minProperties": tell_size,
+    "maxProperties": tell_size,
 }
 
 
@@ -380,6 +400,15 @@ def flow(value: Any) -> str:
     from .trees import yaml_text
 
     return yaml_text.flow(value)
+
+
+def _entry(path: Trail, value: Any, reporter: Reporter) -> str:
+    """`key: value` as it may be typed for what stands at `path`: an item of a list stands within its brackets."""
+    for step in reversed(reporter.typed(path)):
+        if isinstance(step, str):
+            return f"{step}: {flow(value)}"
+        value = [value]
+    return f"spec: {flow(value)}"
 
 
 def _last_name(path: Trail) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path, PurePath
 from typing import Any
@@ -16,8 +17,23 @@ from .row_check import Layout, RowCheck
 
 TEXTS = ("prediction", "predictions", "hypothesis", "text")  # what the column of texts is usually called
 
-# The ids of the rows of a test set and where each is (None: not known), and their number (None: not known).
-Tested = tuple[Mapping[str, tuple[str, int]] | None, int | None]
+
+@dataclass(frozen=True)
+class Tested:
+    """The rows of a test set that are evaluated. `ids`: where each is, None where they are not known; `count`: None
+    where it is not known; `numbered`: the rows have no ids of their own; `whole`: are these all rows of the set?"""
+
+    ids: Mapping[str, tuple[str, int]] | None
+    count: int | None
+    numbered: bool = False
+    whole: bool = True
+
+    def first(self, limit: int | None) -> Tested:
+        """The first rows of these (None: all). Whether they are fewer than all is known only with their number."""
+        if limit is None or (self.count is not None and self.count <= limit):
+            return self
+        ids = None if self.ids is None else dict(islice(self.ids.items(), limit))
+        return Tested(ids, None if self.count is None else limit, self.numbered, whole=False)
 
 
 def check_baseline_files(run: Experiment, reporter: Reporter, tested: Mapping[str, Tested]) -> None:
@@ -36,10 +52,9 @@ def _check_file(
     tested: Tested,
     reporter: Reporter,
 ) -> None:
-    known, count = tested
     if file.suffix.lower() == ".txt":
         with file.open("rb") as lines:
-            _check_count(file, path, sum(1 for _ in lines), count, reporter)
+            _check_count(file, path, sum(1 for _ in lines), tested, reporter)
         return
     columns = _columns(file, baseline)
     seen: dict[str, tuple[str, int]] = {}
@@ -48,22 +63,35 @@ def _check_file(
     number = check.read(None)
     if number == 0:
         reporter.error("E424", path, f"no rows in {shown_path(file)}", "is it the right file?")
-    elif "id" not in columns or known is None:
-        if check.unreadable == 0 and file.suffix.lower() != ".parquet" and "id" not in columns:
-            _check_count(file, path, number, count, reporter)
-    elif check.complete:
-        check.refuse_unknown(known, "the test set", "predictions are aligned with the test set")
-        missing = [id for id in known if id not in seen]
-        if missing:
-            where, row = known[missing[0]]
-            reporter.error(
-                "E427",
-                path,
-                f"{len(missing):,} of {len(known):,} test rows have no prediction in {shown_path(file)}, the first: "
-                f"{where}, row {row}",
-                "a system is compared on all of the rows or not at all",
-            )
+    elif "id" not in columns or tested.numbered:
+        if check.unreadable == 0 and file.suffix.lower() != ".parquet":
+            _check_count(file, path, number, tested, reporter)
+    elif check.complete and tested.ids is not None:
+        _check_ids(file, path, check, tested, tested.ids, reporter)
     faults.tell(reporter)
+
+
+def _check_ids(
+    file: Path,
+    path: Trail,
+    check: RowCheck,
+    tested: Tested,
+    known: Mapping[str, tuple[str, int]],
+    reporter: Reporter,
+) -> None:
+    """Has every row that is evaluated a prediction and, where these are all rows, every prediction its row?"""
+    if tested.whole:
+        check.refuse_unknown(known, "the test set", "predictions are aligned with the test set")
+    missing = [id for id in known if id not in check.seen]
+    if missing:
+        where, row = known[missing[0]]
+        reporter.error(
+            "E427",
+            path,
+            f"{len(missing):,} of {len(known):,} test rows have no prediction in {shown_path(file)}, the first: "
+            f"{where}, row {row}",
+            "a system is compared on all of the rows or not at all",
+        )
 
 
 def _columns(file: Path, baseline: Baseline) -> dict[str, str]:
@@ -81,11 +109,15 @@ def _columns(file: Path, baseline: Baseline) -> dict[str, str]:
     return {**columns, "text": baseline.text or usual or (others[0] if len(others) == 1 else TEXTS[0])}
 
 
-def _check_count(file: Path, path: Trail, number: int, count: int | None, reporter: Reporter) -> None:
-    if count is not None and number != count:
-        reporter.error(
-            "E427",
-            path,
-            f"{shown_path(file)} has {number:,} rows, the test set has {count:,}",
-            "without ids they are compared row by row: give it the same rows, or an id to every row of both",
-        )
+def _check_count(file: Path, path: Trail, number: int, tested: Tested, reporter: Reporter) -> None:
+    """Row by row: as many as there are or, where only the first rows are evaluated, as many as these at least."""
+    count = tested.count
+    if count is None or number == count or (number > count and not tested.whole):
+        return
+    rows = f"the test set has {count:,}" if tested.whole else f"the first {count:,} rows of the test set are evaluated"
+    reporter.error(
+        "E427",
+        path,
+        f"{shown_path(file)} has {number:,} rows, {rows}",
+        "without ids they are compared row by row: give it the same rows, or an id to every row of both",
+    )

@@ -19,12 +19,14 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     faults = Faults()
     seen: dict[Trail, dict[str, tuple[str, int]]] = {}
     partly: set[Trail] = set()  # splits of which not every id is known
-    counts: dict[Trail, int] = {}
+    counts: dict[Trail, int | None] = {}  # rows of a split; None: not known
     for path, source in data_sources(run.data):
-        split = path[:-1]
+        split: Trail = path[:-1]
         # What is not there and what is of no known kind was reported.
         if not source.files or not all(_is_read(name) for name in source.files):
             partly.add(split)
+            # A built-in corpus has as many rows as one asks for.
+            _count(counts, split, source.limit if source.builtin else None)
             continue
         count = 0
         for i, name in enumerate(source.files):
@@ -36,7 +38,8 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
             count += check.read(left)
             if not check.complete:
                 partly.add(split)
-        counts[split] = counts.get(split, 0) + count
+                _count(counts, split, None)
+        _count(counts, split, count)
         if count == 0:
             reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
     faults.tell(reporter)
@@ -45,19 +48,21 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     whole = all(source.limit is None for source in run.data.train)
     check_label_files(run, reporter, seen.get(train) if known else None, whole)
     if run.baselines:
-        from .baseline_files import check_baseline_files
+        from .baseline_files import Tested, check_baseline_files
 
-        tested = {name: ("data", "test", name) for name in run.data.test}
-        counted = {name: (split, None if split in partly else counts[split]) for name, split in tested.items()}
-        by_id = run.data.columns.id is not None
-        check_baseline_files(
-            run,
-            reporter,
-            {
-                name: (seen.get(split) if by_id and count is not None else None, count)
-                for name, (split, count) in counted.items()
-            },
-        )
+        tested = {}
+        for name, sources in run.data.test.items():
+            split = ("data", "test", name)
+            numbered = run.data.columns.id is None and not any(source.builtin for source in sources)
+            ids = None if run.data.columns.id is None or split in partly else seen.get(split)
+            tested[name] = Tested(ids, counts[split], numbered).first(run.evaluation.limit)
+        check_baseline_files(run, reporter, tested)
+
+
+def _count(counts: dict[Trail, int | None], split: Trail, number: int | None) -> None:
+    """Add the rows of a source to those of its split."""
+    before = counts.get(split, 0)
+    counts[split] = None if before is None or number is None else before + number
 
 
 def num_bytes(run: Experiment) -> int:

@@ -23,11 +23,12 @@ class UnreadableFile(Exception):
 @dataclass(frozen=True)
 class UnreadableRow:
     """What stands for a row that cannot be read. Rows of one `problem` are of a kind; `detail` is what is
-    special about this one."""
+    special about this one. `to_show`: a row as it should be helps, and follows the hint."""
 
     problem: str
     detail: str
     hint: str
+    to_show: bool = False
 
 
 def records(file: Path) -> Iterator[tuple[int, Any]]:
@@ -117,7 +118,8 @@ def _json(content: bytes) -> Any:
         return UnreadableRow(
             "not JSON: ",
             quoted(content[:40].decode("utf-8", "replace").strip()),
-            'a .jsonl file has one JSON object a line: {"source": "...", "target": "..."}',
+            "a .jsonl file has one JSON object a line",
+            to_show=True,
         )
     if doubled:
         return UnreadableRow(

@@ -95,7 +95,8 @@ class RowCheck:
             self.unreadable += 1
             if not isinstance(row, UnreadableRow):
                 row = UnreadableRow("no JSON object, but ", quoted(row), "write {...} for each row")
-            self._fault("E421", self.path, row.problem, number, row.problem, row.hint, row.detail)
+            hint = f"{row.hint}: {self._example()}" if row.to_show else row.hint
+            self._fault("E421", self.path, row.problem, number, row.problem, hint, row.detail)
             return
         for key, column in self.layout.columns.items():
             there, value = find_cell(row, column)
@@ -106,6 +107,10 @@ class RowCheck:
             else:
                 self.complete &= key != "id"
                 self._no_text(number, row, key, column, value, there)
+
+    def _example(self) -> str:
+        """A row with the columns that are wanted here."""
+        return "{" + ", ".join(f'"{column}": "..."' for column in self.layout.columns.values()) + "}"
 
     def _value(self, number: int, key: str, value: str | int) -> None:
         text = str(value)

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..architecture import Architecture
-from ..data.data_sizes import trained_size
+from ..data.data_sizes import data_size, rows_of, share_rows, trained_size
 from ..diagnostics import Reporter, Trail
 from ..experiment import Experiment, Labeller, Training
 from ..layers import Layers
@@ -154,6 +154,25 @@ def check_known_end(plan: Mapping[str, Any], reporter: Reporter) -> None:
             f"{stage['settings']['batch']['size']:,} {stage['settings']['batch']['unit']} a step",
             "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
         )
+
+
+def check_shares(plan: Mapping[str, Any], reporter: Reporter) -> None:
+    """Reports W583: a share of the targets draws none of the rows, whose number is known."""
+    mix = next((stage for stage in plan["stages"] if stage["id"] == "targets"), None)
+    train = next(stage for stage in plan["stages"] if stage["id"] == "train")
+    size = None if mix is None else data_size(plan, rows_of(plan, train))
+    if mix is None or size is None:
+        return
+    shares = mix["settings"].get("shares", {})
+    for i, name in enumerate(mix["settings"]["targets"]):
+        if name in shares and not share_rows(size.rows, shares[name]):
+            about = "about " if size.origin == "files" else ""
+            reporter.warning(
+                "W583",
+                ("targets", i),
+                f"a share of {shares[name]:g} draws no row of `{name}`: there are {about}{size.rows:,}",
+                f"write a share of {1 / size.rows:.1g} or more, or leave `{name}` out",
+            )
 
 
 TRAINED_AT: Mapping[str, Trail] = {"train": ("training",), "teacher-train": ("teacher", "train", "training")}

@@ -232,7 +232,7 @@ def _untied(architecture: Architecture, folder: Path) -> Architecture:
 
 def _read(folder: Path, path: Trail, reporter: Reporter) -> dict[str, Any] | None:
     try:
-        return read_config(folder)
+        return read_config(folder, shown_location(folder, path, reporter))
     except ArchitectureError as error:
         reporter.error(error.code, path, error.message, error.hint)
         return None

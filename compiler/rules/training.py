@@ -108,5 +108,26 @@ def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 )
 
 
+def check_search_settings(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What is said about how a search with beams ends and chooses, where there is none."""
+    for path, generation in generations(run):
+        sampling, beams = generation.sampling, generation.beams
+        if (beams or 1) > 1 or (sampling is None and beams is None):
+            continue  # there is one, the checkpoint decides, or it was said that the two do not go together
+        what = "sampling" if sampling is not None else "beams"
+        why = "texts are drawn" if sampling is not None else "there is 1 beam"
+        # The length is in the score of a label, however it was found.
+        names = ("early_stopping",) if path[0] == "pseudo_labels" else ("length_penalty", "early_stopping")
+        for name in names:
+            if getattr(generation, name) is not None:
+                reporter.warning(
+                    "W573",
+                    (*path, name),
+                    f"{name} has no effect: {why}, and it is about a search with beams",
+                    "leave it out" + ("" if sampling is not None else ", or write `beams: 2` or more"),
+                    because=[(*path, what)],
+                )
+
+
 def _number(value: float) -> str:
     return f"{value:g}"

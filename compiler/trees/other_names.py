@@ -86,6 +86,27 @@ VALUES = {
 }
 
 
+# What other tools set beside the beams of a search, and `sampling` has here.
+SAMPLING = ("temperature", "top_k", "top_p", "seed")
+
+
+def of_sampling(name: str, mapping: Mapping[str, Any], path: Trail, known: Collection[str], schema: Schema) -> str:
+    """The hint for the unknown key `name` of a mapping where it would say how tokens are drawn; "" for any other
+    place or name. All that the mapping has of this kind stands in one `sampling`, so that it can be typed as it is."""
+    if "sampling" not in known or name not in (*SAMPLING, "do_sample"):
+        return ""
+    if "validation" in path:
+        return "remove it: validation searches; `evaluation.generation` has `sampling`"
+    if name == "do_sample" and mapping[name] is False:
+        return "remove it: without `sampling` nothing is drawn"
+    drawn: dict[str, Any] = {}
+    for key in SAMPLING:
+        fragment = schema.at((*path, "sampling", key))
+        if key in mapping and fragment is not None:
+            drawn[key] = mapping[key] if schema.takes(fragment, mapping[key]) else schema.example(fragment)
+    return f"here that is `sampling: {flow(drawn)}`"
+
+
 def what_to_type(name: str, value: Any, path: Trail, known: Collection[str], schema: Schema) -> str:
     """The hint for the unknown key `name` in the mapping at `path`, whose known keys are `known`; "" when it is
     no name of another tool. `value` is what the key has; an example stands for one that does not fit."""

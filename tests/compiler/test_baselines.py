@@ -52,3 +52,10 @@ def test_a_file_for_each_test_set(compile_text: Any, tmp_path: Path) -> None:
     assert compile_text(sets, "baselines.b.predictions={three: theirs.txt}").codes == ["E416"]
     assert compile_text("baselines.b.predictions=nothing.txt").codes == ["E508"]
     assert compile_text("baselines.b.predictions=theirs.doc").codes == ["E412", "E508"]
+
+
+def test_they_are_the_first_thing_that_is_done_with_the_rows(compile_text: Any, tmp_path: Path) -> None:
+    written(tmp_path)
+    plan = compile_text("baselines={b: {predictions: theirs.txt}, a: {predictions: theirs.jsonl}}").plan
+    ids = [stage["id"] for stage in plan["stages"]]
+    assert ids[ids.index("data") :][:4] == ["data", "baseline-b", "baseline-a", "teacher-train"]

@@ -286,3 +286,43 @@ def test_each_run_has_its_labels_looked_at() -> None:
     variants = "variants={one: {targets: [dump]}, two: {targets: [more]}}"
     (found,) = judged(*TRAINED[:2], two, variants)
     assert (found.code, found.path, found.runs) == ("E427", "pseudo_labels.more.file", ("variant two",))
+
+
+def held(predictions: str, number: int, *overrides: str, rows: int = 4) -> list[str]:
+    """What is said about a file with so many predictions for a test set with so many rows."""
+    write("test.jsonl", [{**ROW, "id": f"r{i}"} for i in range(rows)])
+    if predictions.endswith(".txt"):
+        write(predictions, ["A cat."] * number)
+    else:
+        write(predictions, [{"id": f"r{i}", "text": "A cat."} for i in range(number)])
+    return messages("data.test={files: test.jsonl}", f"baselines={{b: {{predictions: {predictions}}}}}", *overrides)
+
+
+def test_predictions_without_ids_are_counted() -> None:
+    short = "E427 baselines.b.predictions: p.txt has 3 rows, the test set has 4"
+    assert held("p.txt", 3) == [short] and held("p.txt", 4) == []
+    # The rows have no ids: those of the predictions are then not looked at.
+    assert held("p.jsonl", 3) == [short.replace("p.txt", "p.jsonl")] and held("p.jsonl", 4) == []
+
+
+def test_of_an_evaluation_of_some_rows_these_are_predicted() -> None:
+    limit, ids = "evaluation.limit=2", "data.columns.id=id"
+    assert held("p.txt", 3, limit) == held("p.txt", 2, limit) == held("p.jsonl", 3, limit, ids) == []
+    assert held("p.txt", 1, limit) == [
+        "E427 baselines.b.predictions: p.txt has 1 rows, the first 2 rows of the test set are evaluated"
+    ]
+    (found,) = held("p.jsonl", 1, limit, ids)
+    assert "1 of 2 test rows have no prediction in p.jsonl, the first: test.jsonl, row 2" in found
+    assert held("p.txt", 3, "evaluation.limit=4") == [
+        "E427 baselines.b.predictions: p.txt has 3 rows, the test set has 4"
+    ]
+
+
+def test_a_built_in_corpus_has_as_many_rows_as_one_asks_for() -> None:
+    write("p.txt", ["A cat."] * 3)
+    asked = "data.test={{builtin: bulletins, limit: {}}}", "baselines={b: {predictions: p.txt}}"
+    assert messages(asked[0].format(3), asked[1]) == []
+    assert messages(asked[0].format(5), asked[1]) == [
+        "E427 baselines.b.predictions: p.txt has 3 rows, the test set has 5"
+    ]
+    assert messages(asked[0].format("null"), asked[1]) == []

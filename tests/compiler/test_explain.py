@@ -7,6 +7,8 @@ from distilc.compiler.explain import explain_json, explain_text, explain_texts
 from distilc.compiler.explaining.layer_drawing import LayerMap, draw_layers
 from distilc.compiler.models.plan_models import stage_architecture
 
+from .conftest import make_site
+
 BART = {
     "model_type": "bart", "vocab_size": 60, "d_model": 16, "encoder_layers": 4, "decoder_layers": 12,
     "encoder_attention_heads": 2, "decoder_attention_heads": 2, "encoder_ffn_dim": 32, "decoder_ffn_dim": 32,
@@ -197,3 +199,43 @@ def test_the_text_tells_the_loss_and_the_targets(compile_text, tmp_path):
     assert targets == (
         "targets: original + 0.5 x own (by marian 3-6, teacher-train: ctranslate2, 4 beams, the best of 2) + dump (a file)"
     )
+
+
+def engines(lowered, site) -> list[str]:
+    lines = explain_text(lowered.plan, lowered.experiment, site).splitlines()
+    start = next(i for i, line in enumerate(lines) if line.startswith("texts of the evaluation"))
+    return lines[start : lines.index("", start)]
+
+
+def test_the_text_tells_what_writes_the_texts(compile_text, tmp_path):
+    site = make_site(tmp_path / "workspace")
+    at_run_time = "the run takes transformers where the model's own generation settings need it"
+    lowered = compile_text("evaluation={generation: {no_repeat_ngram: 3}, exports: [{compute_type: int8}]}")
+    assert engines(lowered, site) == [
+        "texts of the evaluation and of the speed are written by:",
+        f"  teacher: ctranslate2 fp32 ({at_run_time})",
+        "  student: transformers (ctranslate2 has its own way with no_repeat_ngram)",
+        "  student-int8: ctranslate2 int8",
+    ]
+    (run,) = explain_json([lowered.plan], site)["runs"]
+    assert run["engines"]["teacher"] == {"engine": "ctranslate2", "compute_type": "fp32", "why": at_run_time}
+    lowered = compile_text(
+        "evaluation={speed: null, generation: {engine: transformers}, teacher_generation: {sampling: {top_p: 0.9}}}"
+    )
+    assert engines(lowered, site) == [
+        "texts of the evaluation are written by:",
+        "  teacher: transformers (ctranslate2 has no sampling whose draws do not depend on how the work is shared out)",
+        "  student: transformers (the spec asks for it)",
+    ]
+    by_site = make_site(tmp_path / "workspace", engine="transformers")
+    lowered = compile_text(engine="transformers")
+    assert engines(lowered, by_site)[1] == "  teacher: transformers (the site asks for it)"
+
+
+def test_where_no_text_is_written_no_engine_is_told(compile_text, tmp_path):
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "config.json").write_text(json.dumps({"model_type": "bert"}), "utf-8")
+    (tmp_path / "rows.jsonl").write_text('{"text": "a few words"}\n', "utf-8")
+    lowered = compile_text(text=MASKED_LM)
+    assert "written by" not in explain_text(lowered.plan, lowered.experiment)
+    assert explained(lowered)["engines"] == {}

@@ -75,7 +75,22 @@ def test_golden_text_of_a_lock_that_moved(elsewhere: Path) -> None:
     hold_to_golden("E518", result.output)
 
 
-MADE = {"E102", "E518"}  # by the tests above
+def test_golden_text_of_a_share_that_draws_no_row(elsewhere: Path) -> None:
+    """The rows are counted where plans are made."""
+    (elsewhere / "base.yaml").write_bytes((FOLDER / "base.yaml").read_bytes())
+    spec = """\
+extends: base.yaml
+data: {train: {limit: 40}}
+pseudo_labels: {own: {by: teacher}, other: {by: teacher, generation: {beams: 2}}}
+targets: [{original: 0.01}, own, {other: 0.01}]
+"""
+    (elsewhere / "W583.yaml").write_text(spec, "utf-8")
+    result = CliRunner().invoke(distilc, ["compile", "W583.yaml", "-o", "plans", "--offline"])
+    assert result.exit_code == 0
+    hold_to_golden("W583", result.stderr)
+
+
+MADE = {"E102", "E518", "W583"}  # by the tests above
 
 
 def test_every_code_has_a_golden_spec() -> None:

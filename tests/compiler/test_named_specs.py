@@ -317,3 +317,11 @@ def test_a_teacher_that_is_trained_further_may_have_done_another_task(specs: Spe
     assert [found.code for found in diagnostics] == []
     _, diagnostics = specs(tiny=other + "student: {init: {decoder: {from: {spec: small.yaml}}}}")
     assert "E436" not in [found.code for found in diagnostics]
+
+
+def test_a_labeller_that_another_run_trains_is_held_to_its_own_positions(specs: Specs) -> None:
+    label = "extends: small.yaml\nname: l\ntargets: [x]\npseudo_labels: {x: {by: {spec: smaller.yaml}, generation: {max_length: %d}}}"
+    _, fitting = specs(l=label % 512)
+    assert not fitting
+    _, (found,) = specs(l=label % 513, fingerprints=False)
+    assert (found.code, found.path) == ("E513", "pseudo_labels.x.generation.max_length")

@@ -136,3 +136,36 @@ def test_each_labeller_is_converted_for_itself(compile_text, tmp_path):
     }  # fmt: skip
     assert [stage["settings"]["compute_type"] for stage in converted.values()] == ["int8", "fp32"]
     assert len(stages) == len(plan["stages"])
+
+
+def test_a_labeller_is_held_to_the_positions_of_its_own_model(compile_text, tmp_path):
+    model(tmp_path / "m", "pegasus")
+
+    def found(by, length):
+        label = f"pseudo_labels={{x: {{by: {by}, max_source_tokens: {length}, generation: {{max_length: {length}}}}}}}"
+        return [(d.code, d.path, d.message) for d in compile_text(label, "targets=[x]").diagnostics if d.code == "E513"]
+
+    assert found("./m", 32) == found("teacher", 512) == []
+    words = "the pegasus labeller has positions for 32 tokens"
+    assert found("./m", 33) == [
+        ("E513", "pseudo_labels.x.max_source_tokens", f"max_source_tokens is 33; {words}"),
+        ("E513", "pseudo_labels.x.generation.max_length", f"max_length is 33; {words}"),
+    ]
+    assert [message for *_, message in found("teacher", 513)] == [
+        f"{name} is 513; the marian labeller has positions for 512 tokens" for name in ("max_source_tokens", "max_length")
+    ]
+
+
+def test_a_share_of_no_row_is_told_where_rows_are_counted(compile_text, tmp_path):
+    labels = "pseudo_labels={own: {by: teacher}}"
+
+    def found(*overrides):
+        return [d.message for d in compile_text(labels, *overrides).diagnostics if d.code == "W583"]
+
+    assert found("targets=[original, {own: 0.004}]") == ["a share of 0.004 draws no row of `own`: there are 100"]
+    assert found("targets=[original, {own: 0.006}]") == []
+    (tmp_path / "rows.jsonl").write_text('{"source": "a", "target": "b"}\n' * 3, "utf-8")
+    assert found("targets=[own, {original: 0.1}]", "data.train={files: rows.jsonl}") == [
+        "a share of 0.1 draws no row of `original`: there are 3"
+    ]
+    assert found("targets=[own, {original: 0.1}]", "data.train={hub: org/rows}") == []

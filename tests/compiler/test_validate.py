@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import json
+import re
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -9,8 +12,8 @@ import pytest
 from distilc.compiler.diagnostics import Diagnostic, Places, Reporter
 from distilc.compiler.parse import flatten, parse
 from distilc.compiler.trees.merging import clean, spell_out
-from distilc.compiler.trees.structure import load_schema, with_defaults
-from distilc.compiler.validate import mend, validate
+from distilc.compiler.trees.structure import FOLDER, load_schema, with_defaults
+from distilc.compiler.validate import TELLERS, mend, validate
 
 SCHEMA = load_schema("experiment")
 GOOD = """\
@@ -180,6 +183,62 @@ def test_missing_keys_are_all_named() -> None:
 def test_a_misspelt_required_key_is_one_mistake() -> None:
     (found,) = judged(GOOD.replace("task:", "tsak:"))[0]
     assert (found.code, found.line, found.hint) == ("E201", 3, "did you mean `task`?")
+
+
+@pytest.mark.parametrize(
+    ("written", "typed"),
+    [
+        ("targets: [{}]", "targets: [{own: 0.5}]"),
+        ("targets: [{a: 0.5, original: 1}]", "targets: [{a: 0.5}, {original: 1}]"),
+        ("targets: [3]", None),
+        ("evaluation: {exports: [int8]}", "exports: [{compute_type: int8}]"),
+        ("evaluation: {exports: [3]}", "exports: [{engine: ctranslate2, compute_type: int8}]"),
+        ("phi: {decoder: [[3]]}", None),
+        ("pseudo_labels: {a: x.jsonl}", "a: {file: x.jsonl}"),
+        ("pseudo_labels: {a: x.txt}", "a: {file: x.txt}"),
+        ("pseudo_labels: {a: teacher}", "a: {by: teacher}"),
+        ("matrix: {exclude: [3], seeds: [[1]]}", "exclude: [{student.encoder_layers: 6, student.decoder_layers: 1}]"),
+    ],
+)
+def test_what_a_hint_says_of_a_list_is_accepted_as_written(written: str, typed: str | None) -> None:
+    found = only(written)
+    hinted = re.search("`([^`]*)`", found.hint)
+    assert (hinted and hinted.group(1)) == typed
+    if typed is not None:
+        key = typed.partition(":")[0]
+        # In the place of the entry that was refused.
+        before, _, after = written.partition(f"{key}:")
+        rest = "}" * (after.count("}") - after.count("{"))
+        assert judged(f"{GOOD}{before}{typed}{rest}")[0] == []
+
+
+def test_what_a_hint_says_of_a_source_without_brackets_has_none() -> None:
+    found = judged(GOOD.replace("train: {files: a}", "train: {limit: 3}"))[0]
+    assert [d.hint for d in found] == ["for example `train: {files: [train.jsonl]}`"]
+
+
+def keywords(fragment: object, names: bool = False) -> Iterator[str]:
+    """Every keyword of JSON Schema below a fragment. `names`: its keys are names of a spec."""
+    if isinstance(fragment, list):
+        for below in fragment:
+            yield from keywords(below)
+    elif isinstance(fragment, dict):
+        for key, below in fragment.items():
+            if not names:
+                yield key
+            if names or key not in ("const", "default", "dependentRequired", "enum", "examples"):
+                yield from keywords(below, not names and key in ("properties", "$defs"))
+
+
+SAYING_NOTHING = {"$schema", "$id", "$ref", "$defs", "title", "description", "default", "examples"}
+HOLDING_OTHERS = {"properties", "items", "propertyNames", "if", "then", "else", "not", "allOf"}
+
+
+@pytest.mark.parametrize("name", ["experiment", "site", "extension"])
+def test_every_keyword_of_the_schemas_can_be_told(name: str) -> None:
+    schema = json.loads((FOLDER / f"{name}.schema.json").read_text("utf-8"))
+    used = {word for word in keywords(schema) if not word.startswith("x-")} - SAYING_NOTHING - HOLDING_OTHERS
+    assert len(used) > 5 and used <= set(TELLERS), used - set(TELLERS)
 
 
 def test_the_mended_tree_fits_and_keeps_the_rest() -> None:
