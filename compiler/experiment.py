@@ -130,6 +130,12 @@ class Generation:
     sampling: Sampling | None
 
 
+NOTHING_SAID = Generation(
+    beams=None, length_penalty=None, min_length=None, max_length=None, no_repeat_ngram=None, early_stopping=None,
+    engine=None, compute_type=None, sampling=None,
+)  # fmt: skip
+
+
 @record
 class Batch:
     """One optimizer step over all devices, in examples or in source + target tokens."""
@@ -415,8 +421,8 @@ class Export:
 
 @record
 class Evaluation:
-    """`generation` is the student's; the teacher keeps its checkpoint's unless `teacher_generation`. `exports`: forms
-    of the student that are measured beside it."""
+    """`generation` is the student's; the teacher's is `of_teacher`. `exports`: forms of the student that are measured
+    beside it."""
 
     metrics: tuple[str, ...]
     generation: Generation
@@ -424,6 +430,12 @@ class Evaluation:
     limit: int | None
     speed: Speed | None
     exports: tuple[Export, ...]
+
+    def of_teacher(self, from_scratch: bool) -> Generation:
+        """As `teacher_generation` says; where it says nothing, its checkpoint does. A teacher from scratch has none
+        that says anything: it is searched as the student is, or the two could not be compared."""
+        silent = replace(self.teacher_generation, engine=None) == NOTHING_SAID
+        return self.generation if from_scratch and silent else self.teacher_generation
 
 
 @record

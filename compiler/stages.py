@@ -224,7 +224,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
     candidates = [
         (who, model, generation, choose_engine(generation, families[who], found.precision, site))
         for who, model, generation in (
-            ("teacher", best, evaluation.teacher_generation),
+            ("teacher", best, evaluation.of_teacher(experiment.teacher.architecture is not None)),
             ("student", trained_student, evaluation.generation),
         )
     ]

@@ -25,9 +25,9 @@ def engines_of_run(plan: Plan, site: Site | None) -> dict[str, dict[str, Any]]:
         who, generation = stage["id"].removeprefix("evaluate-"), settings["generation"]
         why = "" if generation.get("named") else AT_RUN_TIME
         if generation["engine"] == "transformers":
-            asked = plan["spec"]["evaluation"]["teacher_generation" if who == "teacher" else "generation"]
-            family, precision = plan[who]["family"], settings["precision"]
-            why = "" if site is None else why_transformers(bind_generation(asked), family, precision, site)
+            left = bind_generation({**generation, "engine": "auto"})
+            forced = "" if site is None else why_transformers(left, plan[who]["family"], settings["precision"], site)
+            why = forced or ("" if site is None else "the spec asks for it")
         found[who] = {"engine": generation["engine"], "compute_type": generation.get("compute_type"), "why": why}
     return found
 

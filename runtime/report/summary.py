@@ -170,14 +170,14 @@ def _exports(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _like_with_like(speed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Who -> {engine, examples_per_second, tokens_per_second}: as the plans' engines write, where that is one for
-    both; else as one does that both were measured with; else as each one's own."""
+    """Who -> {engine, examples_per_second, tokens_per_second, beams}: as the plans' engines write, where that is one
+    for both; else as one does that both were measured with; else as each one's own."""
     found = {who: measured for who, measured in speed.items() if measured}
     own = [measured.get("engine") for measured in found.values()]
     common = [name for name in own if all(name in measured.get("engines", {}) for measured in found.values())]
     if len(set(own)) > 1 and common:
         found = {who: {"engine": common[0], **measured["engines"][common[0]]} for who, measured in found.items()}
-    wanted = ("engine", "examples_per_second", "tokens_per_second")
+    wanted = ("engine", "examples_per_second", "tokens_per_second", "beams")
     return {who: {name: measured[name] for name in wanted if name in measured} for who, measured in found.items()}
 
 

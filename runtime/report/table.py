@@ -85,7 +85,7 @@ def _of_speed(summary: Mapping[str, Any]) -> str:
     if len(set(by.values())) > 1:
         engines = ", ".join(f"the {who}'s by {engine}" for who, engine in by.items())
     place = f"batches of {speed['batch_size']} on {speed['device']}"
-    remarks = [*_other_engines(summary), *_lengths(compared), *_disturbances(summary)]
+    remarks = [*_other_engines(summary), *_beams(compared), *_lengths(compared), *_disturbances(summary)]
     remark = f" ({'; '.join(remarks)})" if remarks else ""
     return f"speed: {place}{f' by {engines}' if engines else ''}, decoding included{remark}"
 
@@ -95,6 +95,13 @@ def _other_engines(summary: Mapping[str, Any]) -> Iterator[str]:
     for who, found in summary["speed"].items():
         if found.get("engine") != summary["speed_compared"].get(who, {}).get("engine"):
             yield f"as planned, the {who} is written by {found['engine']}: {_rate(found).value} examples/s"
+
+
+def _beams(compared: Mapping[str, Any]) -> Iterator[str]:
+    """How wide the searches are, where one is wider: it takes longer and finds more."""
+    beams = {who: found["beams"] for who, found in compared.items() if "beams" in found}
+    if len(set(beams.values())) > 1:
+        yield "beams: " + " and ".join(f"{found} for the {who}" for who, found in beams.items())
 
 
 def _lengths(compared: Mapping[str, Any]) -> Iterator[str]:

@@ -1,9 +1,9 @@
 """The `benchmark` stage: how fast a model generates, on one device with nothing else at work.
 
 speed.json   {device, engine, threads, batch_size, examples, examples_per_second, tokens_per_second,
-              latency_ms_per_example, seconds: [one a pass], other_work, parameters, note, engines}
+              latency_ms_per_example, seconds: [one a pass], beams, other_work, parameters, note, engines}
 
-`engines` has a record for each engine that can be this model: {examples_per_second, tokens_per_second, seconds,
+`engines` has a record for each engine that can be this model: {examples_per_second, tokens_per_second, seconds, beams,
 other_work, latency_ms: {"1": {p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples (32, or all
 of fewer), in milliseconds. `other_work`: cores of ours that others used meanwhile; 0.0 on an accelerator, where it
 matters little.
@@ -36,6 +36,7 @@ from ..processes import num_cores
 
 PARALLEL = False
 MODELS = ("benchmark-teacher", "benchmark-student")
+MEASURED = ("examples_per_second", "tokens_per_second", "seconds", "beams", "other_work")  # also of the plan's engine
 LATENCY_BATCHES = (1, 32)
 LATENCY_SAMPLES = 16  # batches of one size at most
 
@@ -80,7 +81,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         "threads": num_cores() if context.device == "cpu" else 1,
         "batch_size": settings.batch_size,
         "examples": num_examples,
-        **{name: measured[name] for name in ("examples_per_second", "tokens_per_second", "seconds", "other_work")},
+        **{name: measured[name] for name in MEASURED},
         "latency_ms_per_example": 1000 / measured["examples_per_second"],
         "parameters": parameters,
         "engines": engines,
@@ -131,6 +132,7 @@ def _measure(engine: Engine, sources: Sequence[Source], settings: BenchmarkSetti
     median = statistics.median(seconds)
     return {
         "other_work": other_work,
+        "beams": engine.width,
         "examples_per_second": len(sources) / median,
         "tokens_per_second": num_tokens / median,
         "seconds": seconds,

@@ -210,7 +210,9 @@ def engines(lowered, site) -> list[str]:
 def test_the_text_tells_what_writes_the_texts(compile_text, tmp_path):
     site = make_site(tmp_path / "workspace")
     at_run_time = "the run takes transformers where the model's own generation settings need it"
-    lowered = compile_text("evaluation={generation: {no_repeat_ngram: 3}, exports: [{compute_type: int8}]}")
+    lowered = compile_text(
+        "evaluation={generation: {no_repeat_ngram: 3}, teacher_generation: {beams: 1}, exports: [{compute_type: int8}]}"
+    )
     assert engines(lowered, site) == [
         "texts of the evaluation and of the speed are written by:",
         f"  teacher: ctranslate2 fp32 ({at_run_time})",

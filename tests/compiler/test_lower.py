@@ -232,6 +232,17 @@ def test_each_model_generates_with_its_own_settings(compile_text):
         assert lowered.stage(f"{kind}-teacher")["settings"]["generation"]["beams"] == 5
 
 
+def test_a_teacher_without_a_checkpoint_is_searched_as_the_student_is(compile_text, tmp_path):
+    model_folder(tmp_path / "model", BART)
+
+    def beams(lowered):
+        return [lowered.stage(f"{kind}-teacher")["settings"]["generation"]["beams"] for kind in ("evaluate", "benchmark")]
+
+    assert beams(compile_text("evaluation.generation={beams: 2}")) == [2, 2]
+    assert beams(compile_text("evaluation={generation: {beams: 2}, teacher_generation: {max_length: 9}}")) == [None, None]
+    assert beams(compile_text("evaluation.generation={beams: 2}", text=REFERENCE)) == [None, None]  # its checkpoint's
+
+
 # --- keys ----------------------------------------------------------------------------------------
 
 
@@ -272,6 +283,7 @@ ALL = {
 }  # fmt: skip
 STUDENT = {"student", "train", "convert-train", "evaluate-student", "benchmark-student"}
 TRAIN = STUDENT - {"student"}
+SEARCHED = {"evaluate-teacher", "evaluate-student", "benchmark-teacher", "benchmark-student"}
 
 
 @pytest.mark.parametrize(
@@ -304,7 +316,7 @@ TRAIN = STUDENT - {"student"}
         ("loss={labels: {smoothing: 0.1}}", TRAIN),
         ("evaluation.limit=5", {"evaluate-teacher", "evaluate-student"}),
         ("evaluation.metrics=[rougeL]", {"evaluate-teacher", "evaluate-student"}),
-        ("evaluation.generation={beams: 7}", {"evaluate-student", "benchmark-student"}),
+        ("evaluation.generation={beams: 7}", SEARCHED),  # a teacher from scratch is searched as the student is
         ("evaluation.teacher_generation={beams: 7}", {"evaluate-teacher", "benchmark-teacher"}),
         ("evaluation.speed={repeats: 9}", {"benchmark-teacher", "benchmark-student"}),
     ],

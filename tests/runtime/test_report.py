@@ -77,10 +77,10 @@ def test_a_speed_that_was_disturbed_is_told(plan: Plan, store: Store) -> None:
 
 def test_speeds_are_compared_like_with_like(plan: Plan, store: Store) -> None:
     """The teacher is written by ctranslate2, the student by transformers: the table has what both were measured with."""
-    rate = {"examples_per_second": 60.0, "tokens_per_second": 15300.0}
-    slow = {"examples_per_second": 1.25, "tokens_per_second": 312.5}
+    rate = {"examples_per_second": 60.0, "tokens_per_second": 15300.0, "beams": 1}
+    slow = {"examples_per_second": 1.25, "tokens_per_second": 312.5, "beams": 1}
     both = {"engine": "ctranslate2", **rate, "engines": {"ctranslate2": rate, "transformers": slow}}
-    one = {"examples_per_second": 10.0, "tokens_per_second": 400.0}
+    one = {"examples_per_second": 10.0, "tokens_per_second": 400.0, "beams": 4}
     for who, found in {"teacher": both, "student": {"engine": "transformers", **one, "engines": {"transformers": one}}}.items():
         store.discard(plan.stage(f"benchmark-{who}").key)
         publish(store, plan, f"benchmark-{who}", "speed.json", {**SPEED, **found})
@@ -90,7 +90,7 @@ def test_speeds_are_compared_like_with_like(plan: Plan, store: Store) -> None:
     assert lines[4].endswith("4.0M        1.25     1.00x") and lines[5].endswith("3.0M        10.0     8.00x")
     assert (
         "speed: batches of 32 on cpu by transformers, decoding included (as planned, the teacher is written by "
-        "ctranslate2: 60.0 examples/s; tokens of a text: 250 for the teacher and 40 for the student)"
+        "ctranslate2: 60.0 examples/s; beams: 1 for the teacher and 4 for the student; tokens of a text: 250 for the teacher and 40 for the student)"
     ) in lines[-1]
 
 
