@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 
 class Failure(Exception):
     """A run that cannot go on, said in the user's words.
@@ -20,6 +23,11 @@ class Failure(Exception):
         self.hint = hint
         self.spec_path = spec_path
         self.exit_code = exit_code
+
+    def __reduce__(self) -> tuple[Callable[..., Failure], tuple[object, ...]]:
+        """It crosses from one process to another whole."""
+        again = partial(Failure, spec_path=self.spec_path, exit_code=self.exit_code)
+        return again, (self.code, self.message, self.hint)
 
 
 def interrupted(stage_id: str) -> Failure:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import pickle
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -251,15 +252,7 @@ def test_validation_with_a_limit(tmp_path: Path, artifacts: Any) -> None:
     assert len(lines(tmp_path / "evaluated" / "predictions.validation.jsonl")) == 3
 
 
-@pytest.fixture
-def threads_restored() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
-def test_benchmark(tmp_path: Path, artifacts: Any, threads_restored: None) -> None:
+def test_benchmark(tmp_path: Path, artifacts: Any) -> None:
     inputs = artifacts()
     chosen = BenchmarkSettings(
         task="summarization", batch_size=2, repeats=3, examples=4, generation=GENERATION, precision="fp32", device="cpu: x"
@@ -273,7 +266,6 @@ def test_benchmark(tmp_path: Path, artifacts: Any, threads_restored: None) -> No
     assert found["latency_ms_per_example"] == pytest.approx(250 * median)
     assert 0 < found["tokens_per_second"] <= 4 * 12 / median
     assert found["parameters"] == count_parameters(load_model(inputs["model"]))
-    assert torch.get_num_threads() == 1
     assert 0 <= found["other_work"] == found["engines"]["transformers"]["other_work"]
 
 
@@ -292,3 +284,21 @@ def test_an_export_is_measured_in_its_form_alone(stage: str, engines: list[str])
     )  # fmt: skip
     found = benchmark._engines(chosen, SimpleNamespace(id=stage))  # type: ignore[arg-type]
     assert [generation.engine for generation in found] == engines
+
+
+def test_what_goes_wrong_while_measuring_is_told(tmp_path: Path, artifacts: Any) -> None:
+    """It happens in another process, and is the same diagnosis."""
+    inputs = artifacts()
+    chosen = BenchmarkSettings(
+        task="summarization", batch_size=2, repeats=1, examples=2, precision="fp32", device="cpu: x",
+        generation=replace(GENERATION, max_length=9000),
+    )  # fmt: skip
+    with pytest.raises(Failure, match="a text of 9000 tokens is asked for") as told:
+        run(benchmark, chosen, inputs, tmp_path / "speed")
+    assert told.value.code == "R320" and told.value.hint.startswith("take 64 or less")
+
+
+def test_a_failure_crosses_processes_whole() -> None:
+    told = Failure("R342", "message", "hint", spec_path="a.b", exit_code=75)
+    again = pickle.loads(pickle.dumps(told))
+    assert vars(again) == vars(told) and str(again) == "message"
