@@ -95,8 +95,9 @@ def test_its_row_in_the_table() -> None:
     model = {"family": "bart", "encoder_layers": 12, "decoder_layers": 12}
     values = {"rouge2": {"value": 22.29}}
     summary = {
-        "name": "x", "task": "summarization", "intervals": {}, "speedup": None, "training": {},
+        "name": "x", "task": "summarization", "intervals": {}, "speedup": None, "training": {}, "exports": {},
         "speed": {"teacher": {}, "student": {"examples_per_second": 10.0, "batch_size": 1, "device": "d"}},
+        "speed_compared": {"student": {"examples_per_second": 10.0}},
         "parameters": {"teacher": 406e6, "student": 255e6}, "models": {"teacher": model, "student": model},
         "baseline_facts": {"bertabs": {"million_parameters": 110.0, "examples_per_second": 28.6}},
         "test_sets": {"test": {
