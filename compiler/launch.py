@@ -27,7 +27,7 @@ def launch_script(plan: Mapping[str, Any]) -> str:
         'plan=$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)',
         'exec distilc run "$plan" "$@"',
         "",
-        "# What it starts on the devices, for all stages that are not in the store yet:",
+        "# What runs on the devices, started by hand, for all stages that are not in the store yet:",
         "#",
         *(f"#   {line}" for line in _worker_command(plan)),
     ]
@@ -42,7 +42,7 @@ def launch_script(plan: Mapping[str, Any]) -> str:
 
 
 def _worker_command(plan: Mapping[str, Any]) -> list[str]:
-    """The launcher's command line, in lines that continue."""
+    """The launcher's command line as people type it, in lines that continue; runtime/launch.py has the one of a run."""
     site = plan["site"]
     hosts = ""
     if site["hostfile"] is not None:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .data.files import SUFFIXES, check_content, read_file, text_lines
+from .data.files import SUFFIXES, check_content, not_read, read_file, text_lines
 from .data.sources import find_cell
 from .failure import Failure
 
@@ -57,10 +57,7 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
     """
     rows: Iterable[tuple[str, Any]]
     if path.suffix.lower() not in (LINES, *SUFFIXES):
-        raise Failure(
-            "R201", f"{path}: files {f'of kind {path.suffix}' if path.suffix else 'without a suffix'} are not read",
-            f"use {', '.join((LINES, *SUFFIXES[:-1]))} or {SUFFIXES[-1]}", spec_path=layout.spec_path or None,
-        )  # fmt: skip
+        raise not_read(path, (LINES, *SUFFIXES), layout.spec_path or None)
     if path.suffix.lower() == LINES:
         rows = _numbered_lines(path, fingerprint, layout.spec_path)
     else:

@@ -10,7 +10,7 @@ import csv
 import hashlib
 import json
 import sys
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +29,7 @@ def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
     """
     reader = _READERS.get(path.suffix.lower())
     if reader is None:
-        raise Failure(
-            "R201",
-            f"{path}: files {f'of kind {path.suffix}' if path.suffix else 'without a suffix'} are not read",
-            f"use {', '.join(SUFFIXES[:-1])} or {SUFFIXES[-1]}",
-            spec_path=spec_path,
-        )
+        raise not_read(path, SUFFIXES, spec_path)
     try:
         if fingerprint is not None:
             check_content(path, fingerprint, spec_path)
@@ -46,6 +41,13 @@ def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
             "is it there, and may you read it?",
             spec_path=spec_path,
         ) from error
+
+
+def not_read(path: Path, suffixes: Sequence[str], spec_path: str | None) -> Failure:
+    """What to say of a file of a kind that is none of these."""
+    kind = f"of kind {path.suffix}" if path.suffix else "without a suffix"
+    hint = f"use {', '.join(suffixes[:-1])} or {suffixes[-1]}"
+    return Failure("R201", f"{path}: files {kind} are not read", hint, spec_path=spec_path)
 
 
 def located(fingerprint: str, locations: Mapping[str, str], what: str, spec_path: str) -> Path:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import multiprocessing
 import statistics
 import time
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
@@ -87,11 +88,9 @@ def _work(job: Job, parent: Connection) -> None:
         parent.send(_measured(job, parent.send))
     except Failure as failure:
         parent.send(failure)
-    except Exception as error:
-        import traceback
-
-        traceback.print_exc()  # into the log
-        parent.send(RuntimeError(f"{type(error).__name__}: {error}"))
+    except Exception as error:  # as it is: no memory and a full disk have diagnoses of their own
+        traceback.print_exc()  # into the log, what crosses has none
+        parent.send(error)
 
 
 def _measured(job: Job, on_pass: Callable[[int], None]) -> dict[str, Any]:

@@ -17,7 +17,7 @@ import torch
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.failure import Failure
-from distilc.runtime.generation import engine, shards
+from distilc.runtime.generation import engine, shards, speed
 from distilc.runtime.metrics.score import score
 from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
@@ -302,3 +302,15 @@ def test_a_failure_crosses_processes_whole() -> None:
     told = Failure("R342", "message", "hint", spec_path="a.b", exit_code=75)
     again = pickle.loads(pickle.dumps(told))
     assert vars(again) == vars(told) and str(again) == "message"
+
+
+def test_an_error_crosses_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A full disk and no memory are told by what is raised, not by its words."""
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(speed, "_measured", full)
+    told: list[Any] = []
+    speed._work(None, SimpleNamespace(send=lambda error: told.append(pickle.loads(pickle.dumps(error)))))  # type: ignore[arg-type]
+    assert isinstance(told[0], OSError) and told[0].errno == 28
