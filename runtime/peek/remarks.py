@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-if TYPE_CHECKING:
-    from .sample import _Words
+from .token_text import TokenText
 
 MUCH_PADDING = 50.0  # percent of a padded side
 MUCH_UNKNOWN = 5.0  # percent of a text's tokens
 
 
 def row_remarks(
-    row: Mapping[str, Any], source: Sequence[int], labels: Sequence[int], start: int, words: _Words
+    row: Mapping[str, Any], source: Sequence[int], labels: Sequence[int], start: int, words: TokenText
 ) -> list[str]:
     """Of one row. `source` and `labels`: its real token ids; `start`: the token that the decoder begins with."""
     found = []

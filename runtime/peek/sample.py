@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -30,6 +30,7 @@ from ..training.loop import objective_of
 from ..verify.subject import counts_of
 from .prepare import Prepared
 from .remarks import batch_remarks, row_remarks
+from .token_text import TokenText
 
 TOP = 5
 POSITIONS = 8  # of a target, from its start
@@ -70,7 +71,7 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     objective = objective_of(settings, prepared.inputs, "cpu").eval()
     few = {name: tensor[shown] for name, tensor in tensors.items()}
     data = plan.stage("data")
-    words = _Words(tokenizer)
+    words = TokenText(tokenizer)
     lengths = _Lengths(prepared, data.settings)
     few |= _candidates(prepared, objective, few, batch.ids[shown])
     told = _tell_rows(objective, rows, batch.ids[shown], few, words, lengths)
@@ -145,36 +146,6 @@ def _row(rows: Rows, asked: Asked) -> int:
                   f"the first one has {rows.raw(0)['id']!r}; --row takes a row by its number")  # fmt: skip
 
 
-class _Words:
-    """Token ids as people can read them."""
-
-    def __init__(self, tokenizer: Any) -> None:
-        self.tokenizer = tokenizer
-        self.special = frozenset(tokenizer.all_special_ids)
-        self.unknown: int | None = tokenizer.unk_token_id
-        self.pad: int = tokenizer.pad_token_id
-
-    def token(self, id: int) -> str:
-        """One token; `▁` stands for the space before a word."""
-        if id == IGNORED:
-            return "-"
-        token = self.tokenizer.convert_ids_to_tokens(id) if id < len(self.tokenizer) else None
-        if token is None:
-            return f"<{id}>"  # a row of the vocabulary that no token has
-        text = self._text([id]).strip()
-        if id in self.special or not text or "\N{REPLACEMENT CHARACTER}" in text or not text.isprintable():
-            return str(token) if str(token).isprintable() else repr(token)
-        return f"▁{text}" if token.startswith(("▁", "Ġ")) else text
-
-    def text(self, ids: Sequence[int]) -> str:
-        """A sequence with its special tokens."""
-        return self._text([id for id in ids if id != IGNORED])
-
-    def _text(self, ids: Sequence[int]) -> str:
-        text: str = self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
-        return text
-
-
 class _Lengths:
     """Tokens of whole texts, before they are cut: the data keep only what is left."""
 
@@ -200,7 +171,7 @@ class _Lengths:
 
 @torch.no_grad()
 def _tell_rows(
-    objective: Objective, rows: Rows, ids: Ids, batch: Mapping[str, Tensor], words: _Words, lengths: _Lengths
+    objective: Objective, rows: Rows, ids: Ids, batch: Mapping[str, Tensor], words: TokenText, lengths: _Lengths
 ) -> list[dict[str, Any]]:
     """What there is to see of each row, and what both models expect at the first positions of its target."""
     model, teacher = objective.student, objective.teacher
@@ -261,7 +232,7 @@ def _candidates(
     return {signal(CANDIDATES, name): tensor for name, tensor in found.items()}
 
 
-def _top(logits: Tensor, words: _Words) -> list[list[list[list[Any]]]]:
+def _top(logits: Tensor, words: TokenText) -> list[list[list[list[Any]]]]:
     """logits (B, P, V) -> [row][position] -> the likeliest tokens, each [token, probability]."""
     found = logits.float().softmax(-1).topk(min(TOP, logits.shape[-1]))
     pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
