@@ -382,7 +382,8 @@ matrix: {student.decoder_layers: [1, 3]}""",
     "E412": Code(
         "a data file of an unknown kind",
         "The suffix of a data file says what it is: .jsonl and .ndjson (one JSON object a line), .json (a list of "
-        "objects), .csv and .tsv (the columns in the first line), .parquet.",
+        "objects), .csv and .tsv (the columns in the first line; a .csv has double quotes around cells with a comma or a line "
+        "break, a .tsv has no quoting at all), .parquet. Packed files (.gz, .zip) are unpacked first.",
         "data: {train: {files: train.txt}}",
         "data: {train: {files: train.jsonl}}",
     ),
@@ -455,6 +456,12 @@ task: masked-lm
 teacher: ./m
 student: {encoder_layers: 6}
 data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, masking: {masked: 80, random: 20}}""",
+    ),
+    "E419": Code(
+        "a file where a data set of the hub is named",
+        "`hub` names a data set on the hub; a file of this machine is named with `files`. What ends as data files do, or lies beside the spec, is a file.",
+        "data: {train: {hub: train.csv}}",
+        "data: {train: {files: train.csv}}",
     ),
     "E421": Code(
         "a data file that cannot be read",

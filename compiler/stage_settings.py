@@ -7,6 +7,7 @@ from dataclasses import asdict
 from pathlib import PurePath
 from typing import Any
 
+from .data.sources import table_fact
 from .experiment import Baseline, Experiment, Generation, Labeller, Loss, Speed, Training
 from .layers import Layers
 
@@ -156,6 +157,7 @@ def baseline_settings(
                 "kind": PurePath(baseline.predictions[name]).suffix.lower(),
                 "id": baseline.id,
                 "text": baseline.text,
+                **table_fact([baseline.predictions[name]]),
             }
             for name, fingerprint in fingerprints.items()
         },
@@ -210,7 +212,12 @@ def file_label_settings(labeller: Labeller, fingerprint: str, data: Mapping[str,
         "max_source_tokens": None,
         "generation": None,
         "precision": None,
-        "file": {"fingerprint": fingerprint, "id": labeller.file_id, "text": labeller.file_text},
+        "file": {
+            "fingerprint": fingerprint,
+            "id": labeller.file_id,
+            "text": labeller.file_text,
+            **table_fact([labeller.file or ""]),
+        },
     }
 
 

@@ -188,15 +188,23 @@ def _with_brackets(value: Any, fragment: Fragment, schema: Schema) -> Any:
     keys = [*mapping.get("x-either", ()), *schema.required(mapping)]
     fitting = [key for key in keys if schema.takes(fragment, {key: value})]
     if _is_data_file(value):
-        fitting.sort(key=lambda key: "x-location" not in (schema.child(mapping, key) or {}))
+        fitting.sort(key=lambda key: not _names_files(mapping, key, schema))
     return {fitting[0]: value} if fitting else None
 
 
-def _is_data_file(value: Any) -> bool:
-    """Is it called as files of rows or of texts are? A name on the hub has no such end."""
-    from .rules.baselines import KINDS
+def _names_files(mapping: Fragment, key: str, schema: Schema) -> bool:
+    """Is the value of this key a location, or a list of them?"""
+    found = schema.child(mapping, key) or {}
+    branches = [schema.resolve(branch) for branch in (found, *found.get("anyOf", ()))]
+    return any("x-location" in part for branch in branches for part in (branch, branch.get("items", {})))
 
-    return isinstance(value, str) and PurePath(value).suffix.lower() in KINDS
+
+def _is_data_file(value: Any) -> bool:
+    """Is it called as files of rows or of texts are, packed or not? A name on the hub has no such end."""
+    from .rules.baselines import KINDS
+    from .rules.data import unpacked
+
+    return isinstance(value, str) and PurePath(unpacked(value)).suffix.lower() in KINDS
 
 
 def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:

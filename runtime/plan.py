@@ -48,7 +48,9 @@ class Extended:
 class Source:
     """One data source. kind files: `fingerprints` are the sha256 of the files, in order, each found by
     `execution.locations`; kind hub: `name` is the repository and `revision` the commit; kind builtin:
-    `name` is the corpus and `revision` the version of its generator. `limit`: the first N rows."""
+    `name` is the corpus and `revision` the version of its generator. `limit`: the first N rows. `table` tabs: there are
+    tables of tab-separated cells among the files, which have no quoting (a fact for the key: the suffix says it, too).
+    """
 
     kind: Literal["files", "hub", "builtin"]
     name: str | None
@@ -57,6 +59,7 @@ class Source:
     split: str | None
     fingerprints: tuple[str, ...]
     limit: int | None
+    table: Literal["tabs"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -402,12 +405,13 @@ class EvaluateSettings(Extended):
 @dataclass(frozen=True, kw_only=True)
 class PredictionFile:
     """Predictions made elsewhere: the sha256 of the file, what kind of file it is (its suffix), its columns (None:
-    they are looked for)."""
+    they are looked for). `table`: as of a `Source`."""
 
     fingerprint: str
     kind: str
     id: str | None
     text: str | None
+    table: Literal["tabs"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -435,11 +439,12 @@ class BenchmarkSettings(Extended):
 
 @dataclass(frozen=True, kw_only=True)
 class LabelFile:
-    """Labels made elsewhere: the sha256 of the file, its columns."""
+    """Labels made elsewhere: the sha256 of the file, its columns. `table`: as of a `Source`."""
 
     fingerprint: str
     id: str
     text: str
+    table: Literal["tabs"] | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

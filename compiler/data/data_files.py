@@ -35,7 +35,7 @@ def records(file: Path) -> Iterator[tuple[int, Any]]:
     """(number, row) of a data file, lazily; `UnreadableRow` where there is none. Raises `UnreadableFile`."""
     try:
         if file.suffix.lower() in (".csv", ".tsv"):
-            yield from _table(file, "\t" if file.suffix.lower() == ".tsv" else ",")
+            yield from _table(file, tabs=file.suffix.lower() == ".tsv")
         elif file.suffix.lower() == ".json":
             rows = _json(file.read_bytes())
             if isinstance(rows, UnreadableRow):
@@ -128,40 +128,55 @@ def _json(content: bytes) -> Any:
     return value
 
 
-def _table(file: Path, delimiter: str) -> Iterator[tuple[int, Any]]:
-    """The cells of each row, by the names in the first line."""
+def _table(file: Path, *, tabs: bool) -> Iterator[tuple[int, Any]]:
+    """The cells of each row, by the names in the first line. In a table with `tabs` a quote is a letter like any
+    other, and no cell has a tab or a line break."""
+    rows = _tsv_cells(file) if tabs else _csv_cells(file)
+    columns = next(rows, None)
+    if columns is None:
+        return
+    twice = [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]
+    if twice:
+        raise UnreadableFile(
+            f": its first line names {listed(map(quoted, twice), 'and')} more than once",
+            "give every column a name of its own",
+        )
+    for number, cells in enumerate(rows, 1):
+        if len(cells) == len(columns):
+            yield number, dict(zip(columns, cells, strict=True))
+            continue
+        short = len(cells) < len(columns)
+        hint = "fill it up, or delete it" if short else _IN_QUOTES
+        yield (
+            number,
+            UnreadableRow(
+                f"the row is too {'short' if short else 'long'}: ",
+                f"{len(cells)} cell{'s' if len(cells) > 1 else ''}, where the first line names {len(columns)}",
+                _NO_QUOTING if tabs else hint,
+            ),
+        )
+
+
+_IN_QUOTES = "put a cell that holds the separator or a line break into double quotes"
+_NO_QUOTING = "a .tsv has no quoting: no cell may hold a tab or a line break; write such texts as .jsonl or .csv"
+
+
+def _csv_cells(file: Path) -> Iterator[list[str]]:
     # A document is longer than the 128 KiB that csv takes for a cell.
     csv.field_size_limit(sys.maxsize)
-    reader = csv.reader(_text_lines(file, delimiter), delimiter=delimiter, strict=True)
+    reader = csv.reader(_text_lines(file, ","), strict=True)
     try:
-        columns = next(reader, None)
-        if columns is None:
-            return
-        twice = [name for name in dict.fromkeys(columns) if name and columns.count(name) > 1]
-        if twice:
-            raise UnreadableFile(
-                f": its first line names {listed(map(quoted, twice), 'and')} more than once",
-                "give every column a name of its own",
-            )
-        for number, cells in enumerate(filter(None, reader), 1):
-            if len(cells) == len(columns):
-                yield number, dict(zip(columns, cells, strict=True))
-                continue
-            short = len(cells) < len(columns)
-            yield (
-                number,
-                UnreadableRow(
-                    f"the row is too {'short' if short else 'long'}: ",
-                    f"{len(cells)} cell{'s' if len(cells) > 1 else ''}, where the first line names {len(columns)}",
-                    "fill it up, or delete it"
-                    if short
-                    else "put a cell that holds the separator or a line break into double quotes",
-                ),
-            )
+        yield from filter(None, reader)
     except csv.Error as error:
         raise UnreadableFile(
             f", line {reader.line_num}: not a table: {error}", "a quote inside a quoted cell is written twice"
         ) from error
+
+
+def _tsv_cells(file: Path) -> Iterator[list[str]]:
+    for line in _text_lines(file, "\t"):
+        if row := line.rstrip("\r\n"):
+            yield row.split("\t")
 
 
 def _text_lines(file: Path, delimiter: str) -> Iterator[str]:

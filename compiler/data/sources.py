@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..diagnostics import Reporter, Trail, listed, shown_path
@@ -47,6 +47,7 @@ def resolve_sources(
         }
         if source.files is not None:
             entry["fingerprints"] = _files(source.files, (*here, "files"), reporter, fingerprints, locations)
+            entry |= table_fact(source.files)
         elif source.hub is not None:
             revision = _data_commit(source.hub, source.revision or "main", site, fingerprints)
             entry |= {"kind": "hub", "name": source.hub, "revision": revision, "split": source.split or split}
@@ -57,6 +58,12 @@ def resolve_sources(
             entry["split"] = source.split or split
         resolved.append(entry)
     return resolved, locations
+
+
+def table_fact(files: Sequence[str]) -> dict[str, str]:
+    """What a plan says of files among which there are tables of tab-separated cells: these have no quoting, and once
+    were read as if they had. So nothing that was made of them then has the key of what is made of them now."""
+    return {"table": "tabs"} if any(PurePath(file).suffix.lower() == ".tsv" for file in files) else {}
 
 
 def _files(

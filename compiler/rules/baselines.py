@@ -6,7 +6,7 @@ from pathlib import PurePath
 
 from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted
 from ..experiment import Experiment
-from .data import FILE_KINDS
+from .data import FILE_KINDS, not_read
 from .ways import Tree
 
 KINDS = (".txt", *FILE_KINDS)
@@ -20,10 +20,8 @@ def check_baselines(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                            "remove it", at="key", because=[("task",)])  # fmt: skip
         for test_set, file in baseline.predictions.items():
             path = file_path(run, name, test_set)
-            suffix = PurePath(file).suffix.lower()
-            if suffix not in KINDS:
-                kind = f"files of the kind {suffix}" if suffix else "files without a suffix"
-                reporter.error("E412", path, f"{kind} are not read", f"there is {listed(KINDS, 'and')}")
+            if PurePath(file).suffix.lower() not in KINDS:
+                reporter.error("E412", path, *not_read(file, KINDS))
             if test_set not in run.data.test:
                 near = did_you_mean(test_set, run.data.test)
                 hint = f"did you mean {near}?" if near else f"the test sets are {listed(run.data.test, 'and')}"

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
+from collections.abc import Sequence
+from pathlib import Path, PurePath
 from typing import Any
 
 from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted
@@ -24,10 +25,14 @@ def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         for i, name in enumerate(source.files or ()):
             suffix = PurePath(name).suffix.lower()
             if suffix and suffix not in FILE_KINDS:  # a name without one may be a folder: that is looked at later
-                kinds = listed(FILE_KINDS, "and")
-                reporter.error(
-                    "E412", (*path, "files", i), f"files of the kind {suffix} are not read", f"there is {kinds}"
-                )
+                reporter.error("E412", (*path, "files", i), *not_read(name, FILE_KINDS))
+        if source.hub is not None and _is_file(source.hub, (*path, "hub"), reporter):
+            reporter.error(
+                "E419",
+                (*path, "hub"),
+                f"{quoted(source.hub)} is a file, or called like one; `hub` names a data set on the hub",
+                f"write `{{files: {source.hub}}}`",
+            )
         if source.builtin is not None and source.split not in (None, *BUILTIN_SPLITS):
             near = did_you_mean(str(source.split), BUILTIN_SPLITS)
             reporter.error(
@@ -38,6 +43,27 @@ def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
+def _is_file(name: str, path: Trail, reporter: Reporter) -> bool:
+    """Is this name of a data set rather that of a file, by its end or because there is one beside the spec?"""
+    beside = Path(reporter.place(path).file).parent / name
+    return PurePath(unpacked(name)).suffix.lower() in FILE_KINDS or beside.is_file()
+
+
+def not_read(name: str, kinds: Sequence[str]) -> tuple[str, str]:
+    """Message and hint for a file of none of the `kinds`: what is packed has to be unpacked."""
+    suffix = PurePath(name).suffix.lower()
+    message = f"files of the kind {suffix} are not read" if suffix else "files without a suffix are not read"
+    if suffix in UNPACK:
+        return message, f"unpack it: {UNPACK[suffix]} {PurePath(name).name}, and name {PurePath(unpacked(name)).name}"
+    return message, f"there is {listed(kinds, 'and')}"
+
+
+def unpacked(name: str) -> str:
+    """What a packed file holds, by its name: `train.csv.gz` holds train.csv. Of any other its own name."""
+    return name[: -len(suffix)] if (suffix := PurePath(name).suffix).lower() in UNPACK else name
+
+
+UNPACK = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd", ".zip": "unzip"}
 FILE_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 BUILTIN_SPLITS = ("train", "validation", "test")
 _SPLITS = listed(BUILTIN_SPLITS, "and")

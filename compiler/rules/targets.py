@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from ..diagnostics import Reporter, Trail, did_you_mean, listed
 from ..experiment import ORIGINAL, Experiment, Labeller
-from .data import FILE_KINDS
+from .data import FILE_KINDS, not_read
 from .ways import Tree
 
 
@@ -98,14 +98,8 @@ def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
 
 def _check_file(run: Experiment, labeller: Labeller, path: Trail, reporter: Reporter) -> None:
     """Can it be read, and do the training rows have ids to align it with?"""
-    suffix = PurePath(labeller.file or "").suffix.lower()
-    if suffix not in FILE_KINDS:
-        reporter.error(
-            "E412",
-            (*path, "file"),
-            f"files of the kind {suffix} are not read" if suffix else "files without a suffix are not read",
-            f"there is {listed(FILE_KINDS, 'and')}",
-        )
+    if PurePath(labeller.file or "").suffix.lower() not in FILE_KINDS:
+        reporter.error("E412", (*path, "file"), *not_read(labeller.file or "", FILE_KINDS))
     if run.data.columns.id is None and any(source.builtin is None for source in run.data.train):
         reporter.error(
             "E581",

@@ -18,6 +18,7 @@ from ..failure import Failure
 
 Records = Iterator[tuple[str, Any]]
 
+UNPACK = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd", ".zip": "unzip"}
 _CHUNK_BYTES = 1 << 22
 
 
@@ -47,6 +48,8 @@ def not_read(path: Path, suffixes: Sequence[str], spec_path: str | None) -> Fail
     """What to say of a file of a kind that is none of these."""
     kind = f"of kind {path.suffix}" if path.suffix else "without a suffix"
     hint = f"use {', '.join(suffixes[:-1])} or {suffixes[-1]}"
+    if path.suffix.lower() in UNPACK:
+        hint = f"unpack it: {UNPACK[path.suffix.lower()]} {path.name}"
     return Failure("R201", f"{path}: files {kind} are not read", hint, spec_path=spec_path)
 
 
@@ -132,34 +135,51 @@ def _json(text: str, where: str, spec_path: str) -> Any:
         ) from error
 
 
-def _table(delimiter: str) -> Callable[[Path, str], Records]:
+Lines = Iterator[tuple[int, list[str]]]  # the cells of each row that is not empty, and the line where it ends
+
+
+def _table(read_cells: Callable[[Path, str], Lines], hint: str) -> Callable[[Path, str], Records]:
+    """A table with the names of its columns in the first line. `hint`: for a row of another number of cells."""
+
     def read(path: Path, spec_path: str) -> Records:
-        csv.field_size_limit(sys.maxsize)  # a document is longer than the 128 KiB that csv takes for a field
-        reader = csv.reader(text_lines(path, spec_path), delimiter=delimiter, strict=True)
         columns: list[str] | None = None
-        try:
-            for cells in reader:
-                where = f"{path}:{reader.line_num}"
-                if columns is None:
-                    columns = cells
-                elif cells:
-                    if len(cells) != len(columns):
-                        raise Failure(
-                            "R202",
-                            f"{where}: {len(cells)} cells in a table of {len(columns)} columns",
-                            "put a cell that holds the separator or a line break into double quotes",
-                            spec_path=spec_path,
-                        )
-                    yield where, dict(zip(columns, cells, strict=True))
-        except csv.Error as error:
-            raise Failure(
-                "R202",
-                f"{path}:{reader.line_num}: {error}",
-                "write quotes inside a quoted cell twice",
-                spec_path=spec_path,
-            ) from error
+        for number, cells in read_cells(path, spec_path):
+            if columns is None:
+                columns = cells
+                continue
+            if len(cells) != len(columns):
+                raise Failure(
+                    "R202",
+                    f"{path}:{number}: {len(cells)} cells in a table of {len(columns)} columns",
+                    hint,
+                    spec_path=spec_path,
+                )
+            yield f"{path}:{number}", dict(zip(columns, cells, strict=True))
 
     return read
+
+
+def _csv_cells(path: Path, spec_path: str) -> Lines:
+    csv.field_size_limit(sys.maxsize)  # a document is longer than the 128 KiB that csv takes for a field
+    reader = csv.reader(text_lines(path, spec_path), strict=True)
+    try:
+        for cells in reader:
+            if cells:
+                yield reader.line_num, cells
+    except csv.Error as error:
+        raise Failure(
+            "R202",
+            f"{path}:{reader.line_num}: {error}",
+            "write quotes inside a quoted cell twice",
+            spec_path=spec_path,
+        ) from error
+
+
+def _tsv_cells(path: Path, spec_path: str) -> Lines:
+    """Tabs separate the cells, whatever else is in them: a quote is a letter like any other."""
+    for number, line in enumerate(text_lines(path, spec_path), start=1):
+        if row := line.rstrip("\r\n"):
+            yield number, row.split("\t")
 
 
 def _parquet(path: Path, spec_path: str) -> Records:
@@ -185,8 +205,10 @@ def _parquet(path: Path, spec_path: str) -> Records:
 _READERS: dict[str, Callable[[Path, str], Records]] = {
     ".jsonl": _json_lines,
     ".json": _json_list,
-    ".csv": _table(","),
-    ".tsv": _table("\t"),
+    ".csv": _table(_csv_cells, "put a cell that holds the separator or a line break into double quotes"),
+    ".tsv": _table(
+        _tsv_cells, "a .tsv has no quoting: no cell may hold a tab or a line break; write such texts as .jsonl or .csv"
+    ),
     ".ndjson": _json_lines,
     ".parquet": _parquet,
 }

@@ -91,6 +91,20 @@ def test_another_separator_is_named(name: str, first: str, words: str) -> None:
     assert found.hint == "a .csv is separated by commas, a .tsv by tabs"
 
 
+def test_quotes_of_a_tsv_are_letters() -> None:
+    """An opening quote does not run on over the rows below it."""
+    Path("rows.tsv").write_text('source\ttarget\n"Dogs bark.\tCâinii\nHe said "no".\t"\n"A\tb"\n', "utf-8")
+    rows = [{"source": '"Dogs bark.', "target": "Câinii"}, {"source": 'He said "no".', "target": '"'}]
+    found = list(data_files.records(Path("rows.tsv")))
+    assert found == [(1, rows[0]), (2, rows[1]), (3, {"source": '"A', "target": 'b"'})]
+    assert judged("data.test={files: rows.tsv}") == []
+    Path("rows.tsv").write_text("source\ttarget\na\tb\tc\nd\n", "utf-8")
+    long, short = judged("data.test={files: rows.tsv}")
+    assert long.message == "rows.tsv, row 1: the row is too long: 3 cells, where the first line names 2"
+    assert "row 2: the row is too short: 1 cell" in short.message
+    assert "no cell may hold a tab or a line break" in long.hint and long.hint == short.hint
+
+
 def test_other_separators_may_stand_in_cells() -> None:
     Path("rows.csv").write_text('source,target\n"a; b, c",a|b\n' + "a" * 200_000 + ",b\n", "utf-8")
     Path("line.csv").write_bytes("source,target\r\na\u2028b,c\r\n".encode())

@@ -564,3 +564,15 @@ def test_all_mistakes_at_once(compile_text):
         "precision=fp16", "student={encoder_layers: 4, decoder_layers: 7}", "data.test={files: nothing.jsonl}"
     )
     assert sorted(lowered.codes) == ["E508", "E512", "E521", "E521"]
+
+
+def test_tables_without_quoting_have_a_key_of_their_own(compile_text, tmp_path):
+    """They were once read as if they had one."""
+    for name in ("rows.csv", "rows.tsv", "rows.jsonl"):
+        (tmp_path / name).write_text("the same\n", "utf-8")
+    sources = {
+        name: compile_text(f"data.train={{files: rows.{name}}}").stage("data")["settings"]["train"][0]
+        for name in ("csv", "tsv", "jsonl")
+    }
+    assert sources["csv"] == sources["jsonl"] and "table" not in sources["csv"]
+    assert sources["tsv"] == {**sources["csv"], "table": "tabs"}

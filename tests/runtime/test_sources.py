@@ -55,15 +55,28 @@ def write(path: Path, rows: list[dict[str, object]] | list[dict[str, str]]) -> P
         pyarrow.parquet.write_table(pyarrow.Table.from_pylist(rows), path)
     else:
         with path.open("w", encoding="utf-8-sig", newline="") as file:
-            writer = csv.DictWriter(file, list(rows[0]), delimiter="\t" if path.suffix == ".tsv" else ",")
+            writer = csv.DictWriter(file, list(rows[0]))
             writer.writeheader()
             writer.writerows(rows)
     return path
 
 
-@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.tsv", "rows.parquet"])
+@pytest.mark.parametrize("name", ["rows.jsonl", "rows.json", "rows.csv", "rows.parquet"])
 def test_every_format_gives_the_same_rows(tmp_path: Path, name: str) -> None:
     assert read(write(tmp_path / name, ROWS)) == EXPECTED
+
+
+def test_quotes_of_a_tsv_are_letters(tmp_path: Path) -> None:
+    """An opening quote does not run on over the rows below it, whatever stands in them."""
+    path = tmp_path / "rows.tsv"
+    cells = [("a", '"Dogs bark.', "„Câinii\u2028 latră.”"), ("b", 'He said "no".', '"'), ("c", '"A ""b"""', "x, y")]
+    lines = ["key\tdocument\tsummary", *map("\t".join, cells)]
+    path.write_text("\ufeff" + "\r\n".join(lines[:3]) + "\n\n" + lines[3], "utf-8", newline="")
+    assert read(path) == [dict(zip(("id", "source", "target"), row, strict=True)) for row in cells]
+    path.write_text("\n".join([*lines, "d\tone\ttwo\tthree"]), "utf-8")
+    failure = failure_of(path)
+    assert (failure.code, failure.message) == ("R202", f"{path}:5: 4 cells in a table of 3 columns")
+    assert "no cell may hold a tab or a line break" in failure.hint and ".jsonl" in failure.hint
 
 
 def test_files_follow_each_other_and_a_limit_counts_over_all(tmp_path: Path) -> None:

@@ -34,6 +34,7 @@ def failure(call: Callable[[], object]) -> Failure:
         ("a.jsonl", '{"id": 1, "prediction": "x", "b": 2}\n', LAYOUT, ["x"], ["1"]),
         ("a.jsonl", '{"name": "n", "only": "x"}', Layout("only", (), "-c", id="name"), ["x"], ["n"]),
         ("a.csv", "id,summary\ni,x\nj,y\n", LAYOUT, ["x", "y"], ["i", "j"]),
+        ("a.tsv", 'id\tsummary\ni\t"x\nj\ty"\n', LAYOUT, ['"x', 'y"'], ["i", "j"]),
         ("a.json", '[{"t": {"en": "deep"}}]', Layout("t.en", (), "-c"), ["deep"], None),
         ("a.jsonl", '{"label": 2}', LAYOUT, ["2"], None),  # the only column, and a label by its number
     ],
