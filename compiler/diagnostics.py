@@ -317,7 +317,7 @@ def render_json(diagnostics: Iterable[Diagnostic]) -> str:
     """`{"diagnostics": [{"code","severity","file","line","column","path","message","hint"}]}`."""
     keys = ("code", "severity", "file", "line", "column", "path", "message", "hint")
     rows = [{key: getattr(diagnostic, key) for key in keys} for diagnostic in diagnostics]
-    return json.dumps({"diagnostics": rows}, indent=2, ensure_ascii=False) + "\n"
+    return json.dumps({"diagnostics": rows}, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def render_github(diagnostics: Iterable[Diagnostic]) -> str:

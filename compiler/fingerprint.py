@@ -66,7 +66,7 @@ class Fingerprints:
         with suppress(OSError):
             self._memory.parent.mkdir(parents=True, exist_ok=True)
             temporary = self._memory.with_name(f"{self._memory.name}.{os.getpid()}")
-            temporary.write_text(json.dumps(self._known, indent=1, sort_keys=True), "utf-8")
+            temporary.write_text(json.dumps(self._known, indent=1, sort_keys=True, allow_nan=False), "utf-8")
             temporary.replace(self._memory)
 
 

@@ -105,7 +105,7 @@ class Journal:
         if self.path is None or not new:
             return
         self._seen.update((name, step) for name in new)
-        line = json.dumps({"time": int(time.time() * 1000), "step": step, "metrics": new}) + "\n"
+        line = json.dumps({"time": int(time.time() * 1000), "step": step, "metrics": new}, allow_nan=False) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
 
@@ -143,5 +143,5 @@ class Progress:
             return
         self._written = now
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._state), "utf-8")
+        temporary.write_text(json.dumps(self._state, allow_nan=False), "utf-8")
         temporary.replace(self.path)

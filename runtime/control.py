@@ -40,7 +40,7 @@ class Control:
             "exit_code": failure.exit_code,
         }
         temporary = self.failure_file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(record), "utf-8")
+        temporary.write_text(json.dumps(record, allow_nan=False), "utf-8")
         try:
             os.link(temporary, self.failure_file)
         except FileExistsError:

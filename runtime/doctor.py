@@ -75,7 +75,8 @@ def examine(patient: Patient) -> Iterator[Finding]:
         yield from check(patient)
     try:
         record = {"format": 1, "time": time.time(), "host": socket.gethostname(), **patient.measured}
-        (patient.workspace / "doctor.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+        text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
+        (patient.workspace / "doctor.json").write_text(text + "\n", "utf-8")
     except OSError:
         return  # check_workspace has said why
 

@@ -361,5 +361,5 @@ def _copy_plan(folder: Path, run_folder: Path, workspace: str) -> None:
 
 def _write_json(path: Path, value: Any) -> None:
     temporary = path.with_suffix(".tmp")
-    temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n", "utf-8")
+    temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
     temporary.replace(path)

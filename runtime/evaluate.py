@@ -40,7 +40,7 @@ def main(argv: Sequence[str]) -> int:
             "aligned_by": aligned.by,
             "scores": scores,
         }
-        text = json.dumps(result, indent=1) + "\n" if options.format == "json" else scores_text(result)
+        text = json.dumps(result, indent=1, allow_nan=False) + "\n" if options.format == "json" else scores_text(result)
         if options.output is None:
             sys.stdout.write(text)
         else:

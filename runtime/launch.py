@@ -66,7 +66,7 @@ def _launcher(plan: Plan) -> list[str]:
         return ["deepspeed.launcher.runner", "--hostfile", plan.site.hostfile, "--num_nodes", str(plan.site.nodes),
                 "--num_accelerators", str(plan.site.per_node)]  # fmt: skip
     numbers = [str(number) for number in range(plan.site.per_node)]
-    world = json.dumps({"localhost": (_visible(plan) or numbers)[: plan.site.per_node]})
+    world = json.dumps({"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}, allow_nan=False)
     return ["distilc.runtime.launch", f"--world_info={base64.urlsafe_b64encode(world.encode()).decode()}"]
 
 

@@ -54,4 +54,4 @@ def read_notices(file: Path) -> list[dict[str, Any]]:
 
 def _append(file: Path, record: Mapping[str, Any]) -> None:
     with file.open("a", encoding="utf-8") as stream:
-        stream.write(json.dumps(record) + "\n")
+        stream.write(json.dumps(record, allow_nan=False) + "\n")

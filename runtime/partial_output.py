@@ -64,7 +64,7 @@ def _temporary(path: Path) -> Path:
 
 
 def _line(record: dict[str, Any]) -> str:
-    return json.dumps(record, ensure_ascii=False) + "\n"
+    return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 class _Terminal:
@@ -84,7 +84,7 @@ class _Part:
 
     def __init__(self, path: Path, digest: str) -> None:
         self.path, self.part = path, part_of(path)
-        head = json.dumps({"work": digest}) + "\n"
+        head = json.dumps({"work": digest}, allow_nan=False) + "\n"
         self.records = _kept(self.part, head) if self.part.is_file() else []
         self.done = len(self.records)
         self._file = self.part.open("w", encoding="utf-8", newline="\n")

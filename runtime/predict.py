@@ -179,7 +179,7 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
     files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.*"))]
     tokens = [[source.tolist() for source in sources], labels.tolist()]
     facts = [str(folder.resolve()), files, texts.ids, list(texts.texts), tokens, asdict(generation), precision]
-    digest = hashlib.sha256(json.dumps(facts).encode()).hexdigest()
+    digest = hashlib.sha256(json.dumps(facts, allow_nan=False).encode()).hexdigest()
     return Job(folder, texts, sources, labels, generation, precision, device, digest)
 
 

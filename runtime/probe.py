@@ -87,4 +87,4 @@ if __name__ == "__main__":
     os.environ["DO_NOT_TRACK"] = "true"
     with contextlib.redirect_stdout(sys.stderr):
         answer = probe()
-    print(json.dumps(answer), flush=True)
+    print(json.dumps(answer, allow_nan=False), flush=True)

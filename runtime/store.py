@@ -128,7 +128,7 @@ class Store:
             "files": files,
         }
         with (folder / MANIFEST).open("w", encoding="utf-8") as file:
-            json.dump(manifest, file, indent=1, sort_keys=True)
+            json.dump(manifest, file, indent=1, sort_keys=True, allow_nan=False)
             file.write("\n")
             file.flush()
             os.fsync(file.fileno())
@@ -236,7 +236,7 @@ def _keep_alive(path: Path, record: dict[str, Any], over: threading.Event) -> No
 
 def _write_record(path: Path, record: dict[str, Any]) -> None:
     temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({**record, "heartbeat": time.time()}), "utf-8")
+    temporary.write_text(json.dumps({**record, "heartbeat": time.time()}, allow_nan=False), "utf-8")
     temporary.replace(path)
 
 

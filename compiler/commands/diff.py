@@ -53,7 +53,7 @@ def diff(a: str, b: str, as_json: bool, by_exit_code: bool, overrides: tuple[str
     pairing = pair_runs(one, other)
     differences = [diff_runs(*pair) for pair in pairing.pairs]
     if as_json:
-        click.echo(json.dumps(diff_json(differences, pairing), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(diff_json(differences, pairing), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         click.echo(diff_text(differences, pairing), nl=False)
     equal = not pairing.only_a and not pairing.only_b and all(found.equal for found in differences)

@@ -66,7 +66,7 @@ def explain(
     from ..explain import explain_json, explain_texts
 
     if as_json:
-        click.echo(json.dumps(explain_json(plans, site), indent=2))
+        click.echo(json.dumps(explain_json(plans, site), indent=2, allow_nan=False))
     else:
         experiments = [run.experiment for run in compiled.runs]
         click.echo(explain_texts(plans, experiments, site, color=has_color(sys.stdout)), nl=False)
@@ -81,7 +81,7 @@ def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None
     if reporter.failed:
         leave(reporter.diagnostics, {"--why": stage})
     if as_json:
-        click.echo(json.dumps(why_json(found), indent=2, ensure_ascii=False))
+        click.echo(json.dumps(why_json(found), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         click.echo("\n".join(map(why_text, found)), nl=False)
 

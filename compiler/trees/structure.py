@@ -168,7 +168,7 @@ def schema_text(name: str) -> str:
     """A schema as text: the file itself, unless installed packages add to it."""
     text = (FOLDER / f"{name}.schema.json").read_text("utf-8")
     root = load_schema(name).root
-    return text if root == json.loads(text) else json.dumps(root, indent=2, ensure_ascii=False) + "\n"
+    return text if root == json.loads(text) else json.dumps(root, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def with_defaults(schema: Schema, fragment: Fragment, value: Any) -> Any:

@@ -108,7 +108,7 @@ def write_rows(
             for side, ids in (("source", source), ("target", target)):
                 files[side].write(np.asarray(ids, dtype="<i4").tobytes())
                 offsets[side].append(offsets[side][-1] + len(ids))
-            text_file.write(json.dumps(dict(record), ensure_ascii=False) + "\n")
+            text_file.write(json.dumps(dict(record), ensure_ascii=False, allow_nan=False) + "\n")
         for side, file in files.items():
             _write_header(file, offsets[side][-1])
     for side in _SIDES:

@@ -69,7 +69,8 @@ def convert(folder: Path, output: Path, compute_type: ComputeType) -> str | None
             if file.is_file():
                 file.unlink()
     record = {"model_type": model.config.model_type, "compute_type": compute_type, "reason": reason}
-    (output / "conversion.json").write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+    text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
+    (output / "conversion.json").write_text(text + "\n", "utf-8")
     return reason
 
 

@@ -71,5 +71,5 @@ class _Clock:
 
     def note(self) -> None:
         temporary = self._file.with_suffix(".new")
-        temporary.write_text(json.dumps(self._before + time.monotonic() - self._begun), "utf-8")
+        temporary.write_text(json.dumps(self._before + time.monotonic() - self._begun, allow_nan=False), "utf-8")
         temporary.replace(self._file)

@@ -44,7 +44,7 @@ class Label:
         record["kept"] = self.dropped is None
         if self.dropped is not None:
             record["dropped"] = self.dropped
-        return json.dumps(record, ensure_ascii=False) + "\n"
+        return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse(line: str | bytes) -> Label:

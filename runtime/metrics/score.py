@@ -54,8 +54,13 @@ def _scores(metrics: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, 
 
 
 def _checked(score: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
-    if entry.distribution != OWN and not math.isfinite(score["value"]):
-        raise entry.failure(f"gave {score['value']!r}, which is no number to compare")
+    if not math.isfinite(score["value"]):
+        said = f"gave {score['value']!r}, which is no number to compare"
+        if entry.distribution != OWN:
+            raise entry.failure(said)
+        raise Failure("R301", f"the metric {entry.name} {said}",
+                      "the model's weights are so large that its states overflow: train it with a lower learning rate, "
+                      "or evaluate in fp32")  # fmt: skip
     return dict(score)
 
 

@@ -41,7 +41,7 @@ def main(argv: Sequence[str]) -> int:
         return 130
     facts["runs"] = options.runs
     if options.format == "json":
-        print(json.dumps(facts, indent=1, ensure_ascii=False))
+        print(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         _print(facts)
     return 0

@@ -53,7 +53,7 @@ def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
         "<details><summary>The resolved spec</summary>",
         "",
         "```json",
-        json.dumps(plan.spec, indent=1, ensure_ascii=False, default=str),
+        json.dumps(plan.spec, indent=1, ensure_ascii=False, default=str, allow_nan=False),
         "```",
         "",
         "</details>",
@@ -68,7 +68,7 @@ def _front_matter(plan: Plan) -> list[str]:
         lines.append(f"pipeline_tag: {PIPELINE_TAGS[plan.task]}")
     repository = _repository(plan)
     if repository is not None:
-        lines.append(f"base_model: {json.dumps(repository)}")
+        lines.append(f"base_model: {json.dumps(repository, allow_nan=False)}")
     return [*lines, "---", ""]
 
 
@@ -84,7 +84,7 @@ def _teacher_name(plan: Plan) -> str:
 
 def _example_input(plan: Plan) -> str:
     prefix = next((stage.settings.prefix for stage in plan.stages if stage.id == "data"), "")
-    return json.dumps(f"{prefix}Text goes here.", ensure_ascii=False)
+    return json.dumps(f"{prefix}Text goes here.", ensure_ascii=False, allow_nan=False)
 
 
 def _layers(layers: Sequence[int] | None) -> str:

@@ -117,7 +117,7 @@ class Filling:
         """The files, made when they are not there; the shards that are done."""
         context, marks = self.context, self.context.scratch / "shards"
         # Other shards than these are done when the token budget was another.
-        made_for = json.dumps([num_shards, context.stage.execution.micro_batch_tokens])
+        made_for = json.dumps([num_shards, context.stage.execution.micro_batch_tokens], allow_nan=False)
         record = context.scratch / "made_for.json"
         if context.first and not (record.is_file() and record.read_text("utf-8") == made_for):
             for mark in marks.glob("*"):

@@ -100,7 +100,7 @@ def from_stored(rows: NDArray[Any]) -> torch.Tensor:
 
 
 def write_facts(folder: Path, facts: Facts) -> None:
-    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True) + "\n", "utf-8")
+    (folder / FACTS).write_text(json.dumps(asdict(facts), indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
 
 
 def read_facts(folder: Path) -> Facts:

@@ -37,7 +37,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             aligned = align(predictions, references, all_of=all_of, spec_path=spec_path)
             scores[test_set] = score(settings.metrics, aligned.predictions, aligned.references)
             update(len(scores))
-    (context.folder / "metrics.json").write_text(json.dumps(scores, indent=1, sort_keys=True) + "\n", "utf-8")
+    text = json.dumps(scores, indent=1, sort_keys=True, allow_nan=False)
+    (context.folder / "metrics.json").write_text(text + "\n", "utf-8")
     values = {name: {metric: entry["value"] for metric, entry in found.items()} for name, found in scores.items()}
     prefix = "" if len(values) == 1 else "{}/"
     for test_set, found in values.items():

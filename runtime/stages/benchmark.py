@@ -71,7 +71,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         "parameters": parameters,
         "engines": engines,
     }
-    (context.folder / "speed.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
+    text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
+    (context.folder / "speed.json").write_text(text + "\n", "utf-8")
     context.journal.log({"speed/examples_per_second": measured["examples_per_second"]}, 0)
     line = ", ".join(f"{found['examples_per_second']:.1f} examples/s by {name}" for name, found in engines.items())
     return {**result, "line": line + (f"; {notes[0]}" if notes[0] else "")}

@@ -54,7 +54,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     if not context.first:
         return {}
     result["baselines"] = {"lead": baselines} if baselines else {}
-    (context.folder / "metrics.json").write_text(json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8")
+    text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
+    (context.folder / "metrics.json").write_text(text + "\n", "utf-8")
     values = {name: {metric: entry["value"] for metric, entry in result[name].items()}
               for name in result if name != "baselines"}  # fmt: skip
     prefix = "" if len(values) == 1 else "{}/"
@@ -143,7 +144,7 @@ def _generate(engine: Engine, rows: Rows, num_examples: int, name: str, folder: 
     shards = whole_batches(batches(lengths, engine.width), lengths)
 
     def work(shard: Shard, on_progress: Callable[[int], None]) -> list[str]:
-        return [json.dumps(text) + "\n" for text in generate_texts(engine, rows, shard, on_progress)]
+        return [json.dumps(text, allow_nan=False) + "\n" for text in generate_texts(engine, rows, shard, on_progress)]
 
     work_in_rounds(shards, folder, context, f"generating for {name}", lambda: work, engine.name)
     return shards
@@ -177,7 +178,7 @@ def _write_predictions(path: Path, records: Sequence[dict[str, Any]], prediction
                 "reference": record["target"],
                 "prediction": prediction,
             }
-            file.write(json.dumps(line, ensure_ascii=False) + "\n")
+            file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
 
 def _lead(rows: Rows, num_examples: int, metrics: Sequence[str]) -> dict[str, Any]:

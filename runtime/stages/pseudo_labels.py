@@ -104,6 +104,7 @@ def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict
                 f"{labeller_path(stage)}.file",
             )
         )
-    (context.folder / "quality.json").write_text(json.dumps(summary, indent=1, sort_keys=True) + "\n", "utf-8")
+    text = json.dumps(summary, indent=1, sort_keys=True, allow_nan=False)
+    (context.folder / "quality.json").write_text(text + "\n", "utf-8")
     context.journal.log(metrics(summary), 0)
     return {**summary, "line": told}

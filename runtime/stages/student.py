@@ -51,5 +51,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         "embeddings": settings.embeddings,
         **summary,
     }
-    (context.folder / "distilc.json").write_text(json.dumps(record, indent=2, sort_keys=True) + "\n", "utf-8")
+    text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False)
+    (context.folder / "distilc.json").write_text(text + "\n", "utf-8")
     return summary

@@ -37,7 +37,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         "revision": settings.revision,
         "files": {file.name: file.stat().st_size for file in (folder / "config.json", *weight_files(folder))},
     }
-    text = json.dumps(reference, indent=2, sort_keys=True)
+    text = json.dumps(reference, indent=2, sort_keys=True, allow_nan=False)
     (context.folder / "reference.json").write_text(text + "\n", "utf-8")
     return summary
 

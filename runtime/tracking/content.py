@@ -69,7 +69,7 @@ def _leaves(tree: Mapping[str, Any], prefix: str) -> Iterator[tuple[str, Any]]:
 
 
 def _text(value: Any) -> str:
-    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str)
+    return value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, default=str, allow_nan=False)
 
 
 def _cut(text: str, limit: int) -> str:
@@ -169,7 +169,7 @@ def _digest(sources: Sequence[Source]) -> str:
     fingerprints = [print for source in sources for print in source.fingerprints]
     if len(fingerprints) == 1 and sources[0].limit is None:
         return fingerprints[0][:MAX_DIGEST]
-    content = json.dumps([asdict(source) for source in sources], sort_keys=True)
+    content = json.dumps([asdict(source) for source in sources], sort_keys=True, allow_nan=False)
     return hashlib.sha256(content.encode()).hexdigest()[:MAX_DIGEST]
 
 

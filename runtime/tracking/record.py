@@ -130,7 +130,7 @@ class Record:
     def save(self, path: Path) -> None:
         """Written by rename: never half a record."""
         temporary = path.with_suffix(".tmp")
-        temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1) + "\n", "utf-8")
+        temporary.write_text(json.dumps({"format": FORMAT, **asdict(self)}, indent=1, allow_nan=False) + "\n", "utf-8")
         temporary.replace(path)
 
 

@@ -81,7 +81,7 @@ class RunJournal:
         """Append lines, all or none. Raises `OSError` (no space)."""
         if not lines:
             return
-        data = "".join(json.dumps(_ordered(line)) + "\n" for line in lines).encode()
+        data = "".join(json.dumps(_ordered(line), allow_nan=False) + "\n" for line in lines).encode()
         with self.path.open("ab") as file:
             before = file.tell()
             try:
@@ -113,7 +113,7 @@ class RunJournal:
         """Take the stage's lines out."""
         kept = [line for _, line in read_lines(self.path, 0) if line["stage"] != stage]
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept), "utf-8")
+        temporary.write_text("".join(json.dumps(line, allow_nan=False) + "\n" for line in kept), "utf-8")
         temporary.replace(self.path)
         self.generation += 1
         for known in (self._copied, self._system, self._first, self._sources):

@@ -249,7 +249,7 @@ class Sender:
 
     def _send_summary(self, sent: Sent, record: Record) -> None:
         metrics = content.summary_metrics(record.summary)
-        mark = _sha256(json.dumps(metrics, sort_keys=True))
+        mark = _sha256(json.dumps(metrics, sort_keys=True, allow_nan=False))
         if not metrics or sent.summary == mark:
             return
         self._writer.metrics(sent.run_id, _at_end(metrics, record.ended))
@@ -291,7 +291,7 @@ def _at_end(values: Mapping[str, float], ended: int | None) -> list[MetricValue]
 
 
 def _json(value: Any) -> str:
-    return json.dumps(value, indent=1, sort_keys=True, default=str) + "\n"
+    return json.dumps(value, indent=1, sort_keys=True, default=str, allow_nan=False) + "\n"
 
 
 def _sha256(text: str) -> str:

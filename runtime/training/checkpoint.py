@@ -41,9 +41,9 @@ class Checkpoints:
             earlier = self._read()
             record = {"tag": tag, "step": step, "state": state, "conditions": self._conditions()}
             temporary = self._marker.with_suffix(".tmp")
-            temporary.write_text(json.dumps(record), "utf-8")
+            temporary.write_text(json.dumps(record, allow_nan=False), "utf-8")
             temporary.replace(self._marker)
-            (self._context.scratch / "seconds.json").write_text(json.dumps(state["seconds"]), "utf-8")
+            (self._context.scratch / "seconds.json").write_text(json.dumps(state["seconds"], allow_nan=False), "utf-8")
             if earlier is not None and earlier["tag"] != tag:
                 shutil.rmtree(self._folder / earlier["tag"], ignore_errors=True)
 

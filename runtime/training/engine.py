@@ -8,6 +8,7 @@ not change the loss.
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
@@ -103,9 +104,10 @@ def set_learning_rate(engine: Any, value: float) -> None:
 
 
 def gradient_norm(engine: Any) -> float | None:
-    """The global gradient norm of the last step; None where the engine does not compute one."""
+    """The global gradient norm of the last step; None where the engine does not compute one, and of a step that fp16
+    skipped because its gradients overflowed."""
     norm = engine.get_global_grad_norm()
-    return None if norm is None else float(norm)
+    return None if norm is None or not math.isfinite(norm) else float(norm)
 
 
 class whole_parameters:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import shutil
 import time
 from collections.abc import Mapping
@@ -39,6 +40,7 @@ from .stopping import Progress, Stopping
 from .validation import validate
 
 LOG_EVERY_STEPS = 10
+_OVERFLOW = re.compile(r"without overflow|loss scale already at minimum")  # torch, DeepSpeed
 
 
 @dataclass
@@ -148,6 +150,9 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
     seconds_before = stopping.progress.seconds
     record = _Record(training)
     if stopping.reason(step) is not None:  # interrupted between its end and its publication
+        if stopping.progress.validated_step < step:
+            _validate(training, step)
+            checkpoints.save(step, stopping.progress.state())
         return
     total = training.course.num_steps
     with context.progress.task("training", None if total == ENDLESS else total, "steps") as update:
@@ -163,10 +168,12 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
                 stop = context.stop_requested()
                 if planned.validate:
                     record.pause()
-                    if stopping.validated(validate(training, step), step):
-                        _keep_best(training)
+                    _validate(training, step)
                     record.go_on()
                 reason = _agree(context, stopping.reason(step))
+                if reason is not None and stopping.progress.validated_step < step:  # time is up between validations
+                    record.flush()
+                    _validate(training, step)
                 due = _agree(context, time.monotonic() - saved >= save_seconds)
                 if planned.validate or due or stop or reason is not None:
                     record.flush()
@@ -176,6 +183,17 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
                     return
                 if stop:
                     raise interrupted(context.stage.id)
+
+
+def _validate(training: Training, step: int) -> None:
+    """Validate after `step`; the weights are kept if they are the best so far. Raises `Failure` R301: a score is not
+    finite."""
+    scores = validate(training, step)
+    wrong = [name for name, value in scores.items() if not math.isfinite(value)]
+    if wrong:
+        raise _diverged(training, f"the validation after step {step} gives no finite {' and no '.join(wrong)}")
+    if training.stopping.validated(scores, step):
+        _keep_best(training)
 
 
 def _agree(context: Context, value: Any) -> Any:
@@ -204,9 +222,20 @@ def train_step(training: Training, step: Step, record: _Record) -> None:
         backward(engine, share, last=index == len(parts) - 1)
         for name, term in terms.items():
             sums[name] = sums.get(name, 0) + term
-    engine.step()
+    _update(training, step)
     items = training.objective.items()
     record.add(step, {name: value / counts[items[name]] for name, value in sums.items()})
+
+
+def _update(training: Training, step: Step) -> None:
+    """The optimizer's part of a step. Raises `Failure` R301: it multiplies by a number that float32 has no room for, or
+    fp16 gradients overflow whatever they are scaled by."""
+    try:
+        training.engine.step()
+    except Exception as error:
+        if not _OVERFLOW.search(str(error)):
+            raise
+        raise _diverged(training, f"the optimizer cannot make step {step.number}: {error}") from error
 
 
 def _num_items(training: Training, step: Step) -> dict[Items, int]:
@@ -290,13 +319,22 @@ class _Record:
         wrong = [name for name, value in zip(self._names, values, strict=True) if not math.isfinite(value)]
         if wrong:
             ids = [self._training.rows.raw(int(i))["id"] for i in step.ids[:5]]
-            raise Failure(
-                "R301",
+            raise _diverged(
+                self._training,
                 f"the loss is not finite at step {step.number} (term {', '.join(wrong)}; first examples of the step: "
-                f"{', '.join(map(str, ids))}); the last checkpoint is kept",
-                "lower training.learning_rate, lengthen the warm-up, or use fp32",
-                spec_path="training.learning_rate",
+                f"{', '.join(map(str, ids))})",
             )
+
+
+def _diverged(training: Training, what: str) -> Failure:
+    """R301, with what there is to go back to."""
+    kept = (training.context.scratch / MARKER).is_file()
+    return Failure(
+        "R301",
+        f"{what}; {'the last checkpoint is kept' if kept else 'there was no checkpoint yet'}",
+        "lower training.learning_rate, lengthen the warm-up, or use fp32",
+        spec_path="training.learning_rate",
+    )
 
 
 def _keep_best(training: Training) -> None:
@@ -332,7 +370,7 @@ def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
         for file in (context.scratch / "best").iterdir():
             shutil.copy2(file, context.folder / file.name)
         (context.folder / "training.json").write_text(
-            json.dumps(result, indent=1, sort_keys=True) + "\n", "utf-8"
+            json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8"
         )
     stop_engine(training.engine)
     if training.objective.teacher is not None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -11,8 +12,8 @@ from ..plan import StoppingSettings
 
 
 def is_better(metric: str, new: float, old: float | None, min_delta: float = 0.0) -> bool:
-    """Is the new score an improvement of more than `min_delta`?"""
-    if old is None:
+    """Is the new score an improvement of more than `min_delta`? Any is over one that is no number."""
+    if old is None or not math.isfinite(old):
         return True
     return new > old + min_delta if METRICS[metric].higher_is_better else new < old - min_delta
 
@@ -24,6 +25,7 @@ class Progress:
     best: float | None = None
     best_step: int = 0
     best_metrics: dict[str, float] | None = None
+    validated_step: int = 0  # the last one
     validations: int = 0
     without_improvement: int = 0
     seconds: float = 0.0
@@ -45,6 +47,7 @@ class Stopping:
         """Take note of a validation. Returns whether it is the best so far."""
         progress, monitor = self.progress, self.settings.monitor
         progress.validations += 1
+        progress.validated_step = step
         better = is_better(monitor, metrics[monitor], progress.best, self.settings.min_delta)
         if better:
             progress.best = metrics[monitor]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,13 +21,17 @@ if TYPE_CHECKING:
 
 
 def validate(training: Training, step: int) -> dict[str, float]:
-    """The asked metrics on the first `limit` validation rows; the same numbers on every rank."""
+    """The asked metrics on the first `limit` validation rows; the same numbers on every rank. Where the loss is not
+    finite it is all there is: what such weights write is nothing to score."""
     settings, rows = training.settings.validation, training.validation_rows
     num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
     ids = np.arange(num_examples)
     training.engine.eval()
     of_loss = dict.fromkeys(["loss", *needing(settings.metrics, "loss")])  # the loss is always logged
-    metrics = {name: float(found["value"]) for name, found in score_loss(list(of_loss), _loss(training, ids)).items()}
+    loss = _loss(training, ids)
+    if not math.isfinite(loss):
+        return {"loss": loss}
+    metrics = {name: float(found["value"]) for name, found in score_loss(list(of_loss), loss).items()}
     generated = needing(settings.metrics, "texts")
     if generated:
         metrics.update(_scores(training, ids, generated))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 import sys
 import time
 from collections.abc import Sequence
@@ -44,8 +45,14 @@ class Verified:
             "diagnosis": None if self.failure is None else {"code": self.failure.code, "message": self.failure.message},
             "rows": self.rows,
             "seconds": round(self.seconds, 3),
-            "proofs": [asdict(proof) for proof in self.proofs],
+            "proofs": [_written(proof) for proof in self.proofs],
         }
+
+
+def _written(proof: Proof) -> dict[str, Any]:
+    """JSON has no word for a deviation that is no number; that the proof failed stands beside it."""
+    finite = proof.deviation is None or math.isfinite(proof.deviation)
+    return asdict(proof if finite else replace(proof, deviation=None))
 
 
 def main(argv: Sequence[str]) -> int:
@@ -69,7 +76,7 @@ def main(argv: Sequence[str]) -> int:
             if code in (75, 130):
                 break
     if options.json:
-        print(json.dumps({"version": 1, "runs": [verified.as_json() for verified in found]}, indent=1))
+        print(json.dumps({"version": 1, "runs": [verified.as_json() for verified in found]}, indent=1, allow_nan=False))
     return next((code for code in codes if code), 0)
 
 

@@ -33,6 +33,23 @@ def test_imports(half: str, file: Path) -> None:
             assert name.split(".")[0] not in FORBIDDEN[half], f"line {node.lineno}: {name}"
 
 
+@pytest.mark.parametrize(("half", "file"), FILES, ids=[str(file.relative_to(ROOT)) for _, file in FILES])
+def test_json_has_no_word_for_what_is_no_number(half: str, file: Path) -> None:
+    """Python writes NaN and Infinity unless it is told not to, and most other programs cannot read that file."""
+    source = file.read_text("utf-8")
+    assert "from json import" not in source and "import json as" not in source
+    for node in ast.walk(ast.parse(source)):
+        if not isinstance(node, ast.Attribute) or not isinstance(node.value, ast.Name) or node.value.id != "json":
+            continue
+        assert node.attr in ("loads", "load", "dumps", "dump", "JSONDecodeError"), f"line {node.lineno}"
+    calls = [node for node in ast.walk(ast.parse(source)) if isinstance(node, ast.Call)]
+    writing = [call for call in calls if ast.unparse(call.func) in ("json.dumps", "json.dump")]
+    assert len(writing) == source.count("json.dumps") + source.count("json.dump("), "one is not called here"
+    for call in writing:
+        told = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+        assert told.get("allow_nan") == "False", f"line {call.lineno}"
+
+
 def test_no_module_is_named_like_a_library_or_like_nothing() -> None:
     taken = set(sys.stdlib_module_names) | {"torch", "transformers", "datasets", "deepspeed", "mlflow", "click", "rich"}
     vague = {"utils", "helpers", "common", "manager", "misc", "base"}

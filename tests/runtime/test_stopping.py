@@ -58,3 +58,9 @@ def test_the_end_of_the_course_and_hours() -> None:
     stopping = Stopping(replace(SETTINGS, max_hours=0.5), {}, num_steps=100)
     stopping.progress.seconds = 1801
     assert stopping.reason(3) == "max_hours 0.5"
+
+
+def test_what_is_no_number_is_beaten_by_any() -> None:
+    """A checkpoint of an earlier version may have kept one."""
+    for nothing in (float("nan"), float("inf"), float("-inf")):
+        assert is_better("loss", 3.0, nothing) and is_better("rouge2", 0.0, nothing)
