@@ -10,23 +10,14 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
-# Raised by one when the code of a stage kind gives another result from equal settings.
-STAGE_FORMATS = {
-    "tokenizer": 1,
-    "data": 1,
-    "teacher": 1,
-    "student": 1,
-    "pseudo-labels": 1,
-    "targets": 1,
-    "signals": 1,
-    "train": 1,
-    "evaluate": 1,
-    "baseline": 1,
-    "benchmark": 2,
-    "convert": 1,
-}
+# The format of each stage kind, raised by one when its code gives another result from equal settings. The runtime,
+# which holds plans to their keys, reads the same file.
+STAGE_FORMATS: dict[str, int] = json.loads(
+    (Path(__file__).resolve().parent.parent / "schema" / "stage-formats.json").read_text("utf-8")
+)
 
 
 def canonical(value: Any) -> str:
@@ -48,5 +39,5 @@ def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) 
 
 
 def run_key(stages: Sequence[Mapping[str, Any]]) -> str:
-    """The key of a run: a hash of its stages' ids and keys."""
-    return digest([[stage["id"], stage["key"]] for stage in stages])
+    """The key of a run: a hash of its stages' ids and keys, but for those of signals, which a site may keep or not."""
+    return digest([[stage["id"], stage["key"]] for stage in stages if stage["kind"] != "signals"])

@@ -67,7 +67,7 @@ def run_status(folder: Path, store: Store) -> RunStatus:
     """The status of one run (or plan) folder."""
     age = time.time() - _last_written(folder)
     try:
-        plan = load_plan(folder)
+        plan = load_plan(folder, to_run=False)
     except Failure as failure:
         return RunStatus(folder.name, "", "unreadable", {}, "", age, failure.message)
     stages = {stage.id: _stage_state(stage.key, store) for stage in plan.stages}
@@ -104,7 +104,7 @@ def _has_begun(plan: Plan, folder: Path, store: Store) -> bool:
 
 def _has_run(plan_folder: Path, ran: set[str]) -> bool:
     try:
-        plan = load_plan(plan_folder)
+        plan = load_plan(plan_folder, to_run=False)
     except Failure:
         return False
     return f"{plan.name}-{plan.key[:8]}" in ran

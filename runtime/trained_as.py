@@ -81,7 +81,7 @@ def _by_plan(folder: Path) -> TrainedAs | None:
     """Of a run: its plan lies beside the folder of its student."""
     if folder.name != STUDENT or not (folder.parent / "plan.json").is_file():
         return None
-    plan: Plan = load_plan(folder.parent)
+    plan: Plan = load_plan(folder.parent, to_run=False)
     data = plan.stage("data").settings
     evaluated = next((stage.settings for stage in plan.stages if stage.id == "evaluate-student"), None)
     return TrainedAs(

@@ -125,7 +125,9 @@ def test_golden_plans(compile_text, name):
 
 
 def golden() -> dict:
-    return json.loads((GOLDEN / "quickstart.plan.json").read_text("utf-8"))
+    plan = json.loads((GOLDEN / "quickstart.plan.json").read_text("utf-8"))
+    plan["site"]["workspace"] = "/workspace"
+    return plan
 
 
 def test_the_golden_plan_binds():

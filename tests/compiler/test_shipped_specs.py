@@ -14,6 +14,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from distilc.compiler.cli import distilc
+from distilc.runtime.plan import load_plan
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "specs").rglob("*.yaml"))
@@ -227,3 +228,20 @@ def test_distilbert_is_the_published_one(plans: Callable[[str], dict[str, Any]])
         assert (drawn["embeddings"], plan["copy"]["encoder"]) == (
             ("random", None) if variant == "random-init" else ("teacher", [0, 2, 4, 7, 9, 11])
         )
+
+
+# --- their plans -----------------------------------------------------------------------------------
+
+
+def test_the_runtime_makes_the_keys_that_the_compiler_made(tmp_path: Path) -> None:
+    """Both halves have a function for it, and neither knows the other's."""
+    num_plans = 0
+    for spec in SPECS:
+        if spec in BASES:
+            continue
+        out = tmp_path / named(spec)
+        options = ["--offline", "--workspace", str(tmp_path / "workspace"), "-o", str(out)]
+        options += ["--models", str(SHARED / "models")] if (SHARED / "models").is_dir() else []
+        if CliRunner().invoke(distilc, ["compile", *options, str(spec)]).exit_code == 0:
+            num_plans += len([load_plan(folder) for folder in out.iterdir()])
+    assert num_plans >= 7  # quickstart and four recipes with all that they need; many more where models are

@@ -20,6 +20,8 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Stage
 from distilc.runtime.status import workspace_status
 
+from .test_plan import make_keys
+
 SAMPLE = json.loads(Path(__file__).with_name("sample_plan.json").read_text("utf-8"))
 OWN = ("train", "evaluate-student", "benchmark-student")  # stages that each run has for itself
 SHARED = [stage["id"] for stage in SAMPLE["stages"] if stage["id"] not in OWN]
@@ -69,11 +71,12 @@ def plans(tmp_path: Path) -> list[Path]:
     folders = []
     for i in range(24):
         tree = json.loads(json.dumps(SAMPLE))
-        tree |= {"name": f"run{i:02d}", "key": f"{i:064x}"}
+        tree["name"] = f"run{i:02d}"
         tree["site"]["workspace"] = str(tmp_path / "workspace")
         for stage in tree["stages"]:
-            if stage["id"] in OWN:
-                stage["key"] = f"{i:02x}{stage['key'][2:]}"
+            if stage["id"] == "train":
+                stage["settings"]["seed"] = i
+        make_keys(tree)
         folder = tmp_path / "plans" / tree["name"]
         folder.mkdir(parents=True)
         (folder / "plan.json").write_text(json.dumps(tree), "utf-8")

@@ -15,6 +15,8 @@ from typing import Any
 
 import pytest
 
+from distilc.runtime.keys import run_key, stage_key
+
 SPEC = """\
 version: 1
 name: equivalence
@@ -93,17 +95,28 @@ def repeat_training(plan: dict[str, Any], num_processes: int) -> list[str]:
         ways.append((2, SMALL_MICRO_BATCH))
     names = []
     for zero, micro_batch_tokens in ways:
-        stage = copy.deepcopy(train)
-        stage["id"] = f"processes-{num_processes}-zero-{zero}" + ("" if micro_batch_tokens is None else "-small")
-        stage["key"] = f"{stage['id']}-{train['key']}"
+        name = f"processes-{num_processes}-zero-{zero}" + ("" if micro_batch_tokens is None else "-small")
+        stage = renamed(train, name, stages)
         stage["execution"]["deepspeed"]["zero_optimization"]["stage"] = zero
         stage["execution"]["deepspeed"]["zero_optimization"]["stage3_param_persistence_threshold"] = 0
         if micro_batch_tokens is not None:
             stage["execution"]["micro_batch_tokens"] = micro_batch_tokens
         stages.append(stage)
         names.append(stage["id"])
-    plan["stages"] = stages
+    plan["stages"] = [*stages, train]
+    plan["key"] = run_key(plan["stages"])
     return names
+
+
+def renamed(train: dict[str, Any], name: str, stages: list[dict[str, Any]]) -> dict[str, Any]:
+    """A training once more under another name, and under another key: the hours that it may take are others, and
+    never pass. `stages`: what it needs."""
+    stage = copy.deepcopy(train)
+    stage["id"] = name
+    stage["settings"]["stopping"]["max_hours"] = 1000.0 + int.from_bytes(name.encode(), "big") % 999_983
+    keys = {stage["id"]: stage["key"] for stage in stages}
+    stage["key"] = stage_key("train", stage["settings"], {role: keys[id] for role, id in stage["needs"].items()})
+    return stage
 
 
 def before_training(plan: dict[str, Any]) -> list[dict[str, Any]]:

@@ -77,7 +77,8 @@ def test_several_machines_are_left_to_deepspeed(tmp_path: Path) -> None:
 def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(
         "import os, sys\n"
-        "print('at', *(os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'LOCAL_SIZE')), *sys.argv[1:2], flush=True)\n"
+        "words = ['at', *(os.environ[name] for name in ('RANK', 'WORLD_SIZE', 'LOCAL_SIZE')), *sys.argv[1:2]]\n"
+        "os.write(1, (' '.join(words) + '\\n').encode())\n"  # a line is whole, whoever else writes
     )
     command = command_for(plan_for(device="cpu", per_node=2, hostfile=None), tmp_path)
     command[command.index("distilc.runtime")] = "rank"

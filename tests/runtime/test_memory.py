@@ -6,7 +6,6 @@ Through the launcher on two processes: the train stage of a compiled plan, repea
 from __future__ import annotations
 
 import contextlib
-import copy
 import json
 import os
 import signal
@@ -23,9 +22,10 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilc.compiler.deepspeed_config import deepspeed_config, teacher_config
+from distilc.runtime.keys import run_key
 from distilc.runtime.training.cpu_adam import missing_tools
 
-from .test_equivalence import SPEC, before_training, compiled, logs, step_losses
+from .test_equivalence import SPEC, before_training, compiled, logs, renamed, step_losses
 
 OWN = SPEC
 SHARED = (
@@ -56,8 +56,7 @@ class Site:
         self, name: str, zero: int, *, sharded: bool = False, checkpointing: bool = False, offload: Any = "none"
     ) -> dict[str, Any]:
         """The train stage, to be run so."""
-        stage = copy.deepcopy(self.train)
-        stage["id"], stage["key"] = name, f"{name}-{self.train['key']}"
+        stage = renamed(self.train, name, self.before)
         config = deepspeed_config(precision="fp32", gradient_clipping=0.5, zero=zero, offload=offload)
         config["zero_optimization"]["stage3_param_persistence_threshold"] = 0  # the weights are all small
         execution = stage["execution"]
@@ -73,7 +72,8 @@ class Site:
     def start(self, stages: list[dict[str, Any]]) -> subprocess.Popen[str]:
         target = self.folder / f"plan-{stages[0]['id']}"
         target.mkdir(exist_ok=True)
-        plan = {**self.plan, "stages": [*self.before, *stages]}
+        every = [*self.before, *stages, self.train]
+        plan = {**self.plan, "stages": every, "key": run_key(every)}
         (target / "plan.json").write_text(json.dumps(plan), "utf-8")
         command = [sys.executable, "-m", "distilc.runtime", "run", str(target), "--until", stages[-1]["id"]]
         return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)

@@ -3,7 +3,6 @@ epochs, under ZeRO 0 to 3."""
 
 from __future__ import annotations
 
-import copy
 import json
 import subprocess
 import sys
@@ -14,7 +13,9 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from .test_equivalence import SPEC, before_training, compiled, logs, step_losses
+from distilc.runtime.keys import run_key
+
+from .test_equivalence import SPEC, before_training, compiled, logs, renamed, step_losses
 
 SPEC_KEPT = (
     SPEC.replace("student: {encoder_layers: 1, decoder_layers: 2}", "student: {decoder_layers: 2}")
@@ -38,20 +39,22 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
     assert train["execution"]["signals"] == {"encoder": "signals-encoder", "decoder": "signals-decoder"}
     plan["stages"] = before_training(plan)
     for name, (zero, kept) in WAYS.items():
-        stage: dict[str, Any] = copy.deepcopy(train)
-        stage["id"], stage["key"] = name, f"{name}-{train['key']}"
+        stage = renamed(train, name, plan["stages"])
         stage["execution"]["deepspeed"]["zero_optimization"]["stage"] = zero
         stage["execution"]["deepspeed"]["zero_optimization"]["stage3_param_persistence_threshold"] = 0
         if not kept:
             del stage["execution"]["signals"]
         plan["stages"].append(stage)
+    keys = {stage["id"]: stage["key"] for stage in plan["stages"]}
+    plan["stages"].append(train)
+    plan["key"] = run_key(plan["stages"])
     target = folder / "plan"
     target.mkdir()
     (target / "plan.json").write_text(json.dumps(plan), "utf-8")
     command = [sys.executable, "-m", "distilc.runtime", "run", str(target), "--until", list(WAYS)[-1]]
     result = subprocess.run(command, capture_output=True, text=True, timeout=900)
     assert result.returncode == 0, result.stdout + result.stderr + logs(folder)
-    weights = {name: folder / "workspace" / "store" / f"{name}-{train['key']}" / "model.safetensors" for name in WAYS}
+    weights = {name: folder / "workspace" / "store" / keys[name] / "model.safetensors" for name in WAYS}
     _check_bytes(folder, plan)
     return {name: (step_losses(folder, plan, name), load_file(weights[name])) for name in WAYS}
 

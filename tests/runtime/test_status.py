@@ -17,7 +17,7 @@ from distilc.runtime.store import Store
 from distilc.runtime.tracking.record import Record
 
 SAMPLE = Path(__file__).with_name("sample_plan.json")
-RUN = "news-6-3-abcdef01"
+RUN = "news-6-3-d72fad02"
 
 
 @pytest.fixture
@@ -62,7 +62,7 @@ def test_finished(tmp_path: Path, folder: Path, plan: Plan, capsys: pytest.Captu
     shown = capsys.readouterr().out.splitlines()
     assert re.split(" {2,}", shown[1]) == [
         "news-6-3",
-        "abcdef01",
+        "d72fad02",
         "finished",
         "8/8",
         "rouge2 18.00 (90.0 % of the teacher)",
@@ -113,7 +113,7 @@ def test_interrupted_and_failed(tmp_path: Path, folder: Path, plan: Plan, capsys
     assert workspace_status(tmp_path)[0].state == "failed"
     main(["--workspace", str(tmp_path)])
     shown = capsys.readouterr().out
-    assert "news-6-3 abcdef01: failed: R301: the loss of step 3 is not finite\n" in shown
+    assert "news-6-3 d72fad02: failed: R301: the loss of step 3 is not finite\n" in shown
     assert "  done:    teacher, data\n  left:    student, train, evaluate-teacher," in shown
 
 
@@ -129,7 +129,7 @@ def test_ended_where_it_was_asked_to(
     record.save(folder / "tracking.json")
     assert workspace_status(tmp_path)[0].state == "partial"
     main(["--workspace", str(tmp_path)])
-    assert "news-6-3 abcdef01: partial: it ended where it was asked to (--until)" in capsys.readouterr().out
+    assert "news-6-3 d72fad02: partial: it ended where it was asked to (--until)" in capsys.readouterr().out
 
 
 def test_a_run_of_another_version_is_said_to_be_unreadable(tmp_path: Path, folder: Path) -> None:

@@ -47,7 +47,7 @@ def plan(monkeypatch: pytest.MonkeyPatch) -> Plan:
 @pytest.fixture
 def run_folder(tmp_path: Path, plan: Plan) -> Path:
     """A run folder with a compiled plan in it."""
-    folder = tmp_path / "workspace" / "runs" / "news-6-3-abcdef01"
+    folder = tmp_path / "workspace" / "runs" / "news-6-3-d72fad02"
     folder.mkdir(parents=True)
     (folder / "plan.json").write_text(SAMPLE.read_text())
     (folder / "lock.yaml").write_text("packages: {}\n")

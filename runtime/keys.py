@@ -1,0 +1,33 @@
+"""The keys of a plan, computed again from what it says: one that was edited, or compiled by another version, would
+publish its results under the name of something else.
+
+The same as in the compile half, which made the keys; a test holds the two to each other.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+STAGE_FORMATS: dict[str, int] = json.loads(
+    (Path(__file__).resolve().parent.parent / "schema" / "stage-formats.json").read_text("utf-8")
+)
+
+
+def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) -> str:
+    """The key of a stage: kind, format of its code, settings as the plan has them, `needs` (role -> key)."""
+    return _digest({"kind": kind, "format": STAGE_FORMATS[kind], "settings": settings, "needs": needs})
+
+
+def run_key(stages: Sequence[Mapping[str, Any]]) -> str:
+    """The key of a run: of its stages' ids and keys, in order. Signals are what is computed anyway, kept."""
+    return _digest([[stage["id"], stage["key"]] for stage in stages if stage["kind"] != "signals"])
+
+
+def _digest(value: Any) -> str:
+    """sha256 of the JSON with sorted keys and no spaces. Raises `ValueError` for NaN and infinities."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode("utf-8")).hexdigest()
