@@ -12,6 +12,7 @@ from typing import Any
 
 from .launch import launch_script
 from .lock import lock_text, make_lock
+from .trees.structure import validator
 
 SCHEMA = Path(__file__).resolve().parent.parent / "schema" / "plan.schema.json"
 
@@ -155,6 +156,4 @@ def _schema() -> dict[str, Any]:
 
 @cache
 def _validator() -> Any:
-    from jsonschema import Draft202012Validator
-
-    return Draft202012Validator(_schema())
+    return validator(_schema())

@@ -18,8 +18,8 @@ def launch_script(plan: Mapping[str, Any]) -> str:
     devices = f"{nodes * per_node} {'process' if nodes * per_node == 1 else 'processes'} on {site['device']}"
     lines = [
         "#!/bin/sh",
-        f"# {plan['name']}: {plan['teacher']['model']} -> {plan['student']['model']}, {devices}",
-        *([f"# ({nodes} nodes with {per_node} each, named in {site['hostfile']})"] if nodes > 1 else []),
+        _comment(f"{plan['name']}: {plan['teacher']['model']} -> {plan['student']['model']}, {devices}"),
+        *([_comment(f"({nodes} nodes with {per_node} each, named in {site['hostfile']})")] if nodes > 1 else []),
         "#",
         "# Runs this plan; the same command again goes on where it was stopped. Options of `distilc run` may",
         "# follow, for example --until train.",
@@ -29,7 +29,7 @@ def launch_script(plan: Mapping[str, Any]) -> str:
         "",
         "# What runs on the devices, started by hand, for all stages that are not in the store yet:",
         "#",
-        *(f"#   {line}" for line in _worker_command(plan)),
+        *(_comment(f"  {line}") for line in _worker_command(plan)),
     ]
     if nodes > 1:
         lines += [
@@ -39,6 +39,11 @@ def launch_script(plan: Mapping[str, Any]) -> str:
             "# before --module, the same --master_port everywhere, plan and workspace on a shared disk.",
         ]
     return "\n".join(lines) + "\n"
+
+
+def _comment(text: str) -> str:
+    """A line of a comment, whatever stands in it: a line feed in the name of a folder would begin a command."""
+    return "# " + "".join(character if character.isprintable() else "?" for character in text)
 
 
 def _worker_command(plan: Mapping[str, Any]) -> list[str]:

@@ -16,7 +16,7 @@ from .diagnostics import Places, Position, Reporter, Trail, did_you_mean, dotted
 from .parse import Node, flatten
 from .trees.merging import spell_out
 from .trees.paths import location_hint
-from .trees.structure import Fragment, Schema, kind_of
+from .trees.structure import Fragment, Schema, kind_of, validator
 
 WORDS = {
     "object": "a mapping",
@@ -35,11 +35,9 @@ def validate(
     """Report everything in which the tree does not fit; the paths that were refused or are missing.
     `complete` False: a part of the tree could not be read, so what is missing is not reported. `fragment`:
     what the tree is held to, when it is not the whole schema."""
-    from jsonschema import Draft202012Validator
-
     refused: set[Trail] = set()
     told: set[tuple[Trail, str]] = set()
-    errors = list(_specific(Draft202012Validator(fragment or schema.root).iter_errors(tree), schema))
+    errors = list(_specific(validator(fragment or schema.root).iter_errors(tree), schema))
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
     undecided = {tuple(error.absolute_path): kinds for error in errors if len(kinds := _kinds_there(error)) > 1}
     for error in errors:
@@ -437,14 +435,12 @@ def _is_number(text: str) -> bool:
 def mend(tree: Any, schema: Schema, refused: Iterable[Trail]) -> Any | None:
     """A copy of the tree that fits the schema: refused values are left out, and what is then missing is
     taken from the schema's examples. None: it cannot be mended like that."""
-    from jsonschema import Draft202012Validator
-
     mended = copy.deepcopy(tree)
-    validator = Draft202012Validator(schema.root)
+    holder = validator(schema.root)
     for path in sorted(refused, key=len, reverse=True):
         _remove(mended, path)
     for _ in range(6):
-        errors = list(_specific(validator.iter_errors(mended), schema))
+        errors = list(_specific(holder.iter_errors(mended), schema))
         if not errors:
             return mended
         for error in errors:

@@ -21,7 +21,7 @@ from ..site import Site
 from ..trees.resolved import completed_tree, resolved_tree
 from ..trees.selection import choose_runs
 
-KEY_SUFFIX = re.compile(r"-[0-9a-f]{8}$")
+KEY_SUFFIX = re.compile(r"-[0-9a-f]{8}\Z")
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ def _read_fragment(file: Path) -> Any:
 
 def _misfit(fragment: Any, entry: Extension) -> str:
     """In what a fragment is no description of an entry, in words; "" if it is."""
-    from jsonschema import Draft202012Validator
+    from ..trees.structure import validator
 
     try:
         facts = fragment[entry.kind][entry.name]
@@ -242,12 +242,12 @@ def _misfit(fragment: Any, entry: Extension) -> str:
         return f"says nothing of `{entry.kind}.{entry.name}`"
     schema = json.loads((FOLDER / "extension.schema.json").read_text("utf-8"))
     fits = {"$ref": f"#/$defs/{WORDS[entry.kind]}", "$defs": schema["$defs"]}
-    for error in Draft202012Validator(fits).iter_errors(facts):
+    for error in validator(fits).iter_errors(facts):
         where = ".".join(map(str, (entry.kind, entry.name, *error.absolute_path)))
         return f"is wrong at `{where}`: {error.message}"
     for name, setting in facts.get("properties", {}).items():
         for value in (setting["default"],) if "default" in setting else ():
-            for error in Draft202012Validator(setting).iter_errors(value):
+            for error in validator(setting).iter_errors(value):
                 return f"is wrong at `{entry.kind}.{entry.name}.properties.{name}.default`: {error.message}"
     return ""
 

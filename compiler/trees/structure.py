@@ -13,6 +13,7 @@ JSON Schema they hold these annotations (schema/README.md):
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from pathlib import Path
@@ -98,10 +99,8 @@ class Schema:
 
     def takes(self, fragment: Fragment, value: Any) -> bool:
         """Does the value fit the fragment?"""
-        from jsonschema import Draft202012Validator
-
         whole = {**self.resolve(fragment), "$defs": self.root.get("$defs", {})}
-        return bool(Draft202012Validator(whole).is_valid(value))
+        return bool(validator(whole).is_valid(value))
 
     def nullable(self, fragment: Fragment) -> bool:
         """Is null a value here?"""
@@ -148,6 +147,31 @@ def kind_of(value: Any) -> str:
     if isinstance(value, bool):
         return "boolean"
     return "integer" if isinstance(value, int) else "number" if isinstance(value, float) else "string"
+
+
+def validator(root: Fragment) -> Any:
+    """What holds values to a schema: jsonschema's validator of draft 2020-12, but for `pattern`."""
+    return _validator_class()(root)
+
+
+@cache
+def _validator_class() -> Any:
+    from jsonschema import Draft202012Validator, ValidationError
+    from jsonschema.validators import extend
+
+    def pattern(_: Any, text: str, instance: Any, __: Any) -> Iterator[Any]:
+        if isinstance(instance, str) and not re.search(_as_python(text), instance):
+            yield ValidationError(f"{instance!r} does not match {text!r}")
+
+    return extend(Draft202012Validator, {"pattern": pattern})  # type: ignore[no-untyped-call]
+
+
+@cache
+def _as_python(pattern: str) -> str:
+    """A pattern of a schema, whose `$` is the end of the text: Python's also stands before a last line feed, and a
+    name would end in one."""
+    kept = r"(\\.|\[\^?\]?(?:\\.|[^\]\\])*\])"  # an escaped character, a set of characters
+    return re.sub(rf"{kept}|\$", lambda found: found[1] or r"\Z", pattern)
 
 
 @cache

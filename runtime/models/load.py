@@ -36,7 +36,7 @@ Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Left in old checkpoints and without a meaning for the model that is built.
-_HARMLESS = re.compile(r"(^|\.)(version|position_ids)$")
+_HARMLESS = re.compile(r"(^|\.)(version|position_ids)\Z")
 
 
 def model_folder(artifact: Path) -> Path:

@@ -257,3 +257,19 @@ def test_launch_sh_tells_the_command_of_the_workers(compile_text, tmp_path):
     assert "--module distilc.runtime worker" in text
     assert "--no_ssh --node_rank" in text
     assert "--no_ssh" not in (emit(compile_text().plan, tmp_path / "q") / "launch.sh").read_text()
+
+
+@pytest.mark.parametrize("name", ["a\ntouch canary\n", "a\rtouch canary\r", "a\u2028touch canary", "$(touch canary)`touch canary`"])
+def test_no_name_becomes_a_command_of_launch_sh(name, compile_text, tmp_path):
+    plan = compile_text(per_node=4, nodes=2, hostfile=tmp_path / name / "hosts").plan
+    plan["teacher"]["model"] = plan["student"]["model"] = name
+    plan["site"]["workspace"] = f"/nowhere/{name}"
+    folder = emit(plan, tmp_path / "p")
+    lines = (folder / "launch.sh").read_text("utf-8").splitlines()
+    code = [line for line in lines if line and not line.startswith("#")]
+    assert code == ["set -eu", 'plan=$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)', 'exec distilc run "$plan" "$@"']
+    (tmp_path / "distilc").write_text("#!/bin/sh\n")
+    (tmp_path / "distilc").chmod(0o755)
+    environment = {"PATH": f"{tmp_path}:{os.environ['PATH']}"}
+    subprocess.run([folder / "launch.sh"], check=True, cwd=tmp_path, env=environment)
+    assert not (tmp_path / "canary").exists()

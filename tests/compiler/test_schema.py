@@ -9,10 +9,11 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from ruamel.yaml import YAML
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.site import SiteOptions, load_site
-from distilc.compiler.trees.structure import load_schema, with_defaults
+from distilc.compiler.trees.structure import load_schema, validator, with_defaults
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("experiment", "site")
@@ -112,3 +113,42 @@ def test_shipped_specs_check_clean(spec: Path, tmp_path: Path) -> None:
     _, compiled = lower_runs(compiled, site, fingerprints=False)
     # Their data files lie elsewhere.
     assert {diagnostic.code for diagnostic in compiled.diagnostics} <= {"W413", "E508"}
+
+
+LINE_FEED = {
+    "name": "name: \"small\\n\"",
+    "variant": "variants: {\"a\\n\": {}}",
+    "test set": "data: {test: {\"a\\n\": {builtin: bulletins}}}",
+    "labeller": "pseudo_labels: {\"own\\n\": {by: teacher}}",
+    "hub name": "teacher: {hub: \"org/name\\n\"}",
+    "data set": "data: {train: {hub: \"org/name\\n\"}}",
+    "expectation": "expect: {student: {\"rouge2\\n\": 1.0}}",
+}
+
+
+@pytest.mark.parametrize("place", LINE_FEED)
+def test_a_name_does_not_end_in_a_line_feed(place: str, tmp_path: Path) -> None:
+    """Python's `$` would let it."""
+    schema = load_schema("experiment")
+    text = LINE_FEED[place]
+    tree = YAML(typ="safe").load(text)
+    clean = YAML(typ="safe").load(text.replace("\\n", ""))
+    assert not [error for error in validator(schema.root).iter_errors(clean) if error.validator == "pattern"]
+    (told,) = _of_patterns(validator(schema.root).iter_errors(tree))
+    assert told.instance.endswith("\n")
+
+
+def _of_patterns(errors: Any) -> list[Any]:
+    found: list[Any] = []
+    for error in errors:
+        found += [error] if error.validator == "pattern" else _of_patterns(error.context)
+    return found[:1]
+
+
+@pytest.mark.parametrize(
+    ("pattern", "fits", "not_fits"),
+    [("^a$", "a", "a\n"), ("^a\\$$", "a$", "a$\n"), ("^[$a]$", "$", "$\n"), ("^[^]$]$", "x", "x\n"), ("a$|b", "b\n", "a\n")],
+)
+def test_the_end_in_a_pattern_is_the_end_of_the_text(pattern: str, fits: str, not_fits: str) -> None:
+    assert validator({"pattern": pattern}).is_valid(fits)
+    assert not validator({"pattern": pattern}).is_valid(not_fits)
