@@ -12,6 +12,7 @@ from .diagnostics import listed, quoted, shown_path
 from .installed.extensions import installed
 from .models.families import ALIASES, FAMILIES, HEADS, Family, Head, families_for, layout_of, tasks_of
 from .models.parameters import decoder_layer, encoder_layer, parameter_groups
+from .regular_file import irregular, open_regular
 
 MOST_LAYERS, MOST = 1000, 10**9  # more is no model, and its maps of layers would not fit into memory
 
@@ -171,14 +172,21 @@ class Architecture:
 def read_config(folder: Path, name: str | None = None) -> dict[str, Any]:
     """The config.json of a model folder. `name`: what messages call the folder.
 
-    Raises `ArchitectureError` E502 when it is missing, cut short or no JSON object.
+    Raises `ArchitectureError` E502 when it is missing, cut short or no JSON object, or when something in the folder
+    is no file: whoever reads the folder next would wait for it.
     """
     file = folder / "config.json"
     hint = "a model folder has config.json, the weights and the tokenizer's files; fetch it again"
+    shown = name or shown_path(folder)
     try:
-        config = json.loads(file.read_text("utf-8"))
+        if (strange := irregular(folder)) is not None:
+            message = f"{shown} is no model folder: {strange.name} is a pipe, a device or a socket"
+            raise ArchitectureError("E502", message, "take it out of the folder, or name another folder")
+        with open_regular(file) as stream:
+            config = json.loads(stream.read().decode("utf-8"))
+    except ArchitectureError:
+        raise
     except OSError as error:
-        shown = name or shown_path(folder)
         raise ArchitectureError("E502", f"{shown} is no model folder: config.json: {error.strerror}", hint) from error
     except (ValueError, RecursionError) as error:
         raise ArchitectureError("E502", f"{shown_path(file)} is damaged: {error}", hint) from error

@@ -7,6 +7,7 @@ from pathlib import Path
 from .diagnostics import Reporter
 from .experiment import Experiment
 from .fingerprint import UNRESOLVED, Fingerprints
+from .regular_file import why_not
 from .rules.baselines import file_path
 from .trees.paths import missing_hint, shown_location
 
@@ -22,10 +23,15 @@ def resolve_baselines(
             file = Path(place)
             if not file.is_file():
                 path = file_path(run, name, test_set)
-                message = f"the file of predictions {shown_location(file, path, reporter)} is not there"
+                message = f"the file of predictions {shown_location(file, path, reporter)} {why_not(file)}"
                 reporter.error("E508", path, message, missing_hint(place, path, reporter))
                 continue
-            found[name][test_set] = (UNRESOLVED if fingerprints is None else fingerprints.file(file)), place
+            try:
+                found[name][test_set] = (UNRESOLVED if fingerprints is None else fingerprints.file(file)), place
+            except OSError as error:
+                path = file_path(run, name, test_set)
+                message = f"cannot read {shown_location(file, path, reporter)}: {error.strerror}"
+                reporter.error("E508", path, message, "check its permissions")
     return found
 
 

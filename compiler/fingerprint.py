@@ -10,6 +10,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from .regular_file import open_regular
+
 UNRESOLVED = "unresolved"  # stands where a fingerprint cannot be known, offline or before the data is there
 
 _CHUNK_BYTES = 1 << 22
@@ -35,7 +37,7 @@ class Fingerprints:
                     self._known = known
 
     def file(self, path: Path) -> str:
-        """sha256 of a file's bytes. Raises `OSError` when it cannot be read."""
+        """sha256 of a file's bytes. Raises `OSError` when it cannot be read, or is no regular file."""
         name = str(path.resolve())
         found = os.stat(name)
         stamp = [found.st_size, found.st_mtime_ns]
@@ -43,7 +45,7 @@ class Fingerprints:
         if isinstance(entry, list) and len(entry) == 3 and entry[:2] == stamp:
             return str(entry[2])
         sha = hashlib.sha256()
-        with open(name, "rb") as file:
+        with open_regular(Path(name)) as file:
             while chunk := file.read(_CHUNK_BYTES):
                 sha.update(chunk)
         if time.time_ns() - found.st_mtime_ns > _RACE_NS:

@@ -16,6 +16,7 @@ from typing import Any
 
 from .diagnostics import Reporter, dotted
 from .installed.extension_record import plan_extensions
+from .regular_file import open_regular
 from .trees.differences import Difference, differences
 from .trees.resolved import without_locations
 from .trees.yaml_text import yaml_text
@@ -60,7 +61,8 @@ def check_locked(plans: Sequence[tuple[Mapping[str, Any], Path]], reporter: Repo
     for plan, lock_file in plans:
         lock = make_lock(plan)
         try:
-            text = lock_file.read_text("utf-8")
+            with open_regular(lock_file) as stream:
+                text = stream.read().decode("utf-8")
             if _but_for_git(text) == _but_for_git(lock_text(lock)):
                 continue  # a thousand locks are not parsed to see that nothing moved
             old = read_lock(text)
@@ -102,7 +104,7 @@ def read_lock(text: str) -> dict[str, Any]:
 
     try:
         lock = YAML(typ="safe", pure=True).load(text)
-    except YAMLError as error:
+    except (YAMLError, RecursionError) as error:
         raise ValueError("it is damaged") from error
     if not isinstance(lock, dict) or lock.get("format") != FORMAT:
         raise ValueError(f"it is no lock of format {FORMAT}")

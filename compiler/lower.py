@@ -42,6 +42,7 @@ from .models.made_models import check_work, named_places, named_record, owners, 
 from .models.reference import ResolvedModel, resolve_reference, use_of
 from .models.scratch import resolve_scratch
 from .models.student import ResolvedStudent, resolve_student
+from .regular_file import why_not
 from .site import Site
 from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
 from .trees.paths import missing_hint, shown_location
@@ -245,11 +246,15 @@ class Lowering:
         assert labeller.file is not None
         file = Path(labeller.file)
         if not file.is_file():
-            what = "is a folder" if file.is_dir() else "is not there"
-            message = f"the file of labels {shown_location(file, path, reporter)} {what}"
+            message = f"the file of labels {shown_location(file, path, reporter)} {why_not(file)}"
             reporter.error("E508", path, message, missing_hint(str(file), path, reporter))
             return None
-        return (UNRESOLVED if self.memory is None else self.memory.file(file)), str(file)
+        try:
+            return (UNRESOLVED if self.memory is None else self.memory.file(file)), str(file)
+        except OSError as error:
+            message = f"cannot read {shown_location(file, path, reporter)}: {error.strerror}"
+            reporter.error("E508", path, message, "check its permissions")
+            return None
 
     def _data(self, experiment: Experiment, reporter: Reporter) -> ResolvedData:
         data, site, memory = experiment.data, self.site, self.memory

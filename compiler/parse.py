@@ -9,6 +9,7 @@ Scalars follow the core schema of YAML 1.2: `no` and `on` are text, `010` is ten
 from __future__ import annotations
 
 import math
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from .diagnostics import CompileError, Places, Position, Reporter, Trail, did_you_mean, quoted
+from .regular_file import open_regular
 
 MAX_BYTES = 1 << 20
 MAX_NODES = 20_000
@@ -84,8 +86,10 @@ def read_source(
     """Read and parse a file; `texts` takes its text under `name`, for printing diagnostics. `start`: what such a
     file begins with, in words; `named_by`: the environment variable that names the file, if one does."""
     try:
-        size = path.stat().st_size
-        if size > MAX_BYTES:
+        with open_regular(path) as stream:
+            content = stream.read(MAX_BYTES + 1)
+            size = os.fstat(stream.fileno()).st_size
+        if len(content) > MAX_BYTES:
             reporter.error_at(
                 "E102",
                 Position(name, 1, 1),
@@ -93,7 +97,6 @@ def read_source(
                 "a spec is a page of text; data belongs into files that the spec names",
             )
             return None
-        content = path.read_bytes()
     except OSError as error:
         reason = "there is no such file" if isinstance(error, FileNotFoundError) else error.strerror
         near = near_file(path) if isinstance(error, FileNotFoundError) else None

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from .diagnostics import Position, Reporter
+from .regular_file import open_regular
 
 PLAN = "plan.json"
 
@@ -31,10 +32,11 @@ def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
 
     file = folder / PLAN if folder.is_dir() else folder
     try:
-        plan = json.loads(file.read_text("utf-8"))
+        with open_regular(file) as stream:
+            plan = json.loads(stream.read().decode("utf-8"))
     except OSError as error:
         message = f"cannot read the plan {file}: {error.strerror}"
-    except ValueError:
+    except (ValueError, RecursionError):
         message = f"{file} is damaged: it is no JSON"
     else:
         if isinstance(plan, dict) and plan.get("format") == FORMAT and set(plan) >= {"name", "key", "stages", "spec"}:

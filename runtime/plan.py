@@ -737,12 +737,13 @@ def bind_plan(tree: Mapping[str, Any]) -> Plan:
         if stage.id in known:
             raise _misfit(f"stage {stage.id}", "is there twice")
         known[stage.id] = stage
-    if TRAIN not in known:
-        raise _misfit("plan.stages", f"has no stage {TRAIN!r}")
+    for id in EVERY_PLAN:
+        if id not in known or known[id].kind != id:
+            raise _misfit("plan.stages", f"has no stage {id!r} of that kind")
     return plan
 
 
-TRAIN = "train"  # the stage that every plan has: the training of its student
+EVERY_PLAN = ("data", "train")  # the stages that every plan has, each of the kind that it is called by
 
 
 # --- what a plan may say ---------------------------------------------------------------------------

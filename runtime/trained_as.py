@@ -11,6 +11,7 @@ from typing import Any
 
 from .failure import Failure
 from .plan import GenerationSettings, Plan, bind, load_plan
+from .regular_file import open_regular
 from .store import MANIFEST
 
 RUNS = "runs"
@@ -99,10 +100,11 @@ def _by_plan(folder: Path) -> TrainedAs | None:
 def _by_card(folder: Path) -> TrainedAs | None:
     """Of a student that was copied away: its model card embeds the resolved spec."""
     try:
-        found = _SPEC.search((folder / CARD).read_text("utf-8"))
+        with open_regular(folder / CARD) as card:
+            found = _SPEC.search(card.read().decode("utf-8"))
         spec = json.loads(found[1]) if found is not None else None
         data = spec["data"] if spec is not None else None
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, RecursionError, KeyError, TypeError):
         return None
     if spec is None or not isinstance(data, Mapping):
         return None

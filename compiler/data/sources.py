@@ -10,6 +10,7 @@ from ..diagnostics import Reporter, Trail, listed, shown_path
 from ..experiment import DataSource
 from ..fingerprint import UNRESOLVED, Fingerprints
 from ..models.hub import HubError, cached_commit, fetch_commit, is_offline
+from ..regular_file import why_not
 from ..rules.data import FILE_KINDS
 from ..site import Site
 from ..trees.paths import missing_hint, shown_location
@@ -77,9 +78,9 @@ def _files(
     for i, text in enumerate(files):
         file = Path(text)
         if not file.is_file():
-            here, what, hint = (*path, i), "is not there", missing_hint(text, (*path, i), reporter)
+            here, what, hint = (*path, i), why_not(file), missing_hint(text, (*path, i), reporter)
             if file.is_dir():
-                what, hint = "is a folder", "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
+                hint = "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
             reporter.error("E508", here, f"the data file {shown_location(file, here, reporter)} {what}", hint)
             continue
         if not file.suffix:

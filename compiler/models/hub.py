@@ -12,6 +12,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
+from ..regular_file import open_regular
+
 TIMEOUT_SECONDS = 5.0
 Kind = Literal["models", "datasets"]
 
@@ -39,9 +41,11 @@ def cached_commit(kind: Kind, repository: str, revision: str) -> str | None:
     """The commit that a revision meant when it was last fetched; a full commit is its own answer."""
     if _COMMIT.fullmatch(revision):
         return revision
-    reference = _repository_folder(kind, repository) / "refs" / revision
+    if ".." in revision.split("/"):
+        return None  # no name that git takes, and a way out of the cache
     try:
-        commit = reference.read_text("ascii").strip()
+        with open_regular(_repository_folder(kind, repository) / "refs" / revision) as reference:
+            commit = reference.read().decode("ascii").strip()
     except (OSError, ValueError):
         return None
     return commit if _COMMIT.fullmatch(commit) else None

@@ -13,6 +13,7 @@ from ..architecture import Architecture, ArchitectureError, architecture_of, rea
 from ..diagnostics import Reporter, Trail, did_you_mean, shown_path
 from ..experiment import Experiment, ModelReference
 from ..fingerprint import UNRESOLVED, Fingerprints, weight_files
+from ..regular_file import open_regular
 from ..site import Site
 from ..trees.paths import location_hint, shown_location
 from .catalogue import CATALOGUE, catalogued
@@ -268,12 +269,12 @@ def stored_names(folder: Path) -> set[str] | None:
     files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
     try:
         for file in files:
-            with file.open("rb") as stream:
+            with open_regular(file) as stream:
                 length = int.from_bytes(stream.read(8), "little")
                 if length > 100_000_000:
                     return None
                 names.update(json.loads(stream.read(length)))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return names if files else None
 

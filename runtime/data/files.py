@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
+from ..regular_file import open_regular
 
 Records = Iterator[tuple[str, Any]]
 
@@ -81,7 +82,7 @@ def check_content(path: Path, fingerprint: str, spec_path: str) -> None:
 
 def _sha256(path: Path) -> str:
     sha = hashlib.sha256()
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         while chunk := file.read(_CHUNK_BYTES):
             sha.update(chunk)
     return sha.hexdigest()
@@ -90,7 +91,7 @@ def _sha256(path: Path) -> str:
 def text_lines(path: Path, spec_path: str) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends; only a line feed ends one (a text may hold U+2028)."""
     position = 0
-    with path.open("rb") as file:
+    with open_regular(path) as file:
         for number, line in enumerate(file, start=1):
             try:
                 yield line.decode("utf-8-sig" if number == 1 else "utf-8")
@@ -187,6 +188,7 @@ def _parquet(path: Path, spec_path: str) -> Records:
     import pyarrow.parquet
 
     number = 0
+    open_regular(path).close()  # pyarrow would wait for a pipe
     try:
         with pyarrow.parquet.ParquetFile(path) as file:
             for batch in file.iter_batches(batch_size=1024):

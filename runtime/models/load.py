@@ -30,7 +30,7 @@ from .families import (
     positions,
 )
 from .untie import untie_head
-from .weights import stored_shapes, stored_tensors, truncated, weight_files
+from .weights import require_files, stored_shapes, stored_tensors, truncated, weight_files
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -91,6 +91,7 @@ def load_tokenizer(folder: Path) -> Any:
     """The tokenizer of a folder. Raises `Failure` R226: it cannot be read, or has no padding token."""
     from transformers import AutoTokenizer
 
+    require_files(folder)
     try:
         with quiet():
             tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -215,11 +216,12 @@ def _adopt_task_parameters(folder: Path, model: Any) -> None:
 
 
 def _config_tree(folder: Path) -> dict[str, Any]:
+    require_files(folder)
     try:
         tree = json.loads((folder / "config.json").read_text("utf-8"))
     except OSError as error:
         raise truncated(folder, "config.json is missing") from error
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise truncated(folder, f"config.json is not JSON ({error})") from error
     if not isinstance(tree, dict):
         raise truncated(folder, "config.json is not a mapping")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
+from ..regular_file import irregular
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
@@ -64,6 +65,18 @@ def truncated(folder: Path, reason: str) -> Failure:
     """The diagnosis of an incomplete model folder."""
     return Failure("R222", f"truncated model folder {folder}: {reason}",
                    "copy or download the model again", spec_path="teacher")
+
+
+def require_files(folder: Path) -> None:
+    """Raises `Failure` R223: something in a model folder is no file, and whoever reads the folder would wait for it;
+    R222: it is no folder."""
+    try:
+        strange = irregular(folder)
+    except OSError as error:
+        raise truncated(folder, error.strerror or "it cannot be read") from error
+    if strange is not None:
+        raise Failure("R223", f"cannot load the model in {folder}: {strange.name} is a pipe, a device or a socket",
+                      "take it out of the folder", spec_path="teacher")
 
 
 def _check_whole(file: Path) -> None:
