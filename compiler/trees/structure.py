@@ -1,7 +1,7 @@
 """The schemas as the compiler walks them: references followed, alternatives chosen, annotations read.
 
 In: `schema/*.schema.json`, the single source of structure, defaults and descriptions. Beside the words of
-JSON Schema they hold these annotations (schema/README.md):
+JSON Schema they hold these annotations (compiler/README.md):
 
     x-either    keys of which exactly one decides what a mapping is (a model is hub, path, ...)
     x-short     a short form: `weight`, `model`, `teacher-or-model`, `list`, `test`

@@ -93,7 +93,7 @@ def test_every_mapping_is_closed(name: str) -> None:
 
 
 def test_annotations_are_the_documented_ones() -> None:
-    readme = (ROOT / "schema" / "README.md").read_text("utf-8")
+    readme = (ROOT / "compiler" / "README.md").read_text("utf-8")
     for name in NAMES:
         text = json.dumps(load_schema(name).root)
         for word in ("x-either", "x-short", "x-location", "x-words", "x-overlay"):

@@ -1,4 +1,4 @@
-"""What is said about the shipped specs is so: their first lines, their commands, the tables of specs/README.md;
+"""What is said about the shipped specs is so: their first lines, their commands, the tables of their pages;
 and DistilBART-MNLI and DistilBERT are the published ones."""
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "specs").rglob("*.yaml"))
 BASES = [spec for spec in SPECS if spec.parent.name == "base"]
 README = (ROOT / "specs" / "README.md").read_text("utf-8")
+PAPER = (ROOT / "specs" / "paper" / "README.md").read_text("utf-8")
 SHARED = ROOT.parent / "shared"
 TABLES = SHARED / "paper-tables.yaml"
 COMMAND = re.compile(r"distilc run (specs/\S+\.yaml)(?: --only (\S+?))?(?=[\s`]|$)")
@@ -75,9 +76,9 @@ def test_the_readme_names_every_spec() -> None:
 
 
 def readme_rows() -> list[tuple[int, str, list[str], Path, str]]:
-    """(table, row, printed numbers, spec, variant) of every row of the README's tables of the paper."""
+    """(table, row, printed numbers, spec, variant) of every row of the page's tables of the paper."""
     found = []
-    for section in re.split(r"^### ", README, flags=re.MULTILINE)[1:]:
+    for section in re.split(r"^## ", PAPER, flags=re.MULTILINE)[1:]:
         number = re.match(r"Table (\d+)", section)
         assert number is not None, section[:40]
         for line in section.split("\n"):
