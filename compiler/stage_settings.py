@@ -72,8 +72,9 @@ def train_settings(
     freeze: Sequence[str],
     trainable_parameters: int,
     objective: Mapping[str, Any],
+    default_max_length: int | None = None,
 ) -> dict[str, Any]:
-    """Settings of a `train` stage."""
+    """Settings of a `train` stage. `default_max_length`: as of `generation_settings`; where validations write."""
     batch, optimization, validation = training.batch, training.optimization, training.validation
     by_examples = batch.examples is not None
     task, masking = experiment.task, experiment.data.masking
@@ -101,7 +102,9 @@ def train_settings(
             "every_steps": validation.every.steps,
             "limit": validation.limit,
             "metrics": list(validation.metrics),
-            "generation": generation_settings(task, validation.generation),
+            "generation": generation_settings(
+                task, validation.generation, default_max_length if set(validation.metrics) != {"loss"} else None
+            ),
         },
         "trainable_parameters": trainable_parameters,
     }
@@ -125,15 +128,21 @@ def candidate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def evaluate_settings(
-    task: str, split: str, limit: int | None, metrics: Sequence[str], generation: Generation, precision: str
+    task: str,
+    split: str,
+    limit: int | None,
+    metrics: Sequence[str],
+    generation: Generation,
+    precision: str,
+    default_max_length: int | None = None,
 ) -> dict[str, Any]:
-    """Settings of an `evaluate` stage."""
+    """Settings of an `evaluate` stage. `default_max_length`: as of `generation_settings`."""
     return {
         "task": task,
         "split": split,
         "limit": limit,
         "metrics": list(metrics),
-        "generation": generation_settings(task, generation),
+        "generation": generation_settings(task, generation, default_max_length),
         "precision": precision,
     }
 
@@ -164,12 +173,15 @@ def baseline_settings(
     }
 
 
-def benchmark_settings(task: str, speed: Speed, generation: Generation, precision: str, device: str) -> dict[str, Any]:
-    """Settings of a `benchmark` stage: the one kind whose key holds the device, by name."""
+def benchmark_settings(
+    task: str, speed: Speed, generation: Generation, precision: str, device: str, default_max_length: int | None = None
+) -> dict[str, Any]:
+    """Settings of a `benchmark` stage: the one kind whose key holds the device, by name. `default_max_length`: as of
+    `generation_settings`."""
     return {
         "task": task,
         **asdict(speed),
-        "generation": generation_settings(task, generation),
+        "generation": generation_settings(task, generation, default_max_length),
         "precision": precision,
         "device": device,
     }
@@ -181,13 +193,21 @@ def convert_settings(compute_type: str) -> dict[str, Any]:
 
 
 def label_settings(
-    labeller: Labeller, data: Mapping[str, Any], as_the_teacher: bool, precision: str, max_positions: int | None
+    labeller: Labeller,
+    data: Mapping[str, Any],
+    as_the_teacher: bool,
+    precision: str,
+    max_positions: int | None,
+    default_max_length: int | None = None,
 ) -> dict[str, Any]:
     """Settings of a `pseudo-labels` stage in which a model writes, one with positions for so many tokens. `data`:
     of the data stage; the validation and test sets are no business of the labels. `as_the_teacher`: it is of the
-    teacher's family and reads what the teacher reads; to another one the data's prefix means nothing."""
+    teacher's family and reads what the teacher reads; to another one the data's prefix means nothing.
+    `default_max_length`: as of `generation_settings`."""
     limit = labeller.max_source_tokens or min(data["max_source_tokens"], max_positions or data["max_source_tokens"])
-    generation = generation_settings(data["task"], labeller.generation)
+    if default_max_length is not None:
+        default_max_length = min(default_max_length, max_positions or default_max_length)
+    generation = generation_settings(data["task"], labeller.generation, default_max_length)
     if generation is not None and labeller.best_of is not None:
         generation["n_best"] = labeller.best_of
     prefix = labeller.prefix
@@ -246,14 +266,19 @@ def rule_settings(settings: Mapping[str, Any], rules: Mapping[str, Any]) -> dict
     return {**without_rules(settings)[0], **nothing, "source": "labels", **rules}
 
 
-def generation_settings(task: str, generation: Generation) -> dict[str, Any] | None:
+def generation_settings(
+    task: str, generation: Generation, default_max_length: int | None = None
+) -> dict[str, Any] | None:
     """None for tasks that write no text. Of transformers, which is all that can be taken while a model changes;
-    a stage in which another engine may write puts it in its place (`engines.py`)."""
+    a stage in which another engine may write puts it in its place (`engines.py`). `default_max_length`: of a model
+    whose checkpoint says nothing of it; it stands in the plan where the spec says nothing either."""
     if task not in ("summarization", "translation"):
         return None
     settings = {**asdict(generation), "engine": "transformers", "compute_type": None}
+    if generation.max_length is None:
+        settings["default_max_length"] = default_max_length
     return {name: value for name, value in settings.items() if value is not None or name not in LATER_GENERATION}
 
 
 # Options of generation that came after the first plans: a plan is without those that are off.
-LATER_GENERATION = ("compute_type", "sampling")
+LATER_GENERATION = ("compute_type", "sampling", "default_max_length")

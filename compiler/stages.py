@@ -180,6 +180,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
     _baseline_stages(stages, experiment, found, rows)
     teacher, student = found.teacher, found.student
     task, evaluation, own = experiment.task, experiment.evaluation, experiment.teacher.train
+    length = default_max_length(experiment, teacher)  # the student's checkpoint says what its teacher's does
 
     def add_evaluation(id: str, model: str, settings: dict[str, Any], engine: Engine) -> None:
         tokens = placement(None, teacher.architecture, site)["micro_batch_tokens"]
@@ -195,6 +196,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             (),
             teacher.architecture.trainable(()),
             objective_settings(own.loss, None),
+            length,
         )
         best = stages.add(
             "teacher-train",
@@ -212,7 +214,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             needs["reference"],
             best,
             evaluate_settings(
-                task, "validation", validation.limit, sorted(retention), validation.generation, found.precision
+                task, "validation", validation.limit, sorted(retention), validation.generation, found.precision, length
             ),
             TRANSFORMERS,  # as the student's validations, which it is held against
         )
@@ -237,15 +239,21 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
         add_evaluation(
             f"evaluate-{who}",
             model,
-            evaluate_settings(task, "test", evaluation.limit, evaluation.metrics, generation, found.precision),
+            evaluate_settings(task, "test", evaluation.limit, evaluation.metrics, generation, found.precision, length),
             engine,
         )
     if evaluation.speed is not None:
         for who, model, generation, engine in candidates:
-            measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name)
+            measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name, length)
             measured, needs = stages.writing(measured, {"model": model, "data": rows}, engine)
             stages.add(f"benchmark-{who}", "benchmark", measured, needs)
     return stages
+
+
+def default_max_length(experiment: Experiment, model: ResolvedModel) -> int | None:
+    """How long a text of this model, or of a student of it, may be where the spec does not say it: None, as long as
+    its checkpoint says; of one that does not, as long as a target. (transformers' own default would be 20.)"""
+    return None if model.says_length else experiment.data.max_target_tokens
 
 
 def _teacher_stages(stages: Stages, experiment: Experiment, found: ResolvedRun) -> tuple[str, str]:
@@ -314,6 +322,7 @@ def _target_stages(
                 architecture.family == found.teacher.architecture.family,
                 "fp32" if found.precision == "fp16" and architecture.family in FP16_OVERFLOWS else found.precision,
                 architecture.max_positions,
+                default_max_length(experiment, resolved.model or found.teacher),
             )
             written, rules = without_rules(settings)
             engine = choose_engine(labeller.generation, architecture.family, settings["precision"], site)
@@ -368,6 +377,7 @@ def _student_training(
             {str(stack): layers for stack, layers in student.phi.items()},
             common_vocabulary(found.teacher.architecture, student.architecture),
         ),
+        default_max_length(experiment, found.teacher),
     )
     teaching = None
     if "teacher" in needs:

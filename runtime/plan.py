@@ -285,7 +285,8 @@ class SamplingSettings:
 class GenerationSettings:
     """None: the checkpoint's own setting stays. Lengths in tokens. `compute_type` (of ctranslate2) is what the
     weights are calculated with; `named`: the engine was asked for by name, so that it works in its own way where
-    the two differ; `n_best`: hypotheses a source (None: one)."""
+    the two differ; `n_best`: hypotheses a source (None: one). `default_max_length`: of a checkpoint that has no setting
+    of its own."""
 
     engine: Literal["ctranslate2", "transformers"]
     beams: int | None
@@ -298,6 +299,7 @@ class GenerationSettings:
     named: bool = False
     sampling: SamplingSettings | None = None
     n_best: int | None = None
+    default_max_length: int | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -24,6 +24,7 @@ from typing import Any, Literal, cast
 from .console import Console
 from .data.tokenize import Counts, prepare, tokenize
 from .failure import Failure
+from .generation.ends import Ends
 from .partial_output import open_output
 from .plan import Columns, DataSettings, GenerationSettings
 from .processes import num_cores
@@ -102,7 +103,7 @@ def predict(options: argparse.Namespace) -> None:
     layout = Layout(options.column or _column(known, options.file), SOURCES, "--column", options.id_column, empty=False)
     texts = read_texts(options.file, layout)
     job = _job(folder, known, texts, options)
-    started = time.monotonic()
+    started, ends = time.monotonic(), Ends()
     with open_output(options.output, job.digest) as output, _engine(job) as engine:
         if output.done:
             _say(f"{output.done:,} of {len(texts):,} predictions are there from before")
@@ -112,7 +113,9 @@ def predict(options: argparse.Namespace) -> None:
             begun = output.done
             while output.done < len(texts):
                 piece = range(output.done, min(output.done + PIECE, len(texts)))
-                output.write(_piece(engine, job, piece, options.batch_size, show))
+                output.write(_piece(engine, job, piece, options.batch_size, show, ends))
+    if ends.told:
+        _say(f"R355: warning: {ends.told}\n  hint: if they are cut in the middle, write longer ones with --max-length")
     seconds = time.monotonic() - started
     if options.output is not None:
         rate = (len(texts) - begun) / max(seconds, 1e-9)
@@ -187,12 +190,13 @@ def _generation(known: TrainedAs | None, options: argparse.Namespace, precision:
     """As the run evaluated its student, with what the options say over it. Where nothing is known of a run, the
     fast engine, if it is installed."""
     given = {name: value for name in OF_GENERATION if (value := getattr(options, name)) is not None}
+    default = None if known is None else known.max_target_tokens
     if known is not None and known.generation is not None:
-        settings = replace(known.generation, n_best=None, sampling=None, **given)
+        settings = replace(known.generation, n_best=None, sampling=None, default_max_length=default, **given)
         if options.engine == "auto":
             return settings
     else:
-        settings = replace(NOTHING_SAID, **given)
+        settings = replace(NOTHING_SAID, default_max_length=default, **given)
     engine = options.engine
     if engine == "transformers" or (engine == "auto" and importlib.util.find_spec("ctranslate2") is None):
         return replace(settings, engine="transformers", compute_type=None, named=False)
@@ -246,14 +250,15 @@ def _engine(job: Job) -> Iterator[Any]:
 
 
 def _piece(
-    engine: Any, job: Job, piece: range, batch_size: int | None, show: Callable[[int], None]
+    engine: Any, job: Job, piece: range, batch_size: int | None, show: Callable[[int], None], ends: Ends
 ) -> list[dict[str, Any]]:
-    """The records of these sources, in order."""
+    """The records of these sources, in order. `ends` counts how their texts end."""
     texts: dict[int, str] = {}
 
     def on_batch(positions: Sequence[int], found: Sequence[Sequence[Any]]) -> None:
         for position, hypotheses in zip(positions, found, strict=True):
             texts[int(position)] = hypotheses[0].text
+            ends.add(engine.limit + 1 if hypotheses[0].num_tokens >= engine.limit else None)
         show(piece.start + len(texts))
 
     engine.generate([job.sources[i] for i in piece], on_batch, ids=list(piece), batch_size=batch_size)

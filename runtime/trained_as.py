@@ -31,6 +31,7 @@ class TrainedAs:
     target_language: str | None
     column: str | None
     max_source_tokens: int | None
+    max_target_tokens: int | None
     generation: GenerationSettings | None
     precision: str | None
 
@@ -92,6 +93,7 @@ def _by_plan(folder: Path) -> TrainedAs | None:
         target_language=data.target_language,
         column=data.columns.source,
         max_source_tokens=data.max_source_tokens,
+        max_target_tokens=data.max_target_tokens,
         generation=None if evaluated is None else evaluated.generation,
         precision=None if evaluated is None else evaluated.precision,
     )
@@ -116,6 +118,7 @@ def _by_card(folder: Path) -> TrainedAs | None:
         target_language=data.get("target_language"),
         column=data.get("columns", {}).get("source", "source"),
         max_source_tokens=data.get("max_source_tokens"),
+        max_target_tokens=data.get("max_target_tokens"),
         generation=_generation(generation),
         precision=None,
     )
@@ -144,6 +147,7 @@ def _by_store(folder: Path) -> TrainedAs | None:
         target_language=data["target_language"],
         column=data["columns"]["source"],
         max_source_tokens=data["max_source_tokens"],
+        max_target_tokens=data.get("max_target_tokens"),
         generation=None,
         precision=None,
     )

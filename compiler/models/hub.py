@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -68,10 +69,21 @@ def fetch_commit(kind: Kind, repository: str, revision: str) -> str:
 
 
 def fetch_config(repository: str, commit: str) -> Path:
-    """Fetch a model's config.json into the cache; returns the snapshot's folder. Raises `HubError`."""
+    """Fetch a model's config.json into the cache, and generation_config.json where it has one; returns the snapshot's
+    folder. Raises `HubError`."""
     from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
 
-    file = _asked(lambda: hf_hub_download(repository, "config.json", revision=commit, etag_timeout=TIMEOUT_SECONDS))
+    def fetch(name: str) -> str:
+        found: str = hf_hub_download(repository, name, revision=commit, etag_timeout=TIMEOUT_SECONDS)
+        return found
+
+    def fetch_if_there() -> None:
+        with suppress(EntryNotFoundError):
+            fetch("generation_config.json")
+
+    file = _asked(lambda: fetch("config.json"))
+    _asked(fetch_if_there)
     return Path(file).parent
 
 

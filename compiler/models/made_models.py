@@ -28,7 +28,7 @@ def resolve_made(named: NamedRun, owner: str, found: ResolvedRun, stages: Stages
         # The student is made of its teacher: the stage that it needs is the teacher as it was trained.
         teacher = next(stage["needs"]["teacher"] for stage in stages if stage["id"] == "student")
         made = made_model(owner, stages, teacher if named.model == "teacher" else "train")
-    return ResolvedModel(name, architecture, {}, {}, {}, made)
+    return ResolvedModel(name, architecture, {}, {}, {}, made, says_length=found.teacher.says_length)
 
 
 def owners(run: Run) -> Iterator[tuple[str, Trail, NamedRun]]:

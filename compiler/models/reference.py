@@ -25,7 +25,8 @@ from .hub import HubError, cached_commit, cached_snapshot, fetch_commit, fetch_c
 class ResolvedModel:
     """`name` is what the spec calls it; `settings` are a teacher stage's; `locations` its `execution`'s;
     `config` is its config.json, as far as it is known. `made`: the run of another spec that makes it; then
-    it has no settings of its own."""
+    it has no settings of its own. `says_length`: does its checkpoint say how long a text may become? Where the files
+    of the checkpoint are not known, it is taken to."""
 
     name: str
     architecture: Architecture
@@ -33,6 +34,7 @@ class ResolvedModel:
     locations: Mapping[str, str]
     config: Mapping[str, Any] = field(default_factory=dict)
     made: MadeModel | None = None
+    says_length: bool = True
 
 
 @dataclass(frozen=True)
@@ -117,7 +119,8 @@ def _from_folder(
             return None
     _check_weights(folder, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
-    return ResolvedModel(name, architecture, settings, {fingerprint: str(folder.resolve())}, config)
+    locations = {fingerprint: str(folder.resolve())}
+    return ResolvedModel(name, architecture, settings, locations, config, says_length=_says_length(folder, config))
 
 
 def _from_hub(
@@ -170,7 +173,22 @@ def _from_hub(
         _check_weights(folder, path, reporter)  # else `run` fetches them
     settings = model_settings("hub", architecture, repository=repository, revision=commit)
     locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
-    return ResolvedModel(repository, architecture, settings, locations, config)
+    return ResolvedModel(
+        repository, architecture, settings, locations, config, says_length=_says_length(folder, config)
+    )
+
+
+def _says_length(folder: Path, config: Mapping[str, Any]) -> bool:
+    """Does a checkpoint set the longest text that it writes? What counts is generation_config.json; where there is
+    none, config.json, and in it what it says of the only task that it knows."""
+    try:
+        said = json.loads((folder / "generation_config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        tasks = config.get("task_specific_params")
+        only = next(iter(tasks.values())) if isinstance(tasks, Mapping) and len(tasks) == 1 else None
+        said = {**(only if isinstance(only, Mapping) else {}), **config}
+    lengths = ("max_length", "max_new_tokens")
+    return not isinstance(said, Mapping) or any(said.get(name) is not None for name in lengths)
 
 
 def _check_weights(folder: Path, path: Trail, reporter: Reporter) -> None:

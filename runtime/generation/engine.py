@@ -47,13 +47,17 @@ OnBatch = Callable[[Sequence[int], Sequence[Sequence[Hypothesis]]], None]
 
 class Engine(Protocol):
     """`name` is the engine that really works; `note` says, for people, why it is not the one that the plan
-    names (empty: it is). `width`: hypotheses of one source that are worked on at once."""
+    names (empty: it is). `width`: hypotheses of one source that are worked on at once. `limit`: the most tokens of a
+    hypothesis, as `num_tokens` counts them."""
 
     name: str
     note: str
 
     @property
     def width(self) -> int: ...
+
+    @property
+    def limit(self) -> int: ...
 
     def generate(
         self,
@@ -158,9 +162,11 @@ def generate_texts(
     rows: Rows,
     ids: Sequence[int] | NDArray[Any],
     on_progress: Callable[[int], None] | None = None,
+    at_limit: dict[int, int] | None = None,
 ) -> list[str]:
     """The best text for the source of each of these rows, in their order. `on_progress(done)` is called with
-    the number of finished examples."""
+    the number of finished examples. `at_limit` gets the positions of those that end at the length limit,
+    with this limit as `max_length` counts it: with the decoder's start token."""
     texts = [""] * len(ids)
     done = 0
 
@@ -168,6 +174,8 @@ def generate_texts(
         nonlocal done
         for position, hypotheses in zip(positions, found, strict=True):
             texts[position] = hypotheses[0].text
+            if at_limit is not None and hypotheses[0].num_tokens >= engine.limit:
+                at_limit[int(position)] = engine.limit + 1
         done += len(positions)
         if on_progress is not None:
             on_progress(done)

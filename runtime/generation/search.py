@@ -26,17 +26,21 @@ FIELDS = {
 def merged_config(own: Any, settings: GenerationSettings) -> Any:
     """The checkpoint's generation config `own` with the plan's settings over it (a copy). Lengths in tokens.
 
-    A plan that shortens `max_length` under the checkpoint's `min_length` means the shorter one. Sampling takes
-    one token after the other: it has no beams.
+    A plan that shortens `max_length` under the checkpoint's `min_length` means the shorter one. Where the checkpoint
+    says nothing of how long a text may become, and the plan does not ask for a length either, the plan's default
+    counts. Sampling takes one token after the other: it has no beams.
     """
     config = copy.deepcopy(own)
     for name, field in FIELDS.items():
         value = getattr(settings, name)
         if value is not None:
             setattr(config, field, value)
-    if settings.max_length is not None:
+    longest = settings.max_length
+    if longest is None and config.max_length is None and config.max_new_tokens is None:
+        longest = config.max_length = settings.default_max_length
+    if longest is not None:
         config.max_new_tokens = None
-        if settings.min_length is None and (config.min_length or 0) > settings.max_length:
+        if settings.min_length is None and (config.min_length or 0) > longest:
             config.min_length = 0
     if settings.min_length is not None:
         config.min_new_tokens = None

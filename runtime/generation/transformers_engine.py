@@ -15,7 +15,7 @@ from ..plan import GenerationSettings
 from .engine import OnBatch, Source, batches, lengths_of
 from .rescoring import padded, sequence_scores
 from .sampling import draw_processors
-from .search import answer_in_language, end_token, length_penalty, merged_config
+from .search import answer_in_language, end_token, length_penalty, limit_of, merged_config
 from .texts import writing
 
 
@@ -62,6 +62,11 @@ class TransformersEngine:
         """As `Engine` says."""
         num_draws = (self.settings.n_best or 1) if self.settings.sampling is not None else 1
         return max(self.config.num_beams or 1, num_draws)
+
+    @property
+    def limit(self) -> int:
+        """As `Engine` says."""
+        return limit_of(self.config)
 
     def generate(
         self,

@@ -41,8 +41,15 @@ def label_shards(rows: Rows, shards: Sequence[Shard], folder: Path, context: Con
     return "" if engine is None else written_by(engine)
 
 
-def label_of(row: Mapping[str, Any], text: str | None, score: float | None, settings: PseudoLabelSettings) -> Label:
-    """The label of a raw row {"id", "source", "target"}, held to the rules. `text` None: there is none."""
+def label_of(
+    row: Mapping[str, Any],
+    text: str | None,
+    score: float | None,
+    settings: PseudoLabelSettings,
+    at_limit: int | None = None,
+) -> Label:
+    """The label of a raw row {"id", "source", "target"}, held to the rules. `text` None: there is none; `at_limit`: the
+    length limit at which it ends."""
     values = {} if text is None else quality(asked(settings), text, row["target"])
     return Label(
         id=row["id"],
@@ -51,6 +58,7 @@ def label_of(row: Mapping[str, Any], text: str | None, score: float | None, sett
         score=score,
         quality=values,
         dropped="missing" if text is None else failed_rule(settings, text, row["target"], values),
+        at_limit=at_limit,
     )
 
 
@@ -88,7 +96,9 @@ def _generate(
             row, chosen = rows.raw(ids[position]), 0
             if len(texts) > 1:
                 chosen = best(proxy(settings.task), [text.text for text in texts], row["target"])
-            found[int(position)] = label_of(row, texts[chosen].text, texts[chosen].score, settings)
+            best_one = texts[chosen]
+            at_limit = engine.limit + 1 if best_one.num_tokens >= engine.limit else None
+            found[int(position)] = label_of(row, best_one.text, best_one.score, settings, at_limit)
         on_progress(len(found))
 
     engine.generate([rows.source(i) for i in ids], on_batch, ids=ids)

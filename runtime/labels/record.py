@@ -8,6 +8,7 @@ The file has one JSON object a training row, in the order of the data:
     rouge2, bleu        against the original target, in percent: ROUGE-2 in summarization, sentence BLEU in
                         translation, the other one, too, where a rule asks for it
     kept, dropped       is it a target; if not, the rule that it failed
+    at_limit            only of a text that ends at the length limit: this limit, as `max_length` counts it
 """
 
 from __future__ import annotations
@@ -27,7 +28,8 @@ DECIMALS = 4  # of scores and qualities: what differs behind them is noise
 
 @dataclass(frozen=True, kw_only=True)
 class Label:
-    """See the module's text. `dropped` None: it is kept; `quality`: metric -> percent."""
+    """See the module's text. `dropped` None: it is kept; `quality`: metric -> percent; `at_limit` None: it ends by
+    itself, or nobody knows."""
 
     id: str
     source_sha256: str
@@ -35,6 +37,7 @@ class Label:
     score: float | None
     quality: Mapping[str, float]
     dropped: str | None
+    at_limit: int | None = None
 
     def line(self) -> str:
         """The line of `labels.jsonl`, with its end."""
@@ -44,13 +47,15 @@ class Label:
         record["kept"] = self.dropped is None
         if self.dropped is not None:
             record["dropped"] = self.dropped
+        if self.at_limit is not None:
+            record["at_limit"] = self.at_limit
         return json.dumps(record, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def parse(line: str | bytes) -> Label:
     """The label that a line of `labels.jsonl` says."""
     record = json.loads(line)
-    of_all = ("id", "source_sha256", "text", "score", "kept", "dropped")
+    of_all = ("id", "source_sha256", "text", "score", "kept", "dropped", "at_limit")
     return Label(
         id=record["id"],
         source_sha256=record["source_sha256"],
@@ -58,6 +63,7 @@ def parse(line: str | bytes) -> Label:
         score=record["score"],
         quality={name: value for name, value in record.items() if name not in of_all},
         dropped=record.get("dropped"),
+        at_limit=record.get("at_limit"),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+from ..generation.ends import Ends
 from .record import Label
 
 WORDS = {
@@ -23,6 +24,7 @@ class Statistics:
     def __init__(self) -> None:
         self.rows = 0
         self.dropped: Counter[str] = Counter()
+        self.ends = Ends()
         self._sums: dict[str, float] = {}
         self._counts: Counter[str] = Counter()
 
@@ -33,6 +35,7 @@ class Statistics:
             self.dropped[label.dropped] += 1
         if label.text is None:
             return
+        self.ends.add(label.at_limit)
         self._mean("words", len(label.text.split()))
         self._mean("reference_words", len(reference.split()))
         if label.score is not None:
@@ -50,9 +53,11 @@ class Statistics:
     def summary(self) -> dict[str, Any]:
         """`quality.json`: {rows, kept, dropped: {rule: number}, means}. Means are over the labels that there are,
         `METRIC_kept` over those that are kept: `rouge2` and `bleu` in percent, lengths in words, `score` as the
-        labeller gave it."""
+        labeller gave it. `at_limit`: how many end at the length limit, where some do."""
+        at_limit = {"at_limit": self.ends.num_at_limit} if self.ends.num_at_limit else {}
         means = {name: total / self._counts[name] for name, total in sorted(self._sums.items())}
-        return {"rows": self.rows, "kept": self.kept, "dropped": dict(sorted(self.dropped.items())), **means}
+        dropped = dict(sorted(self.dropped.items()))
+        return {"rows": self.rows, "kept": self.kept, "dropped": dropped, **at_limit, **means}
 
     def _mean(self, name: str, value: float) -> None:
         self._sums[name] = self._sums.get(name, 0.0) + value

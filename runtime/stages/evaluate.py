@@ -20,6 +20,7 @@ from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, split_names
 from ..failure import interrupted
+from ..generation.ends import Ends
 from ..generation.engine import Engine, batches, generate_texts, open_engine, written_by
 from ..generation.rounds import work_in_rounds
 from ..generation.shards import Shard, in_order, whole_batches
@@ -44,11 +45,12 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     texts = needing(settings.metrics, "texts")
     models = _Models(context, settings)
     splits = [name for name in split_names(context.inputs["data"]) if _is_asked(name, settings.split)]
+    ends = Ends()
     for split in splits:
         name = split.removeprefix("test.")
         rows = Rows.open(context.inputs["data"], split)
         num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
-        result[name] = _evaluate(models, rows, num_examples, name, settings, context)
+        result[name] = _evaluate(models, rows, num_examples, name, settings, ends, context)
         if settings.task == "summarization" and texts and context.first:
             baselines[name] = _lead(rows, num_examples, texts)
     if not context.first:
@@ -63,10 +65,21 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         context.journal.log(
             {f"eval/{prefix.format(name)}{metric}": value for metric, value in scores.items()}, 0
         )
+    if (notice := ends.notice(_generation_path(stage))) is not None:
+        context.notices.add(notice)
     line = "; ".join(
         ", ".join(f"{metric} {value:.2f}" for metric, value in scores.items()) for scores in values.values()
     )
-    return {"metrics": values, "line": line + models.account}
+    cut = f"; {ends.told}" if ends.told else ""
+    return {"metrics": values, "line": line + models.account + cut}
+
+
+def _generation_path(stage: Stage) -> str:
+    """Where the spec says how the model of this stage writes."""
+    of_validation = stage.settings.split == "validation"
+    if stage.id == "evaluate-teacher":
+        return "evaluation.teacher_generation"
+    return "validation.generation" if of_validation else "evaluation.generation"
 
 
 def _is_asked(name: str, split: str) -> bool:
@@ -115,6 +128,7 @@ def _evaluate(
     num_examples: int,
     name: str,
     settings: EvaluateSettings,
+    ends: Ends,
     context: Context,
 ) -> dict[str, Any]:
     scores: dict[str, Any] = {}
@@ -124,7 +138,10 @@ def _evaluate(
         shards = _generate(models.engine(rows), rows, num_examples, name, folder, context)
         if context.first:
             records = [rows.raw(i) for i in range(num_examples)]
-            predictions = [json.loads(line) for line in in_order(folder, shards)]
+            written = [json.loads(line) for line in in_order(folder, shards)]
+            predictions = [text["text"] for text in written]
+            for text in written:
+                ends.add(text["at_limit"])
             scores = score(texts, predictions, [record["target"] for record in records])
             _write_predictions(context.folder / f"predictions.{name}.jsonl", records, predictions)
     if of_loss := needing(settings.metrics, "loss"):
@@ -139,12 +156,16 @@ def _evaluate(
 
 
 def _generate(engine: Engine, rows: Rows, num_examples: int, name: str, folder: Path, context: Context) -> list[Shard]:
-    """Put a text for each of the first rows into the folder, as a JSON string a line. Returns the shards."""
+    """Put a text for each of the first rows into the folder, a line each: {text, at_limit: the length limit at which
+    it ends, null where it ends by itself}. Returns the shards."""
     lengths = rows.source_lengths[:num_examples]
     shards = whole_batches(batches(lengths, engine.width), lengths)
 
     def work(shard: Shard, on_progress: Callable[[int], None]) -> list[str]:
-        return [json.dumps(text, allow_nan=False) + "\n" for text in generate_texts(engine, rows, shard, on_progress)]
+        at_limit: dict[int, int] = {}
+        texts = generate_texts(engine, rows, shard, on_progress, at_limit)
+        written = [{"text": text, "at_limit": at_limit.get(i)} for i, text in enumerate(texts)]
+        return [json.dumps(line, allow_nan=False) + "\n" for line in written]
 
     work_in_rounds(shards, folder, context, f"generating for {name}", lambda: work, engine.name)
     return shards

@@ -70,7 +70,7 @@ def _held_to_rules(stage: Stage, context: Context) -> Iterator[Labelled]:
         if row is None or label is None or label.source_sha256 != source_hash(row["source"]):
             raise Failure("R347", "the labels are not those of these training data", "compile the spec again",
                           spec_path=labeller_path(stage))  # fmt: skip
-        yield label_of(row, label.text, label.score, settings), row["target"]
+        yield label_of(row, label.text, label.score, settings, label.at_limit), row["target"]
 
 
 def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict[str, Any]:
@@ -90,6 +90,10 @@ def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict
             update(statistics.rows)
     summary = statistics.summary()
     told = line(summary, proxy(settings.task))
+    if statistics.ends.told:
+        told += f"; {statistics.ends.told}"
+    if (notice := statistics.ends.notice(f"{labeller_path(stage)}.generation")) is not None:
+        context.notices.add(notice)
     if statistics.kept == 0:
         raise Failure("R345", f"no label is left to be a target: {told}",
                       f"loosen the rules of `keep`; what was written is in {context.folder / FILE}",

@@ -13,6 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..notices import FILE
 from ..plan import DataSettings, Plan, Source, Stage
 from .server import redact
 
@@ -180,8 +181,8 @@ def plan_files(run_folder: Path) -> list[Path]:
 
 
 def stage_files(kind: str, folder: Path) -> list[Path]:
-    """The files of an artifact that go to MLflow. Models stay in the store."""
-    patterns = STAGE_FILES.get(kind, ())
+    """The files of an artifact that go to MLflow, its warnings among them. Models stay in the store."""
+    patterns = (*STAGE_FILES.get(kind, ()), FILE)
     return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
 
 

@@ -184,3 +184,33 @@ def test_who_answered(error, answered):
 
 def test_pegasus_xsum_is_in_the_catalogue_with_its_own_positions():
     assert CATALOGUE[REPOSITORY]["max_position_embeddings"] == 512
+
+
+def test_a_checkpoint_that_says_no_length_writes_as_long_as_a_target(compile_text, tmp_path):
+    """transformers would end its texts after 20 tokens. Of any other checkpoint the plans stay what they were."""
+    folder = write(tmp_path / "models" / REPOSITORY, SMALL)
+    text = REFERENCE + "  max_target_tokens: 48\npseudo_labels: {own: {by: teacher}}\ntargets: [own]\n"
+
+    def defaults(*overrides: str) -> dict:
+        plan = compile_text(*overrides, text=text, models=(tmp_path / "models",)).plan
+        found = {}
+        for stage in plan["stages"]:
+            settings = stage["settings"]
+            if stage["kind"] == "train":
+                settings = settings["validation"]
+            generation = settings.get("generation") or {}
+            if "default_max_length" in generation:
+                found[stage["id"]] = generation["default_max_length"]
+        return found
+
+    kinds = {"evaluate-teacher", "evaluate-student", "benchmark-teacher", "benchmark-student", "labels-own"}
+    assert defaults() == dict.fromkeys(kinds, 48)
+    assert defaults("validation.metrics=[loss, rouge2]") == dict.fromkeys({*kinds, "train"}, 48)
+    said = "evaluation={generation: {max_length: 20}, teacher_generation: {max_length: 30}}"
+    assert defaults(said) == {"labels-own": 48}
+    (folder / "config.json").write_text(json.dumps({**SMALL, "task_specific_params": {"t": {"max_length": 64}}}))
+    assert defaults() == {}
+    (folder / "generation_config.json").write_text('{"num_beams": 4}')  # now config.json does not count
+    assert defaults() == dict.fromkeys(kinds, 48)
+    (folder / "generation_config.json").write_text('{"max_new_tokens": 64}')
+    assert defaults() == {}

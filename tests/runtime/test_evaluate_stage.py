@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 import threading
 from collections.abc import Callable
 from dataclasses import replace
@@ -21,8 +22,10 @@ from distilc.runtime.generation import engine, shards, speed
 from distilc.runtime.metrics.score import score
 from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
+from distilc.runtime.notices import Notices, read_notices
 from distilc.runtime.plan import BenchmarkSettings, EvaluateSettings, Execution, GenerationSettings, Stage
 from distilc.runtime.stages import benchmark, evaluate
+from distilc.runtime.tracking import content
 
 GENERATION = GenerationSettings(
     engine="transformers", beams=1, length_penalty=None, min_length=None, max_length=12, no_repeat_ngram=None,
@@ -106,6 +109,22 @@ def test_scores_texts_and_baseline(tmp_path: Path, artifacts: Any) -> None:
     logged = lines(folder / "metrics.jsonl")[0]["metrics"]
     assert logged["eval/rouge1"] == found["test"]["rouge1"]["value"]
     assert logged["eval/loss"] == found["test"]["loss"]["value"]
+
+
+def test_texts_that_end_at_the_limit_are_told_of(tmp_path: Path, artifacts: Any) -> None:
+    """Where the checkpoint says no length, texts are as long as the plan's default, and not twenty tokens."""
+    inputs = artifacts("t5")
+    inputs["model"] = Path(shutil.copytree(inputs["model"], tmp_path / "silent"))
+    never_ending = {"decoder_start_token_id": 0, "pad_token_id": 0, "eos_token_id": 1, "min_length": 31}
+    (inputs["model"] / "generation_config.json").write_text(json.dumps(never_ending))
+    chosen = settings(generation=replace(GENERATION, max_length=None, default_max_length=31), metrics=("rouge1",))
+    context = context_of(evaluate, chosen, inputs, tmp_path / "evaluated")
+    context.notices = Notices(tmp_path / "evaluated" / "warnings.jsonl")
+    summary = evaluate.run(context.stage, context)
+    assert summary["line"].endswith("; 5 of 5 texts end at the limit of 31 tokens")
+    (notice,) = read_notices(tmp_path / "evaluated" / "warnings.jsonl")
+    assert (notice["code"], notice["message"]) == ("R355", "5 of 5 texts end at the limit of 31 tokens")
+    assert context.folder / "warnings.jsonl" in content.stage_files("evaluate", context.folder)
 
 
 @pytest.mark.parametrize("family", ["bart", "mbart", "pegasus", "marian", "t5"])

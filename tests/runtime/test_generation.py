@@ -12,8 +12,9 @@ import pytest
 import torch
 
 from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.generation.ends import Ends
 from distilc.runtime.generation.engine import Hypothesis, generate_texts
-from distilc.runtime.generation.search import answer_in_language, merged_config
+from distilc.runtime.generation.search import answer_in_language, limit_of, merged_config
 from distilc.runtime.generation.transformers_engine import TransformersEngine, generate_ids
 from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.plan import GenerationSettings
@@ -109,3 +110,29 @@ def test_no_engine_setting_is_warned_about(tiny_model_folder: Any, rows: Rows, c
         settings = replace(OWN, beams=beams, max_length=10)
         generate_texts(TransformersEngine(model, tokenizer, settings, "cpu"), rows, [0, 1])
     assert caplog.text == "" and not recwarn.list
+
+
+def test_a_checkpoint_that_says_no_length_takes_the_default_of_the_plan() -> None:
+    from transformers import GenerationConfig
+
+    unsaid, default = GenerationConfig(min_length=30), replace(OWN, default_max_length=48)
+    assert merged_config(unsaid, default).max_length == 48
+    assert merged_config(unsaid, replace(default, max_length=12)).max_length == 12
+    assert merged_config(unsaid, replace(default, max_length=12)).min_length == 0
+    for said in (GenerationConfig(max_length=62), GenerationConfig(max_new_tokens=7)):
+        assert limit_of(merged_config(said, default)) == limit_of(said)
+    assert limit_of(merged_config(unsaid, OWN)) == 20  # what transformers would take: nobody chose it
+
+
+@pytest.mark.parametrize(
+    ("num_texts", "at_limit", "told"), [(48, 48, True), (2, 2, True), (8, 2, False), (100, 5, False), (100, 6, True), (0, 0, False)]
+)
+def test_more_than_a_few_texts_at_the_limit_are_told(num_texts: int, at_limit: int, told: bool) -> None:
+    ends = Ends()
+    for number in range(num_texts):
+        ends.add(20 if number < at_limit else None)
+    notice = ends.notice("evaluation.generation")
+    assert (notice is not None) == told
+    if notice is not None:
+        assert notice.message == f"{at_limit} of {num_texts} texts end at the limit of 20 tokens"
+        assert (notice.code, notice.spec_path) == ("R355", "evaluation.generation.max_length")
