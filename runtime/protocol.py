@@ -80,7 +80,8 @@ class TermInputs:
     """What a term looks at: one micro-batch of B sources of S tokens and targets of T.
 
     labels (...) int64: (B, T), or (N,) where only some positions are computed at a time; -100 where nothing
-    counts, which is also what to mask with. source_mask (B, S) bool: the encoder's real tokens. The teacher's
+    counts, which is also what to mask with. source_mask (B, S) bool: the encoder's real tokens. A row with neither
+    is no example: a rank without examples has one. The teacher's
     tensors carry no gradient. phi: student layer -> teacher layer, of each stack that has such a map.
     """
 

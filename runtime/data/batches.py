@@ -130,14 +130,14 @@ def collate(rows: Rows, ids: Sequence[int] | Ids, pad_id: int) -> dict[str, torc
     """Padded tensors of these examples: `input_ids` and `attention_mask` (B, S), `labels` (B, T), all int64;
     labels are padded with -100 (the label that transformers and torch ignore).
 
-    No ids gives one row with no label to learn: a rank without examples must run the same collective
-    operations as the others.
+    No ids gives one row with no token to attend to and no label to learn, which counts in no term: a rank without
+    examples must run the same collective operations as the others.
     """
     sources = [rows.source(int(i)) for i in ids]
     targets = [rows.target(int(i)) for i in ids]
     if not sources:
         one = torch.ones((1, 1), dtype=torch.int64)
-        return {"input_ids": one * pad_id, "attention_mask": one, "labels": one * -100}
+        return {"input_ids": one * pad_id, "attention_mask": one * 0, "labels": one * -100}
     longest_source = max(map(len, sources))
     input_ids = np.full((len(sources), longest_source), pad_id, np.int64)
     attention_mask = np.zeros((len(sources), longest_source), np.int64)

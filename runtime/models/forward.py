@@ -35,11 +35,28 @@ def encode(model: Any, input_ids: Tensor, attention_mask: Tensor, attentions: Ta
     """The encoder's states (B, S, d) after its final norm. input_ids, attention_mask (B, S) int64."""
     encoder: Any = stack_of(model, "encoder")
     asked = {"output_attentions": True} if attentions is not None else {}
-    output = encoder(input_ids=input_ids, attention_mask=attention_mask, **asked)
+    output = encoder(input_ids=input_ids, attention_mask=_attended(attention_mask), **asked)
     if attentions is not None:
         attentions.self_attention = tuple(output.attentions)
     states: Tensor = output.last_hidden_state
     return states
+
+
+def decoder_inputs(model: Any, labels: Tensor) -> Tensor:
+    """What the decoder reads to predict the labels, both (B, T) int64: they, moved to the right by the family's start.
+
+    A row without labels gets one here. mBART moves a row's last token to its front, and looks for it; what is read
+    where nothing is predicted counts nowhere."""
+    none = (labels == -100).all(dim=1)  # (B,)
+    some_token = int(model.config.pad_token_id == 0)
+    labels = torch.cat([labels[:, :1].masked_fill(none[:, None], some_token), labels[:, 1:]], dim=1)
+    moved: Tensor = model.prepare_decoder_input_ids_from_labels(labels=labels)
+    return moved
+
+
+def _attended(attention_mask: Tensor) -> Tensor:
+    """A row without tokens (`collate`) attends to its padding: a softmax over nothing is no number."""
+    return attention_mask | (attention_mask == 0).all(dim=1, keepdim=True)
 
 
 def decode(
@@ -60,7 +77,7 @@ def decode(
     output = decoder(
         input_ids=decoder_input_ids,
         encoder_hidden_states=encoder_states,
-        encoder_attention_mask=attention_mask,
+        encoder_attention_mask=_attended(attention_mask),
         use_cache=False,
         **asked,
     )

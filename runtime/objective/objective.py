@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from ..failure import Failure
 from ..models.families import STACKS
-from ..models.forward import decode, encode, use_eager_attention
+from ..models.forward import decode, decoder_inputs, encode, use_eager_attention
 from ..models.freeze import set_train_mode
 from ..plan import LayerMaps, ObjectiveSettings
 from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, TermInputs
@@ -186,7 +186,7 @@ class Objective(nn.Module):
     def label_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """For validation: (2,) float64, the unsmoothed cross-entropy summed over label tokens, and their number."""
         labels = batch["labels"]
-        decoder_input_ids = self.student.prepare_decoder_input_ids_from_labels(labels=labels)
+        decoder_input_ids = decoder_inputs(self.student, labels)
         encoder_states = encode(self.student, batch["input_ids"], batch["attention_mask"])
         states = decode(self.student, decoder_input_ids, encoder_states, batch["attention_mask"])
         valid = labels != IGNORED

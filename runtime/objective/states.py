@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..models.families import STACKS, layers
-from ..models.forward import Taken, decode, encode, taking
+from ..models.forward import Taken, decode, decoder_inputs, encode, taking
 from ..protocol import ModelOutputs, Stack
 from ..signals.layout import layer_name
 from ..signals.read import signal
@@ -53,7 +53,7 @@ class States:
 
     def of(self, batch: Batch) -> Found:
         """All that the terms look at."""
-        decoder_input_ids = self.student.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # (B, T)
+        decoder_input_ids = decoder_inputs(self.student, batch["labels"])  # (B, T)
         states, ours, encoder_states = self._student(batch, decoder_input_ids)
         if "teacher" not in self.needs:
             return Found(states, None, ours, ModelOutputs())

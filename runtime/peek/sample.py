@@ -16,7 +16,7 @@ from ..data.rows import Rows
 from ..data.tokenize import prepare as prepare_tokenizer
 from ..failure import Failure
 from ..models.families import STACKS
-from ..models.forward import decode, encode
+from ..models.forward import decode, decoder_inputs, encode
 from ..models.load import load_tokenizer, model_folder
 from ..objective.head import Head
 from ..objective.objective import Objective, factors_of
@@ -175,7 +175,7 @@ def _tell_rows(
 ) -> list[dict[str, Any]]:
     """What there is to see of each row, and what both models expect at the first positions of its target."""
     model, teacher = objective.student, objective.teacher
-    inputs = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # (B, T)
+    inputs = decoder_inputs(model, batch["labels"])  # (B, T)
     mask = batch["attention_mask"]
     encoded = encode(model, batch["input_ids"], mask)
     tops = {"student": _top(Head(model)(decode(model, inputs, encoded, mask)[:, :POSITIONS]), words)}
@@ -221,7 +221,7 @@ def _candidates(
     mask = batch["attention_mask"]
     encoded = encode(objective.student, batch["input_ids"], mask)
     theirs = encoded if teacher.shares_encoder else teacher.encode(batch["input_ids"], mask)
-    inputs = objective.student.prepare_decoder_input_ids_from_labels(labels=batch["labels"])  # (B, T)
+    inputs = decoder_inputs(objective.student, batch["labels"])  # (B, T)
     found = candidates_of(
         teacher.decode(inputs, theirs, mask),
         batch["labels"] != IGNORED,

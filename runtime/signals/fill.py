@@ -22,7 +22,7 @@ from ..data.batches import collate, sorted_batches
 from ..data.rows import Lengths, Rows
 from ..failure import Failure, interrupted
 from ..models.families import family_of, layers
-from ..models.forward import decode, encode, taking
+from ..models.forward import decode, decoder_inputs, encode, taking
 from ..objective.head import Head
 from ..plan import SignalsSettings
 from .candidates import FILES, IDS, LOG_PROBABILITIES, candidates_of, distribution, probabilities_of
@@ -171,7 +171,7 @@ class Filling:
                 encoder_states = kept[signal("encoder")].to(self.context.device)
             else:
                 encoder_states = encode(model, batch["input_ids"], mask)
-            decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=batch["labels"])
+            decoder_input_ids = decoder_inputs(model, batch["labels"])
             with taking(model, "decoder", outputs=wanted) as taken:
                 last = decode(model, decoder_input_ids, encoder_states, mask)
         return {LAST: last, **{layer_name(layer): taken.outputs[layer] for layer in wanted}}, batch

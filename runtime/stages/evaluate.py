@@ -27,6 +27,7 @@ from ..generation.shards import Shard, in_order, whole_batches
 from ..generation.transformers_engine import TransformersEngine
 from ..metrics.score import needing, score, score_loss
 from ..metrics.sentences import split_sentences
+from ..models.forward import decoder_inputs
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective.terms import labels_term
 from ..plan import EvaluateSettings, Stage
@@ -181,7 +182,7 @@ def _loss(model: Any, rows: Rows, ids: np.ndarray[Any, Any], pad_id: int, contex
         if number < len(mine):
             batch = ids[mine[number]]
             tensors = {name: tensor.to(context.device) for name, tensor in collate(rows, batch, pad_id).items()}
-            decoder_input_ids = model.prepare_decoder_input_ids_from_labels(labels=tensors["labels"])
+            decoder_input_ids = decoder_inputs(model, tensors["labels"])
             logits = model(input_ids=tensors["input_ids"], attention_mask=tensors["attention_mask"],
                            decoder_input_ids=decoder_input_ids, use_cache=False).logits  # fmt: skip
             loss += float(labels_term(logits, tensors["labels"], smoothing=0.0))

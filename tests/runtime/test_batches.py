@@ -142,8 +142,8 @@ def test_collate(tmp_path: Path) -> None:
     assert all(tensor.dtype == torch.int64 for tensor in batch.values())
 
 
-def test_an_idle_rank_gets_a_row_without_labels(tmp_path: Path) -> None:
+def test_an_idle_rank_gets_a_row_without_tokens(tmp_path: Path) -> None:
     write_rows(tmp_path, "train", [([5, 1], [7, 1], {"id": "", "source": "", "target": ""})])
     batch = collate(Rows.open(tmp_path, "train"), np.array([], dtype=np.int64), pad_id=3)
-    assert batch["input_ids"].tolist() == [[3]] and batch["attention_mask"].tolist() == [[1]]
+    assert batch["input_ids"].tolist() == [[3]] and batch["attention_mask"].tolist() == [[0]]
     assert batch["labels"].tolist() == [[-100]]

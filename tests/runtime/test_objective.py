@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 import torch
 from torch.nn import functional
 
+from distilc.runtime.data.batches import collate
 from distilc.runtime.models.families import layers
 from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.load import load_model
@@ -288,3 +290,30 @@ def test_a_batch_without_labels_contributes_nothing_and_still_has_a_graph(models
     share, raw = objective(batch, factors)
     share.backward()
     assert all(float(value) == 0.0 for name, value in raw.items() if "encoder" not in name)
+
+
+@pytest.mark.parametrize("attention", [True, False], ids=["eager", "sdpa"])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rank_without_examples_adds_nothing(family: str, attention: bool, models: Callable[..., Any]) -> None:
+    """The row that it runs counts in no term, of no family, and what it gives to any gradient is exactly 0."""
+    student, teacher = models(family)
+    settings = EVERYTHING if attention else replace(EVERYTHING, attention=None)
+    objective = Objective(student, settings, (), Teacher(teacher, shares_encoder=False)).eval()
+    batch = make_batch()
+    nothing = collate(None, [], student.config.pad_token_id)  # type: ignore[arg-type]
+    factors = factors_of(counts_of(batch), 1)
+
+    def gradients(*batches: Any) -> tuple[dict[str, torch.Tensor], list[dict[str, torch.Tensor]]]:
+        objective.zero_grad()
+        terms = []
+        for part in batches:
+            share, raw = objective(part, factors)
+            share.backward()
+            terms.append(raw)
+        return {name: p.grad.clone() for name, p in objective.named_parameters() if p.grad is not None}, terms
+
+    alone, _ = gradients(batch)
+    both, (_, raw) = gradients(batch, nothing)
+    assert set(raw) == set(objective.weights()) and {name: float(value) for name, value in raw.items()} == dict.fromkeys(raw, 0.0)
+    assert alone.keys() == both.keys() and all(torch.equal(alone[name], both[name]) for name in alone)
+    assert objective.label_loss(nothing).tolist() == [0.0, 0.0]
