@@ -612,6 +612,18 @@ loss:
   labels: 1.0
   logits: {weight: 0.8, temperature: 2.0, candidates: {top_k: 8}}""",
     ),
+    "E596": Code(
+        "adafactor with ZeRO",
+        "Adafactor keeps a mean for each row and each column of a weight. From ZeRO stage 1 on an optimizer steps on a "
+        "device's share of all weights laid end to end, which has neither, so what it does would depend on the stage and "
+        "on the number of devices. It is taken in fp32 under stage 0, where every device has the whole weights.",
+        """\
+$ echo '{zero: 2}' > site.yaml; distilc check --site site.yaml spec.yaml
+training: {optimizer: {name: adafactor}}""",
+        """\
+$ echo '{zero: auto}' > site.yaml; distilc check --site site.yaml spec.yaml
+training: {optimizer: {name: adafactor}}""",
+    ),
     "W595": Code(
         "candidates that take more room than all tokens",
         "The exact distribution of a token is one matrix product away from the decoder's state, which is kept where it pays. A "

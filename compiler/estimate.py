@@ -108,7 +108,7 @@ def choose(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int 
     smallest: the whole teacher, a sharded one, activations computed again. Where nothing fits, what needs least.
     """
     floor = lowest_zero(load)
-    shared = load.memory_gb is not None and load.world > 1
+    shared = load.memory_gb is not None and load.world > 1 and load.optimizer != "adafactor"  # see E596
     stages = (zero,) if zero != "auto" else tuple(range(floor, 4)) if shared else (floor,)
     ways = _ways(load)
     wanted = micro_batch_tokens or MICRO_BATCH_TOKENS[0]

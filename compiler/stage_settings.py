@@ -95,7 +95,7 @@ def train_settings(
         "warmup_ratio": optimization.warmup.ratio,
         "optimizer": asdict(optimization.optimizer),
         "gradient_clipping": optimization.gradient_clipping,
-        "dropout": optimization.dropout,
+        "dropout": None if optimization.dropout is None else {"hidden": optimization.dropout},
         "stopping": asdict(training.stopping),
         "validation": {
             "every_epochs": validation.every.epochs,

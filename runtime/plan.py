@@ -344,6 +344,13 @@ class ValidationSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Dropout:
+    """Rates that replace those of the model's config."""
+
+    hidden: float
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings(Extended):
     """needs: `data` (or the mixed `targets`), `model`, `teacher` where a term looks at it, `candidates` where those
     of the teacher are kept."""
@@ -361,7 +368,7 @@ class TrainSettings(Extended):
     warmup_ratio: float | None
     optimizer: OptimizerSettings
     gradient_clipping: float | None
-    dropout: float | None
+    dropout: Dropout | None
     stopping: StoppingSettings
     validation: ValidationSettings
     trainable_parameters: int

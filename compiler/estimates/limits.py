@@ -19,16 +19,27 @@ FP16_OVERFLOWS = ("pegasus", "t5", "mt5")
 
 
 def choose_precision(training: Training, path: Trail, family: str, reporter: Reporter, site: Site) -> str:
-    """The precision of a training. `auto`: bf16 where the device has it, else fp32.
+    """The precision of a training. `auto`: bf16 where the device and the optimizer have it, else fp32.
 
     `path`: where the training's section is. Reports E511 (fp16 with a family that overflows), E512 (a
-    precision that the device has not), E516 (16 bits without ZeRO).
+    precision that the device has not), E516 (16 bits without ZeRO), E596 (adafactor with ZeRO).
     """
     bf16 = site.device == "cuda" and supports_bf16(site.device_name)
+    adafactor = training.optimization.optimizer.name == "adafactor"
     here = (*path, "precision")
     asked = training.precision
     if asked == "auto":
-        asked = "bf16" if bf16 else "fp32"
+        asked = "bf16" if bf16 and not adafactor else "fp32"
+    if adafactor and (asked != "fp32" or site.zero not in ("auto", 0)):
+        sharing = f"the site says {site.zero}" if asked == "fp32" else f"{asked} needs 1 or more"
+        reporter.error(
+            "E596",
+            (*path, "training", "optimizer", "name"),
+            f"adafactor needs ZeRO stage 0, and {sharing}: from stage 1 on it would see shares of flattened weights, "
+            "without their rows and columns, and the result would depend on the number of devices",
+            "choose adamw" + (", or `precision: fp32`" if asked != "fp32" else ", or write `zero: auto` into the site"),
+            because=[here] if asked != "fp32" else [],
+        )
     if asked != "fp32" and site.zero == 0:
         # Measured: under stage 0 the losses of a bf16 run leave those of fp32 at the first clipped update,
         # under stages 1 to 3 they follow them.

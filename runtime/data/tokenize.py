@@ -37,6 +37,7 @@ def tokenize(
     """(source ids, target ids, raw row) of each row; counts as it goes. Too long sequences are cut before their
     end token, which stays. Targets are encoded as targets (Marian and mBART switch by `text_target`)."""
     prepare(tokenizer, settings)
+    end_of_source, end_of_target = num_end_tokens(tokenizer), num_end_tokens(tokenizer, target=True)
     iterator = iter(rows)
     while chunk := list(islice(iterator, CHUNK_ROWS)):
         sources = tokenizer([settings.prefix + row["source"] for row in chunk])["input_ids"]
@@ -44,8 +45,8 @@ def tokenize(
         for row, source, target in zip(chunk, sources, targets, strict=True):
             counts.truncated_source += len(source) > settings.max_source_tokens
             counts.truncated_target += len(target) > settings.max_target_tokens
-            source = _cut(source, settings.max_source_tokens, tokenizer)
-            target = _cut(target, settings.max_target_tokens, tokenizer)
+            source = _cut(source, settings.max_source_tokens, end_of_source)
+            target = _cut(target, settings.max_target_tokens, end_of_target)
             counts.examples += 1
             counts.source_tokens += len(source)
             counts.target_tokens += len(target)
@@ -55,21 +56,22 @@ def tokenize(
 
 def tokenize_sources(sources: Iterable[str], tokenizer: Any, limit: int) -> Iterator[tuple[list[int], bool]]:
     """(ids, at most `limit`; were there more?) of each source. The tokenizer is prepared."""
-    yield from _tokenized(sources, lambda texts: tokenizer(texts), tokenizer, limit)
+    yield from _tokenized(sources, lambda texts: tokenizer(texts), num_end_tokens(tokenizer), limit)
 
 
 def tokenize_targets(targets: Iterable[str], tokenizer: Any, limit: int) -> Iterator[tuple[list[int], bool]]:
     """(label ids, at most `limit`; were there more?) of each target. The tokenizer is prepared."""
-    yield from _tokenized(targets, lambda texts: tokenizer(text_target=texts), tokenizer, limit)
+    end = num_end_tokens(tokenizer, target=True)
+    yield from _tokenized(targets, lambda texts: tokenizer(text_target=texts), end, limit)
 
 
 def _tokenized(
-    texts: Iterable[str], encode: Callable[[list[str]], Any], tokenizer: Any, limit: int
+    texts: Iterable[str], encode: Callable[[list[str]], Any], end: int, limit: int
 ) -> Iterator[tuple[list[int], bool]]:
     iterator = iter(texts)
     while chunk := list(islice(iterator, CHUNK_ROWS)):
         for ids in encode(chunk)["input_ids"]:
-            yield _cut(ids, limit, tokenizer), len(ids) > limit
+            yield _cut(ids, limit, end), len(ids) > limit
 
 
 def prepare(tokenizer: Any, settings: DataSettings | PseudoLabelSettings) -> None:
@@ -89,12 +91,18 @@ def prepare(tokenizer: Any, settings: DataSettings | PseudoLabelSettings) -> Non
         setattr(tokenizer, name, language)
 
 
-def _cut(ids: list[int], limit: int, tokenizer: Any) -> list[int]:
-    """At most `limit` ids. What the tokenizer puts behind every sequence stays at its end."""
+def num_end_tokens(tokenizer: Any, *, target: bool = False) -> int:
+    """How many tokens the tokenizer puts behind every sequence: an end token, mBART a language too.
+
+    Seen on a text, not by which tokens are special: a text may end in one, and an unknown word is one."""
+    text = {"text_target": "a"} if target else {"text": "a"}
+    whole, bare = (tokenizer(**text, add_special_tokens=added)["input_ids"] for added in (True, False))
+    begins = next(i for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
+    return len(whole) - begins - len(bare)
+
+
+def _cut(ids: list[int], limit: int, end: int) -> list[int]:
+    """At most `limit` ids. The last `end`, which the tokenizer puts behind every sequence, stay."""
     if len(ids) <= limit:
         return ids
-    special = set(tokenizer.all_special_ids)
-    kept = 0
-    while kept < len(ids) and ids[len(ids) - 1 - kept] in special:
-        kept += 1
-    return ids[: max(0, limit - kept)] + ids[len(ids) - kept :] if kept else ids[:limit]
+    return ids[: max(0, limit - end)] + ids[len(ids) - end :]

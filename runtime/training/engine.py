@@ -23,7 +23,8 @@ from .cpu_adam import cpu_adam
 def start_engine(objective: Any, stage: Stage) -> Any:
     """A DeepSpeed engine around the objective, with the plan's config.
 
-    Raises `Failure` R303: nothing is left to train, or the number of trainable parameters is not the plan's.
+    Raises `Failure` R303: nothing is left to train, the number of trainable parameters is not the plan's, or the
+    optimizer does not go with its ZeRO stage.
     R370: the optimizer of an offload cannot be compiled. R371: the model cannot be checkpointed.
     """
     import deepspeed
@@ -51,7 +52,15 @@ def start_engine(objective: Any, stage: Stage) -> Any:
     if execution.checkpointing:
         keep_inputs_alone(objective.student)
     config = dict(execution.deepspeed or {})
-    offload = config.get("zero_optimization", {}).get("offload_optimizer", {}).get("device", "none")
+    partitions = config.get("zero_optimization", {})
+    if settings.optimizer.name == "adafactor" and partitions.get("stage", 0) > 0:
+        raise Failure(
+            "R303",
+            f"adafactor cannot step on the shares of flattened weights that ZeRO stage {partitions['stage']} makes",
+            "compile the spec again",
+            spec_path="training.optimizer.name",
+        )
+    offload = partitions.get("offload_optimizer", {}).get("device", "none")
     optimizer = optimizer_of(parameters, settings, on_cpu=offload == "cpu")
     engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
     return engine

@@ -24,6 +24,7 @@ from ..context import Context
 from ..data.batches import collate, micro_batches
 from ..data.rows import Rows
 from ..failure import Failure, interrupted
+from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..models.save import save_model
@@ -112,7 +113,7 @@ def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: st
     beside it on the device, the terms over both. Leaves torch's random state at the stage's seed."""
     model = load_model(model_folder(inputs["model"]), precision="fp32")
     if settings.dropout is not None:
-        _set_dropout(model, settings.dropout)
+        set_dropout(model, settings.dropout.hidden)
     freeze(model, settings.freeze)
     teacher = None
     if "teacher" in inputs:
@@ -120,16 +121,6 @@ def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: st
         teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(device)
     torch.manual_seed(settings.seed)  # projections are drawn from it
     return Objective(model, settings.objective, settings.freeze, teacher)
-
-
-def _set_dropout(model: Any, value: float) -> None:
-    """Every dropout of the model: modules, and the rates that transformers layers keep as numbers."""
-    for module in model.modules():
-        if isinstance(module, torch.nn.Dropout):
-            module.p = value
-        for name in ("dropout", "attention_dropout", "activation_dropout", "dropout_rate"):
-            if isinstance(getattr(module, name, None), float):
-                setattr(module, name, value)
 
 
 def _resume(training: Training, checkpoints: Checkpoints) -> int:

@@ -559,6 +559,27 @@ def test_adafactor_is_not_offloaded(compile_text):
     assert [(d.code, d.path) for d in lowered.diagnostics] == [("E514", "training.optimizer.name")]
 
 
+H200 = {"device": "cuda", "device_name": "NVIDIA H200", "per_node": 4}
+
+
+def test_adafactor_sees_whole_weights(compile_text):
+    """From ZeRO stage 1 on an optimizer has flat shares. `auto` takes what goes with it, whatever fits."""
+    stage = compile_text("training.optimizer.name=adafactor", **H200, memory_gb=2.0).stage("train")
+    assert stage["settings"]["precision"] == "fp32"
+    assert stage["execution"]["deepspeed"]["zero_optimization"]["stage"] == 0
+    for override, site in (("precision=fp32", {"zero": 1}), ("precision=bf16", {}), ("precision=bf16", {"zero": 2})):
+        lowered = compile_text("training.optimizer.name=adafactor", override, **H200, **site)
+        assert [(d.code, d.path) for d in lowered.diagnostics] == [("E596", "training.optimizer.name")]
+    own = compile_text("teacher.train.training.optimizer.name=adafactor", **H200, zero=1)
+    assert [(d.code, d.path) for d in own.diagnostics] == [("E596", "teacher.train.training.optimizer.name")]
+
+
+def test_a_dropout_has_a_key_of_its_own(compile_text):
+    """It was once that of attention and activations too. Without one nothing has changed."""
+    assert compile_text().stage("train")["settings"]["dropout"] is None
+    assert compile_text("training.dropout=0.2").stage("train")["settings"]["dropout"] == {"hidden": 0.2}
+
+
 def test_all_mistakes_at_once(compile_text):
     lowered = compile_text(
         "precision=fp16", "student={encoder_layers: 4, decoder_layers: 7}", "data.test={files: nothing.jsonl}"

@@ -9,6 +9,7 @@ import torch
 
 from distilc.compiler.architecture import architecture_of
 from distilc.runtime.failure import Failure
+from distilc.runtime.models.dropout import set_dropout
 from distilc.runtime.models.families import FAMILIES, count_parameters
 from distilc.runtime.models.freeze import freeze, set_train_mode
 from distilc.runtime.models.load import load_model
@@ -81,6 +82,27 @@ def test_dropout_is_off_in_a_frozen_encoder_only(family, tiny_model_folder):
     set_train_mode(model, ())
     encoder = [model.get_encoder()(input_ids=ids).last_hidden_state for _ in range(2)]
     assert not torch.equal(*encoder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_dropout_is_that_of_hidden_states_alone(family, tiny_model_folder):
+    """As a model is that was made with it; published BARTs have none in attention and activations."""
+    rates = {} if family == "t5" else {"attention_dropout": 0.03, "activation_dropout": 0.07}
+    model = load_model(tiny_model_folder(family, **rates))
+    set_dropout(model, 0.25)
+    name = "dropout_rate" if family == "t5" else "dropout"
+    assert getattr(model.config, name) == 0.1  # what is saved with the student stays its teacher's
+    expected = load_model(tiny_model_folder(family, **rates, **{name: 0.25}))
+    for (path, module), (_, other) in zip(model.named_modules(), expected.named_modules(), strict=True):
+        ours, theirs = ({n: v for n, v in vars(m).items() if isinstance(v, float)} for m in (module, other))
+        assert ours == theirs, path
+    ids = torch.arange(3, 13).reshape(2, 5)
+    drawn = []
+    for one in (model, expected):
+        one.load_state_dict(expected.state_dict())
+        torch.manual_seed(5)
+        drawn.append(one.train()(input_ids=ids, decoder_input_ids=ids).logits)
+    assert torch.equal(*drawn)
 
 
 def test_an_unknown_part_is_refused(tiny_model_folder):

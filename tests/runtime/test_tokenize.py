@@ -137,3 +137,21 @@ def test_real_marian_targets_use_their_own_pieces() -> None:
     assert source == tokenizer(text)["input_ids"]
     assert target == tokenizer(text_target=text)["input_ids"]
     assert source != target
+
+
+@pytest.mark.parametrize("family", ["bart", "mbart", "pegasus", "marian", "t5"])
+def test_a_cut_keeps_what_the_tokenizer_puts_at_the_end_and_no_more(family: str, tiny_tokenizer_folder: Callable[[str], Path]) -> None:
+    """An unknown word, a mask or an end token of the text itself is no end of the sequence."""
+    tokenizer = load_tokenizer(tiny_tokenizer_folder(family))
+    languages = {"source_language": "en_XX", "target_language": "de_DE"} if family == "mbart" else {}
+    unknown = "漢字 漢字 漢字 漢字 漢字 </s>"
+    ((source, target, _),), counts = rows_of(
+        tokenizer, [(unknown, unknown)], max_source_tokens=5, max_target_tokens=5, **languages
+    )
+    end = [tokenizer.eos_token_id]
+    for ids, language in ((source, "en_XX"), (target, "de_DE")):
+        suffix = end + ([tokenizer.convert_tokens_to_ids(language)] if family == "mbart" else [])
+        assert len(ids) == 5 and ids[-len(suffix) :] == suffix
+        assert all(id == tokenizer.unk_token_id or id > 4 for id in ids[1 : -len(suffix)]), ids
+        assert tokenizer.eos_token_id not in ids[: -len(suffix)]
+    assert counts.truncated_source == counts.truncated_target == 1
