@@ -258,6 +258,48 @@ matrix: {student.decoder_layers: [1, 2]}""",
 variants: {slow: {training: {learning_rate: 1.0e-5}}, fast: {}}
 matrix: {student.decoder_layers: [1, 2]}""",
     ),
+    "E318": Code(
+        "what is removed comes back",
+        "The matrix, or `--set`, is laid over every variant. Where one varies a part of what a variant (or the spec, by "
+        "`key: null`) removes, that would be there again in all of its runs, with default values, and the variant would be "
+        "another one than its name says. The same holds for a batch, a model or a data source of one kind that takes the "
+        "place of the variant's own of another kind. A variant leaves a path of the matrix out with "
+        "`matrix: {PATH: null}`, all of it with `matrix: null`.",
+        """\
+loss: {labels: 1.0, logits: 0.8}
+variants: {sft: {loss: {logits: null}}, kd: {}}
+matrix: {loss.logits.temperature: [1, 2]}""",
+        """\
+loss: {labels: 1.0, logits: 0.8}
+variants: {sft: {loss: {logits: null}, matrix: null}, kd: {}}
+matrix: {loss.logits.temperature: [1, 2]}""",
+    ),
+    "W319": Code(
+        "one path replaces a whole mapping",
+        "A path of `--set` or of the matrix names the key that says what kind of model, data source, batch or labeller it "
+        "is. Then it is another one, and nothing of the one before is kept: not how that was trained, or which of its "
+        "labels were kept.",
+        """\
+$ distilc check --set data.train.builtin=bulletins spec.yaml
+data: {train: {builtin: bulletins, limit: 100}}""",
+        """\
+$ distilc check --set 'data.train={builtin: bulletins, limit: 100}' spec.yaml
+data: {train: {builtin: bulletins, limit: 100}}""",
+    ),
+    "W320": Code(
+        "removed, and back in a variant",
+        "A spec removes something of the spec that it extends, by `key: null`. A variant of the latter says it itself, and "
+        "variants are laid over the whole: there it is not removed.",
+        """\
+$ printf 'extends: base.yaml\\nloss: {logits: 0.8}\\nvariants: {kd: {loss: {logits: 0.5}}}\\n' > kd.yaml; distilc check spec.yaml
+extends: kd.yaml
+loss: {logits: null}""",
+        """\
+$ printf 'extends: base.yaml\\nloss: {logits: 0.8}\\nvariants: {kd: {loss: {logits: 0.5}}}\\n' > kd.yaml; distilc check spec.yaml
+extends: kd.yaml
+loss: {logits: null}
+variants: {kd: {loss: {logits: null}}}""",
+    ),
     # --- E4xx, W4xx: rules across fields, data ----------------------------------------------------
     "E311": Code(
         "a path that a matrix cannot vary",

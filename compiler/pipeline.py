@@ -39,12 +39,12 @@ def _compile(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
     composed = compose(path, overrides, schema, files, reporter)
     if composed is None:
         return Compiled([], reporter.diagnostics, files.texts)
-    tree, assignments = composed
+    tree = composed.tree
     assert isinstance(tree.value, dict)
     is_spec = not files.complete or any(key in tree.value for key in OF_A_SPEC)
     sections = Sections(schema, site.paths, files, path)
     tree = _sound_frame(tree, sections, reporter)
-    points = Expansion(schema, reporter, assignments).expand(tree)
+    points = Expansion(schema, reporter, composed.later, composed.removed).expand(tree)
     runs = [_run(point, sections, schema, path) for point in points]
     check_together([(run.experiment, run.reporter) for run in runs], reporter)
     return Compiled(runs, reporter.diagnostics, files.texts, is_spec)
@@ -99,16 +99,42 @@ def _sound_frame(tree: Node, sections: Sections, reporter: Reporter) -> Node:
     for key in FRAME:
         if key not in kept:
             continue
-        section = sections.section(key, kept[key])
-        reporter.take(section.diagnostics)
-        if not section.refused:
-            continue
-        mended = kept.pop(key)
-        for path in section.refused:
-            mended = without(mended, path[1:]) if path[1:] else mended
-        if not sections.section(key, mended).refused:
-            kept[key] = mended
+        sound = _sound(key, kept.pop(key), sections, reporter)
+        if sound is not None:
+            kept[key] = _with_sound_matrices(sound, sections, reporter) if key == "variants" else sound
     return replace(tree, value=kept)
+
+
+def _sound(key: str, node: Node, sections: Sections, reporter: Reporter) -> Node | None:
+    """A section without what does not fit the schema in it; None: nothing of it does."""
+    section = sections.section(key, node)
+    reporter.take(section.diagnostics)
+    if not section.refused:
+        return node
+    for path in section.refused:
+        node = without(node, path[1:]) if path[1:] else node
+    return None if sections.section(key, node).refused else node
+
+
+def _with_sound_matrices(variants: Node, sections: Sections, reporter: Reporter) -> Node:
+    """The variants, in which the matrix of a variant has what fits the schema alone, and the nulls that leave a path
+    out."""
+    assert isinstance(variants.value, dict)
+    found = {}
+    for name, overlay in variants.value.items():
+        whole = overlay.value if isinstance(overlay.value, dict) else {}
+        own = whole.get("matrix")
+        if own is not None and own.value is not None:
+            paths = own.value if isinstance(own.value, dict) else {}
+            left_out = {path: node for path, node in paths.items() if node.value is None}
+            varied = {path: node for path, node in paths.items() if node.value is not None}
+            if varied or not left_out:
+                sound = _sound("matrix", replace(own, value=varied) if paths else own, sections, reporter)
+                varied = sound.value if sound is not None and isinstance(sound.value, dict) else {}
+            own = replace(own, value={**left_out, **varied})
+            overlay = replace(overlay, value={**whole, "matrix": own})
+        found[name] = overlay
+    return replace(variants, value=found)
 
 
 def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
@@ -128,6 +154,7 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
     reporter = Reporter(places, unreliable=refused, file=path)
     for part in (root, *parts.values()):
         reporter.take(part.diagnostics)
+    reporter.take(point.diagnostics)
     check(experiment, tree, reporter)
     unsure = [*refused, *((d.path,) for d in reporter.diagnostics if d.code in UNFINDABLE)]
     lowerable = not any(str(p[0] if p else "task").startswith(OF_MODELS) for p in unsure)

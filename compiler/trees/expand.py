@@ -8,36 +8,37 @@ same in several runs are the same `Node` in all of them, so that later stages lo
 from __future__ import annotations
 
 import hashlib
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 from math import prod
 from typing import Any
 
-from ..diagnostics import Position, Reporter, Trail, did_you_mean, listed, quoted
+from ..diagnostics import Diagnostic, Position, Reporter, Trail, did_you_mean, listed, quoted
 from ..experiment import EXPECTED
 from ..parse import Node
-from .merging import merge
-from .overrides import Assignment, assign, split_path
+from .axes import Axis, check_left_out, plain, read_axes, read_exclusions, same, slug, tell_set_and_varied
+from .conflicts import Conflicts
+from .merging import merge, node_at
+from .overrides import Assignment, assign
 from .structure import Schema
 
 MAX_RUNS = 10_000
 MAX_LABEL = 120  # characters; a name becomes a folder
-OF_A_SPEC = ("version", "name", "extends", "variants", "matrix", "seeds", "expect")  # no values of one run
-NOT_IN_A_MATRIX = tuple(key for key in OF_A_SPEC if key != "expect")
 
 
 @dataclass(frozen=True)
 class Point:
     """One run before it is typed. `label` is its name without the name of the spec ("" when it is the only
-    one); `replicated` that name without the seed: what all replicates are called."""
+    one); `replicated` that name without the seed: what all replicates are called. `diagnostics`: what is wrong with
+    how it was made, where that is about some of the runs."""
 
     tree: Node
     label: str
     variant: str | None
     seed: int | None
     replicated: str
+    diagnostics: tuple[Diagnostic, ...] = ()
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -45,23 +46,14 @@ class Point:
         return tuple(dict.fromkeys(name for name in (self.variant, self.replicated, self.label) if name))
 
 
-@dataclass(frozen=True)
-class Axis:
-    """One path of the matrix: what it assigns, and the suffix that each value gives a run's name."""
-
-    path: str
-    key: Node
-    assignments: tuple[Assignment, ...]
-    suffixes: tuple[str, ...]
-
-
 @dataclass
 class Expansion:
-    """`overrides` are laid over every run, last. Diagnoses are about the spec, not about one run."""
+    """`overrides` are laid over every run, last. `removed`: what nulls took out of the spec, by its path."""
 
     schema: Schema
     reporter: Reporter
     overrides: Sequence[Assignment] = ()
+    removed: Mapping[Trail, Node] = field(default_factory=dict)
     _assigned: dict[tuple[int, int], tuple[Any, ...]] = field(default_factory=dict)
     _expected: dict[tuple[int, ...], Node] = field(default_factory=dict)
 
@@ -70,17 +62,28 @@ class Expansion:
 
         Reports E311 (a path of the matrix that cannot vary), E312 (an exclusion of nothing), E313 (too many
         runs, or none left), E314 (a name in `expect` that is nobody's), E315 (the command line sets what the
-        matrix varies), E316 (two runs of one name).
+        matrix varies), E316 (two runs of one name), E318, W317 and W320 (something is laid over a variant that makes
+        it another one, or says what it says for nothing).
         """
         assert isinstance(tree.value, dict)
-        base = replace(tree, value={key: node for key, node in tree.value.items() if key not in ("variants", "matrix")})
-        variants: dict[str | None, Node] = {None: base}
-        if (named := tree.value.get("variants")) is not None and isinstance(named.value, dict):
-            variants = {name: self._variant(base, overlay) for name, overlay in named.value.items()}
-        axes, excluded = self._matrix(tree.value.get("matrix"))
-        if named is not None and isinstance(named.value, dict):
-            self._check_undone(named.value, axes)
-        points = list(self._points(variants, axes, excluded, tree))
+        base = replace(tree, value={key: node for key, node in tree.value.items() if key != "variants"})
+        named = tree.value.get("variants")
+        overlays = {} if named is None else _children(named)
+        whole: dict[str | None, Node] = {name: self._variant(base, overlay) for name, overlay in overlays.items()}
+        whole = whole or {None: base}
+        matrices = {name: _children(below).get("matrix") for name, below in whole.items()}
+        read = {id(matrix): read_axes(matrix, self.overrides, self.reporter) for matrix in matrices.values()}
+        axes = {name: read[id(matrix)] for name, matrix in matrices.items()}
+        every = [axis for some in read.values() for axis in some]
+        excluded = {name: read_exclusions(matrix, every, self.reporter) for name, matrix in matrices.items()}
+        check_left_out(overlays, tree.value.get("matrix"), self.reporter)
+        variants = {
+            name: replace(below, value={key: node for key, node in _children(below).items() if key != "matrix"})
+            for name, below in whole.items()
+        }
+        conflicts = Conflicts(self.schema, self.reporter, self.overrides, self.removed, overlays, self._put)
+        told = {name: conflicts.of(name, below, axes[name]) for name, below in variants.items()}
+        points = list(self._points(variants, axes, excluded, told, tree))
         self._check_names(points, tree)
         self._check_expected(points, tree)
         return [self._with_expected(point) for point in points]
@@ -88,120 +91,49 @@ class Expansion:
     def _variant(self, base: Node, overlay: Node) -> Node:
         return replace(merge(base, overlay, self.schema, self.schema.root), place=base.place, key=base.key)
 
-    # --- the matrix --------------------------------------------------------------------------------
-
-    def _matrix(self, node: Node | None) -> tuple[list[Axis], list[Mapping[str, Any]]]:
-        if node is None or not isinstance(node.value, dict):
-            return [], []
-        axes: list[Axis] = []
-        paths = [path for path in node.value if path != "exclude"]
-        names = _axis_names(paths)
-        overridden = {str(assignment.steps[0][0]): assignment for assignment in self.overrides}
-        for path in paths:
-            values = node.value[path]
-            place = values.key or values.place
-            steps = split_path(path, place)
-            first = steps[0][0] if steps else None
-            if steps is None or first in NOT_IN_A_MATRIX:
-                self._refuse(
-                    "E311",
-                    place,
-                    f"`{path}` cannot be varied: " + ("it is no path" if steps is None else "it is no value of a run"),
-                    "write a dotted path such as student.decoder_layers",
-                    ("matrix", path),
-                )
-                continue
-            if (given := overridden.get(str(first))) is not None and [s for s, _ in given.steps][: len(steps)] == [
-                s for s, _ in steps
-            ]:
-                self._refuse(
-                    "E315",
-                    given.steps[0][1],
-                    f"`{path}` is varied by the matrix, it cannot be set for all runs",
-                    f"write --set 'matrix.{path}=[...]'",
-                    ("matrix", path),
-                )
-                continue
-            if (other := next((axis for axis in axes if _overlap(axis.path, path)), None)) is not None:
-                self._refuse(
-                    "E311",
-                    place,
-                    f"`{path}` and `{other.path}` are about the same value: one would undo the other",
-                    "vary one of them",
-                    ("matrix", path),
-                )
-                continue
-            assert isinstance(values.value, list)
-            assignments = tuple(Assignment(steps, value) for value in values.value)
-            axes.append(Axis(path, values, assignments, _suffixes(names[path], [_plain(v) for v in values.value])))
-        return axes, self._excluded(node.value.get("exclude"), axes)
-
-    def _excluded(self, node: Node | None, axes: Sequence[Axis]) -> list[Mapping[str, Any]]:
-        found: list[Mapping[str, Any]] = []
-        if node is None or not isinstance(node.value, list):
-            return found
-        known = {axis.path: [_plain(assignment.value) for assignment in axis.assignments] for axis in axes}
-        for i, item in enumerate(node.value):
-            assert isinstance(item.value, dict)
-            path: Trail = ("matrix", "exclude", i)
-            for name, value in item.value.items():
-                if name not in known:
-                    near = did_you_mean(name, known)
-                    self._refuse(
-                        "E312",
-                        value.key or value.place,
-                        f"{quoted(name)} is no path of this matrix",
-                        f"did you mean {near}?" if near else f"its paths are {listed(known, 'and')}",
-                        (*path, name),
-                    )
-                elif not any(_same(_plain(value), other) for other in known[name]):
-                    self._refuse(
-                        "E312",
-                        value.place,
-                        f"{name} is never {quoted(_plain(value))}: this excludes nothing",
-                        f"its values are {listed((quoted(other) for other in known[name]), 'and')}",
-                        (*path, name),
-                    )
-            found.append({name: _plain(value) for name, value in item.value.items()})
-        return found
-
     # --- the runs ----------------------------------------------------------------------------------
 
     def _points(
         self,
         variants: Mapping[str | None, Node],
-        axes: Sequence[Axis],
-        excluded: Sequence[Mapping[str, Any]],
+        axes: Mapping[str | None, Sequence[Axis]],
+        excluded: Mapping[str | None, Sequence[Mapping[str, Any]]],
+        told: Mapping[str | None, tuple[Diagnostic, ...]],
         tree: Node,
     ) -> Iterator[Point]:
-        count = prod(len(axis.assignments) for axis in axes) * len(variants)
+        count = sum(prod(len(axis.assignments) for axis in axes[variant]) for variant in variants)
         if count > MAX_RUNS:
             self._too_many(count, tree)
-            axes = [replace(axis, assignments=axis.assignments[:1], suffixes=axis.suffixes[:1]) for axis in axes]
+            axes = {
+                variant: [replace(axis, assignments=axis.assignments[:1], suffixes=axis.suffixes[:1]) for axis in some]
+                for variant, some in axes.items()
+            }
             variants = dict(list(variants.items())[:MAX_RUNS])
-        kept = made = 0
+        made = 0
         for variant, below in variants.items():
-            for choice in product(*(range(len(axis.assignments)) for axis in axes)):
-                values = {axis.path: _plain(axis.assignments[i].value) for axis, i in zip(axes, choice, strict=True)}
-                if any(_matches(exclusion, values) for exclusion in excluded):
+            kept = False
+            for choice in product(*(range(len(axis.assignments)) for axis in axes[variant])):
+                chosen = list(zip(axes[variant], choice, strict=True))
+                values = {axis.path: plain(axis.assignments[i].value) for axis, i in chosen}
+                if any(_matches(exclusion, values) for exclusion in excluded[variant]):
                     continue
-                kept += 1
                 point = below
-                for axis, i in zip(axes, choice, strict=True):
+                for axis, i in chosen:
                     point = self._put(point, axis.assignments[i])
-                if kept == 1:
-                    self._check_kept(point, axes)
+                if not kept:
+                    self._check_kept(point, chosen)
+                kept = True
                 for assignment in self.overrides:
                     point = self._put(point, assignment)
                 words = [variant] if variant is not None else []
-                words += [axis.suffixes[i] for axis, i in zip(axes, choice, strict=True)]
+                words += [axis.suffixes[i] for axis, i in chosen]
                 for made_here in self._seeds(point, words, variant):
                     made += 1
                     if made > MAX_RUNS:
                         self._too_many(made, tree, "seeds")
                         return
-                    yield made_here
-        if not kept and excluded:
+                    yield replace(made_here, diagnostics=told[variant])
+        if not made and any(excluded.values()):
             place = self._place_of_exclusions(tree)
             self._refuse("E313", place, "every run is excluded", "leave one", ("matrix", "exclude"))
 
@@ -220,7 +152,7 @@ class Expansion:
             alone = self._remember((id(node), id(seed)), lambda node=node, seed=seed: replace(node, value=[seed]), node)
             yield Point(
                 replace(tree, value={**tree.value, "seeds": alone}),
-                _label([*words, f"seed{_slug(_plain(seed))}"]),
+                _label([*words, f"seed{slug(plain(seed))}"]),
                 variant,
                 seed.value if isinstance(seed.value, int) else None,
                 _label(words),
@@ -251,11 +183,19 @@ class Expansion:
             self._assigned[key] = (make(), *kept)
         return self._assigned[key][0]
 
-    def _check_kept(self, point: Node, axes: Sequence[Axis]) -> None:
-        """A value that another path has undone (`batch.tokens` removes `batch.examples`) varies nothing."""
-        for axis in axes:
-            node = _found(point, axis)
-            if node is None and not any(assignment.value.value is None for assignment in axis.assignments):
+    def _check_kept(self, point: Node, chosen: Sequence[tuple[Axis, int]]) -> None:
+        """A value that something else has undone (`batch.tokens` removes `batch.examples`) varies nothing. `point`:
+        with the values of the matrix, without those of the command line."""
+        after = point
+        for given in self.overrides:
+            after = self._put(after, given)
+        for axis, i in chosen:
+            value = axis.assignments[i].value
+            if value.value is None:
+                continue
+            steps = axis.assignments[i].names
+            found, at_last = node_at(point, steps), node_at(after, steps)
+            if found is None or found.place != value.place:
                 self._refuse(
                     "E311",
                     axis.key.key or axis.key.place,
@@ -263,19 +203,17 @@ class Expansion:
                     "vary one of them",
                     ("matrix", axis.path),
                 )
+            elif at_last is None or at_last.place != value.place:
+                tell_set_and_varied(self._undoing(point, steps, value), axis.path, self.reporter)
 
-    def _check_undone(self, variants: Mapping[str, Node], axes: Sequence[Axis]) -> None:
-        """The matrix is laid over a variant: what both say, the variant says for nothing."""
-        for name, overlay in variants.items():
-            for axis in axes:
-                if (node := _found(overlay, axis)) is not None:
-                    self.reporter.warning_at(
-                        "W317",
-                        node.key or node.place,
-                        f"`{axis.path}` of the variant {quoted(name)} counts nowhere: the matrix varies it",
-                        "leave it out of the variant, or out of the matrix",
-                        ("variants", name),
-                    )
+    def _undoing(self, point: Node, steps: Trail, value: Node) -> Assignment:
+        """The value of the command line that undoes one of the matrix."""
+        for given in self.overrides:
+            point = self._put(point, given)
+            found = node_at(point, steps)
+            if found is None or found.place != value.place:
+                break
+        return given
 
     def _check_names(self, points: Sequence[Point], tree: Node) -> None:
         """A run's name is its folder."""
@@ -362,58 +300,8 @@ class Expansion:
 # --- names ---------------------------------------------------------------------------------------
 
 
-def _found(tree: Node, axis: Axis) -> Node | None:
-    """What stands at the path of an axis."""
-    node: Node | None = tree
-    for step, _ in axis.assignments[0].steps:
-        inside = node.value if node is not None else None
-        if isinstance(inside, list) and len(inside) == 1 and inside[0].implied and isinstance(step, str):
-            inside = inside[0].value
-        if isinstance(inside, dict):
-            node = inside.get(str(step))
-        elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
-            node = inside[step]
-        else:
-            node = None
-    return node
-
-
-def _axis_names(paths: Sequence[str]) -> dict[str, str]:
-    """A short name for each path: its last key, or as many as are needed to tell it from the others."""
-    names = {}
-    for path in paths:
-        steps = re.findall(r"[^.\[\]]+", path)
-        for length in range(1, len(steps) + 1):
-            name = ".".join(steps[-length:])
-            if sum(other in (path, name) or other.endswith(f".{name}") for other in paths) == 1:
-                break
-        names[path] = name
-    return names
-
-
-def _suffixes(name: str, values: Sequence[Any]) -> tuple[str, ...]:
-    """`decoder_layers-3`; values that read alike get their number."""
-    words = [_slug(value) for value in values]
-    return tuple(
-        f"{name}-{word}" if word and words.count(word) == 1 else f"{name}-{'-'.join(filter(None, [word, str(i)]))}"
-        for i, word in enumerate(words, 1)
-    )
-
-
-def _slug(value: Any) -> str:
-    """A value as a part of a name: letters, digits, `.`, `_` and `-`."""
-    if isinstance(value, Mapping):
-        inner = [_slug(item) for item in value.values()]
-        text = "-".join(inner) if len(inner) == 1 else ""
-    elif isinstance(value, list):
-        text = "-".join(_slug(item) for item in value)
-    elif isinstance(value, float):
-        text = f"{value:g}"
-    elif value is None or isinstance(value, bool):
-        text = {None: "null", True: "true", False: "false"}[value]
-    else:
-        text = str(value).rstrip("/").rsplit("/", 1)[-1]
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", text).strip("-.")[:40]
+def _children(node: Node) -> Mapping[str, Node]:
+    return node.value if isinstance(node.value, dict) else {}
 
 
 def _label(words: Sequence[str]) -> str:
@@ -423,23 +311,5 @@ def _label(words: Sequence[str]) -> str:
     return f"{label[: MAX_LABEL - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
-def _plain(node: Node) -> Any:
-    if isinstance(node.value, dict):
-        return {key: _plain(child) for key, child in node.value.items()}
-    if isinstance(node.value, list):
-        return [_plain(child) for child in node.value]
-    return node.value
-
-
-def _overlap(one: str, other: str) -> bool:
-    """Is one path the other, or a part of it?"""
-    return one == other or any(a.startswith((f"{b}.", f"{b}[")) for a, b in ((one, other), (other, one)))
-
-
 def _matches(exclusion: Mapping[str, Any], values: Mapping[str, Any]) -> bool:
-    return all(path in values and _same(value, values[path]) for path, value in exclusion.items())
-
-
-def _same(one: Any, other: Any) -> bool:
-    """Equal, and a boolean is no number."""
-    return bool(one == other) and isinstance(one, bool) == isinstance(other, bool)
+    return all(path in values and same(value, values[path]) for path, value in exclusion.items())

@@ -8,9 +8,10 @@ wait (`x-overlay`): the nulls in them are kept until they are laid over it.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
+from ..diagnostics import Trail
 from ..parse import Node
 from .structure import Fragment, Schema, kind_of
 
@@ -58,6 +59,23 @@ def removes(key: str, child: Node, schema: Schema, chosen: Fragment) -> bool:
         return False
     below = schema.child(chosen, key)
     return below is not None and not schema.nullable(below)
+
+
+def removals(node: Node, schema: Schema, fragment: Fragment, path: Trail = ()) -> Iterator[tuple[Trail, Node]]:
+    """The nulls of an overlay that remove a key, each with its path. Those of its variants are not among them: they
+    remove nothing until the variant is laid over the spec."""
+    chosen = choose_for(node, schema, fragment)
+    if chosen is None or (path and schema.is_overlay(fragment)):
+        return
+    if isinstance(node.value, dict):
+        for key, child in node.value.items():
+            below = schema.child(chosen, key)
+            if removes(key, child, schema, {**chosen, "required": (), "then": {}}):
+                yield (*path, key), child
+            elif below is not None:
+                yield from removals(child, schema, below, (*path, key))
+    elif (item := _alone(node)) is not None:
+        yield from removals(item, schema, schema.child(chosen, 0) or {}, (*path, 0))
 
 
 def merge(base: Node, over: Node, schema: Schema, fragment: Fragment, *, waiting: bool = False) -> Node:
@@ -129,3 +147,25 @@ def unnamed_test_set(node: Node) -> Node | None:
     """The list of sources of a test set that was written without a name."""
     alone = node.value.get("test") if isinstance(node.value, dict) else None
     return alone if alone is not None and alone.implied else None
+
+
+def node_at(tree: Node, path: Trail) -> Node | None:
+    """What stands at a path of a tree; the one item of a list that was written without brackets need not be named."""
+    node: Node | None = tree
+    for step in path:
+        inside = node.value if node is not None else None
+        if isinstance(inside, list) and len(inside) == 1 and inside[0].implied and isinstance(step, str):
+            inside = inside[0].value
+        if isinstance(inside, dict):
+            node = inside.get(str(step))
+        elif isinstance(inside, list) and isinstance(step, int) and step < len(inside):
+            node = inside[step]
+        else:
+            node = None
+    return node
+
+
+def is_there(tree: Node, path: Trail) -> bool:
+    """Stands anything but a null there?"""
+    found = node_at(tree, path)
+    return found is not None and found.value is not None

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from ..diagnostics import Position, Reporter, Trail, dotted, quoted
+from ..diagnostics import Position, Reporter, Trail, dotted, listed, quoted
 from ..parse import Files, Node, parse_value
 from .merging import merge, spell_out, unnamed_test_set
 from .structure import Fragment, Schema
@@ -27,6 +27,11 @@ class Assignment:
 
     steps: Steps
     value: Node
+
+    @property
+    def names(self) -> Trail:
+        """The path: the steps without their places."""
+        return tuple(step for step, _ in self.steps)
 
 
 def read_overrides(overrides: Sequence[str], files: Files, reporter: Reporter) -> list[Assignment]:
@@ -85,10 +90,14 @@ def assign(
     fragment: Fragment,
     reporter: Reporter,
     path: Trail = (),
+    *,
+    waiting: bool = False,
 ) -> Node:
-    """The node with the value put at the end of `steps`, which start below it, at `path`. Reports E305."""
+    """The node with the value put at the end of `steps`, which start below it, at `path`. Reports E305, and W319
+    where more goes than was named. `waiting`: the node is a part of a variant, its nulls are kept."""
+    waiting = waiting or schema.is_overlay(fragment)
     if not steps:
-        return merge(node, spell_out(value, schema, fragment), schema, fragment)
+        return merge(node, spell_out(value, schema, fragment), schema, fragment, waiting=waiting)
     step, key_place = steps[0]
     if isinstance(node.value, list):
         if isinstance(step, str) and len(node.value) == 1 and node.value[0].implied:
@@ -105,15 +114,17 @@ def assign(
             return node
         items = list(node.value)
         below = _child(schema, fragment, step)
-        items[step] = assign(items[step], steps[1:], value, schema, below, reporter, (*path, step))
+        inside = path if items[step].implied else (*path, step)  # as it was written
+        items[step] = assign(items[step], steps[1:], value, schema, below, reporter, inside, waiting=waiting)
         return replace(node, value=items)
-    inside = node.value if isinstance(node.value, dict) else {}
+    there = node.value if isinstance(node.value, dict) else {}
     # A test set of its own that was written without a name is called `test`: step into it.
-    if (alone := unnamed_test_set(node)) is not None and (isinstance(step, int) or step not in inside):
-        alone = assign(alone, steps, value, schema, _child(schema, fragment, "test"), reporter, path)
+    if (alone := unnamed_test_set(node)) is not None and (isinstance(step, int) or step not in there):
+        below = _child(schema, fragment, "test")
+        alone = assign(alone, steps, value, schema, below, reporter, path, waiting=waiting)
         return replace(node, value={"test": alone})
     if isinstance(step, int) or not isinstance(node.value, dict | None):
-        what = "a mapping" if inside else f"the single value {quoted(node.value)}"
+        what = "a mapping" if there else f"the single value {quoted(node.value)}"
         reporter.error_at(
             "E305",
             key_place,
@@ -122,14 +133,42 @@ def assign(
             path,
         )
         return node
-    child = inside.get(step)
+    child = there.get(step)
     if len(steps) > 1 and child is not None and isinstance(child.value, dict | list):
         below = _child(schema, fragment, step)
-        inner = assign(child, steps[1:], value, schema, below, reporter, (*path, step))
-        return replace(node, value={**inside, step: inner})
-    merged = merge(node, spell_out(_nested(steps, value), schema, fragment), schema, fragment)
+        inner = assign(child, steps[1:], value, schema, below, reporter, (*path, step), waiting=waiting)
+        return replace(node, value={**there, step: inner})
+    merged = merge(node, spell_out(_nested(steps, value), schema, fragment), schema, fragment, waiting=waiting)
+    if not waiting:
+        _tell_lost(node, merged, schema, fragment, steps, (*path, step), reporter)
     # The mapping still stands where it stood: only a value in it comes from the command line.
-    return replace(merged, place=node.place, key=node.key)
+    return replace(merged, place=node.place, key=node.key, implied=node.implied)
+
+
+def _tell_lost(
+    before: Node, after: Node, schema: Schema, fragment: Fragment, steps: Steps, path: Trail, reporter: Reporter
+) -> None:
+    """One key was named, and the either-or mapping that it decides was replaced whole: say what went with it. What
+    goes with one of the kinds (the revision of a hub's model) goes silently with it."""
+    inside = before.value if isinstance(before.value, dict) else {}
+    there = after.value if isinstance(after.value, dict) else {}
+    chosen = schema.choose(fragment, "object", inside) or {}
+    either, companions = chosen.get("x-either", ()), chosen.get("dependentRequired", {})
+    if path[-1] not in either:
+        return
+    lost = [key for key in inside if key not in (*there, *either) and not {*companions.get(key, ())} & {*either}]
+    if not lost:
+        return
+    whole = dotted(path[:-1])
+    place = inside[lost[0]].key or inside[lost[0]].place
+    reporter.warning_at(
+        "W319",
+        steps[0][1],
+        f"`{dotted(path)}` replaces the whole of `{whole}`: {listed((f'`{key}`' for key in lost), 'and')} "
+        f"({place.file}:{place.line}:{place.column}) {'is' if len(lost) == 1 else 'are'} lost",
+        f"set `{whole}` itself, to a mapping that has {'it' if len(lost) == 1 else 'them'} too",
+        path,
+    )
 
 
 def _child(schema: Schema, fragment: Fragment, step: str | int) -> Fragment:

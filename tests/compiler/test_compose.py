@@ -29,8 +29,8 @@ class Composed:
         self.places = Places(chains=files.chains)
         self.tree: Any = None
         if composed is not None:
-            tree, assignments = composed
-            for assignment in assignments:
+            tree = composed.tree
+            for assignment in composed.later:
                 tree = assign(tree, assignment.steps, assignment.value, SCHEMA, SCHEMA.root, reporter)
             locator = Locator(SCHEMA, paths or {}, files.folders, reporter, files.refused)
             self.tree = flatten(locator.locate(clean(tree, SCHEMA, SCHEMA.root), SCHEMA.root), self.places)

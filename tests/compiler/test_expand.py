@@ -263,3 +263,127 @@ def test_a_variant_is_the_same_run_as_a_spec_of_its_own() -> None:
         assert not found.failed
         keys.append([stage["key"] for stage in plans[0]["stages"]])
     assert keys[0] == keys[1]
+
+
+# --- what is laid over a variant -------------------------------------------------------------------------
+
+LOGITS = "loss: {labels: 1.0, logits: 0.8}\n"
+PAIR = "variants: {sft: {loss: {logits: null}}, kd: {}}\n"
+TEMPERATURES = "matrix: {loss.logits.temperature: [1, 2]}\n"
+
+
+def test_a_matrix_over_what_a_variant_removed_is_an_error_that_names_both() -> None:
+    found = compiled(LOGITS + PAIR + TEMPERATURES)
+    (only,) = found.diagnostics
+    assert (only.code, only.severity, only.line, only.column, only.where) == ("E318", "error", 14, 25, "variant sft")
+    assert "spec.yaml:15:10" in only.message and "'sft'" in only.message and "`loss.logits`" in only.message
+    typed = "matrix: {loss.logits.temperature: null}"
+    assert f"`{typed}`" in only.hint
+    found = runs(LOGITS + PAIR.replace("{logits: null}", "{logits: null}, " + typed) + TEMPERATURES)
+    assert list(found) == ["sft", "kd-temperature-1", "kd-temperature-2"]
+    assert [run.training.loss.logits is not None for run in found.values()] == [False, True, True]
+
+
+def test_a_variant_can_be_left_out_of_a_matrix_or_of_one_of_its_paths() -> None:
+    matrix = "matrix: {loss.logits.temperature: [1, 2], student.decoder_layers: [1, 3]}\n"
+    own = {"{loss.logits.temperature: null}": ["sft-decoder_layers-1", "sft-decoder_layers-3"], "null": ["sft"]}
+    own["{loss.logits.temperature: null, student.decoder_layers: [2]}"] = ["sft-decoder_layers-2"]
+    for written, labels in own.items():
+        variants = PAIR.replace("{logits: null}", f"{{logits: null}}, matrix: {written}")
+        found = runs(LOGITS + variants + matrix)
+        assert [label for label in found if label.startswith("sft")] == labels, written
+        assert len(found) == len(labels) + 4
+    exclude = matrix.replace("]}", "], exclude: [{loss.logits.temperature: 2, student.decoder_layers: 3}]}")
+    found = runs(LOGITS + PAIR.replace("{logits: null}", "{logits: null}, matrix: null") + exclude)
+    assert len(found) == 4
+
+
+@pytest.mark.parametrize(
+    ("text", "codes"),
+    [
+        # the term itself, an ancestor of it, and a mapping that has it
+        (PAIR + "matrix: {loss.logits: [0.5, 1]}\n", ["E318"]),
+        (PAIR + "matrix: {loss: [{labels: 1}, {labels: 1, logits: 1}]}\n", ["E318"]),
+        # a mapping merges: what the variant says is still there
+        ("variants: {a: {loss: {hidden: {decoder: 1.0}}}}\nmatrix: {loss: [{labels: 1}, {labels: 2}]}\n", []),
+        ("variants: {a: {loss: {labels: 3}}}\nmatrix: {loss: [{labels: 1}, {labels: 2}]}\n", ["W317"]),
+        # a null that is a value removes nothing
+        ("variants: {a: {stopping: {patience: null}}}\nmatrix: {stopping.patience: [3, 4]}\n", ["W317"]),
+        # of an either-or mapping, one kind takes the place of the other
+        ("variants: {a: {batch: {tokens: 500}}}\nmatrix: {batch.examples: [4, 8]}\n", ["E318"]),
+        ("variants: {a: {batch: {tokens: 500}}}\nmatrix: {batch.tokens: [400, 800]}\n", ["W317"]),
+        ("variants: {a: {data: {train: {limit: 9}}}}\nmatrix: {data.train.limit: [5, 6]}\n", ["W317"]),
+        ("variants: {a: {data: {train: {limit: 9}}}}\nmatrix: {data.train: [{builtin: bulletins}]}\n", ["W317"]),
+        ("variants: {a: {data: {train: {limit: 9}}}}\nmatrix: {data.train.builtin: [bulletins]}\n", ["E318", "W319"]),
+        # the spec itself removes it, and nothing says what it should be
+        ("loss: {logits: null}\n" + TEMPERATURES, ["E318"]),
+        ("loss: {logits: null}\nmatrix: {loss.logits: [0.5, 1]}\n", []),
+        ("loss: {logits: null}\nvariants: {a: {}, b: {loss: {logits: 1}}}\n" + TEMPERATURES, ["E318"]),
+        # two spellings of one path
+        ("matrix: {data.train.limit: [1, 2], 'data.train[0].limit': [3, 4]}\n", ["E311"]),
+        # a variant's own matrix is held to the language, too
+        ("variants: {a: {matrix: {student.decoder_layers: 3}}}\n", ["E203"]),
+        ("variants: {a: {matrix: [1]}, b: {matrix: {}}}\n", ["E203", "E209"]),
+        ("variants: {a: {matrix: {student.decoder_layer: null}}}\nmatrix: {student.decoder_layers: [1]}\n", ["E312"]),
+        ("variants: {a: {}}\nmatrix: {student.decoder_layers: [1], exclude: [{variant: a}]}\n", ["E312"]),
+    ],
+)
+def test_what_is_laid_over_a_variant_does_not_make_it_another_one(text: str, codes: list[str]) -> None:
+    base = BASE + ("" if text.startswith("loss") else LOGITS)
+    found = compiled(text, base=base)
+    assert [d.code for d in found.diagnostics] == codes, render_text(found.diagnostics, found.texts)
+
+
+@pytest.mark.parametrize(
+    ("text", "overrides", "codes"),
+    [
+        (PAIR, ["loss.logits.temperature=3"], ["E318"]),
+        (PAIR, ["loss.logits=0.5"], ["E318"]),
+        (PAIR, ["variants.kd.loss.logits.temperature=3"], []),
+        (PAIR, ["variants.sft.matrix.student.decoder_layers=null", "matrix.student.decoder_layers=[1, 2]"], []),
+        ("loss: {logits: null}\n", ["loss.logits.temperature=3"], ["E318"]),
+        ("loss: {logits: null}\n", ["loss.logits={weight: 1, temperature: 3}"], []),
+        # what the matrix varies is not set for all runs, whatever else is set and in whatever words
+        ("matrix: {student.decoder_layers: [1, 2]}\n", ["student.decoder_layers=1", "student.freeze=none"], ["E315"]),
+        ("matrix: {student.decoder_layers: [1, 2]}\n", ["student={decoder_layers: 1}"], ["E315"]),
+        ("matrix: {batch.examples: [4, 8]}\n", ["batch.tokens=500"], ["E315"]),
+        # one key of an either-or mapping replaces all of it
+        ("", ["data.train.builtin=bulletins"], []),
+        ("", ["data.train.limit=9", "data.train.builtin=bulletins"], ["W319"]),
+    ],
+)
+def test_set_over_variants_and_matrix(text: str, overrides: list[str], codes: list[str]) -> None:
+    found = compiled(text, *overrides, base=BASE + ("" if text.startswith("loss") else LOGITS))
+    assert [d.code for d in found.diagnostics] == codes, render_text(found.diagnostics, found.texts)
+
+
+def test_a_run_that_is_not_asked_for_does_not_forbid_what_is_set() -> None:
+    found = compiled(LOGITS + PAIR, "loss.logits.temperature=3")
+    assert [run.reporter.failed for run in found.runs] == [True, False]
+
+
+def test_a_null_set_in_a_variant_waits_as_a_written_one_does() -> None:
+    found = runs(LOGITS + "variants: {sft: {loss: {hidden: null}}, kd: {}}\n", "variants.sft.loss.logits=null")
+    assert found["sft"].training.loss.logits is None and found["kd"].training.loss.logits is not None
+
+
+def test_seeds_of_the_command_line_are_those_of_every_variant() -> None:
+    found = runs("variants: {a: {seeds: [5]}, b: {}}\n", "seeds=[1, 2]")
+    assert {label: run.seed for label, run in found.items()} == {"a-seed1": 1, "a-seed2": 2, "b-seed1": 1, "b-seed2": 2}
+
+
+@pytest.mark.parametrize(
+    ("below", "text", "codes"),
+    [
+        ("variants: {kd: {loss: {logits: {temperature: 2}}}, sft: {}}\n", "", ["W320"]),
+        ("variants: {kd: {loss: {logits: 0.5}}, sft: {}}\n", "variants: {kd: {loss: {logits: null}}}\n", []),
+        ("", "variants: {kd: {loss: {logits: 0.5}}, sft: {}}\n", []),
+        ("matrix: {loss.logits: [0.1, 0.5]}\n", "", ["E318"]),
+        ("matrix: {loss.logits: [0.1, 0.5]}\n", "matrix: {loss.logits: null}\n", []),
+    ],
+)
+def test_what_a_spec_removes_of_the_one_that_it_extends(below: str, text: str, codes: list[str]) -> None:
+    Path("base.yaml").write_text(BASE + LOGITS + below, "utf-8")
+    found = compiled(f"extends: base.yaml\nloss: {{logits: null}}\n{text}", base="")
+    assert [d.code for d in found.diagnostics] == codes, render_text(found.diagnostics, found.texts)
+    assert codes or not any(run.experiment.training.loss.logits for run in found.runs if run.experiment.variant != "kd")
