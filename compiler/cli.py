@@ -6,12 +6,13 @@ A command is imported when it is called, and what is heavy or rare inside it: `c
 
 from __future__ import annotations
 
-import os
 import sys
 from importlib import import_module
 from typing import NoReturn
 
 import click
+
+from .outlet import exit_code, open_outlets
 
 COMMANDS = (
     "init", "check", "explain", "compile", "verify", "peek", "run", "predict", "evaluate", "status", "diff", "doctor",
@@ -64,14 +65,19 @@ def distilc() -> None:
 
 def main() -> NoReturn:
     """The entry point. Returns through sys.exit, always."""
+    open_outlets()
+    sys.exit(exit_code(_run()))
+
+
+def _run() -> int:
+    """The exit code of the command that was typed."""
     try:
         distilc.main(standalone_mode=False)
+    except SystemExit as end:
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
     except click.ClickException as error:
         error.show()
-        sys.exit(error.exit_code)
+        return error.exit_code
     except (click.Abort, KeyboardInterrupt):
-        sys.exit(130)
-    except BrokenPipeError:  # `distilc schema | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
-    sys.exit(0)
+        return 130
+    return 0

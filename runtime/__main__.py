@@ -6,7 +6,6 @@ The words here are for programs (the command line, the launcher); people type `d
 from __future__ import annotations
 
 import argparse
-import os
 import sys
 from collections.abc import Callable, Sequence
 from importlib import import_module
@@ -59,8 +58,9 @@ def main(argv: list[str]) -> int:
 
 
 if __name__ == "__main__":
-    try:
+    if "worker" in sys.argv[1:2]:  # it writes into a log of its own
         sys.exit(main(sys.argv[1:]))
-    except BrokenPipeError:  # `distilc status | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(0)
+    from .outlet import exit_code, open_outlets
+
+    open_outlets()
+    sys.exit(exit_code(main(sys.argv[1:]), is_product=sys.argv[1:2] != ["run"]))

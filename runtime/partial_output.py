@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from .failure import Failure
+from .outlet import lost_output
 from .text_files import LINES
 
 Records = Sequence[dict[str, Any]]
@@ -32,7 +33,7 @@ def open_output(path: Path | None, digest: str) -> Iterator[Output]:
 
     `digest` says what they are the work of: what an interrupted work of the same digest left is kept, up to the
     first record that cannot be read. A .txt file gets the predictions alone, a line each; any other JSON lines.
-    Raises `Failure` R369: it cannot be written, or its name promises another form.
+    Raises `Failure` R369: it cannot be written, or its name promises another form, or nobody reads standard output.
     """
     if path is None:
         yield _Terminal()
@@ -49,7 +50,7 @@ def open_output(path: Path | None, digest: str) -> Iterator[Output]:
         part.finish()
     except OSError as error:
         own = (None, str(path), str(part_of(path)), str(_temporary(path)))
-        if isinstance(error, BrokenPipeError) or error.filename not in own:
+        if error.filename not in own:
             raise
         raise Failure("R369", f"cannot write {path}: {error.strerror or error}", "name another file with -o") from error
 
@@ -76,6 +77,10 @@ class _Terminal:
     def write(self, records: Records) -> None:
         sys.stdout.writelines(map(_line, records))
         sys.stdout.flush()
+        if (lost := lost_output()) is not None:
+            why = "nobody reads standard output any more" if isinstance(lost, BrokenPipeError) else lost.strerror
+            raise Failure("R369", f"{why}: {self.done} predictions were written before", "name a file with -o, which "
+                          "keeps what is done")  # fmt: skip
         self.done += len(records)
 
 

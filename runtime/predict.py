@@ -10,7 +10,6 @@ import argparse
 import hashlib
 import importlib.util
 import json
-import os
 import sys
 import tempfile
 import time
@@ -74,9 +73,6 @@ def main(argv: Sequence[str]) -> int:
         resumes = "; the same command goes on" if options.output is not None else ""
         print(f"interrupted{resumes}", file=sys.stderr)
         return 130
-    except BrokenPipeError:  # `distilc predict my-run articles.txt | head`
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0 if options.output is None else 1
     except Exception as error:
         fault = _diagnosed(error, options)
         Console().failure(fault, None)

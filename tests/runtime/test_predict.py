@@ -15,6 +15,7 @@ import pytest
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation.engine import open_engine
 from distilc.runtime.models.load import load_tokenizer
+from distilc.runtime.outlet import Outlet
 from distilc.runtime.partial_output import open_output, part_of
 from distilc.runtime.plan import GenerationSettings
 from distilc.runtime.predict import _piece, main
@@ -179,13 +180,13 @@ def test_sources_are_cut_where_the_model_or_an_option_says(
 
 
 def test_a_reader_that_left(student: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    """`| head`: the end, without a word."""
+    """`| head`: nothing more is predicted for nobody, and that is no success."""
     reading, writing = os.pipe()
     os.close(reading)
-    with os.fdopen(writing, "w") as terminal:
+    with io.TextIOWrapper(io.BufferedWriter(Outlet(writing, "w")), "utf-8") as terminal:
         monkeypatch.setattr(sys, "stdout", terminal)
-        assert main([str(student), "s.txt", *OPTIONS, "--prefix=a ", "--max-length=4"]) == 0
-    assert "Traceback" not in capsys.readouterr().err
+        assert main([str(student), "s.txt", *OPTIONS, "--prefix=a ", "--max-length=4"]) == 1
+    assert "R369: nobody reads standard output any more: 0 predictions" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
