@@ -12,7 +12,6 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from distilc.compiler import cli
 from distilc.compiler.cli import COMMANDS, distilc
 from distilc.compiler.init import RECIPES
 
@@ -60,7 +59,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[Resul
         calls.append(words[3:])
         raise SystemExit(0)
 
-    monkeypatch.setattr(cli.os, "execv", execv)
+    monkeypatch.setattr(os, "execv", execv)
     result = run(*arguments)
     return result, calls[0] if calls else None
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
-from distilc.compiler import cli
 from distilc.compiler.cli import distilc
 
 
@@ -32,7 +32,7 @@ def handed_over(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> tuple[Resul
         calls.append(words[3:])
         raise SystemExit(0)
 
-    monkeypatch.setattr(cli.os, "execv", execv)
+    monkeypatch.setattr(os, "execv", execv)
     result = CliRunner().invoke(distilc, [*arguments])
     assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
     return result, calls[0] if calls else None
