@@ -1,7 +1,7 @@
 """What every diagnostic code means: the texts of `distilc explain E###`.
 
-One table, one entry a code; a test runs every example and asserts that the failing one gives its code
-and the mended one does not. An example that opens with `version:`, `-` or `%` is a whole spec; any other
+One table, one entry for each code; a test runs every example and asserts that the incorrect one gives its code
+and the corrected one does not. An example that opens with `version:`, `-` or `%` is a whole spec; any other
 is laid over the starter spec (`distilc init`). A first line `$ ...` is the command line, the rest is
 `spec.yaml`; a command alone runs on the starter spec.
 """
@@ -15,12 +15,12 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Code:
-    """`title` is a phrase, `meaning` whole sentences, `failing` and `mended` examples."""
+    """`title` is a phrase, `meaning` whole sentences, `incorrect` and `corrected` examples."""
 
     title: str
     meaning: str
-    failing: str
-    mended: str
+    incorrect: str
+    corrected: str
 
 
 CODES: dict[str, Code] = {
@@ -33,7 +33,7 @@ CODES: dict[str, Code] = {
     ),
     "E102": Code(
         "the file is too large",
-        "A spec may have 1 MiB. It names data, it does not hold them.",
+        "A spec is at most 1 MiB. It names data; it does not contain them.",
         "$ yes '# rows' | head -c 1100000 > spec.yaml; distilc check spec.yaml",
         "data: {train: {files: rows.jsonl}}",
     ),
@@ -45,15 +45,15 @@ CODES: dict[str, Code] = {
     ),
     "E104": Code(
         "a control character",
-        "NUL and other control characters, and the Unicode line separators, may not stand in a spec. Inside double "
+        "NUL and other control characters, and the Unicode line separators, are not allowed in a spec. Inside double "
         'quotes they can be written as escapes, such as "\\x00".',
         "$ printf 'name: a\\0b\\n' > spec.yaml; distilc check spec.yaml",
         "name: ab",
     ),
     "E105": Code(
         "not valid YAML",
-        "The text breaks a rule of YAML 1.2: an indentation that fits nowhere, a bracket or a quotation that is not "
-        "closed, a value that starts with a special character. Nothing can be said about the rest of the file.",
+        "The text breaks a rule of YAML 1.2: inconsistent indentation, an unclosed bracket or quotation mark, a value "
+        "that begins with a special character. The rest of the file cannot be checked.",
         "batch: {examples: 32",
         "batch: {examples: 32}",
     ),
@@ -64,22 +64,22 @@ CODES: dict[str, Code] = {
         "batch:\n  examples: 32",
     ),
     "E107": Code(
-        "a key stands twice",
-        "Many programs silently take the second one. Here a key stands once in its mapping.",
+        "a duplicate key",
+        "Many YAML readers silently take the second one. Here a key appears once in its mapping.",
         "batch: {examples: 32}\nprecision: fp32\nbatch: {examples: 64}",
         "batch: {examples: 64}\nprecision: fp32",
     ),
     "E108": Code(
-        "a tag is not allowed",
-        "YAML tags (`!name`) make programs build objects. A spec holds plain values only, so that reading it can "
-        "never run anything.",
+        "a YAML tag",
+        "Tags (`!name`) make programs build objects. A spec has plain values only, so that reading it can never run "
+        "code.",
         "name: !env RUN_NAME",
         "name: my-run",
     ),
     "E109": Code(
-        "an alias that cannot be followed",
-        "An alias (`*name`) names no anchor (`&name`) above it, or stands inside its own anchor, or the aliases of "
-        "the file multiply to a tree that is too large.",
+        "an alias that cannot be resolved",
+        "An alias (`*name`) refers to no anchor (`&name`) above it, or is inside its own anchor, or the aliases of "
+        "the file expand to a tree that is too large.",
         "batch: *small",
         "batch: {examples: 32}",
     ),
@@ -97,27 +97,27 @@ CODES: dict[str, Code] = {
     ),
     "E112": Code(
         "a key is not text",
-        "A number, true, false, null, a list or a mapping stands where a key should be. Quote it if it is a name.",
+        "A number, true, false, null, a list or a mapping is used as a key. Quote it if it is a name.",
         "tracking: {tags: {2024: yes}}",
         'tracking: {tags: {"2024": yes}}',
     ),
     "E113": Code(
         "a number out of range",
-        "Infinity, not-a-number, and whole numbers of more than 64 bits are no values of a spec. The usual cause is "
+        "Infinity, not-a-number, and whole numbers of more than 64 bits are not allowed in a spec. The usual cause is "
         "a commit or a version that looks like a number: YAML reads 12e4567 as infinity.",
         "data: {train: {hub: EdinburghNLP/xsum, revision: 12e4567}}",
         'data: {train: {hub: EdinburghNLP/xsum, revision: "12e4567"}}',
     ),
     "E114": Code(
         "too deep or too large",
-        "More than 50 levels or 20,000 values. No spec needs that; the usual cause is a bracket too many, or data that "
-        "belong into files, or runs listed one by one that a `matrix` would multiply out.",
+        "More than 50 levels or 20,000 values. The usual cause is a bracket too many, data that belong in files, or "
+        "runs listed one by one that a `matrix` would multiply out.",
         f"name: {'[' * 60}{']' * 60}",
         "name: my-run",
     ),
     "E115": Code(
         "a merge key",
-        "`<<` was an extension of YAML 1.1. To build on another file there is `extends`.",
+        "`<<` was an extension of YAML 1.1. Use `extends` to build on another file.",
         "batch: &small {examples: 32}\nteacher:\n  train:\n    batch: {<<: *small}",
         "batch: &small {examples: 32}\nteacher:\n  train:\n    batch: *small",
     ),
@@ -130,8 +130,8 @@ CODES: dict[str, Code] = {
     # --- E2xx: structure --------------------------------------------------------------------------
     "E201": Code(
         "an unknown key",
-        "The key is not known in this place. Unknown keys are never ignored: a misspelt `learning_rate` would train "
-        "something else than it says.",
+        "The key is not known in this place. Unknown keys are never ignored: with a misspelt `learning_rate` the "
+        "training would not be the one that was meant.",
         "training: {lerning_rate: 1.0e-4}",
         "training: {learning_rate: 1.0e-4}",
     ),
@@ -142,85 +142,85 @@ CODES: dict[str, Code] = {
         "name: my-run",
     ),
     "E203": Code(
-        "a value of the wrong kind",
-        "Text where a number belongs, a single value where a mapping belongs, and so on.",
+        "a value of the wrong type",
+        "Text instead of a number, a single value instead of a mapping, and so on.",
         "stopping: {max_epochs: three}",
         "stopping: {max_epochs: 3}",
     ),
     "E204": Code(
         "not one of the choices",
-        "The key takes one of a few words.",
+        "The key takes one of a fixed set of values.",
         "training: {schedule: linera}",
         "training: {schedule: linear}",
     ),
     "E205": Code(
         "a number out of bounds",
-        "The number is too small or too large for what it means.",
+        "The number is below the minimum or above the maximum of its key.",
         "training: {dropout: 1.5}",
         "training: {dropout: 0.1}",
     ),
     "E206": Code(
         "exactly one of several",
         "A mapping is one of several kinds, and one key says which: a model is `hub`, `path`, ...; a data source "
-        "`hub`, `files` or `builtin`; a batch `examples` or `tokens`; a warm-up `steps` or `ratio`. None of them "
-        "is there, or more than one.",
+        "`hub`, `files` or `builtin`; a batch `examples` or `tokens`; a warm-up `steps` or `ratio`. None of these "
+        "keys is given, or more than one.",
         "batch: {examples: 64, tokens: 4096}",
         "batch: {tokens: 4096}",
     ),
     "E207": Code(
-        "a key without its companion",
-        "The key means something only together with another one.",
+        "a key that needs another one",
+        "The key has a meaning only together with another one.",
         "data: {train: {builtin: bulletins, revision: main}}",
         "data: {train: {builtin: bulletins}}",
     ),
     "E208": Code(
-        "a name or text that is not possible here",
-        "The text is empty, too long, or has characters that cannot stand there.",
+        "a name or text that is not allowed here",
+        "The text is empty, too long, or has characters that are not allowed there.",
         "name: my run/1",
         "name: my-run-1",
     ),
     "E209": Code(
-        "too few, too many, or the same twice",
-        "A list or mapping has not as many entries as it needs, or an entry of the list is there twice.",
+        "too few entries, too many, or duplicates",
+        "A list or mapping has fewer or more entries than allowed, or a list has an entry twice.",
         "evaluation: {metrics: [rouge1, rouge1]}",
         "evaluation: {metrics: [rouge1, rouge2]}",
     ),
     # --- E3xx: putting files and options together -------------------------------------------------
     "E301": Code(
-        "a file to extend is not there",
-        "`extends` names a file, relative to the file that says so.",
+        "a file to extend does not exist",
+        "`extends` names a file, relative to the file that contains it.",
         "extends: bases.yaml",
         "extends: base.yaml",
     ),
     "E302": Code(
-        "files extend each other in a circle",
+        "circular `extends`",
         "A file extends itself, directly or through others, or the chain of files is longer than 20.",
         "extends: spec.yaml",
         "extends: base.yaml",
     ),
     "E303": Code(
         "an unknown ${...}",
-        "`${paths.NAME}` is a folder whose place depends on the machine. NAME comes from the site file or from "
-        "--path. Nothing else can be put in, no environment variables either.",
+        "`${paths.NAME}` is a folder whose location depends on the machine. NAME is defined in the site file or with "
+        "--path. Nothing else is substituted, environment variables neither.",
         'data: {train: {files: "${paths.corpus}/train.jsonl"}}',
         '$ distilc check --path corpus=. spec.yaml\ndata: {train: {files: "${paths.corpus}/train.jsonl"}}',
     ),
     "E304": Code(
         "${...} outside of a file location",
-        "Places depend on the machine; nothing else in a spec may. `${paths.NAME}` can stand in data files and in "
-        "model folders only.",
+        "Only locations may depend on the machine: `${paths.NAME}` is allowed in data files and model folders, "
+        "nowhere else.",
         'name: "${paths.corpus}"',
         "name: my-run",
     ),
     "E305": Code(
-        "a --set path that leads nowhere",
+        "a --set path that does not exist",
         "The path steps into a single value, or beyond the end of a list. Names are joined by dots, items of a "
         "list are counted from 0, as in data.train[0].limit.",
         "$ distilc check --set data.train[7].limit=100 spec.yaml",
         "$ distilc check --set data.train[0].limit=100 spec.yaml",
     ),
     "E306": Code(
-        "a place in the site file is not there",
+        "a location in the site file does not exist",
         "The site file names a file or folder that does not exist on this machine.",
         "$ printf 'models: [modells]\\n' > site.yaml; distilc check --site site.yaml spec.yaml",
         "$ mkdir models; printf 'models: [models]\\n' > site.yaml; distilc check --site site.yaml spec.yaml",
@@ -233,14 +233,14 @@ CODES: dict[str, Code] = {
         "distilc check --site site.yaml spec.yaml",
     ),
     "E308": Code(
-        "a path that cannot be",
-        "A file or folder has a name that no file system takes: longer than 255 bytes, or with a NUL in it.",
+        "an impossible path",
+        "A file or folder name that no file system accepts: longer than 255 bytes, or with a NUL in it.",
         'data: {train: {files: "rows\\0.jsonl"}}',
         'data: {train: {files: "rows.jsonl"}}',
     ),
     "E316": Code(
-        "two runs of one name",
-        "A run is called by its variant, its point of the matrix and its seed; the name is its folder.",
+        "two runs with the same name",
+        "A run is named by its variant, its point of the matrix and its seed, and its folder by that name.",
         """\
 seeds: [1, 2]
 variants: {a: {}, a-seed1: {seeds: [3]}}""",
@@ -249,8 +249,8 @@ seeds: [1, 2]
 variants: {a: {}, b: {seeds: [3]}}""",
     ),
     "W317": Code(
-        "a variant says what the matrix varies",
-        "The matrix is laid over each variant, so that the variant's own value of a path that is varied is never used.",
+        "a variant is overridden by the matrix",
+        "The matrix is laid over each variant, so the variant's own value of a varied path is never used.",
         """\
 variants: {small: {student: {decoder_layers: 1}}, large: {}}
 matrix: {student.decoder_layers: [1, 2]}""",
@@ -332,7 +332,7 @@ matrix:
   exclude: [{student.decoder_layers: 1}]""",
     ),
     "E314": Code(
-        "expected of nobody",
+        "`expect` names an unknown run",
         "`expect` names the `teacher`, the `student` of every run, a variant, a run by its name without the spec's, or its replicates by that name without the seed.",
         """\
 variants: {narrow: {student: {decoder_layers: 1}}}
@@ -342,8 +342,8 @@ variants: {narrow: {student: {decoder_layers: 1}}}
 expect: {narrow: {rouge2: 20.0}}""",
     ),
     "E315": Code(
-        "set and varied at once",
-        "`--set` is laid over every run. What the matrix varies would then be the same in all of them.",
+        "a --set path that the matrix varies",
+        "`--set` is laid over every run, so what the matrix varies would be the same in all of them.",
         """\
 $ distilc check --set student.decoder_layers=2 spec.yaml
 matrix: {student.decoder_layers: [1, 3]}""",
@@ -368,7 +368,7 @@ matrix: {student.decoder_layers: [1, 3]}""",
         "evaluation: {metrics: [rouge1, rouge2, rougeLsum]}",
     ),
     "E403": Code(
-        "what decides is not measured",
+        "a deciding metric that is not measured",
         "`stopping.monitor` and the metrics of `stopping.retention` must be among `validation.metrics`.",
         "stopping: {monitor: rouge2}\nvalidation: {metrics: [loss]}",
         "stopping: {monitor: rouge2}\nvalidation: {metrics: [loss, rouge2]}",
@@ -411,13 +411,13 @@ matrix: {student.decoder_layers: [1, 3]}""",
     ),
     "E410": Code(
         "an untrained teacher",
-        "A model from scratch knows nothing. `train: {}` trains it first, with default settings.",
+        "A model from scratch has random weights. `train: {}` trains it first, with default settings.",
         "teacher:\n  train: null",
         "teacher:\n  train: {}",
     ),
     "E411": Code(
         "random weights would be frozen",
-        "What starts at random has to be trained: it cannot be in `freeze`.",
+        "Random weights have to be trained: they cannot be in `freeze`.",
         "student: {init: {encoder: random}, freeze: [encoder]}",
         "student: {init: {encoder: random}, freeze: none}",
     ),
@@ -436,8 +436,9 @@ matrix: {student.decoder_layers: [1, 3]}""",
         "loss: {labels: 1.0, logits: {weight: 0.8, divergence: skew-kl, alpha: 0.1}}",
     ),
     "E414": Code(
-        "targets that nobody writes",
-        "`targets` lists `original` and names of `pseudo_labels`. Labellers write texts, for summarization and translation.",
+        "an unknown target",
+        "`targets` lists `original` and names of `pseudo_labels`. Labellers write texts, for summarization and "
+        "translation.",
         """\
 pseudo_labels: {own: {by: teacher}}
 targets: [original, onw, own]""",
@@ -446,21 +447,22 @@ pseudo_labels: {own: {by: teacher}}
 targets: [original, own]""",
     ),
     "E415": Code(
-        "a labeller that nothing uses",
-        "Labels cost many GPU hours: a labeller that no run names in `targets` is a mistake, not a bill.",
+        "an unused labeller",
+        "Writing labels costs many GPU hours, so a labeller that no run names in `targets` is an error.",
         "pseudo_labels: {own: {by: teacher}}",
         """\
 pseudo_labels: {own: {by: teacher}}
 targets: [own]""",
     ),
     "E416": Code(
-        "expected on a test set that is not there",
-        "With several test sets, a published score is that of one: `TEST SET.METRIC`, as `data.test` names them.",
+        "`expect` names an unknown test set",
+        "With several test sets, a published score belongs to one of them: `TEST SET.METRIC`, as `data.test` names "
+        "them.",
         "expect: {teacher: {hard.rouge2: 20.0}}",
         "expect: {teacher: {test.rouge2: 20.0}}",
     ),
     "E417": Code(
-        "one text and a pair",
+        "both a single text and a pair",
         "A classification reads `text`, or `premise` and `hypothesis`. With both, one would be ignored.",
         """\
 $ mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check spec.yaml
@@ -480,8 +482,9 @@ student: {decoder_layers: 3}
 data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, columns: {premise: premise, hypothesis: hypothesis}}""",
     ),
     "E418": Code(
-        "more than all",
-        "Of the tokens that are predicted, `masked` percent are masked and `random` percent replaced; the others stay.",
+        "shares of more than 100 %",
+        "Of the tokens that are predicted, `masked` percent are masked and `random` percent are replaced; the rest is "
+        "kept. Together the two are at most 100.",
         """\
 $ mkdir m; echo '{"model_type": "bert"}' > m/config.json; distilc check spec.yaml
 version: 1
@@ -515,10 +518,9 @@ data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, masking: {ma
 data: {test: {files: rows.jsonl}}""",
     ),
     "E422": Code(
-        "a column is not there",
-        "`data.columns` says which column holds what, and the `columns` of a labeller what stands where in its file; "
-        "a row lacks one, or holds null or no text in it. "
-        "(`check --data`)",
+        "a missing column",
+        "`data.columns` says which column holds what, and the `columns` of a labeller likewise for its file; a row "
+        "lacks one, or holds null or no text in it. (`check --data`)",
         """$ echo '{"text": "A cat sat.", "summary": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}, columns: {source: texts, target: summary, id: null}}""",
         """$ echo '{"text": "A cat sat.", "summary": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
@@ -526,7 +528,7 @@ data: {test: {files: rows.jsonl}, columns: {source: text, target: summary, id: n
     ),
     "E423": Code(
         "an empty source or target",
-        "There is nothing to read or nothing to learn in a row of a data file. (`check --data`)",
+        "A row of a data file has no text to read, or none to learn. (`check --data`)",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": ""}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
@@ -540,7 +542,7 @@ data: {test: {files: rows.jsonl}}""",
 data: {test: {files: rows.jsonl}}""",
     ),
     "E425": Code(
-        "an id twice",
+        "a duplicate id",
         "Predictions and labels are aligned by id. Leave `columns.id` out to count the rows instead. (`check --data`)",
         """$ yes '{"id": 1, "source": "A cat sat.", "target": "A cat."}' | head -2 > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
@@ -554,14 +556,14 @@ data: {test: {files: rows.jsonl}, columns: {id: null}}""",
         "data: {test: {builtin: bulletins, split: test}}",
     ),
     "W402": Code(
-        "a validation or a patience that never comes",
+        "a validation or patience that is never reached",
         "The training ends before its first validation, or before the patience can run out.",
         "stopping: {max_epochs: 1, patience: 8}\nvalidation: {every: {epochs: 0.25}}",
         "stopping: {max_epochs: 4, patience: 8}\nvalidation: {every: {epochs: 0.25}}",
     ),
     "W403": Code(
         "a warm-up longer than the training",
-        "The learning rate never reaches its value.",
+        "The learning rate never reaches its maximum.",
         "training: {warmup: {steps: 500}}\nstopping: {max_steps: 200}",
         "training: {warmup: {ratio: 0.1}}\nstopping: {max_steps: 200}",
     ),
@@ -614,15 +616,15 @@ loss:
   logits: {weight: {from: 0.0, to: 0.8, begin: {epochs: 1}, end: {epochs: 2}}}""",
     ),
     "E592": Code(
-        "a schedule of nothing",
-        "A weight that is 0 from the first step to the last: the term would never count.",
+        "a weight that is always 0",
+        "A schedule that is 0 from the first step to the last: the term would never count.",
         "loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.0}}}",
         "loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.8}}}",
     ),
     "E593": Code(
-        "an end of what happens at once",
-        "A schedule with `shape: step` is `from` up to and with the step that `begin` names and `to` afterwards. "
-        "There is nothing between them that could end.",
+        "an `end` of a step",
+        "A schedule with `shape: step` is `from` up to and with the step that `begin` names, and `to` afterwards. "
+        "There is no transition that could end.",
         """\
 loss:
   labels: 1.0
@@ -633,11 +635,11 @@ loss:
   logits: {weight: {from: 0.0, to: 0.8, shape: step, begin: {epochs: 1}}}""",
     ),
     "E594": Code(
-        "candidates for a divergence that looks beyond them",
-        "`candidates` keeps a few of the teacher's next tokens: its most probable ones and the rest as one outcome, or draws. "
-        "forward-kl and skew-kl are means over the teacher's distribution, and these are what such a mean needs. reverse-kl and "
-        "jsd are means over the student's, too: where the student puts its probability among the tokens that are not kept they "
-        "could not see, and that is what they are there to punish.",
+        "candidates for a divergence that needs all tokens",
+        "`candidates` keeps a few of the teacher's next tokens: the most probable ones and the rest as one outcome, "
+        "or draws. forward-kl and skew-kl are expectations over the teacher's distribution, for which these suffice. "
+        "reverse-kl and jsd are also expectations over the student's: they penalise probability that the student "
+        "gives to other tokens, which candidates cannot show.",
         "loss: {labels: 1.0, logits: {weight: 0.8, divergence: reverse-kl, candidates: {top_k: 8}}}",
         "loss: {labels: 1.0, logits: {weight: 0.8, divergence: reverse-kl}}",
     ),
@@ -667,16 +669,17 @@ $ echo '{zero: auto}' > site.yaml; distilc check --site site.yaml spec.yaml
 training: {optimizer: {name: adafactor}}""",
     ),
     "W595": Code(
-        "candidates that take more room than all tokens",
-        "The exact distribution of a token is one matrix product away from the decoder's state, which is kept where it pays. A "
-        "candidate takes 8 bytes; with many of them, or a narrow teacher, the exact states are smaller, and nothing is lost.",
+        "candidates that take more space than the exact form",
+        "The exact distribution of a token is one matrix product away from the decoder's state, which is kept where "
+        "that is faster. A candidate takes 8 bytes; with many of them, or a narrow teacher, the exact states are "
+        "smaller, and nothing is lost.",
         "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 300}}}",
         "loss: {labels: 1.0, logits: {weight: 0.8, candidates: {top_k: 8}}}",
     ),
     "W591": Code(
-        "a schedule that the training does not see to its end",
-        "A number of the loss that changes has not reached its last value when the training ends, or has not begun to change. "
-        "A training that stops before its limit, for want of patience, is not meant by it.",
+        "a schedule that outlasts the training",
+        "A weight or the temperature has not reached its last value when the training ends, or has not begun to "
+        "change. This is about the limits of a training, not about one that `patience` ends earlier.",
         """\
 loss: {labels: 1.0, logits: {weight: {from: 0.0, to: 0.8, end: {steps: 5000}}}}
 stopping: {max_steps: 1000}""",
@@ -691,7 +694,7 @@ stopping: {max_steps: 1000}""",
         "loss: {labels: 1.0, hidden: {decoder: 3.0}}",
     ),
     "W413": Code(
-        "pseudo-labels that are known to lose",
+        "pseudo-labels that are known to hurt",
         "On CNN/DailyMail every mix with pseudo-labels scored below the original targets (arXiv 2010.13002, Table 10).",
         """\
 data: {train: {hub: abisee/cnn_dailymail, config: 3.0.0, split: train}}
@@ -701,7 +704,8 @@ targets: [own]""",
     ),
     "W414": Code(
         "a distribution over another model's texts",
-        "The term `logits` asks the teacher what it would write next. On texts that another model wrote it is off its own distribution.",
+        "The term `logits` asks the teacher for the next token. Texts that another model wrote are outside its own "
+        "distribution.",
         """\
 $ mkdir m; echo '{"model_type": "marian"}' > m/config.json; distilc check spec.yaml
 loss: {labels: 1.0, logits: 0.8}
@@ -714,13 +718,13 @@ pseudo_labels: {other: {by: ./m}}
 targets: [other]""",
     ),
     "W416": Code(
-        "expected and never measured",
-        "A published score can be set beside a measured one only if the evaluation measures it.",
+        "a published score that is not measured",
+        "A published score can be compared only if the evaluation measures that metric.",
         "expect: {teacher: {bleu: 20.0}}",
         "expect: {teacher: {rouge2: 20.0}}",
     ),
     "W415": Code(
-        "a φ that nothing uses",
+        "an unused φ",
         "φ pairs the layers for the terms `hidden` and `attention`. No run has one of them.",
         "phi: {decoder: block-ends}",
         """\
@@ -752,52 +756,52 @@ pseudo_labels: {dump: {file: labels.jsonl}}
 targets: [original, dump]""",
     ),
     "W421": Code(
-        "many texts are cut",
-        "More than 5 % of the texts of a file have more words than the limit has tokens, so they are cut for "
-        "certain; texts with fewer words may be cut too. (`check --data`)",
+        "many texts are truncated",
+        "More than 5 % of the texts of a file have more words than the limit has tokens, so they are certainly "
+        "truncated; texts with fewer words may be truncated too. (`check --data`)",
         """$ echo '{"id": 1, "source": "A cat sat on a mat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}, max_source_tokens: 4}""",
         """$ echo '{"id": 1, "source": "A cat sat on a mat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}, max_source_tokens: 64}""",
     ),
     "E431": Code(
-        "a spec that is named for a model is not there",
-        "`{spec: other.yaml}` is the student that another spec trains. The path is relative to the file that it "
-        "stands in, as that of `extends` is.",
+        "a spec that is named as a model does not exist",
+        "`{spec: other.yaml}` is the student that another spec trains. The path is relative to the file that contains "
+        "it, as with `extends`.",
         "teacher: {spec: bsae.yaml}",
         "teacher: {spec: base.yaml}",
     ),
     "E432": Code(
-        "a file that is named for a model is no spec",
-        "`spec` names a spec of which a run makes the model. A folder with a model is named by `path`.",
+        "a file that is named as a model is not a spec",
+        "`spec` names a spec, one of whose runs makes the model. A folder with a model is named by `path`.",
         """\
 $ echo 'jobs: {}' > jobs.yaml && distilc check spec.yaml
 teacher: {spec: jobs.yaml}""",
         "teacher: {spec: base.yaml}",
     ),
     "E433": Code(
-        "a spec with several runs is named for a model",
-        "Variants, a matrix and seeds make several runs of a spec, and each trains a student of its own. `variant` names "
-        "one of them: by its variant, where that is one run, or by its name without the name of the spec.",
+        "a spec with several runs is named as a model",
+        "Variants, a matrix and seeds make several runs of a spec, and each trains its own student. `variant` selects "
+        "one: a variant that is a single run, or a run by its name without the name of the spec.",
         "variants: {large: {}, small: {teacher: {spec: spec.yaml}}}",
         "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: large}}}",
     ),
     "E434": Code(
-        "a run that the named spec does not have",
+        "an unknown run of the named spec",
         "`variant` beside `spec` is a variant of that spec, or one of its runs by its name without the name of the "
         "spec, as `distilc explain` shows it.",
         "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: larger}}}",
         "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: large}}}",
     ),
     "E435": Code(
-        "a run that is made of itself",
-        "Runs may name runs of other specs, and those others in turn, and other runs of their own file; but no run can "
-        "need its own result.",
+        "runs that depend on each other",
+        "Runs can use models of runs of other specs, and of other runs of their own file; but no run can depend on "
+        "its own result.",
         "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: small}}}",
         "variants: {large: {}, small: {teacher: {spec: spec.yaml, variant: large}}}",
     ),
     "E436": Code(
-        "a model that another spec trains for something else",
+        "a model that another spec trains for another task",
         "A teacher or labeller does what the run does: the same task, and the same classes in the same order. A teacher "
         "that is trained further here (`train`) may go between summarization and translation; of a model that only "
         "gives layers (`student.init`), any task will do.",
@@ -805,8 +809,8 @@ teacher: {spec: jobs.yaml}""",
         "teacher: {spec: base.yaml}",
     ),
     "W431": Code(
-        "a model that another spec trains on other texts",
-        "Another language, or another prefix before the source, than the teacher or labeller was trained with.",
+        "a model that another spec trains on other inputs",
+        "The language, or the prefix before the source, is not the one that the teacher or labeller was trained with.",
         "data: {prefix: 'summarize: '}\nteacher: {spec: base.yaml}",
         "teacher: {spec: base.yaml}",
     ),
@@ -823,7 +827,7 @@ teacher: {path: ./my-model}""",
     ),
     "E502": Code(
         "a model folder is damaged",
-        "config.json is missing, cut short, or holds values of the wrong kind: often a download that was interrupted.",
+        "config.json is missing, truncated, or has values of the wrong type: often an interrupted download.",
         """\
 $ mkdir my-model; echo '{"model_type": "ba' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -843,29 +847,30 @@ $ mkdir my-model; echo '{"model_type": "t5"}' > my-model/config.json; distilc ch
 teacher: {path: ./my-model}""",
     ),
     "E504": Code(
-        "a family that is not built from scratch",
+        "a family that cannot be built from scratch",
         "mBART and the BERT family need the tokenizers that their checkpoints were trained with, so they exist only as "
         "finished models. From scratch: bart, marian, pegasus, t5.",
         "teacher: {architecture: {family: mbart}}",
         "teacher: {architecture: {family: bart}}",
     ),
     "E505": Code(
-        "widths that do not go together",
+        "incompatible widths",
         "The width d_model is cut into `heads` equal parts, so it is a multiple of heads; sinusoidal positions (marian, "
         "pegasus) need an even one.",
         "teacher: {architecture: {d_model: 128, heads: 3}}",
         "teacher: {architecture: {d_model: 126, heads: 3}}",
     ),
     "E508": Code(
-        "a data file is not there",
-        "Files of data sources are relative to the spec that names them; `${paths.NAME}` puts in a folder of the site.",
+        "a data file does not exist",
+        "Files of data sources are relative to the spec that names them; `${paths.NAME}` is replaced by a folder of "
+        "the site.",
         "data: {train: {files: rows.jsonl}}",
         """\
 $ echo '{"id": 1, "source": "a b", "target": "a"}' > rows.jsonl; distilc check spec.yaml
 data: {train: {files: rows.jsonl}}""",
     ),
     "E510": Code(
-        "the teacher has no teacher",
+        "retention in the teacher's own training",
         "`stopping.retention` ends a training when a percentage of the teacher's score is reached. The teacher's own "
         "training has nothing to compare with.",
         "teacher: {train: {stopping: {retention: {rouge2: 99}}, validation: {metrics: [loss, rouge2]}}}",
@@ -885,7 +890,7 @@ teacher: {path: ./my-model}
 precision: bf16""",
     ),
     "E512": Code(
-        "a precision that the device has not",
+        "a precision that the device does not support",
         "fp16 needs a GPU, bf16 on a GPU an Ampere or newer one. `precision: auto` takes bf16 where there is one, "
         "else fp32.",
         """\
@@ -909,15 +914,15 @@ teacher: {path: ./my-model}
 data: {max_source_tokens: 1024}""",
     ),
     "E514": Code(
-        "an offload that cannot be",
-        "`offload` of the site moves the optimizer (ZeRO 1 or more) or the parameters too (ZeRO 3) from the GPU's memory "
-        "to the host's. The optimizer is then DeepSpeed's CPU Adam.",
+        "an impossible offload",
+        "`offload` of the site moves the optimizer (ZeRO 1 or more) or the parameters as well (ZeRO 3) from GPU "
+        "memory to host memory. The optimizer is then DeepSpeed's CPU Adam.",
         "$ echo '{offload: optimizer, zero: 0, devices: {kind: cuda}}' > site.yaml; distilc check --site site.yaml spec.yaml",
         "$ echo '{offload: optimizer, zero: auto, devices: {kind: cuda}}' > site.yaml; distilc check --site site.yaml spec.yaml",
     ),
     "E515": Code(
-        "a language is missing",
-        "mBART marks every sequence with the code of its language, and starts to write from the target's.",
+        "a missing language",
+        "mBART marks every sequence with the code of its language, and generation starts with that of the target's.",
         """\
 $ mkdir my-model; echo '{"model_type": "mbart"}' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}
@@ -940,20 +945,20 @@ precision: bf16""",
     ),
     "E517": Code(
         "no lock to compare with",
-        "`compile --locked` holds the plan to the lock.yaml that an earlier compilation wrote into its folder. There is "
-        "none, or it is damaged or of another version.",
+        "`compile --locked` compares the plan with the lock.yaml that an earlier compilation wrote into its folder. "
+        "There is none, or it is damaged or of another version.",
         "$ distilc compile --locked spec.yaml",
         "$ distilc compile spec.yaml; distilc compile --locked spec.yaml",
     ),
     "E518": Code(
-        "something moved since the lock",
+        "something changed since the lock",
         "The resolved spec, a model, a data file or the version of a package is not what lock.yaml says.",
         "$ distilc compile spec.yaml; distilc compile --locked --set batch.examples=8 spec.yaml",
         "$ distilc compile --set batch.examples=8 spec.yaml; distilc compile --locked --set batch.examples=8 spec.yaml",
     ),
     "E521": Code(
-        "the student is deeper",
-        "A student stack has at most as many layers as what it is made of.",
+        "a student deeper than its origin",
+        "A stack of the student has at most as many layers as the model that they are copied from.",
         "student: {decoder_layers: 9}",
         "student: {decoder_layers: 4}",
     ),
@@ -964,14 +969,14 @@ precision: bf16""",
         "student: {init: {decoder: {layers: [0, 5]}}}",
     ),
     "E523": Code(
-        "a list of layers of another length",
+        "a list of layers of the wrong length",
         "A list of layers names one for each layer of the student; a layer may be named more than once. `all` is for "
         "stacks of equal depth.",
         "student: {init: {decoder: {layers: [0, 2, 5]}}}",
         "student: {decoder_layers: 3, init: {decoder: {layers: [0, 2, 5]}}}",
     ),
     "E524": Code(
-        "a φ that does not apply",
+        "a φ that cannot be applied",
         "`every-kth` needs a student depth that divides the teacher's; `copied-from` needs layers that were copied from "
         "the teacher.",
         "student: {decoder_layers: 4}\nphi: {decoder: every-kth}",
@@ -994,8 +999,8 @@ student: {init: {decoder: {from: {path: ./my-model}}}}""",
         "student: {init: {decoder: {from: teacher}}}",
     ),
     "E527": Code(
-        "a term without its stack",
-        "Encoder-only models have no decoder, so nothing there can be compared.",
+        "a term for a missing stack",
+        "Encoder-only models have no decoder whose states could be compared.",
         """\
 $ mkdir m; echo '{"model_type": "bert"}' > m/config.json; distilc check spec.yaml
 version: 1
@@ -1018,15 +1023,16 @@ loss: {labels: 1.0, hidden: {encoder: 1.0}}""",
     # --- E56x: names on the command line ------------------------------------------------------------
     "E541": Code(
         "more memory than the devices have",
-        "A training does not fit the memory of the site's devices, whatever of it is sharded and however small the "
+        "A training does not fit into the memory of the site's devices, however it is sharded and however small the "
         "micro-batches are. `distilc explain` shows the parts for a site on which it fits.",
         "$ echo '{devices: {kind: cuda, memory_gb: 1}}' > site.yaml; distilc check --site site.yaml spec.yaml",
         "$ echo '{devices: {kind: cuda, memory_gb: 8}}' > site.yaml; distilc check --site site.yaml spec.yaml",
     ),
     "E561": Code(
-        "no run of this name",
-        "`--only PATTERN` (of `diff`: `SPEC#PATTERN`) chooses runs by name. A pattern with `*`, `?` or `[` is held to the "
-        "full name of each run and to its label, which is the name without the spec's; any other must be one of them.",
+        "no run with this name",
+        "`--only PATTERN` (of `diff`: `SPEC#PATTERN`) chooses runs by name. A pattern with `*`, `?` or `[` is matched "
+        "against the full name of each run and against its label, which is the name without the spec's; any other "
+        "pattern must equal one of them.",
         """\
 $ distilc explain spec.yaml --only kb
 variants: {kd: {precision: fp32}, sft: {}}""",
@@ -1041,23 +1047,23 @@ variants: {kd: {precision: fp32}, sft: {}}""",
         "$ distilc compile spec.yaml -o plans; distilc diff spec.yaml plans",
     ),
     "E563": Code(
-        "nothing of this name to compare",
+        "nothing with this name to compare",
         "`diff` compares specs, plan folders, and runs of the workspace by name. A file or folder of this name comes "
         "first; then the folders under runs/ and plans/ of the workspace.",
         "$ distilc diff spec.yaml spek.yaml",
         "$ distilc diff spec.yaml base.yaml",
     ),
     "E564": Code(
-        "several runs of this name",
-        "A run's folder is called by its name and the first digits of its key, so a changed spec makes another one of the "
-        "same name. Then the name alone does not say which is meant.",
+        "several runs with this name",
+        "A run's folder is named by the run and the first digits of its key, so a changed spec makes another folder "
+        "of the same name. The name alone is then ambiguous.",
         """\
 $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .distilc/runs; cp -r p/* .distilc/runs/x-$k; done; distilc diff x spec.yaml""",
         """\
 $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .distilc/runs; cp -r p/* .distilc/runs/x-$k; done; distilc diff x-1a2b3c4d spec.yaml""",
     ),
     "E565": Code(
-        "no stage of this name",
+        "no stage with this name",
         "`explain --why STAGE` takes the name of a stage as `explain` lists them.",
         "$ distilc explain spec.yaml --why trian",
         "$ distilc explain spec.yaml --why train",
@@ -1070,7 +1076,7 @@ $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .disti
         "evaluation: {generation: {engine: transformers, sampling: {seed: 1}}}",
     ),
     "E572": Code(
-        "a compute type that there is not",
+        "an unsupported compute type",
         "`compute_type` is ctranslate2's. On a CPU it calculates in fp32 and int8, on a GPU in fp16 and bf16 too. "
         "transformers calculates in the run's `precision`.",
         "evaluation: {generation: {engine: transformers, compute_type: int8}}",
@@ -1078,28 +1084,27 @@ $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .disti
     ),
     "E573": Code(
         "sampling with beams",
-        "Sampling draws one token after the other; beams search. One of the two writes a text.",
+        "Sampling draws one token after the other; a beam search looks for the best text. Choose one of them.",
         "evaluation: {generation: {beams: 4, sampling: {top_p: 0.9}}}",
         "evaluation: {generation: {beams: 1, sampling: {top_p: 0.9}}}",
     ),
     "E574": Code(
         "an engine for validation",
-        "While a model is trained it is in memory and changes; validation searches with it as it is there, by "
-        "transformers.",
+        "During training the model is in memory and changes; validation generates with it there, by transformers.",
         "validation: {generation: {engine: ctranslate2}}",
         "evaluation: {generation: {engine: ctranslate2}}",
     ),
     "E575": Code(
         "more beams than tokens",
-        "A search keeps the best beginnings of a text, at first one token each: there are no more of these than tokens in "
-        "the vocabulary.",
+        "A beam search keeps the best partial texts, at first of one token each: there are no more of these than "
+        "tokens in the vocabulary.",
         "evaluation: {generation: {beams: 60000}}",
         "evaluation: {generation: {beams: 6}}",
     ),
     "E577": Code(
         "labels by the student",
-        "The student is trained on the labels, so they are there before it is. The teacher writes them, or a model that is "
-        "there, or one that another spec trains.",
+        "The student is trained on the labels, so they have to exist before it. The teacher writes them, or an "
+        "existing model, or one that another spec trains.",
         """\
 pseudo_labels: {own: {by: student}}
 targets: [original, own]""",
@@ -1109,8 +1114,8 @@ targets: [original, own]""",
     ),
     "W575": Code(
         "a model folder without weights",
-        "The folder has a config.json and neither model.safetensors (or its shards) nor pytorch_model.bin. Shapes, plans and "
-        "estimates need no weights, so this is no error; `run` does.",
+        "The folder has a config.json and neither model.safetensors (or its shards) nor pytorch_model.bin. Shapes, "
+        "plans and estimates need no weights, so this is a warning; `run` needs them.",
         """\
 $ mkdir m; echo '{"model_type": "bart"}' > m/config.json; distilc check spec.yaml
 teacher: {architecture: null, tokenizer: null, train: null, path: ./m}""",
@@ -1119,26 +1124,26 @@ $ mkdir m; echo '{"model_type": "bart"}' > m/config.json; touch m/model.safetens
 teacher: {architecture: null, tokenizer: null, train: null, path: ./m}""",
     ),
     "W576": Code(
-        "a step before the first step",
-        "A schedule of the shape `step` is `from` up to `begin`, and `to` after it. Without `begin`, or with one of 0, it "
+        "a `step` that is over before the first step",
+        "A schedule of the shape `step` is `from` up to `begin`, and `to` after it. Without `begin`, or with 0, it "
         "never is `from`.",
         "loss: {labels: 1.0, logits: {weight: {from: 0.1, to: 0.8, shape: step}}}",
         "loss: {labels: 1.0, logits: {weight: {from: 0.1, to: 0.8, shape: step, begin: {ratio: 0.5}}}}",
     ),
     "W571": Code(
-        "an engine with its own way",
-        "With beams, ctranslate2 ends a search when as many beams have ended as there are, whatever `early_stopping` "
-        "says; and where a token is forbidden (`min_length`, `no_repeat_ngram`) it scores the others as if that token "
-        "did not exist. Texts and scores then differ a little from those of transformers. `auto` takes it only where "
-        "they do not.",
+        "an engine that searches differently",
+        "ctranslate2 ends a beam search when as many beams have ended as there are, whatever `early_stopping` says; "
+        "and where a token is forbidden (`min_length`, `no_repeat_ngram`) it scores the others as if that token did "
+        "not exist. Texts and scores then differ slightly from those of transformers. `auto` uses it only where they "
+        "do not.",
         "evaluation: {generation: {engine: ctranslate2, beams: 4, no_repeat_ngram: 3}}",
         "evaluation: {generation: {engine: auto, beams: 4, no_repeat_ngram: 3}}",
     ),
     "W573": Code(
-        "a setting of a search with beams, without beams",
-        "`early_stopping` says when a search with beams ends, `length_penalty` which of its texts is taken. With "
-        "`beams: 1`, or where texts are drawn, there is one text and nothing to choose: they change nothing. (The "
-        "length penalty of a labeller is in the scores of its labels all the same.)",
+        "a beam-search setting without beams",
+        "`early_stopping` says when a beam search ends, `length_penalty` which of its texts is taken. With `beams: "
+        "1`, or with sampling, there is one text and nothing to choose: they have no effect. (The length penalty of a "
+        "labeller still enters the scores of its labels.)",
         "evaluation: {generation: {beams: 1, length_penalty: 2.0}}",
         "evaluation: {generation: {beams: 2, length_penalty: 2.0}}",
     ),
@@ -1158,10 +1163,10 @@ pseudo_labels: {dump: {file: labels.jsonl}}
 targets: [original, dump]""",
     ),
     "E582": Code(
-        "the best of more texts than there are beams",
-        "With `best_of: n` the labeller writes n texts for a source, and the one closest to the original target is kept. "
-        "A beam search ends with as many texts as it has beams, so it needs n of them, and the spec has to say so. With "
-        "`sampling` as many texts as one likes are drawn.",
+        "`best_of` above the number of beams",
+        "With `best_of: n` the labeller writes n texts for a source, and the one closest to the original target is "
+        "kept. A beam search ends with as many texts as it has beams, so it needs at least n. With `sampling` any "
+        "number of texts can be drawn.",
         """\
 pseudo_labels: {own: {by: teacher, best_of: 4, generation: {beams: 2}}}
 targets: [own]""",
@@ -1170,9 +1175,9 @@ pseudo_labels: {own: {by: teacher, best_of: 4, generation: {beams: 4}}}
 targets: [own]""",
     ),
     "E583": Code(
-        "a target stands twice",
-        "`targets` names each kind of target once. How often its rows are there is its share: `{own: 2}` is every row "
-        "twice, `{own: 0.5}` half of the rows.",
+        "a duplicate target",
+        "`targets` names each target once. How often its rows are used is its share: `{own: 2}` is every row twice, "
+        "`{own: 0.5}` half of the rows.",
         """\
 pseudo_labels: {own: {by: teacher}}
 targets: [own, {own: 0.5}]""",
@@ -1181,10 +1186,10 @@ pseudo_labels: {own: {by: teacher}}
 targets: [{own: 1.5}]""",
     ),
     "W583": Code(
-        "a share that draws no row",
-        "A share of the rows is drawn, rounded to whole rows: of few rows a small share is none, and what is said about "
-        "these targets changes nothing. It is told where the number of rows is known without asking the hub: by `explain`, "
-        "`compile` and `run`.",
+        "a share without rows",
+        "A share of the rows is rounded to whole rows: a small share of few rows is none, and the target has no "
+        "effect. Reported where the number of rows is known without asking the hub: by `explain`, `compile` and "
+        "`run`.",
         """\
 $ distilc explain spec.yaml
 pseudo_labels: {own: {by: teacher}}
@@ -1195,9 +1200,9 @@ pseudo_labels: {own: {by: teacher}}
 targets: [original, {own: 0.1}]""",
     ),
     "E584": Code(
-        "length ratios that no label can have",
+        "impossible length ratios",
         "`keep: {length_ratio: {min, max}}` leaves out labels that are shorter or longer than these multiples of the "
-        "original target, in characters. The least is above the largest.",
+        "original target, in characters. The minimum is above the maximum.",
         """\
 pseudo_labels: {own: {by: teacher, keep: {length_ratio: {min: 2, max: 0.5}}}}
 targets: [own]""",
@@ -1206,7 +1211,7 @@ pseudo_labels: {own: {by: teacher, keep: {length_ratio: {min: 0.5, max: 2}}}}
 targets: [own]""",
     ),
     "E531": Code(
-        "a family that cannot do the task",
+        "a family that does not support the task",
         "The task decides what stands on top of the model. Summaries and translations are written by bart, marian, mbart, "
         "pegasus and t5; masked tokens are predicted by bert, distilbert and roberta; classes by those three and bart.",
         """\
@@ -1217,15 +1222,15 @@ $ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc 
 teacher: {path: ./my-model}""",
     ),
     "E532": Code(
-        "a family that the student cannot have",
+        "an impossible family for the student",
         "A student is of its teacher's family. One other is possible: a DistilBERT, made of a BERT's layers, without token "
         "types and pooler.",
         "student: {family: distilbert}",
         "student: {decoder_layers: 2}",
     ),
     "E533": Code(
-        "a decoder where there is none",
-        "bert, roberta and distilbert are encoders alone. Depth, initialisation and φ of such a student are those of its "
+        "a decoder of an encoder-only model",
+        "bert, roberta and distilbert have no decoder. Depth, initialization and φ of such a student are those of its "
         "encoder: `student.encoder_layers`, `student.init.encoder`, `phi.encoder`.",
         """\
 $ mkdir my-model; echo '{"model_type": "bert"}' > my-model/config.json; distilc check spec.yaml
@@ -1239,7 +1244,7 @@ teacher: {path: ./my-model}
 student: {decoder_layers: null, encoder_layers: 6}""",
     ),
     "E534": Code(
-        "labels that the teacher does not know",
+        "labels that the teacher does not have",
         "`data.labels` names the classes in the order of the outputs; a teacher that is used as it is has one output for "
         "each. A teacher that is trained first (`train: {}`) gets outputs for these labels.",
         """\
@@ -1255,8 +1260,8 @@ data: {labels: [bad, fair, good]}""",
     ),
     "E551": Code(
         "two packages register the same name",
-        "Installed packages add terms, metrics and families to the language, each under its own name. Of two packages "
-        "that register one name neither is used: which one would be a matter of chance.",
+        "Installed packages add terms, metrics and families to the language, each under its own name. If two packages "
+        "register the same name, neither is used: which one it is would depend on chance.",
         """\
 $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = one:FOCAL) > one.dist-info/entry_points.txt; mkdir two.dist-info; (echo Name: two; echo Version: 1.0) > two.dist-info/METADATA; (echo '[distilc.terms]'; echo focal = two:FOCAL) > two.dist-info/entry_points.txt; distilc check spec.yaml
 loss: {labels: 1.0, focal: 0.5}""",
@@ -1265,9 +1270,9 @@ $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METAD
 loss: {labels: 1.0, focal: 0.5}""",
     ),
     "E552": Code(
-        "an entry point that leads nowhere",
+        "an entry point that cannot be resolved",
         "A package registers a term, a metric or a family as `module:object`. There is no such module: the package is "
-        "damaged, or its author misspelt it.",
+        "damaged, or the entry point is misspelt.",
         """\
 $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo brevity = one:BREVITY) > one.dist-info/entry_points.txt; distilc check spec.yaml
 evaluation: {metrics: [rouge2, brevity]}""",
@@ -1276,7 +1281,7 @@ $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METAD
 evaluation: {metrics: [rouge2, brevity]}""",
     ),
     "E553": Code(
-        "a package that does not say what it adds",
+        "a package without a valid schema fragment",
         "Beside the module of an entry point lies `<module>.schema.json`, in which a package says what the compiler has to "
         "know of its terms, metrics and families, since it never imports them. The file is missing, or does not fit "
         "`schema/extension.schema.json`. A term, for example, must have a `weight`.",
@@ -1288,7 +1293,7 @@ $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METAD
 evaluation: {metrics: [rouge2, brevity]}""",
     ),
     "E554": Code(
-        "a name that nothing can be called by",
+        "an invalid name of an extension",
         "The names of terms, metrics and families of packages have small letters, digits, `_` and `-`. `total` is what the "
         "whole loss is called in the log.",
         """\
@@ -1308,36 +1313,39 @@ loss: {labels: 1.0, focal: 0.5}""",
     ),
     "W541": Code(
         "more memory than this machine has",
-        "The processes of a training take more memory than the machine has: without swap the system ends them. When the "
-        "plan is meant for other devices, describe those in a site file.",
+        "The processes of a training need more memory than the machine has: without swap the system kills them. If "
+        "the plan is meant for other devices, describe those in a site file.",
         "$ echo '{devices: {kind: cpu, memory_gb: 0.5}}' > site.yaml; distilc check --site site.yaml spec.yaml",
         "$ echo '{devices: {kind: cpu, memory_gb: 8}}' > site.yaml; distilc check --site site.yaml spec.yaml",
     ),
     "W551": Code(
-        "a name of ours, registered by another package",
-        "The terms, metrics and families that come with distilc keep their names whatever is installed, so that a spec "
-        "means the same everywhere. What another package registers under such a name is never used.",
+        "a built-in name, registered by another package",
+        "The built-in terms, metrics and families keep their names whatever is installed, so that a spec means the "
+        "same everywhere. What another package registers under such a name is never used.",
         """\
 $ mkdir one.dist-info; (echo Name: one; echo Version: 1.0) > one.dist-info/METADATA; (echo '[distilc.metrics]'; echo rouge2 = one:ROUGE) > one.dist-info/entry_points.txt; distilc check spec.yaml
 evaluation: {metrics: [rouge1, rouge2]}""",
         "evaluation: {metrics: [rouge1, rouge2]}",
     ),
     "E528": Code(
-        "no term reaches what is trained",
-        "A frozen encoder that is a full copy runs once for teacher and student: a term about it is zero. With no other term nothing would be learnt.",
+        "no term of the loss reaches trained weights",
+        "A frozen encoder that is a full copy runs once for teacher and student, so a term about it is zero. With no "
+        "other term nothing would be learned.",
         "loss: {hidden: {encoder: 1.0}}",
         "loss: {hidden: {encoder: 1.0, decoder: 1.0}}",
     ),
     "W503": Code(
-        "a model that was not looked at",
-        "`check` asks nobody over the network. Depths, widths and lengths are judged when the model is here, or by `explain`, `compile` and `run`, which ask the hub.",
+        "a model that was not inspected",
+        "`check` does not use the network. Depths, widths and lengths are judged when the model is on this machine, "
+        "or by `explain`, `compile` and `run`, which ask the hub.",
         "teacher: facebook/bart-large-xsun",
         "teacher: facebook/bart-large-xsum",
     ),
     "W501": Code(
-        "two layer counts that differ",
-        "config.json has `encoder_layers` and the older `num_hidden_layers` with another number. The weights were saved "
-        "with the former, and that is what counts here; transformers 5 alone would take the latter and build random layers.",
+        "contradictory layer counts",
+        "config.json has `encoder_layers` and the older `num_hidden_layers` with another number. The weights were "
+        "saved with the former, which is used here; transformers 5 alone would take the latter and build random "
+        "layers.",
         """\
 $ mkdir my-model; echo '{"model_type": "bart", "encoder_layers": 6, "num_hidden_layers": 12}' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -1347,7 +1355,7 @@ teacher: {path: ./my-model}""",
     ),
     "W531": Code(
         "labels in another order than the teacher's",
-        "The labels are the teacher's, and it puts them out in another order: it would be measured, and would teach, with "
+        "The labels are the teacher's, in another order than its outputs: it would be measured, and would teach, with "
         "its classes exchanged. The accuracy of such a teacher is that of guessing, or worse.",
         """\
 $ mkdir my-model; echo '{"model_type": "bert", "id2label": {"0": "bad", "1": "good"}}' > my-model/config.json; distilc check spec.yaml
@@ -1362,8 +1370,8 @@ data: {labels: [bad, good]}""",
     ),
     "W532": Code(
         "a teacher without the task's head",
-        "The checkpoint was saved without the layers on top that the task needs, by the class in its config.json. They are "
-        "drawn at random, and a teacher that is not trained first then only guesses.",
+        "The checkpoint was saved without the head that the task needs, by the class in its config.json. The head is "
+        "drawn at random, and a teacher that is not trained first only guesses.",
         """\
 $ mkdir my-model; echo '{"model_type": "bert", "architectures": ["BertForMaskedLM"]}' > my-model/config.json; distilc check spec.yaml
 task: classification
@@ -1377,7 +1385,7 @@ data: {labels: [bad, good]}""",
     ),
     "W502": Code(
         "a smaller encoder, frozen",
-        "An encoder with fewer layers than the teacher's has to learn to do without the others; frozen, it cannot.",
+        "An encoder with fewer layers than the teacher's has to adapt to the missing ones; frozen, it cannot.",
         "student: {encoder_layers: 1, freeze: [encoder, embeddings]}",
         "student: {encoder_layers: 1, freeze: auto}",
     ),

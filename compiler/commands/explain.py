@@ -104,6 +104,6 @@ def _explain_code(code: str) -> str:
 
     return (
         f"{code}: {entry.title}\n\n{entry.meaning}\n"
-        + example("Gives it:", entry.failing)
-        + example("Mended:", entry.mended)
+        + example("Incorrect:", entry.incorrect)
+        + example("Corrected:", entry.corrected)
     )

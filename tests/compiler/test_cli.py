@@ -209,8 +209,8 @@ def test_explain_resolved_is_the_whole_spec(spec: str) -> None:
 def test_explain_a_code() -> None:
     text = run("explain", "E206").output
     assert text.startswith("E206: exactly one of several\n\n")
-    assert "Gives it:\n    batch: {examples: 64, tokens: 4096}\n" in text
-    assert "Mended:\n    batch: {tokens: 4096}\n" in text
+    assert "Incorrect:\n    batch: {examples: 64, tokens: 4096}\n" in text
+    assert "Corrected:\n    batch: {tokens: 4096}\n" in text
     assert run("explain", "e206").output == text
 
 

@@ -16,7 +16,7 @@ from distilc.compiler.site import SiteOptions, load_site
 
 ROOT = Path(__file__).parents[2]
 STARTER = (ROOT / "specs" / "recipes" / "sft.yaml").read_text("utf-8")
-EXAMPLES = [(code, kind) for code in CODES for kind in ("failing", "mended")]
+EXAMPLES = [(code, kind) for code in CODES for kind in ("incorrect", "corrected")]
 
 
 def reported() -> set[str]:
@@ -36,7 +36,7 @@ def test_every_code_is_a_phrase_and_sentences() -> None:
     for code, entry in CODES.items():
         assert entry.title and not entry.title.endswith("."), code
         assert entry.meaning.endswith((".", ")", "]")), code
-        assert entry.failing != entry.mended, code
+        assert entry.incorrect != entry.corrected, code
 
 
 @pytest.mark.parametrize(("code", "kind"), EXAMPLES, ids=[f"{code}-{kind}" for code, kind in EXAMPLES])
@@ -53,7 +53,7 @@ def test_example(code: str, kind: str, tmp_path: Path, monkeypatch: pytest.Monke
         rest = f"extends: base.yaml\n{rest}"
     Path("spec.yaml").write_text(rest + "\n", "utf-8")
     codes = codes_of_command(command[2:]) if command else codes_of_spec()
-    assert (code in codes) == (kind == "failing"), codes
+    assert (code in codes) == (kind == "incorrect"), codes
 
 
 def codes_of_spec() -> list[str]:
