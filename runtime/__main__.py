@@ -36,7 +36,6 @@ def main(argv: list[str]) -> int:
     worker.add_argument("plan", type=Path)
     worker.add_argument("--stages", required=True)
     worker.add_argument("--control", required=True, type=Path)
-    worker.add_argument("--driver", type=int)
     for name in VERBS:
         verbs.add_parser(name, add_help=False)
     options, rest = parser.parse_known_args(argv)
@@ -50,7 +49,7 @@ def main(argv: list[str]) -> int:
         from .plan import load_plan
         from .worker import work
 
-        return work(load_plan(options.plan), options.stages.split(","), Control(options.control), options.driver)
+        return work(load_plan(options.plan), options.stages.split(","), Control(options.control))
     from .driver import Options
     from .driver import main as drive
 

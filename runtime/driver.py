@@ -8,23 +8,22 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
-import signal
-import subprocess
 import threading
 import time
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from .available import check_available
 from .console import Console
-from .control import Control
+from .control import Control, make_control
 from .extensions import require
 from .failure import Failure, interrupted
-from .launch import launch_command, launch_environment, require_devices
+from .launch import Launch, be_alone, require_devices
 from .plan import Plan, Stage, load_plan
 from .report.model_card import model_card
 from .report.summary import summarize
@@ -124,18 +123,25 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
     workspace = Path(plan.site.workspace)
     store = open_store(plan.site)
     run_folder = workspace / "runs" / f"{plan.name}-{plan.key[:8]}"
-    control = Control(run_folder / "control")
-    try:
-        run_folder.mkdir(parents=True, exist_ok=True)
-        _copy_plan(folder, run_folder, plan.site.workspace)
-        control.clear()
-        _redo(plan, options.redo, several)
-    except OSError as error:
-        raise Failure(
-            "R404",
-            f"cannot write into the workspace {workspace}: {error.strerror}",
-            "give another one with --workspace DIR",
-        ) from error
+    with ExitStack() as here:
+        try:
+            run_folder.mkdir(parents=True, exist_ok=True)
+            _copy_plan(folder, run_folder, plan.site.workspace)
+            control = make_control(run_folder)
+            here.enter_context(control.driven())
+            _redo(plan, options.redo, several)
+        except OSError as error:
+            raise Failure(
+                "R404",
+                f"cannot write into the workspace {workspace}: {error.strerror}",
+                "give another one with --workspace DIR",
+            ) from error
+        return _run(plan, run_folder, store, control, options, console, several)
+
+
+def _run(
+    plan: Plan, run_folder: Path, store: Store, control: Control, options: Options, console: Console, several: Several
+) -> int:
     stages = pending_stages(plan, store, options.until)
     require(stages)
     if stages and not options.in_process:
@@ -148,7 +154,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
             raise Failure(
                 "R406", f"{plan.name} needs the stage {stage.id}, which failed for {failed}", "mend that run first"
             )
-    this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, workspace), options)
+    this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, Path(plan.site.workspace)), options)
     this.tracker.start()
     this.cached.update(stage.id for stage in _tell_published(this, cached=True))
     failure = _execute(this, stages) if stages else None
@@ -200,11 +206,12 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
     """One launch for all pending stages: what a start costs (imports, rendezvous) is paid once."""
     for stage in stages:
         run.tracker.follow(stage.id, open_store(run.plan.site, stage.kind).root / ".work" / stage.key / "metrics.jsonl")
+    failure, ended = None, Ended("", lost=False)
     with stop_on_signal(run.control.stop_file, run.console.say, raise_again=run.options.in_process) as stopping:
-        if run.options.in_process:
-            ended = _work_here(run, stages)
-        else:
-            ended = _launch(run, stages, stopping)
+        try:
+            ended = _work_here(run, stages) if run.options.in_process else _launch(run, stages, stopping)
+        except Failure as told:  # nothing was started
+            failure = told
     if stopping.requests:
         run.stopped = 75 if stopping.by_scheduler else 130
     _tell_warnings(run)
@@ -212,7 +219,7 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
     missing = [stage for stage in stages if not run.store.has(stage.key)]
     if not missing:
         return None
-    failure = run.control.failure()
+    failure = run.control.failure() or failure
     if failure is None or (failure.code == "R405" and stopping.expired()):  # killed, or lost when others were
         failure = _without_a_word(missing[0], ended, stopping)
     if failure.exit_code == 130 and run.stopped:
@@ -221,53 +228,68 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
     return failure
 
 
-def _without_a_word(stage: Stage, ended: str, stopping: StopSignal) -> Failure:
+@dataclass(frozen=True)
+class Ended:
+    """How the processes of a run ended, in words; `lost`: something outside ended them."""
+
+    how: str
+    lost: bool
+
+
+def _without_a_word(stage: Stage, ended: Ended, stopping: StopSignal) -> Failure:
     """Why the workers are gone, when none of them told."""
     if stopping.requests:  # they were killed at the second request, or when patience ended
         return interrupted(stage.id)
+    if not ended.lost:
+        return Failure("R420", f"the processes of stage {stage.id} did not come up ({ended.how})",
+                       "the log says more; `distilc doctor` looks at this machine")  # fmt: skip
     return Failure(
         "R405",
-        f"the processes of stage {stage.id} ended without a word ({ended}); something outside killed them, "
+        f"the processes of stage {stage.id} ended without a word ({ended.how}); something outside killed them, "
         "for example for memory",
         "the same command goes on from the last checkpoint",
         exit_code=75,
     )
 
 
-def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> str:
-    """Start the launcher and watch it to its end. Returns how it ended, in words, with its log."""
-    log = run.folder / "logs" / f"{time.strftime('%Y%m%d-%H%M%S')}.log"
+def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
+    """Start the launchers and watch them to their end. Raises `Failure`: nothing was started."""
+    log = run.folder / "logs" / f"{run.control.folder.name}.log"
     log.parent.mkdir(exist_ok=True)
-    command = launch_command(run.plan, run.folder, stages, run.control)
     with log.open("ab") as output:
-        launcher = subprocess.Popen(
-            command,
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env=launch_environment(run.plan, run.plan.site.per_node),
-            start_new_session=True,
-        )
-    run.console.launched(run.plan, log)
-    _watch(run, lambda: launcher.poll() is None and not stopping.expired())
-    with suppress(ProcessLookupError):
-        os.killpg(launcher.pid, signal.SIGKILL)  # ranks can outlive their launcher
-    launcher.wait()
-    return f"exit code {launcher.returncode}; log: {log}"
+        launch = Launch(run.plan, run.folder, stages, run.control, output)
+    try:
+        run.console.launched(run.plan, log)
+        _watch(run, lambda: launch.running() and not stopping.expired())
+    finally:
+        launch.end()
+    # A worker that has come up tells why it ends, unless it is killed. So does a launcher, in its exit code.
+    all_begun = run.control.num_begun() >= run.plan.site.nodes * run.plan.site.per_node
+    lost = all_begun or any(code < 0 or code > 128 for code in launch.codes)
+    codes = ", ".join(map(str, launch.codes))
+    said = "" if lost else f": {_last_words(log)}"
+    return Ended(f"exit code{'s'[: len(launch.codes) - 1]} {codes}{said}; log: {log}", lost)
 
 
-def _work_here(run: Run, stages: Sequence[Stage]) -> str:
-    """All in this very process, for a debugger: one rank, whatever the site says."""
-    os.environ.update(launch_environment(run.plan, 1))
+def _last_words(log: Path) -> str:
+    """The last line of a log that no launcher wrote about itself."""
+    lines = log.read_text("utf-8", "replace").splitlines()
+    own = [line.strip() for line in lines if line.strip() and not re.match(r"\[20\d\d-", line)]
+    return own[-1] if own else "nothing is in the log"
+
+
+def _work_here(run: Run, stages: Sequence[Stage]) -> Ended:
+    """All in this very process, for a debugger: one rank, whatever the site says, or a cluster that it runs in."""
+    be_alone(run.plan)
     from .worker import work
 
     over = threading.Event()
     watch = threading.Thread(target=_watch, args=(run, lambda: not over.is_set()), daemon=True, name="watch")
     watch.start()
     try:
-        return f"exit code {work(run.plan, [stage.id for stage in stages], run.control, None)}"
+        return Ended(f"exit code {work(run.plan, [stage.id for stage in stages], run.control)}", lost=True)
     except KeyboardInterrupt:  # asked twice
-        return "interrupted"
+        return Ended("interrupted", lost=True)
     finally:
         over.set()
         watch.join()

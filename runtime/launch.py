@@ -1,6 +1,6 @@
-"""How the processes of a run are started: the launcher's command line and its environment.
+"""How the processes of a run are started: on which machines and devices, and in what environment.
 
-As a program it is the launcher of one machine: `deepspeed.launcher.launch`, and nothing more.
+As a program it is the launcher of one machine: `deepspeed.launcher.launch`, at the end of a line from the driver.
 """
 
 from __future__ import annotations
@@ -8,34 +8,121 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
+import signal
+import subprocess
 import sys
+import threading
+import time
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
+from typing import IO
 
 from .control import Control
 from .failure import Failure
+from .nodes import Meeting, ask_hosts, read_hosts, remote_script, ssh_command
 from .plan import Plan, Stage
-from .processes import free_port, thread_environment, without_mlflow
+from .processes import DRIVER_GRACE_SECONDS, DRIVER_SILENCE_SECONDS, free_port, thread_environment, without_mlflow
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
+KILL = "kill\n"
+# What tells a process of its place among others. Schedulers and launchers set them for what they start themselves.
+PLACE = re.compile(
+    "RANK|WORLD_SIZE|MASTER_(ADDR|PORT)|LOCAL_(RANK|SIZE|WORLD_SIZE)|CROSS_(RANK|SIZE)|NODE_RANK"
+    "|GROUP_(RANK|WORLD_SIZE)|ROLE_(RANK|NAME|WORLD_SIZE)|TORCHELASTIC_.*"
+)
+ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
-def launch_command(plan: Plan, folder: Path, stages: Sequence[Stage], control: Control) -> list[str]:
-    """DeepSpeed's launcher with one worker for each device. `folder` holds the plan.
+class Launch:
+    """The launchers of a run, one a machine, each with a worker for each device.
 
-    Its exit code says little: one that was killed may end with 0."""
+    Raises `Failure` R120, R121: machines of the hostfile cannot be used."""
+
+    def __init__(self, plan: Plan, folder: Path, stages: Sequence[Stage], control: Control, log: IO[bytes]) -> None:
+        """`folder` holds the plan; `log` takes what launchers and workers print."""
+        environment = launch_environment(plan)
+        hosts = [] if plan.site.hostfile is None else read_hosts(Path(plan.site.hostfile), plan.site.nodes)
+        meeting = ask_hosts(hosts, control, environment) if hosts else Meeting("127.0.0.1", free_port())
+        self._end_seconds = 10.0 if hosts else 0.5  # for a line that may be long
+        self._failing_since: float | None = None
+        self._launchers: list[subprocess.Popen[str]] = []
+        for i, host in enumerate(hosts or [""]):
+            command = launch_command(plan, folder, stages, control, hosts, i, meeting)
+            launcher = subprocess.Popen(
+                ssh_command(host) if hosts else command,
+                stdin=subprocess.PIPE,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                env=environment,
+                start_new_session=True,
+                text=True,
+            )
+            self._launchers.append(launcher)
+            if hosts:
+                self._say(launcher, remote_script(command, environment))
+
+    def running(self) -> bool:
+        """Is there anything left to wait for? Where one launcher failed, the others have time to notice and to save."""
+        codes = [launcher.poll() for launcher in self._launchers]
+        if self._failing_since is None and any(codes):
+            self._failing_since = time.monotonic()
+        failing = self._failing_since is not None and time.monotonic() - self._failing_since > DRIVER_GRACE_SECONDS
+        return None in codes and not failing
+
+    def end(self) -> None:
+        """Kill what is left: ranks can outlive their launcher."""
+        for launcher in self._launchers:
+            self._say(launcher, KILL)
+        for launcher in self._launchers:
+            with suppress(subprocess.TimeoutExpired):
+                launcher.wait(self._end_seconds)
+            with suppress(ProcessLookupError):
+                os.killpg(launcher.pid, signal.SIGKILL)
+            launcher.wait()
+
+    @property
+    def codes(self) -> list[int]:
+        """The launchers' exit codes, in the order of the hostfile; a number below 0 is a signal."""
+        return [launcher.returncode for launcher in self._launchers]
+
+    def _say(self, launcher: subprocess.Popen[str], text: str) -> None:
+        assert launcher.stdin is not None
+        with suppress(OSError):  # it has ended
+            launcher.stdin.write(text)
+            launcher.stdin.flush()
+
+
+def launch_command(
+    plan: Plan,
+    folder: Path,
+    stages: Sequence[Stage],
+    control: Control,
+    hosts: Sequence[str],
+    node: int,
+    meeting: Meeting,
+) -> list[str]:
+    """DeepSpeed's launcher of one machine (`node` counts them), with one worker for each device. `folder` holds the
+    plan; no `hosts`: this machine alone.
+
+    `deepspeed` itself, which starts it on several machines, is not asked: it needs pdsh, takes none of our variables
+    there, tells no exit codes of machines, and would ignore CUDA_VISIBLE_DEVICES of this one."""
+    numbers = [str(number) for number in range(plan.site.per_node)]
+    world = {host: numbers for host in hosts} or {"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}
     return [
-        sys.executable, "-u", "-m", *_launcher(plan), "--no_local_rank", "--master_port", str(free_port()),
+        sys.executable, "-u", "-m", "distilc.runtime.launch",
+        f"--world_info={base64.urlsafe_b64encode(json.dumps(world).encode()).decode()}", f"--node_rank={node}",
+        f"--master_addr={meeting.address}", f"--master_port={meeting.port}", "--no_local_rank",
         "--module", "distilc.runtime", "worker", str(folder), "--stages", ",".join(stage.id for stage in stages),
-        "--control", str(control.folder), "--driver", str(os.getpid()),
+        "--control", str(control.folder),
     ]  # fmt: skip
 
 
-def launch_environment(plan: Plan, local_world: int) -> dict[str, str]:
-    """This process's environment, with the threads shared out and the hub kept quiet (or away)."""
+def launch_environment(plan: Plan) -> dict[str, str]:
+    """This process's environment, without a place that somebody else gave it, and with the hub kept quiet (or away)."""
     environment = {
-        **os.environ,
-        **thread_environment(local_world),
+        **{name: value for name, value in os.environ.items() if not PLACE.fullmatch(name)},
         "PYTHONUNBUFFERED": "1",
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_PROGRESS_BARS": "1",
@@ -43,6 +130,14 @@ def launch_environment(plan: Plan, local_world: int) -> dict[str, str]:
     if plan.site.offline:
         environment["HF_HUB_OFFLINE"] = "1"
     return environment
+
+
+def be_alone(plan: Plan) -> None:
+    """Make this process's own environment that of a run of one process, whatever a cluster says of its place."""
+    environment = {**launch_environment(plan), **thread_environment(1), **ALONE, "MASTER_PORT": str(free_port())}
+    for name in os.environ.keys() - environment.keys():
+        del os.environ[name]
+    os.environ.update(environment)
 
 
 def require_devices(plan: Plan) -> None:
@@ -56,20 +151,6 @@ def require_devices(plan: Plan) -> None:
         )  # fmt: skip
 
 
-def _launcher(plan: Plan) -> list[str]:
-    """The module that starts the workers, and on what.
-
-    `deepspeed` itself (`runner`) finds out about nodes and then starts `launch` on each. On this machine alone
-    `launch` is asked at once: a process less, that takes seconds to start, and `runner` would ignore
-    CUDA_VISIBLE_DEVICES where a number of devices is given, and take those of somebody else."""
-    if plan.site.hostfile is not None:
-        return ["deepspeed.launcher.runner", "--hostfile", plan.site.hostfile, "--num_nodes", str(plan.site.nodes),
-                "--num_accelerators", str(plan.site.per_node)]  # fmt: skip
-    numbers = [str(number) for number in range(plan.site.per_node)]
-    world = json.dumps({"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}, allow_nan=False)
-    return ["distilc.runtime.launch", f"--world_info={base64.urlsafe_b64encode(world.encode()).decode()}"]
-
-
 def _visible(plan: Plan) -> list[str] | None:
     """What CUDA_VISIBLE_DEVICES names: numbers, UUIDs, parts of cards. None: all that there are."""
     visible = os.environ.get(VISIBLE)
@@ -79,9 +160,23 @@ def _visible(plan: Plan) -> list[str] | None:
 
 
 def _start_workers() -> None:
+    world = json.loads(base64.urlsafe_b64decode(sys.argv[1].partition("=")[2]))
+    os.environ.update(thread_environment(len(next(iter(world.values())))))
+    # The line from the driver is this process's alone.
+    line = os.fdopen(os.dup(0))
+    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+    threading.Thread(target=_end_with_driver, args=(line,), daemon=True, name="driver-line").start()
     with without_mlflow():
         from deepspeed.launcher.launch import main
     main()
+
+
+def _end_with_driver(line: IO[str]) -> None:
+    """Kill this process and its workers when the driver says so, or some time after the line broke: they notice the
+    end of the driver by themselves, and save."""
+    if line.readline() != KILL:
+        time.sleep(DRIVER_SILENCE_SECONDS + DRIVER_GRACE_SECONDS + 5.0)
+    os.killpg(0, signal.SIGKILL)
 
 
 if __name__ == "__main__":

@@ -12,7 +12,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-DRIVER_GRACE_SECONDS = 30.0
+from .heartbeat import Watch
+
+# Together less than a minute: so long after the end of its driver a worker is gone, on every machine.
+DRIVER_SILENCE_SECONDS = 20.0  # a driver on another machine that was silent this long is taken for dead
+DRIVER_GRACE_SECONDS = 30.0  # for saving
 
 
 @dataclass(frozen=True)
@@ -91,43 +95,40 @@ def _quiet_deepspeed() -> None:
 def free_port() -> int:
     """A port that nobody listens on just now."""
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind(("", 0))
         port: int = probe.getsockname()[1]
         return port
 
 
-def process_start(pid: int) -> str | None:
-    """The start time of a process in clock ticks since boot (field 22 of stat); None: no such process (any more).
+def watch_driver(record: Path) -> threading.Event:
+    """Watch the driver that renews this record; the event is set when it is gone. A worker must not outlive the command
+    that started it, but it may still save: it ends DRIVER_GRACE_SECONDS later, whatever it is in.
 
-    With the pid it names a process: a pid alone may have been given to another one since."""
-    try:
-        fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
-    except OSError:
-        return None
-    return None if fields[0] == "Z" else fields[19]
+    Where there is no record nobody drives: the workers were started by hand."""
+    gone = threading.Event()
+
+    def watch() -> None:
+        driver = Watch(record, DRIVER_SILENCE_SECONDS)
+        while driver.lives():
+            time.sleep(1.0)
+        gone.set()
+        time.sleep(DRIVER_GRACE_SECONDS)
+        os._exit(130)
+
+    if record.exists():
+        threading.Thread(target=watch, daemon=True, name="driver-watch").start()
+    return gone
 
 
 class StopRequest:
     """The wish to stop, agreed on by all ranks at a step boundary.
 
-    It comes from the driver as a file, or from the driver's death: a worker must not outlive the command
-    that started it, but it may still save."""
+    It comes from the driver as a file, or from its end (`driver_gone`)."""
 
-    def __init__(self, file: Path | None, driver_pid: int | None, ranks: Ranks) -> None:
+    def __init__(self, file: Path | None, driver_gone: threading.Event | None, ranks: Ranks) -> None:
         self._file = file
         self._ranks = ranks
-        self._driver_gone = threading.Event()
-        if driver_pid is not None:
-            watch = threading.Thread(target=self._watch, args=(driver_pid,), daemon=True, name="driver-watch")
-            watch.start()
-
-    def _watch(self, pid: int) -> None:
-        started = process_start(pid)
-        while started is not None and process_start(pid) == started:
-            time.sleep(1.0)
-        self._driver_gone.set()
-        time.sleep(DRIVER_GRACE_SECONDS)
-        os._exit(130)
+        self._driver_gone = driver_gone or threading.Event()
 
     def here(self) -> bool:
         """Has this process been asked to stop?"""

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .control import Control
+from .control import latest_control
 from .failure import Failure
 from .plan import Plan, load_plan
 from .report.summary import main_metric
@@ -72,7 +72,8 @@ def run_status(folder: Path, store: Store) -> RunStatus:
         return RunStatus(folder.name, "", "unreadable", {}, "", age, failure.message)
     stages = {stage.id: _stage_state(stage.key, store) for stage in plan.stages}
     summary = _summary(folder)
-    failure_told = Control(folder / "control").failure()
+    control = latest_control(folder)
+    failure_told = None if control is None else control.failure()
     note = ""
     if "running" in stages.values():
         state = "running"

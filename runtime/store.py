@@ -16,8 +16,7 @@ import hashlib
 import json
 import os
 import shutil
-import socket
-import threading
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -25,12 +24,11 @@ from pathlib import Path
 from typing import Any
 
 from .failure import Failure
+from .heartbeat import BEAT_SECONDS, Life, Watch, claim, heartbeat, read_life
 from .plan import Site, Stage
-from .processes import process_start
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
-HEARTBEAT_SECONDS = 5.0
 STALE_SECONDS = 60.0  # an owner on another machine that was silent this long is taken for dead
 
 
@@ -40,6 +38,7 @@ class Store:
     def __init__(self, root: Path, shared: Sequence[Path] = ()) -> None:
         self.root = root
         self.shared = tuple(shared)
+        self._watches: dict[str, Watch] = {}  # key -> what was seen of its owner
 
     def find(self, key: str) -> Path | None:
         """The folder of the published artifact, or None."""
@@ -142,49 +141,45 @@ class Store:
         return target
 
     def _require_idle(self, key: str) -> None:
-        if self.owner(key) is not None:
+        if self.owner(key) is not None or _changes(self._lock(key)):
             raise Failure(
                 "R403", f"another process is at work on {key[:12]}", "wait for it, or stop it first"
             )
 
     # --- who is at work --------------------------------------------------------------------------
 
-    def owner(self, key: str) -> dict[str, Any] | None:
-        """The live process at work on a key: {host, boot, pid, started, heartbeat}; None: nobody."""
-        record = _read_record(self._lock(key))
-        return record if record is not None and _is_alive(record) else None
+    def owner(self, key: str) -> Life | None:
+        """The process at work on a key, as far as one look tells; None: nobody. On another machine that is one whose
+        clock, at its last heartbeat, was near what this machine's shows."""
+        life = read_life(self._lock(key))
+        if life is None:
+            return None
+        alive = life.running if life.here else abs(time.time() - life.heartbeat) < STALE_SECONDS
+        return life if alive else None
 
     @contextmanager
     def lease(self, key: str) -> Iterator[bool]:
-        """Try to become the owner of a key; yields whether it worked. Kept alive by a heartbeat."""
+        """Try to become the owner of a key; yields whether it worked. Kept alive by a heartbeat.
+
+        An owner on another machine is given up after STALE_SECONDS in which calls of this saw no change of its
+        record, whatever time the record tells: so ask again."""
         path = self._lock(key)
         path.parent.mkdir(parents=True, exist_ok=True)
-        record = {
-            "host": socket.gethostname(),
-            "boot": _boot_id(),
-            "pid": os.getpid(),
-            "started": process_start(os.getpid()),
-        }
-        with path.with_suffix(".guard").open("w") as guard:
-            fcntl.flock(guard, fcntl.LOCK_EX)
-            mine = self.owner(key) is None
-            if mine:
-                _write_record(path, record)
-        if not mine:
+        if not self._claim(key, path):
             yield False
             return
-        over = threading.Event()
-        beat = threading.Thread(
-            target=_keep_alive, args=(path, record, over), daemon=True, name="store-heartbeat"
-        )
-        beat.start()
-        try:
+        with heartbeat(path, lost=_end_at_once):
             yield True
-        finally:
-            over.set()
-            beat.join()
-            with suppress(FileNotFoundError):
-                path.unlink()
+
+    def _claim(self, key: str, path: Path) -> bool:
+        watch = self._watches.setdefault(key, Watch(path, STALE_SECONDS))
+        with path.with_suffix(".guard").open("w") as guard:
+            with suppress(OSError):  # a disk that has none: `claim` still excludes
+                fcntl.flock(guard, fcntl.LOCK_EX)
+            if read_life(path) is not None and watch.lives():
+                return False
+            path.unlink(missing_ok=True)  # of one that died, or damaged
+            return claim(path)
 
     def _lock(self, key: str) -> Path:
         return self.root / ".locks" / f"{key}.json"
@@ -228,38 +223,19 @@ def _own_roots(site: Site) -> list[Path]:
     return [Path(site.workspace) / "store", *([] if site.scratch is None else [Path(site.scratch)])]
 
 
-def _keep_alive(path: Path, record: dict[str, Any], over: threading.Event) -> None:
-    while not over.wait(HEARTBEAT_SECONDS):
-        with suppress(OSError):
-            _write_record(path, record)
+def _changes(path: Path) -> bool:
+    """Does somebody on another machine renew this record, with a clock that is far from ours?"""
+    before = read_life(path)
+    if before is None or before.here:
+        return False
+    time.sleep(3 * BEAT_SECONDS)
+    return read_life(path) not in (None, before)
 
 
-def _write_record(path: Path, record: dict[str, Any]) -> None:
-    temporary = path.with_suffix(f".{os.getpid()}")
-    temporary.write_text(json.dumps({**record, "heartbeat": time.time()}, allow_nan=False), "utf-8")
-    temporary.replace(path)
-
-
-def _read_record(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_text("utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _is_alive(record: Mapping[str, Any]) -> bool:
-    """On this machine the process table decides; of another machine only the heartbeat is known."""
-    if record["host"] != socket.gethostname():
-        return time.time() - float(record["heartbeat"]) < STALE_SECONDS
-    return bool(record["boot"] == _boot_id() and record["started"] == process_start(int(record["pid"])))
-
-
-def _boot_id() -> str:
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""
+def _end_at_once() -> None:
+    """Two never write into one folder: an owner that was taken for dead, and another's place, ends."""
+    print("another process took over: this one had not been heard of for too long", file=sys.stderr, flush=True)
+    os._exit(75)
 
 
 def _sha256(path: Path) -> str:

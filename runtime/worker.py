@@ -1,6 +1,6 @@
 """One process of a launch: runs the stages that it was given, in order.
 
-    python -m distilc.runtime worker PLAN --stages data,train --control DIR [--driver PID]
+    python -m distilc.runtime worker PLAN --stages data,train --control DIR
 
 Started by the launcher, one process a device (or by the driver itself, `--in-process`). Every rank walks the
 same list; rank 0 decides through the store what is computed. Success is a published artifact.
@@ -11,6 +11,7 @@ from __future__ import annotations
 import gc
 import importlib
 import json
+import os
 import re
 import shutil
 import time
@@ -24,7 +25,7 @@ from .extensions import require
 from .failure import Failure, interrupted
 from .notices import FILE, Notices
 from .plan import Plan, Stage, as_written
-from .processes import Ranks, StopRequest, join
+from .processes import Ranks, StopRequest, join, watch_driver
 from .store import Store, open_store
 from .unforeseen import unforeseen
 
@@ -32,12 +33,14 @@ SCRATCH = ".scratch"  # what a stage keeps to resume from; dropped before its ar
 WAIT_SECONDS = 0.5
 
 
-def work(plan: Plan, stages: Sequence[str], control: Control, driver_pid: int | None) -> int:
+def work(plan: Plan, stages: Sequence[str], control: Control) -> int:
     """Run the named stages. Returns the exit code: 0, or that of the first failure."""
     at = ""
     try:
+        control.begin(int(os.environ.get("RANK", "0")))
+        driver_gone = watch_driver(control.driver_file)  # before ranks that may never come are waited for
         ranks = join(plan.site.device)
-        stop = StopRequest(control.stop_file, driver_pid, ranks)
+        stop = StopRequest(control.stop_file, driver_gone, ranks)
         require([plan.stage(id) for id in stages])
         for id in stages:
             at = id
@@ -138,6 +141,13 @@ class _no_lease:
 
 def _diagnosis(error: Exception) -> Failure:
     found = unforeseen(error, memory=LESS_MEMORY, kept=lambda: "the log of the run")
+    if found.code == "R999" and re.search("address already in use|EADDRINUSE", str(error), re.IGNORECASE):
+        return Failure(
+            "R405",
+            "the port at which the processes meet was taken by another program in the meantime",
+            "run the same command again",
+            exit_code=75,
+        )
     if found.code == "R999" and re.search(r"gloo|nccl|connection (reset|closed) by peer", str(error), re.IGNORECASE):
         return Failure(
             "R405",

@@ -15,7 +15,7 @@ from typing import Any
 
 from ..console import Console
 from ..failure import Failure
-from ..launch import launch_environment
+from ..launch import be_alone
 from ..plan import Plan, load_plan
 from ..processes import num_cores
 from ..store import open_store
@@ -49,7 +49,7 @@ def main(argv: Sequence[str]) -> int:
 
 def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
     """The facts. Raises `Failure`: something that is needed cannot be had."""
-    os.environ.update(launch_environment(plan, 1))
+    be_alone(plan)
     os.environ["DS_ACCELERATOR"] = "cpu"  # all of it happens there
     import torch
 

@@ -12,7 +12,7 @@ from typing import Any
 from ..available import check_available
 from ..console import Console
 from ..context import Context, Journal, Progress
-from ..control import Control
+from ..control import Control, make_control
 from ..extensions import require
 from ..failure import Failure
 from ..plan import Plan, Stage
@@ -50,8 +50,7 @@ def prepare(plan: Plan, store: Store, temporary: Path) -> Prepared:
     student = plan.stage(stage.needs["model"])
     if student.kind != "student":
         raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to look at")
-    made = _Made(plan, store, Control(temporary / "control"))
-    made.control.clear()
+    made = _Made(plan, store, make_control(temporary))
     prepared = Prepared(plan, stage)
     shown = [student, *(plan.stage(id) for id in student.needs.values())]
     known = (*shown, stage, *(found for found in plan.stages if found.kind in ("tokenizer", "data")))
