@@ -34,6 +34,7 @@ from .tracking import Tracker, ui_command
 
 POLL_SECONDS = 0.2
 TRACKING_WAIT_SECONDS = 20.0
+LAST_SECONDS = 10.0  # for a process that is to kill itself
 
 
 @dataclass(frozen=True)
@@ -209,7 +210,7 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
     failure, ended = None, Ended("", lost=False)
     with stop_on_signal(run.control.stop_file, run.console.say, raise_again=run.options.in_process) as stopping:
         try:
-            ended = _work_here(run, stages) if run.options.in_process else _launch(run, stages, stopping)
+            ended = _work_here(run, stages, stopping) if run.options.in_process else _launch(run, stages, stopping)
         except Failure as told:  # nothing was started
             failure = told
     if stopping.requests:
@@ -278,21 +279,27 @@ def _last_words(log: Path) -> str:
     return own[-1] if own else "nothing is in the log"
 
 
-def _work_here(run: Run, stages: Sequence[Stage]) -> Ended:
+def _work_here(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
     """All in this very process, for a debugger: one rank, whatever the site says, or a cluster that it runs in."""
     be_alone(run.plan)
     from .worker import work
 
     over = threading.Event()
-    watch = threading.Thread(target=_watch, args=(run, lambda: not over.is_set()), daemon=True, name="watch")
-    watch.start()
+
+    def watch() -> None:
+        _watch(run, lambda: not over.is_set() and not stopping.expired())
+        if not over.wait(LAST_SECONDS):  # in a library that does not come back
+            os._exit(75 if stopping.by_scheduler else 130)
+
+    watcher = threading.Thread(target=watch, daemon=True, name="watch")
+    watcher.start()
     try:
         return Ended(f"exit code {work(run.plan, [stage.id for stage in stages], run.control)}", lost=True)
     except KeyboardInterrupt:  # asked twice
         return Ended("interrupted", lost=True)
     finally:
         over.set()
-        watch.join()
+        watcher.join()
 
 
 def _watch(run: Run, running: Callable[[], bool]) -> None:

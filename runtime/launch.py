@@ -162,10 +162,10 @@ def _visible(plan: Plan) -> list[str] | None:
 def _start_workers() -> None:
     world = json.loads(base64.urlsafe_b64decode(sys.argv[1].partition("=")[2]))
     os.environ.update(thread_environment(len(next(iter(world.values())))))
-    # The line from the driver is this process's alone.
-    line = os.fdopen(os.dup(0))
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    threading.Thread(target=_end_with_driver, args=(line,), daemon=True, name="driver-line").start()
+    if os.getpid() == os.getpgrp():  # started by a driver, and not within a group of others
+        line = os.fdopen(os.dup(0))  # this process's alone: the workers do not get it
+        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
+        threading.Thread(target=_end_with_driver, args=(line,), daemon=True, name="driver-line").start()
     with without_mlflow():
         from deepspeed.launcher.launch import main
     main()

@@ -5,10 +5,12 @@ The workers do not see the signals: they live in a session of their own. They se
 
 from __future__ import annotations
 
+import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
@@ -31,22 +33,42 @@ class StopSignal:
 @contextmanager
 def stop_on_signal(stop_file: Path, say: Callable[[str], None], *, raise_again: bool) -> Iterator[StopSignal]:
     """Within it, a first signal makes the stop file, a second one means kill. `raise_again`: the second one
-    raises KeyboardInterrupt (when the work is done in this very process)."""
-    wanted = StopSignal()
+    raises KeyboardInterrupt (when the work is done in this very process).
 
-    def request(number: int, _: FrameType | None) -> None:
-        wanted.requests += 1
-        wanted.since = time.monotonic()
-        wanted.by_scheduler = number == signal.SIGTERM
-        stop_file.touch()
-        if wanted.requests == 1:
-            say("stopping at the next step and saving; once more to kill at once")
-        elif raise_again:
+    Signals are heard in a thread of their own, at once: the main one may be in a library that does not come back."""
+    wanted = StopSignal()
+    calls = 0
+
+    def listen() -> None:
+        while number := os.read(hearing, 1):
+            if number[0] not in before:
+                continue  # somebody else's
+            wanted.by_scheduler = number[0] == signal.SIGTERM
+            wanted.since = time.monotonic()
+            wanted.requests += 1
+            with suppress(OSError):  # a second one is heard though the disk be full, or nobody listen
+                stop_file.touch()
+                if wanted.requests == 1:
+                    say("stopping at the next step and saving; once more to kill at once")
+
+    def in_main_thread(_: int, __: FrameType | None) -> None:
+        nonlocal calls
+        calls += 1
+        if calls > 1 and raise_again:
             raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
+    hearing, telling = os.pipe()
+    os.set_blocking(telling, False)
+    before = {number: signal.signal(number, in_main_thread) for number in (signal.SIGINT, signal.SIGTERM)}
+    told_before = signal.set_wakeup_fd(telling, warn_on_full_buffer=False)
+    listener = threading.Thread(target=listen, daemon=True, name="signals")
+    listener.start()
     try:
         yield wanted
     finally:
+        signal.set_wakeup_fd(told_before)
         for number, handler in before.items():
             signal.signal(number, handler)
+        os.close(telling)  # what is in the pipe is heard to its end
+        listener.join()
+        os.close(hearing)

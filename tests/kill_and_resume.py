@@ -146,7 +146,7 @@ def wait_for_a_moment(
 
 def where(workspace: Path, title: str) -> tuple[str, float] | None:
     """Stage and step of the work of this title that is under way."""
-    for file in workspace.glob("runs/*/control/progress.json"):
+    for file in sorted(workspace.glob("runs/*/control/*/progress.json"), reverse=True)[:1]:  # each driver has its own
         try:
             progress = json.loads(file.read_text("utf-8"))
         except (OSError, ValueError):

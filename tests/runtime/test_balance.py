@@ -66,7 +66,7 @@ def test_what_is_off_alone_or_on_its_way_is_not_judged() -> None:
 
 def test_a_warning_is_kept_and_shown_once_also_over_an_interruption(tmp_path: Path) -> None:
     control = Control(tmp_path / "control")
-    control.clear()
+    control.folder.mkdir()
     notice = Notice("R351", "it vanishes", "raise it", "loss.cosine")
     for _ in range(2):  # the second time after an interruption
         notices = Notices(tmp_path / "warnings.jsonl", control.warnings_file)
@@ -74,7 +74,7 @@ def test_a_warning_is_kept_and_shown_once_also_over_an_interruption(tmp_path: Pa
         notices.add(notice)
     expected = {"code": "R351", "message": "it vanishes", "hint": "raise it", "spec_path": "loss.cosine"}
     assert control.warnings() == [expected]
-    control.clear()
+    control.warnings_file.unlink()
     assert control.warnings() == []
     Notices(tmp_path / "warnings.jsonl", control.warnings_file).add(Notice("R352", "it swamps", "", "loss.cosine"))
     assert [record["code"] for record in control.warnings()] == ["R352"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import signal
+import subprocess
 import sys
+import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -14,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import driver, stop_signal
+from distilc.runtime import driver, launch, stop_signal
 from distilc.runtime.driver import Options, main
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Stage
@@ -186,8 +188,8 @@ def test_redo_of_what_lies_in_a_shared_store_is_told(
 
 def launched(plans: list[Path], workers: str, monkeypatch: pytest.MonkeyPatch, signals: Sequence[int]) -> int:
     """The exit code of a run whose workers are this Python code, at signals that come when it says that it works."""
-    command = [sys.executable, "-c", f"import sys, time\n{workers}"]
-    monkeypatch.setattr(driver, "launch_command", lambda plan, folder, stages, control: [*command, str(control.folder)])
+    command = [sys.executable, "-c", f"import os, sys, time\n{workers}"]
+    monkeypatch.setattr(launch, "launch_command", lambda plan, folder, stages, control, *_: [*command, str(control.folder)])
     monkeypatch.setattr(driver, "Tracker", lambda *arguments: Silent())
 
     def send() -> None:
@@ -233,8 +235,28 @@ def test_the_end_of_patience_is_an_interruption(
 def test_killed_from_outside_is_told_as_such(
     plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launched(plans[:1], AT_WORK, monkeypatch, []) == 75
-    assert "R405: the processes of stage teacher ended without a word" in capsys.readouterr().err
+    assert launched(plans[:1], f"{AT_WORK}os.kill(os.getpid(), 9)", monkeypatch, []) == 75
+    assert "R405: the processes of stage teacher ended without a word (exit code -9;" in capsys.readouterr().err
+
+
+def test_workers_that_came_up_and_say_nothing_were_killed(
+    plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A launcher that is told to end, by somebody else than its driver, exits with 1 and leaves no word."""
+    come_up = "from pathlib import Path; from distilc.runtime.control import Control; Control(Path(sys.argv[1])).begin(0)"
+    assert launched(plans[:1], f"{AT_WORK}{come_up}\nsys.exit(1)", monkeypatch, []) == 75
+    assert "R405: " in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("end", ["sys.exit(1)", "", "import no_such_module"])
+def test_workers_that_do_not_come_up_are_told_with_the_reason(
+    end: str, plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Trying again does not mend it: no 75, which lets a scheduler do so for ever."""
+    assert launched(plans[:1], f"{AT_WORK}print('[2026-12-01 02:00:00] [INFO] ends')\n{end}", monkeypatch, []) == 1
+    told = capsys.readouterr().err
+    reason = "ModuleNotFoundError: No module named 'no_such_module'" if "import" in end else "at work"
+    assert f"R420: the processes of stage teacher did not come up (exit code {int(bool(end))}: {reason}; log: " in told
 
 
 def test_what_the_workers_told_before_they_were_killed_is_told(
@@ -246,6 +268,58 @@ def test_what_the_workers_told_before_they_were_killed_is_told(
     )
     assert launched(plans[:1], f"{told}\n{HANGING}", monkeypatch, [signal.SIGINT] * 2) == 1
     assert "R302: no memory" in capsys.readouterr().err
+
+
+# --- in this very process ----------------------------------------------------------------------------
+
+
+def in_process(plan: Path, work: str, **environment: str) -> subprocess.Popen[str]:
+    """A run `--in-process` whose work is this Python code."""
+    code = f"""
+        import ctypes, os, sys
+        from pathlib import Path
+        from types import SimpleNamespace
+        from distilc.runtime import driver, processes, worker
+
+        def work(plan, stages, control):
+{textwrap.indent(work, " " * 12)}
+
+        driver.Tracker = lambda *arguments: SimpleNamespace(
+            start=lambda: None, follow=lambda *_: None, stage_failed=lambda *_: None,
+            finish=lambda *_: SimpleNamespace(run_id=None, pending=0, message="", uri=""))
+        driver.LAST_SECONDS = 0.5
+        worker.work = work
+        sys.exit(driver.main([Path({str(plan)!r})], driver.Options(until="teacher", in_process=True)))
+    """
+    command = [sys.executable, "-u", "-c", textwrap.dedent(code)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+
+
+def test_what_a_cluster_says_of_this_process_is_not_asked_in_process(plans: list[Path]) -> None:
+    """RANK and WORLD_SIZE of a job of several processes: the others would be waited for, for ever."""
+    work = "print('ranks', processes.join('cpu').world)\nreturn 1"
+    cluster = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "23999"}
+    process = in_process(plans[0], work, **cluster)
+    try:
+        assert "ranks 1\n" in process.communicate(timeout=120)[0]
+    finally:
+        process.kill()
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGTERM, 75)])
+def test_signals_reach_a_process_that_is_in_a_library(number: int, code: int, plans: list[Path]) -> None:
+    deadlock = "mutex = ctypes.create_string_buffer(64)\nlock = ctypes.CDLL(None).pthread_mutex_lock\n"
+    process = in_process(plans[0], f"{deadlock}print('at work')\nlock(mutex)\nlock(mutex)")
+    assert process.stdout is not None
+    try:
+        assert any(line == "at work\n" for line in process.stdout)
+        process.send_signal(number)
+        assert process.stdout.readline().startswith("stopping at the next step")
+        assert len(list(plans[0].parents[1].rglob("control/*/stop"))) == 1
+        process.send_signal(number)
+        assert process.wait(60) == code
+    finally:
+        process.kill()
 
 
 def test_a_stop_request_at_the_end_of_a_run_does_not_begin_the_next(

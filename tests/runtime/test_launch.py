@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ import pytest
 
 from distilc.runtime.control import Control
 from distilc.runtime.failure import Failure
-from distilc.runtime.launch import launch_command, require_devices
+from distilc.runtime.heartbeat import process_start
+from distilc.runtime.launch import ALONE, KILL, be_alone, launch_command, launch_environment, require_devices
+from distilc.runtime.nodes import Meeting, read_hosts, remote_script
 from distilc.runtime.plan import Plan, load_plan
-from distilc.runtime.processes import without_mlflow
+from distilc.runtime.processes import free_port, without_mlflow
 
 
 def plan_for(**site: Any) -> Plan:
@@ -25,7 +29,7 @@ def plan_for(**site: Any) -> Plan:
 
 
 def command_for(plan: Plan, folder: Path) -> list[str]:
-    return launch_command(plan, folder, plan.stages[:1], Control(folder))
+    return launch_command(plan, folder, plan.stages[:1], Control(folder), [], 0, Meeting("127.0.0.1", free_port()))
 
 
 def world(command: list[str]) -> Any:
@@ -68,10 +72,71 @@ def test_a_cpu_has_as_many_as_are_asked_for(tmp_path: Path, monkeypatch: pytest.
     assert world(command_for(plan, tmp_path)) == {"localhost": ["0", "1", "2"]}
 
 
-def test_several_machines_are_left_to_deepspeed(tmp_path: Path) -> None:
-    command = command_for(plan_for(device="cuda", nodes=2, per_node=8, hostfile="hosts"), tmp_path)
-    start = command.index("deepspeed.launcher.runner")
-    assert command[start + 1 : start + 7] == ["--hostfile", "hosts", "--num_nodes", "2", "--num_accelerators", "8"]
+def test_each_machine_of_a_hostfile_has_its_launcher(tmp_path: Path) -> None:
+    plan = plan_for(device="cuda", nodes=2, per_node=3, hostfile="hosts")
+    meeting, hosts = Meeting("10.0.0.7", 40123), ["me@n1", "n2"]
+    for node in (0, 1):
+        command = launch_command(plan, tmp_path, plan.stages[:1], Control(tmp_path), hosts, node, meeting)
+        assert world(command) == {"me@n1": ["0", "1", "2"], "n2": ["0", "1", "2"]}
+        assert {f"--node_rank={node}", "--master_addr=10.0.0.7", "--master_port=40123"} <= set(command)
+
+
+def test_variables_that_matter_reach_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By standard input, whatever is in them; what is each machine's own stays here."""
+    odd = "a 'b' $HOME \"c\"\nd"
+    given = {"HF_TOKEN": "secret", "DISTILC_ODD": odd, "NCCL_DEBUG": "INFO", "PYTHONPATH": "/p", "http_proxy": "x"}
+    own = {"MLFLOW_TRACKING_PASSWORD": "no", "OMP_NUM_THREADS": "7", "CUDA_VISIBLE_DEVICES": "3", "OMPI_COMM_WORLD_RANK": "1"}
+    for name, value in (given | own).items():
+        monkeypatch.setenv(name, value)
+    show = "import json, os, sys; print(json.dumps([os.getcwd(), sys.argv[1], dict(os.environ)]))"
+    monkeypatch.chdir(tmp_path)
+    script = remote_script([sys.executable, "-c", show, "it's"], launch_environment(plan_for(hostfile="hosts", offline=True)))
+    result = subprocess.run(["/bin/sh", "-s"], input=script, env={"HOME": "/h"}, capture_output=True, text=True, check=True, cwd="/")
+    folder, argument, environment = json.loads(result.stdout)
+    assert (folder, argument, environment["HOME"]) == (str(tmp_path), "it's", "/h")
+    for name, value in (given | {"HF_HUB_OFFLINE": "1", "PYTHONUNBUFFERED": "1"}).items():
+        assert environment[name] == value
+    assert not own.keys() & environment.keys()
+
+
+CLUSTER = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "far", "MASTER_PORT": "1",
+           "LOCAL_WORLD_SIZE": "2", "NODE_RANK": "1", "TORCHELASTIC_USE_AGENT_STORE": "True"}  # fmt: skip
+
+
+def test_what_a_cluster_says_of_this_process_is_no_matter_of_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in CLUSTER.items():
+        monkeypatch.setenv(name, value)
+    assert not CLUSTER.keys() & launch_environment(plan_for(hostfile=None)).keys()
+    monkeypatch.setattr(os, "environ", os.environ.copy())
+    be_alone(plan_for(hostfile=None))
+    assert {name: os.environ.get(name) for name in ALONE} == ALONE
+    assert os.environ["MASTER_PORT"] != "1" and not {"TORCHELASTIC_USE_AGENT_STORE", "NODE_RANK"} & os.environ.keys()
+
+
+def test_the_first_machines_of_a_hostfile_are_taken(tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    file.write_text("# two boxes\n\nroot@192.168.1.7 slots=1\n  worker-2   slots=8  # the big one\nworker-3 slots=1\n")
+    assert read_hosts(file, 2) == ["root@192.168.1.7", "worker-2"]
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        (None, "cannot read the hostfile"),
+        (b"a slots=1\n\xff slots=1\n", "it is not UTF-8"),
+        (b"a slots=1\n", "names 1 machines, and the plan is for 2"),
+        (b"a slots=1\nb lots=8\n", ":2: not `NAME slots=DEVICES`"),
+        (b"a slots=1\na slots=1\n", ":2: a a second time"),
+        (b"-oProxyCommand=x slots=1\n", ":1: not"),
+    ],
+)
+def test_a_hostfile_that_changed_since_it_was_checked(text: bytes | None, words: str, tmp_path: Path) -> None:
+    file = tmp_path / "hosts"
+    if text is not None:
+        file.write_bytes(text)
+    with pytest.raises(Failure) as told:
+        read_hosts(file, 2)
+    assert told.value.code == "R120" and words in told.value.message
 
 
 def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
@@ -82,9 +147,29 @@ def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     )
     command = command_for(plan_for(device="cpu", per_node=2, hostfile=None), tmp_path)
     command[command.index("distilc.runtime")] = "rank"
-    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=tmp_path, timeout=120)
     assert result.returncode == 0, result.stderr
     assert sorted(line for line in result.stdout.splitlines() if line.startswith("at")) == ["at 0 2 2 worker", "at 1 2 2 worker"]
+
+
+def test_a_launcher_ends_with_its_line_to_the_driver(tmp_path: Path) -> None:
+    """What hangs is killed with it, though the launcher be on another machine."""
+    (tmp_path / "rank.py").write_text("import os, time\nos.write(1, b'up %d\\n' % os.getpid())\ntime.sleep(600)\n")
+    command = command_for(plan_for(device="cpu", per_node=1, hostfile=None), tmp_path)
+    command[command.index("distilc.runtime")] = "rank"
+    launcher = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, cwd=tmp_path,
+        start_new_session=True,
+    )  # fmt: skip
+    assert launcher.stdin is not None and launcher.stdout is not None
+    pid = next(int(line.split()[1]) for line in launcher.stdout if line.startswith("up "))
+    launcher.stdin.write(KILL)
+    launcher.stdin.flush()
+    assert launcher.wait(30) == -9
+    give_up = time.monotonic() + 30
+    while process_start(pid) is not None and time.monotonic() < give_up:
+        time.sleep(0.02)
+    assert process_start(pid) is None
 
 
 def test_mlflow_is_kept_out_of_an_import_and_there_after_it() -> None:

@@ -82,7 +82,7 @@ def test_a_failure_points_into_the_spec_that_its_stage_is_of(
     site = SimpleNamespace(device="cpu", workspace=str(tmp_path), shared_stores=(), scratch=None)
     plan: Any = SimpleNamespace(site=site, stage=lambda id: SimpleNamespace(id=id, kind="train"))
     control = Control(tmp_path / "control")
-    control.clear()
-    assert worker.work(plan, [stage], control, None) == 1
+    control.folder.mkdir()
+    assert worker.work(plan, [stage], control) == 1
     failure = control.failure()
     assert failure is not None and failure.spec_path == path

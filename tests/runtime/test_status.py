@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from distilc.runtime.control import Control
+from distilc.runtime.control import make_control
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Plan, load_plan
 from distilc.runtime.report.summary import summarize
@@ -102,13 +102,12 @@ def test_running(tmp_path: Path, folder: Path, plan: Plan) -> None:
 
 
 def test_interrupted_and_failed(tmp_path: Path, folder: Path, plan: Plan, capsys: pytest.CaptureFixture[str]) -> None:
-    control = Control(folder / "control")
-    control.clear()
+    control = make_control(folder)
     publish(tmp_path, plan, "teacher", "data")
     assert workspace_status(tmp_path)[0].state == "interrupted"
     control.fail(Failure("R999", "stopped", exit_code=130))
     assert workspace_status(tmp_path)[0].state == "interrupted"
-    control.clear()
+    control = make_control(folder)
     control.fail(Failure("R301", "the loss of step 3 is not finite", "lower the learning rate"))
     assert workspace_status(tmp_path)[0].state == "failed"
     main(["--workspace", str(tmp_path)])
@@ -120,7 +119,7 @@ def test_interrupted_and_failed(tmp_path: Path, folder: Path, plan: Plan, capsys
 def test_ended_where_it_was_asked_to(
     tmp_path: Path, folder: Path, plan: Plan, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    Control(folder / "control").clear()
+    make_control(folder)
     publish(tmp_path, plan, "teacher", "data")
     record = Record()
     record.save(folder / "tracking.json")

@@ -8,11 +8,15 @@ import signal
 import subprocess
 import sys
 import textwrap
-from dataclasses import replace
+import time
+from dataclasses import asdict, replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
+from distilc.runtime import heartbeat
+from distilc.runtime import store as store_module
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import load_plan
 from distilc.runtime.store import Store, discard, open_store
@@ -88,7 +92,7 @@ def test_a_lease_excludes_and_a_dead_owner_is_taken_over(tmp_path: Path) -> None
     with store.lease(KEY) as mine:
         assert not mine
     owner = store.owner(KEY)
-    assert owner is not None and owner["pid"] == other.pid
+    assert owner is not None and owner.pid == other.pid
     with pytest.raises(Failure, match="another process is at work"):
         store.discard(KEY)
     os.kill(other.pid, signal.SIGKILL)
@@ -100,15 +104,91 @@ def test_a_lease_excludes_and_a_dead_owner_is_taken_over(tmp_path: Path) -> None
     assert store.owner(KEY) is None
 
 
-def test_an_owner_elsewhere_lives_by_its_heartbeat(tmp_path: Path) -> None:
+ELSEWHERE = {"host": "another-machine", "boot": "x", "pid": 1, "started": "1"}
+
+
+def lock_of(root: Path, text: str) -> Path:
+    """The lock of KEY with this text in it."""
+    lock = root / ".locks" / f"{KEY}.json"
+    lock.parent.mkdir(exist_ok=True)
+    lock.write_text(text, "utf-8")
+    return lock
+
+
+@pytest.mark.parametrize(("ahead", "alive"), [(0.0, True), (-30.0, True), (30.0, True), (-3600.0, False), (3600.0, False)])
+def test_one_look_at_an_owner_elsewhere(ahead: float, alive: bool, tmp_path: Path) -> None:
+    """A heartbeat from the future, of a clock that was set back since, is no life for ever."""
+    lock_of(tmp_path, json.dumps({**ELSEWHERE, "heartbeat": time.time() + ahead}))
+    assert (Store(tmp_path).owner(KEY) is not None) == alive
+
+
+@pytest.mark.parametrize("ahead", [-3600.0, 0.0, 3600.0])
+def test_an_owner_elsewhere_lives_as_long_as_its_record_changes(
+    ahead: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever its clock shows: by the observer's own."""
+    now = [100.0]
+    monkeypatch.setattr(heartbeat, "time", SimpleNamespace(monotonic=lambda: now[0], time=time.time))
     store = Store(tmp_path)
-    lock = tmp_path / ".locks" / f"{KEY}.json"
-    lock.parent.mkdir()
-    record = {"host": "another-machine", "boot": "x", "pid": 1, "started": "1"}
-    lock.write_text(json.dumps({**record, "heartbeat": 4e9}), "utf-8")
-    assert store.owner(KEY) is not None
-    lock.write_text(json.dumps({**record, "heartbeat": 1.0}), "utf-8")
+
+    def ask(after_seconds: float) -> bool:
+        now[0] += after_seconds
+        with store.lease(KEY) as mine:
+            return mine
+
+    for beat in range(5):
+        lock_of(tmp_path, json.dumps({**ELSEWHERE, "beat": beat, "heartbeat": time.time() + ahead}))
+        assert not ask(50.0)
+    assert not ask(50.0)
+    assert ask(11.0)  # 61 s without a change
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["", "{}", "[]", "nul", "null", "\0" * 40, '{"host": "a"}', '{"host": 1, "boot": "x", "pid": 1, "started": "1"}',
+     json.dumps({**ELSEWHERE, "pid": "1"}), json.dumps({**ELSEWHERE, "heartbeat": "now"}),
+     json.dumps({**ELSEWHERE, "heartbeat": int("9" * 400)}), "[" * 100_000],
+)  # fmt: skip
+def test_a_damaged_lock_is_nobodys(text: str, tmp_path: Path) -> None:
+    lock_of(tmp_path, text)
+    store = Store(tmp_path)
     assert store.owner(KEY) is None
+    store.discard(KEY)
+    with store.lease(KEY) as mine:
+        assert mine
+    assert store.owner(KEY) is None
+
+
+def test_work_of_an_owner_elsewhere_is_not_thrown_away_for_its_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    lock_of(tmp_path, json.dumps({**ELSEWHERE, "beat": 1, "heartbeat": 1.0}))
+
+    def beat(_: float) -> None:
+        lock_of(tmp_path, json.dumps({**ELSEWHERE, "beat": 2, "heartbeat": 1.0}))
+
+    monkeypatch.setattr(store_module, "time", SimpleNamespace(time=time.time, sleep=beat))
+    with pytest.raises(Failure, match="another process is at work"):
+        Store(tmp_path).discard(KEY)
+    monkeypatch.setattr(store_module, "time", SimpleNamespace(time=time.time, sleep=lambda _: None))
+    Store(tmp_path).discard(KEY)
+
+
+def test_the_same_pid_in_another_container_is_another_process(tmp_path: Path) -> None:
+    """Containers of one host share its boot id, and often the name of the machine: not the pids."""
+    boot = heartbeat.this_process().boot.split()[0]
+    life = {**asdict(heartbeat.this_process()), "boot": f"{boot} pid:[1]", "heartbeat": time.time()}
+    lock_of(tmp_path, json.dumps({**life, "pid": 999_999_999}))
+    assert Store(tmp_path).owner(KEY) is not None
+
+
+def test_an_owner_that_was_replaced_ends(tmp_path: Path) -> None:
+    """One that was stopped for longer than others wait for it must not go on writing into the folder."""
+    other = hold_lease(tmp_path)
+    assert other.stdout is not None and other.stdout.readline().strip() == "True"
+    lock_of(tmp_path, json.dumps({**ELSEWHERE, "heartbeat": time.time()}))
+    assert other.wait(30) == 75
+    assert Store(tmp_path).owner(KEY) is not None
 
 
 def test_a_manifest_records_what_the_artifact_was_made_from(tmp_path: Path) -> None:

@@ -114,7 +114,7 @@ def make(folder: Path, model: Path, family: str, student: str, loss: str) -> Sub
     bound = load_plan(folder)
     require(bound.stages)
     store, control = Store(Path(bound.site.workspace) / "store"), Control(folder / "control")
-    control.clear()
+    control.folder.mkdir()
     ranks = Ranks(0, 1, 0, 1, "cpu")
     for stage in bound.stages:
         if stage.id == "train":

@@ -41,7 +41,7 @@ def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monk
     plan = load_plan(PLAN)
     plan = replace(plan, site=replace(plan.site, workspace=str(tmp_path)))
     control = Control(tmp_path / "control")
-    control.clear()
+    control.folder.mkdir()
     ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
     ids, ran = [stage.id for stage in plan.stages], list[str]()
 
@@ -53,9 +53,9 @@ def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monk
 
     monkeypatch.setattr(worker, "join", lambda device: ranks)
     monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
-    assert worker.work(plan, ids, control, None) == 130
+    assert worker.work(plan, ids, control) == 130
     failure = control.failure()
     assert failure is not None and (failure.code, failure.message) == ("R300", f"stopped in stage {ids[2]}")
-    control.clear()
-    assert worker.work(plan, ids, control, None) == 0
+    control.stop_file.unlink()
+    assert worker.work(plan, ids, control) == 0
     assert ran == ids
