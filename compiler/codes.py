@@ -238,6 +238,15 @@ CODES: dict[str, Code] = {
         'data: {train: {files: "rows\\0.jsonl"}}',
         'data: {train: {files: "rows.jsonl"}}',
     ),
+    "E321": Code(
+        "a hostfile that does not fit",
+        "A hostfile has one line `NAME slots=DEVICES` for each machine, and comments that begin with #. Each machine is "
+        "there once, and there are as many machines and devices as the site asks for.",
+        "$ printf 'a slots=1\\nb lots=8\\n' > hosts; printf 'devices: {nodes: 2, per_node: 1, hostfile: hosts}\\n' > "
+        "site.yaml; distilc check --site site.yaml spec.yaml",
+        "$ printf 'a slots=1\\nb slots=8\\n' > hosts; printf 'devices: {nodes: 2, per_node: 1, hostfile: hosts}\\n' > "
+        "site.yaml; distilc check --site site.yaml spec.yaml",
+    ),
     "E316": Code(
         "two runs with the same name",
         "A run is named by its variant, its point of the matrix and its seed, and its folder by that name.",

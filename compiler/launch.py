@@ -52,7 +52,7 @@ def _worker_command(plan: Mapping[str, Any]) -> list[str]:
     hosts = ""
     if site["hostfile"] is not None:
         hosts = f"--hostfile {shlex.quote(site['hostfile'])} --num_nodes {site['nodes']} "
-    control = f"{site['workspace']}/runs/{plan['name']}-{plan['key'][:8]}/control"
+    control = f"{site['workspace']}/runs/{plan['name']}-{plan['key'][:8]}/control/by-hand"
     stages = ",".join(stage["id"] for stage in plan["stages"])
     return [
         f"deepspeed {hosts}--num_accelerators {site['per_node']} --no_local_rank --master_port 29500 \\",

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .diagnostics import Diagnostic, Places, Reporter, quoted, shown_path
+from .hostfile import check_hostfile
 from .parse import Node, flatten, read_source
 from .trees.merging import clean, merge, spell_out
 from .trees.structure import Schema, load_schema, with_defaults
@@ -89,7 +90,7 @@ def load_site(options: SiteOptions) -> LoadedSite:
     validate(plain, schema, reporter)
     site = None
     if not reporter.failed:
-        site = _bind(with_defaults(schema, schema.root, plain), options, reporter)
+        site = _bind(with_defaults(schema, schema.root, plain), options, reporter, texts)
     return LoadedSite(None if reporter.failed else site, reporter.diagnostics, texts)
 
 
@@ -147,7 +148,7 @@ def _absolute(node: Node, schema: Schema, fragment: Any, folder: Path) -> Node:
     return node
 
 
-def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> Site:
+def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter, texts: dict[str, str]) -> Site:
     """The site of a tree that fits the schema, with the options and the machine's own facts put in."""
     from .machine import Machine, detect
 
@@ -157,6 +158,7 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> 
         found = Machine("cpu", "CPU", 1, None)
     elif devices["kind"] == "cuda" and found.device == "cpu":
         found = Machine("cuda", "GPU", 1, None)  # compiled here to run elsewhere
+    nodes, per_node = int(devices["nodes"]), int(options.devices or devices.get("per_node") or found.count)
     hostfile = devices.get("hostfile")
     if devices["nodes"] > 1 and hostfile is None:
         reporter.error(
@@ -167,6 +169,8 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> 
         )
     if hostfile is not None and not Path(hostfile).is_file():
         reporter.error("E306", ("devices", "hostfile"), f"there is no file {shown_path(Path(hostfile))}")
+    elif hostfile is not None:
+        check_hostfile(Path(hostfile), nodes, per_node, reporter, texts)
     for i, folder in enumerate(tree["models"]):
         if not Path(folder).is_dir():
             reporter.error("E306", ("models", i), f"there is no folder {shown_path(Path(folder))}")
@@ -184,8 +188,8 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter) -> 
         paths=paths,
         device=found.device,
         device_name=devices.get("name", found.name),
-        nodes=int(devices["nodes"]),
-        per_node=int(options.devices or devices.get("per_node") or found.count),
+        nodes=nodes,
+        per_node=per_node,
         memory_gb=devices.get("memory_gb", found.memory_gb),
         hostfile=None if hostfile is None else Path(hostfile),
         zero=zero if zero == "auto" else int(zero),

@@ -255,6 +255,7 @@ def test_launch_sh_tells_the_command_of_the_workers(compile_text, tmp_path):
     text = (emit(compile_text(per_node=4, nodes=2, hostfile=hosts).plan, tmp_path / "p") / "launch.sh").read_text()
     assert f"deepspeed --hostfile {hosts} --num_nodes 2 --num_accelerators 4 --no_local_rank" in text
     assert "--module distilc.runtime worker" in text
+    assert "/control/by-hand\n" in text  # what a driver says is not said to them
     assert "--no_ssh --node_rank" in text
     assert "--no_ssh" not in (emit(compile_text().plan, tmp_path / "q") / "launch.sh").read_text()
 

@@ -120,6 +120,46 @@ def test_mistakes(text: str, code: str, column: int, words: str) -> None:
     assert words in found.message
 
 
+TWO = "devices: {kind: cuda, nodes: 2, per_node: 2, hostfile: hosts}\n"
+
+
+@pytest.mark.parametrize(
+    ("hosts", "file", "line", "column", "words"),
+    [
+        ("# two\n\nroot@10.0.0.7 slots=2\nb lots=8\n", "hosts", 4, 3, "'lots=8' is not `slots=` and a number of devices"),
+        ("a slots=2\nb\n", "hosts", 2, 1, "how many devices has 'b'?"),
+        ("a slots=2\nb slots=0\n", "hosts", 2, 3, "'slots=0' is not"),
+        ("a slots=2\nb slots=2 port=23\n", "hosts", 2, 11, "'port=23' does not belong there"),
+        ("a slots=2\n-oProxyCommand=x slots=2\n", "hosts", 2, 1, "is not the name of a machine"),
+        ("a slots=2\nme@A slots=2\nc slots=2\n", "hosts", 2, 1, "'a' is there a second time: it is in line 1"),
+        ("a slots=2\n  b  slots=1\n", "hosts", 2, 6, "'b' has 1 of the 2 devices of each machine"),
+        ("a slots=4\n", "site.yaml", 1, 30, "2 machines, and the hostfile hosts names 1"),
+        ("", "site.yaml", 1, 30, "2 machines, and the hostfile hosts names 0"),
+    ],
+)
+def test_mistakes_of_a_hostfile(hosts: str, file: str, line: int, column: int, words: str) -> None:
+    Path("hosts").write_text(hosts, "utf-8")
+    result = load(TWO)
+    assert result.site is None
+    (found,) = result.diagnostics
+    assert (found.code, found.file, found.line, found.column) == ("E321", file, line, column)
+    assert words in found.message
+    assert result.texts["hosts"] == hosts
+
+
+def test_all_mistakes_of_a_hostfile_are_told() -> None:
+    Path("hosts").write_bytes(b"a\nb lots=1\nc slots=1\nc slots=1\n")
+    assert [(found.file, found.line) for found in load(TWO).diagnostics] == [("hosts", line) for line in (1, 2, 3, 4)]
+    Path("hosts").write_bytes(b"a slots=2\n\xff slots=2\n")
+    assert [(found.code, found.line, found.column) for found in load(TWO).diagnostics] == [("E103", 2, 1)]
+
+
+def test_devices_of_the_command_line_are_held_to_the_hostfile() -> None:
+    Path("hosts").write_text("# boxes\nroot@192.168.1.7 slots=2  # under the desk\nworker-2 slots=8\nworker-3 slots=1\n")
+    assert loaded(TWO).nodes == 2
+    assert {found.line for found in load(TWO, devices=4).diagnostics} == {2}
+
+
 def test_a_named_site_file_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DISTILC_SITE", "/nowhere/site.yaml")
     result = load()
