@@ -83,7 +83,7 @@ def claim(path: Path) -> bool:
 def _written_beside(path: Path, life: Life) -> Iterator[Path]:
     temporary = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}")
     try:
-        temporary.write_text(json.dumps(asdict(replace(life, heartbeat=time.time()))), "utf-8")
+        temporary.write_text(json.dumps(asdict(replace(life, heartbeat=time.time())), allow_nan=False), "utf-8")
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)

@@ -112,10 +112,10 @@ def launch_command(
     world = {host: numbers for host in hosts} or {"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}
     return [
         sys.executable, "-u", "-m", "distilc.runtime.launch",
-        f"--world_info={base64.urlsafe_b64encode(json.dumps(world).encode()).decode()}", f"--node_rank={node}",
-        f"--master_addr={meeting.address}", f"--master_port={meeting.port}", "--no_local_rank",
-        "--module", "distilc.runtime", "worker", str(folder), "--stages", ",".join(stage.id for stage in stages),
-        "--control", str(control.folder),
+        f"--world_info={base64.urlsafe_b64encode(json.dumps(world, allow_nan=False).encode()).decode()}",
+        f"--node_rank={node}", f"--master_addr={meeting.address}", f"--master_port={meeting.port}",
+        "--no_local_rank", "--module", "distilc.runtime", "worker", str(folder),
+        "--stages", ",".join(stage.id for stage in stages), "--control", str(control.folder),
     ]  # fmt: skip
 
 

@@ -127,7 +127,7 @@ def _address(host: str) -> str:
 def main(argv: Sequence[str]) -> int:
     """Says, as JSON, whether this machine sees the driver of a control folder, and a port that is free here."""
     sees = read_life(Control(Path(argv[0])).driver_file) is not None
-    print(json.dumps({"sees": sees, "port": free_port()}))
+    print(json.dumps({"sees": sees, "port": free_port()}, allow_nan=False))
     return 0
 
 
