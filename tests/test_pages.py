@@ -132,8 +132,11 @@ def test_files_of_the_repository_are_there(page: Path) -> None:
 
 @pytest.mark.parametrize("half", HALVES)
 def test_every_folder_of_a_half_has_its_line(half: str) -> None:
-    listed = re.findall(r"^\| `(\w+)/` \|", split(ROOT / half / "README.md")[0], re.MULTILINE)
+    """And every module that lies beside the folders is named."""
+    page = ROOT / half / "README.md"
+    listed = re.findall(r"^\| `(\w+)/` \|", split(page)[0], re.MULTILINE)
     assert sorted(listed) == sorted(file.parent.name for file in (ROOT / half).glob("*/__init__.py"))
+    assert {file.name for file in (ROOT / half).glob("*.py")} - {"__init__.py"} <= set(spans(page))
 
 
 def test_every_make_target_is_there() -> None:
