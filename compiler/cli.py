@@ -6,6 +6,7 @@ A command is imported when it is called, and what is heavy or rare inside it: `c
 
 from __future__ import annotations
 
+import io
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -76,7 +77,11 @@ def _run() -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except click.ClickException as error:
-        error.show()
+        from .commands.output import tell
+
+        message = io.StringIO()
+        error.show(message)
+        tell(message.getvalue(), err=True)
         return error.exit_code
     except (click.Abort, KeyboardInterrupt):
         return 130

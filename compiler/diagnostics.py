@@ -14,6 +14,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from .credentials import redact
+
 Trail = tuple[str | int, ...]
 Severity = Literal["error", "warning"]
 
@@ -196,7 +198,9 @@ class Reporter:
 
     def _add(self, diagnostic: Diagnostic) -> None:
         chain = self.places.chains.get(diagnostic.file, ())
-        self._diagnostics[replace(diagnostic, chain=diagnostic.chain or chain)] = None
+        said = redact(diagnostic.message), redact(diagnostic.hint)
+        told = replace(diagnostic, message=said[0], hint=said[1], chain=diagnostic.chain or chain)
+        self._diagnostics[told] = None
 
 
 def _related(one: Trail, other: Trail) -> bool:
@@ -302,7 +306,7 @@ def _source_line(text: str, line: int, column: int) -> tuple[str, str] | None:
     lines = text.split("\n")
     if not text or line > len(lines):
         return None
-    full = "".join(c if c.isprintable() or c == "\t" else "?" for c in lines[line - 1].rstrip("\r"))
+    full = redact("".join(c if c.isprintable() or c == "\t" else "?" for c in lines[line - 1].rstrip("\r")))
     token = TOKEN.match(full, column - 1)
     length = len(token.group()) if token else 1
     start = 0

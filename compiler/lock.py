@@ -134,7 +134,8 @@ def git_state(folder: Path) -> dict[str, Any]:
 
     def git(*arguments: str) -> str:
         return subprocess.run(
-            ["git", "-C", str(folder), *arguments], capture_output=True, text=True, timeout=20, check=True
+            ["git", "-c", "core.fsmonitor=false", "-C", str(folder), *arguments],  # a program that the folder names
+            capture_output=True, text=True, timeout=20, check=True
         ).stdout.strip()
 
     try:

@@ -15,6 +15,7 @@ from typing import Any
 
 from .baselines import baseline_facts, resolve_baselines
 from .candidates import check_candidates
+from .credentials import without_credentials
 from .data.sources import resolve_sources
 from .diagnostics import Reporter, Trail
 from .engines import check_engine
@@ -307,6 +308,6 @@ def _site(site: Site) -> dict[str, Any]:
         "nodes": site.nodes,
         "per_node": site.per_node,
         "hostfile": None if site.hostfile is None else str(site.hostfile),
-        "tracking": {"uri": site.tracking_uri},
+        "tracking": {"uri": None if site.tracking_uri is None else without_credentials(site.tracking_uri)},
         **({} if site.scratch is None else {"scratch": str(site.scratch)}),
     }

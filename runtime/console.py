@@ -11,6 +11,7 @@ from typing import Any
 
 from .failure import Failure
 from .plan import Plan, Stage
+from .terminal import drawing_console, tell
 
 LINE_SECONDS = 10.0  # without a terminal, a stage shows its progress this often
 
@@ -21,9 +22,7 @@ class Console:
     def __init__(self) -> None:
         self.terminal = sys.stdout.isatty()
         if self.terminal:
-            from rich.console import Console as RichConsole
-
-            self._rich: Any = RichConsole(highlight=False)
+            self._rich: Any = drawing_console()
             self.width: int = self._rich.width
         else:
             self._rich = None
@@ -34,11 +33,11 @@ class Console:
         if self._rich is not None:
             self._rich.print(line, markup=False)
         else:
-            print(line, flush=True)
+            tell(line)
 
     def print(self, text: str) -> None:
-        """A finished block (the result table), as it is."""
-        print(text, flush=True)
+        """A finished block (the result table), with its colours."""
+        tell(text, color=self.terminal)
 
     def headline(self, plan: Plan, num_pending: int, num_later: int) -> None:
         """`num_later`: stages after the last one that was asked for."""
@@ -109,9 +108,9 @@ class Console:
     def failure(self, failure: Failure, place: tuple[str, int, int] | None) -> None:
         """`file:line:column: CODE: message` and the hint, on stderr."""
         where = f"{place[0]}:{place[1]}:{place[2]}: " if place is not None else ""
-        print(f"{where}{failure.code}: {failure.message}", file=sys.stderr)
+        tell(f"{where}{failure.code}: {failure.message}", err=True)
         if failure.hint:
-            print(f"  hint: {failure.hint}", file=sys.stderr, flush=True)
+            tell(f"  hint: {failure.hint}", err=True)
 
 
 class _Lines:
@@ -128,7 +127,7 @@ class _Lines:
         total = progress["total"]
         share = f" {progress['done']:.0f}/{total:.0f} {progress['unit']}" if total else ""
         note = f" | {progress['note']}" if progress["note"] else ""
-        print(f"  {title[0]}: {title[1]}{share}{note}", flush=True)
+        tell(f"  {title[0]}: {title[1]}{share}{note}")
 
 
 class _Bars:

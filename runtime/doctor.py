@@ -18,9 +18,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+from .credentials import redact, without_credentials
 from .extensions import survey
 from .processes import num_cores
-from .tracking.server import redact, sqlite_file, tracking_uri
+from .terminal import tell
+from .tracking.server import sqlite_file, tracking_uri
 from .training.cpu_adam import INSTALL, missing_tools, tool
 
 PROBE_SECONDS = 180
@@ -59,12 +61,12 @@ def main(argv: Sequence[str]) -> int:
     findings = []
     for finding in examine(patient):
         findings.append(finding)
-        print(f"{finding.state:<5}{finding.subject:<14}{finding.message}", flush=True)
+        tell(f"{finding.state:<5}{finding.subject:<14}{finding.message}")
         if finding.hint:
-            print(f"{'':<19}{finding.hint}", flush=True)
+            tell(f"{'':<19}{finding.hint}")
     num_failed = sum(finding.state == "fail" for finding in findings)
     num_warned = sum(finding.state == "warn" for finding in findings)
-    print(f"\n{len(findings) - num_failed - num_warned} ok, {num_warned} to look at, {num_failed} failed")
+    tell(f"\n{len(findings) - num_failed - num_warned} ok, {num_warned} to look at, {num_failed} failed")
     return 1 if num_failed else 0
 
 
@@ -283,8 +285,7 @@ def check_tracking(patient: Patient) -> Iterator[Finding]:
 def _reach(uri: str, shown: str) -> Finding:
     hint = "is the server up? what is tracked waits on disk until it is"
     try:
-        address = uri if "@" not in uri else f"{uri.partition('://')[0]}://{uri.rpartition('@')[2]}"
-        with urllib.request.urlopen(address.rstrip("/") + "/health", timeout=SERVER_SECONDS):
+        with urllib.request.urlopen(without_credentials(uri).rstrip("/") + "/health", timeout=SERVER_SECONDS):
             return Finding("ok", "tracking", f"{shown} answers")
     except urllib.error.HTTPError as error:
         if error.code in (401, 403):

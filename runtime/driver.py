@@ -356,7 +356,7 @@ def _finish(run: Run, failure: Failure | None) -> int:
         _write_json(run.folder / "summary.json", summary)
         run.console.print(table_text(summary, run.console.width))
         run.console.closing(run.folder, _link_student(run, summary), ui_command(tracked.uri))
-    if tracked.pending:
+    if tracked.message:
         run.console.say(f"warning: R501: {tracked.message}")
     if failure is not None:
         run.console.failure(failure, run.plan.place(failure.spec_path))

@@ -13,6 +13,7 @@ from typing import Any
 from .alignment import Aligned, align
 from .console import Console
 from .failure import Failure
+from .terminal import drawing_console, tell
 from .text_files import Layout, Texts, read_texts
 
 PREDICTIONS = ("prediction", "predictions", "hypothesis", "text")
@@ -42,7 +43,7 @@ def main(argv: Sequence[str]) -> int:
         }
         text = json.dumps(result, indent=1, allow_nan=False) + "\n" if options.format == "json" else scores_text(result)
         if options.output is None:
-            sys.stdout.write(text)
+            tell(text, end="")
         else:
             write_whole(options.output, text)
     except Failure as failure:
@@ -59,9 +60,7 @@ def score_texts(metrics: Sequence[str], aligned: Aligned) -> dict[str, dict[str,
         raise Failure("R364", f"{', '.join(of_loss)} is computed from a model, not from its texts", "leave it out")
     waiting: Any = nullcontext()
     if sys.stderr.isatty():
-        from rich.console import Console as RichConsole
-
-        waiting = RichConsole(stderr=True).status(f"scoring {len(aligned.references):,} texts")
+        waiting = drawing_console(stderr=True).status(f"scoring {len(aligned.references):,} texts")
     with waiting:
         return score(metrics, aligned.predictions, aligned.references)
 

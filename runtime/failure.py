@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
+from .credentials import redact
+
 
 class Failure(Exception):
     """A run that cannot go on, said in the user's words.
@@ -17,10 +19,9 @@ class Failure(Exception):
     def __init__(
         self, code: str, message: str, hint: str = "", *, spec_path: str | None = None, exit_code: int = 1
     ) -> None:
-        super().__init__(message)
+        self.message, self.hint = redact(message), redact(hint)  # what is said is shown, written and sent
+        super().__init__(self.message)
         self.code = code
-        self.message = message
-        self.hint = hint
         self.spec_path = spec_path
         self.exit_code = exit_code
 

@@ -12,6 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from .credentials import redact
+
 FILE = "warnings.jsonl"
 
 
@@ -40,7 +42,7 @@ class Notices:
         self._told.add((notice.code, notice.spec_path))
         for file in (self._kept, self._shown):
             if file is not None:
-                _append(file, asdict(notice))
+                _append(file, {**asdict(notice), "message": redact(notice.message), "hint": redact(notice.hint)})
 
 
 def read_notices(file: Path) -> list[dict[str, Any]]:

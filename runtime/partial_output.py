@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import Any, Protocol
 
 from .failure import Failure
 from .outlet import lost_output
+from .terminal import tell
 from .text_files import LINES
 
 Records = Sequence[dict[str, Any]]
@@ -75,8 +75,7 @@ class _Terminal:
         self.done = 0
 
     def write(self, records: Records) -> None:
-        sys.stdout.writelines(map(_line, records))
-        sys.stdout.flush()
+        tell("".join(map(_line, records)), end="")
         if (lost := lost_output()) is not None:
             why = "nobody reads standard output any more" if isinstance(lost, BrokenPipeError) else lost.strerror
             raise Failure("R369", f"{why}: {self.done} predictions were written before", "name a file with -o, which "

@@ -23,6 +23,7 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
+from .credentials import without_credentials
 from .failure import Failure
 from .keys import run_key, stage_key
 from .regular_file import open_regular
@@ -578,7 +579,8 @@ class ModelSummary:
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingSite:
-    """`uri` None: MLFLOW_TRACKING_URI, else SQLite in the workspace."""
+    """`uri` None: MLFLOW_TRACKING_URI, else SQLite in the workspace. Without user, password and tokens: those are in
+    MLFLOW_TRACKING_URI, where it is the same address."""
 
     uri: str | None
 
@@ -775,6 +777,12 @@ def _check_paths(plan: Plan) -> None:
     site = plan.site
     for name, folder in (("workspace", site.workspace), ("scratch", site.scratch), ("hostfile", site.hostfile)):
         _require_absolute(folder, f"plan.site.{name}")
+    if site.tracking.uri is not None and without_credentials(site.tracking.uri) != site.tracking.uri:
+        raise Failure(
+            "R111",
+            f"the plan has a password in it: {site.tracking.uri}",
+            "compile it again; passwords are taken from the site, or from MLFLOW_TRACKING_URI",
+        )
     for i, folder in enumerate(site.shared_stores):
         _require_absolute(folder, f"plan.site.shared_stores[{i}]")
     for name, number in (("nodes", site.nodes), ("per_node", site.per_node)):

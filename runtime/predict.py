@@ -27,6 +27,7 @@ from .generation.ends import Ends
 from .partial_output import open_output
 from .plan import Columns, DataSettings, GenerationSettings
 from .processes import num_cores
+from .terminal import drawing_console, tell
 from .text_files import LINES, Layout, Texts, read_texts
 from .trained_as import TrainedAs, find_student, trained_as
 from .unforeseen import unforeseen
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> int:
         return failure.exit_code
     except KeyboardInterrupt:
         resumes = "; the same command goes on" if options.output is not None else ""
-        print(f"interrupted{resumes}", file=sys.stderr)
+        _say(f"interrupted{resumes}")
         return 130
     except Exception as error:
         fault = _diagnosed(error, options)
@@ -270,17 +271,16 @@ def _progress(total: int, done: int) -> Iterator[Callable[[int], None]]:
     if not sys.stderr.isatty():
         yield lambda done: None
         return
-    from rich.console import Console as RichConsole
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
     columns = (TextColumn("{task.description}"), BarColumn(bar_width=None), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=RichConsole(stderr=True), transient=True) as bar:
+    with Progress(*columns, console=drawing_console(stderr=True), transient=True) as bar:
         task = bar.add_task("predicting", total=total, completed=done)
         yield lambda done: bar.update(task, completed=done)
 
 
 def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+    tell(line, err=True)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -15,6 +15,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from .terminal import tell
+
 
 def probe() -> dict[str, Any]:
     """Finding -> facts, or {"error": text}."""
@@ -87,4 +89,4 @@ if __name__ == "__main__":
     os.environ["DO_NOT_TRACK"] = "true"
     with contextlib.redirect_stdout(sys.stderr):
         answer = probe()
-    print(json.dumps(answer, allow_nan=False), flush=True)
+    tell(json.dumps(answer, allow_nan=False))

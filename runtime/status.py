@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -17,6 +16,7 @@ from .failure import Failure
 from .plan import Plan, load_plan
 from .report.summary import main_metric
 from .store import MANIFEST, Store
+from .terminal import tell
 from .tracking.record import load_record
 
 
@@ -47,9 +47,9 @@ def main(argv: Sequence[str]) -> int:
         runs = workspace_status(workspace)
         lines = [*_table(runs), *_left(runs), _disk(workspace)]
     except OSError as error:
-        print(f"R404: cannot read the workspace {workspace}: {error.strerror}", file=sys.stderr)
+        tell(f"R404: cannot read the workspace {workspace}: {error.strerror}", err=True)
         return 1
-    print("\n".join(lines))
+    tell("\n".join(lines))
     return 0
 
 

@@ -12,7 +12,7 @@ from ..diagnostics import Diagnostic, render_github, render_json, render_text
 from ..models.compiled import told_once
 from ..pipeline import compile_spec, lower_runs, read_data
 from .options import FOLDER, site_of, spec_options
-from .output import has_color
+from .output import has_color, tell
 
 
 @click.command()
@@ -45,12 +45,13 @@ def check(specs: tuple[Path, ...], form: str, with_data: bool, overrides: tuple[
     diagnostics = told_once(found)
     errors = sum(diagnostic.severity == "error" for diagnostic in diagnostics)
     if form == "json":
-        sys.stdout.write(render_json(diagnostics))
+        tell(render_json(diagnostics))
     elif form == "github":
-        sys.stdout.write(render_github(diagnostics))
+        tell(render_github(diagnostics))
     else:
-        sys.stdout.write(render_text(diagnostics, texts, has_color(sys.stdout)))
-        sys.stdout.write(f"{_counted(specs, errors, len(diagnostics) - errors)}\n")
+        color = has_color(sys.stdout)
+        tell(render_text(diagnostics, texts, color), color=color)
+        tell(f"{_counted(specs, errors, len(diagnostics) - errors)}\n")
     sys.exit(1 if errors else 0)
 
 

@@ -9,7 +9,7 @@ import click
 
 from ..diagnostics import Places, Reporter
 from .options import FOLDER, ONLY, site_of, spec_options
-from .output import leave
+from .output import leave, tell
 from .plans import chosen_runs, lowered, write_plans
 
 
@@ -47,4 +47,4 @@ def compile(  # the command's name; nothing here needs Python's own
         if reporter.failed:
             leave(reporter.diagnostics, compiled.texts)
     for written in write_plans(plans, folder, "--workspace" if output is None else "-o"):
-        click.echo(written)
+        tell(f"{written}\n")

@@ -10,7 +10,7 @@ import click
 
 from ..diagnostics import Places, Reporter
 from .options import site_of, spec_options
-from .output import leave, show
+from .output import leave, show, tell
 
 
 @click.command(short_help="What differs between two specs, plans or runs.")
@@ -53,9 +53,9 @@ def diff(a: str, b: str, as_json: bool, by_exit_code: bool, overrides: tuple[str
     pairing = pair_runs(one, other)
     differences = [diff_runs(*pair) for pair in pairing.pairs]
     if as_json:
-        click.echo(json.dumps(diff_json(differences, pairing), indent=2, ensure_ascii=False, allow_nan=False))
+        tell(json.dumps(diff_json(differences, pairing), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     else:
-        click.echo(diff_text(differences, pairing), nl=False)
+        tell(diff_text(differences, pairing))
     equal = not pairing.only_a and not pairing.only_b and all(found.equal for found in differences)
     incomplete = any(found.severity == "error" for side in sides if side is not None for found in side.diagnostics)
     sys.exit(1 if incomplete or (by_exit_code and not equal) else 0)

@@ -12,7 +12,7 @@ import click
 
 from ..diagnostics import did_you_mean
 from .options import ONLY, site_of, spec_options
-from .output import has_color, leave, show
+from .output import has_color, leave, show, tell
 from .plans import chosen_runs, lowered
 
 
@@ -45,7 +45,7 @@ def explain(
     Exit codes: 0 fine, 1 the spec is wrong or has no such run or stage, 2 wrong usage or no such code.
     """
     if re.fullmatch(r"[A-Za-z]\d{3}", subject) and not Path(subject).is_file():
-        click.echo(_explain_code(subject.upper()), nl=False)
+        tell(_explain_code(subject.upper()))
         return
     if resolved and (as_json or why is not None):
         raise click.UsageError("--resolved prints a spec, and goes with neither --json nor --why")
@@ -57,7 +57,7 @@ def explain(
         show(compiled.diagnostics, compiled.texts)
         if compiled.failed:
             sys.exit(1)
-        click.echo("---\n".join(map(resolved_yaml, compiled.runs)), nl=False)
+        tell("---\n".join(map(resolved_yaml, compiled.runs)))
         return
     plans = lowered(compiled, site)
     if why is not None:
@@ -66,10 +66,11 @@ def explain(
     from ..explain import explain_json, explain_texts
 
     if as_json:
-        click.echo(json.dumps(explain_json(plans, site), indent=2, allow_nan=False))
+        tell(json.dumps(explain_json(plans, site), indent=2, allow_nan=False) + "\n")
     else:
         experiments = [run.experiment for run in compiled.runs]
-        click.echo(explain_texts(plans, experiments, site, color=has_color(sys.stdout)), nl=False)
+        color = has_color(sys.stdout)
+        tell(explain_texts(plans, experiments, site, color=color), color=color)
 
 
 def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None:
@@ -81,9 +82,9 @@ def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None
     if reporter.failed:
         leave(reporter.diagnostics, {"--why": stage})
     if as_json:
-        click.echo(json.dumps(why_json(found), indent=2, ensure_ascii=False, allow_nan=False))
+        tell(json.dumps(why_json(found), indent=2, ensure_ascii=False, allow_nan=False) + "\n")
     else:
-        click.echo("\n".join(map(why_text, found)), nl=False)
+        tell("\n".join(map(why_text, found)))
 
 
 def _explain_code(code: str) -> str:

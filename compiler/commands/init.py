@@ -10,6 +10,7 @@ import click
 
 from ..diagnostics import did_you_mean
 from .options import FOLDER
+from .output import tell
 
 
 @click.command()
@@ -45,6 +46,6 @@ def init(recipe: str, file: Path) -> None:
     try:
         write_recipe(recipe, file)
     except OSError as error:
-        click.echo(f"error: cannot write {file}: {error.strerror}", err=True)
+        tell(f"error: cannot write {file}: {error.strerror}\n", err=True)
         sys.exit(1)
-    click.echo(f"wrote {file}; next: distilc check {shlex.quote(str(file))}")
+    tell(f"wrote {file}; next: distilc check {shlex.quote(str(file))}\n")

@@ -8,14 +8,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import click
-
 from ..diagnostics import Places, Reporter
 from ..models.compiled import Compiled
 from ..pipeline import compile_spec, lower_runs, read_data
 from ..site import Site
 from ..trees.selection import choose_runs
-from .output import leave, show
+from .output import leave, show, tell
 
 Plan = dict[str, Any]
 MOST_BYTES_READ_BEFORE = 64 << 20  # `run` reads data files up to this size before it starts anything
@@ -70,6 +68,6 @@ def write_plans(plans: Sequence[Mapping[str, Any]], folder: Path, option: str = 
     try:
         return emit_all(plans, folder)
     except OSError as error:
-        click.echo(f"error: cannot write {error.filename or folder}: {error.strerror}", err=True)
-        click.echo(f"hint: choose another folder with {option} DIR", err=True)
+        tell(f"error: cannot write {error.filename or folder}: {error.strerror}\n", err=True)
+        tell(f"hint: choose another folder with {option} DIR\n", err=True)
         sys.exit(1)

@@ -12,7 +12,7 @@ import click
 from ..diagnostics import Places, Reporter
 from ..pipeline import compile_spec
 from ..plan_folders import find_plans, is_plan, read_plan
-from .hand_over import hand_over
+from .hand_over import give_credentials, hand_over
 from .options import FOLDER, ONLY, site_of, spec_options
 from .output import leave
 from .plans import choose_of_all, lowered, write_plans
@@ -85,6 +85,7 @@ def folders_to_run(subjects: Sequence[Path], only: tuple[str, ...], options: dic
             folders += [folder for folder in there[subject] if folder in wanted]
         elif site is not None:
             folders += write_plans(plans.pop(0), site.workspace / "plans")
+    give_credentials(site)
     if (again := _twice([str(folder.absolute()) for folder in folders])) is not None:
         raise click.UsageError(f"the plan {again} is there twice: name it, or the spec that it is of")
     return folders

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from .output import tell
+
 
 @click.command(short_help="Print the JSON Schema of a spec or of a site.")
 @click.option("--site", "of_site", is_flag=True, help="The schema of a site file.")
@@ -20,4 +22,4 @@ def schema(of_site: bool) -> None:
     """
     from ..trees.structure import schema_text
 
-    click.echo(schema_text("site" if of_site else "experiment"), nl=False)
+    tell(schema_text("site" if of_site else "experiment"))

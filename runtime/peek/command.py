@@ -19,6 +19,7 @@ from ..launch import be_alone
 from ..plan import Plan, load_plan
 from ..processes import num_cores
 from ..store import open_store
+from ..terminal import drawing_console, tell
 
 PLAIN_WIDTH = 100  # columns where nobody says how many there are
 
@@ -41,7 +42,7 @@ def main(argv: Sequence[str]) -> int:
         return 130
     facts["runs"] = options.runs
     if options.format == "json":
-        print(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False))
+        tell(json.dumps(facts, indent=1, ensure_ascii=False, allow_nan=False))
     else:
         _print(facts)
     return 0
@@ -64,12 +65,10 @@ def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from rich.console import Console as RichConsole
-
     from .tables import print_facts
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
-    console = RichConsole(highlight=False, width=None if known else PLAIN_WIDTH)
+    console = drawing_console(width=None if known else PLAIN_WIDTH)
     if facts["runs"] > 1:
         facts["notes"].append(f"this is one of {facts['runs']} runs; --only NAME chooses another")
     print_facts(facts, console)

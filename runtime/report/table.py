@@ -9,6 +9,7 @@ from io import StringIO
 from typing import Any
 
 from ..other_work import QUIET
+from ..terminal import drawing_console
 
 GAP = "  "
 DIFFERENT_LENGTHS = 1.5  # of two texts, the longer over the shorter
@@ -239,7 +240,6 @@ def _aligned(rows: Sequence[Sequence[Sequence[str]]]) -> list[str]:
 
 def _drawn(table: Table, width: int) -> str:
     from rich import box
-    from rich.console import Console
     from rich.table import Table as RichTable
 
     header, *rows = table.rows
@@ -251,7 +251,7 @@ def _drawn(table: Table, width: int) -> str:
         style = "bold" if row[0].value.startswith("student") else ""
         drawing.add_row(*(_styled(cell, " " if one_line else "\n") for cell in row), style=style)
     output = StringIO()
-    Console(file=output, width=width, force_terminal=True, highlight=False).print(drawing)
+    drawing_console(file=output, width=width, force_terminal=True).print(drawing)
     return output.getvalue().rstrip("\n")
 
 

@@ -13,9 +13,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..credentials import redact
 from ..notices import FILE
 from ..plan import DataSettings, Plan, Source, Stage
-from .server import redact
 
 MAX_KEY = 250
 MAX_PARAMETER = 6000
@@ -95,7 +95,7 @@ def run_tags(plan: Plan) -> dict[str, str]:
     if commit is not None:
         tags["mlflow.source.git.commit"] = commit
     tags.update(plan.tracking.tags)
-    return {name: _cut(value, MAX_TAG) for name, value in tags.items() if value}
+    return {name: _cut(redact(value), MAX_TAG) for name, value in tags.items() if value}
 
 
 def stage_tags(stage: Stage) -> dict[str, str]:

@@ -16,9 +16,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from ..credentials import redact
 from .record import Record, Sent, load_record, now_ms
 from .run_journal import SYSTEM, Line, RunJournal, read_lines
-from .server import redact
 
 CHUNK_LINES = 2000
 

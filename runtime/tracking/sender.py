@@ -8,13 +8,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from ..credentials import redact
 from ..plan import Plan
 from . import content
 from .ledger import Ledger, Snapshot
 from .outgoing import Texts, outgoing_files
 from .record import Record, Sent, SentStage, StageRecord
 from .run_journal import Line
-from .server import artifact_location, connect, error_kind, redact
+from .server import artifact_location, connect, error_kind
 from .writer import MAX_METRICS, MetricValue, Writer
 
 

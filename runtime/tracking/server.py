@@ -15,17 +15,18 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
+from ..credentials import redact, without_credentials
+
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 
 
 def tracking_uri(site_uri: str | None, workspace: Path) -> str:
-    """The site's, else MLFLOW_TRACKING_URI, else SQLite in the workspace."""
-    return site_uri or os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{workspace.resolve()}/mlflow.db"
-
-
-def redact(text: str) -> str:
-    """`text` without the `user:password@` of the addresses in it."""
-    return re.sub(r"://[^/@\s]+@", "://***@", text)
+    """The site's, else MLFLOW_TRACKING_URI, else SQLite in the workspace. That of a site is without user and password
+    in a plan: they are in the variable, where it names the same server."""
+    named = os.environ.get("MLFLOW_TRACKING_URI")
+    if site_uri is None or (named and without_credentials(named) == site_uri):
+        return named or f"sqlite:///{workspace.resolve()}/mlflow.db"
+    return site_uri
 
 
 def ui_command(uri: str) -> str:
@@ -46,7 +47,8 @@ def artifact_location(uri: str, workspace: Path, experiment: str) -> str | None:
         return None
     file = sqlite_file(uri)
     folder = workspace.resolve() if file is None else file.resolve().parent
-    return (folder / "mlartifacts").as_uri() + "/" + quote(experiment, safe="")
+    name = re.sub(r"[/\\\0]", "_", experiment)  # MLflow takes `%2F` for a `/`, and would go where it leads
+    return (folder / "mlartifacts").as_uri() + "/" + quote("_" if name in (".", "..") else name, safe="")
 
 
 def connect(uri: str) -> Any:

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..credentials import redact
 from ..plan import Plan, Stage
 from .ledger import Ledger
 from .machine import Machine
 from .sender import Sender
-from .server import redact, tracking_uri
+from .server import tracking_uri
 
 POLL_SECONDS = 0.5
 SYNC_SECONDS = 5.0
@@ -28,7 +29,7 @@ LONGEST_PAUSE_SECONDS = 120.0
 @dataclass(frozen=True)
 class TrackingResult:
     """`uri` is without credentials; `pending`: metric lines, files and runs that the server does not know
-    yet; `message` says so, or is empty."""
+    yet; `message` says so, or what else went wrong, or is empty."""
 
     run_id: str | None
     uri: str
@@ -113,9 +114,11 @@ class Tracker:
             other = f"another process writes {self._ledger.run_folder}; it does the tracking"
             return TrackingResult(run_id, self._uri, 1 if self._error else 0, self._error or other)
         lines, files, runs = self._sender.pending()
+        reason = self._error or ("it had too little time" if self._thread.is_alive() else "")
         if lines + files + runs == 0:
-            return TrackingResult(run_id, self._uri, 0, "")
-        reason = self._error or "it had too little time"
+            what = f"the tracking server {self._uri} could not be asked whether it still has what it was sent"
+            return TrackingResult(run_id, self._uri, 0, f"{what} ({reason})" if reason else "")
+        reason = reason or "it had too little time"
         message = (
             f"{lines} metric lines and {files} files did not reach the tracking server {self._uri} "
             f"({reason}); they wait in {self._ledger.run_folder}, the same command sends them"

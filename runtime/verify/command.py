@@ -23,6 +23,7 @@ from ..failure import Failure
 from ..plan import Plan, load_plan
 from ..processes import num_cores
 from ..store import Store, open_store
+from ..terminal import tell
 from .proof import POINTS, Proof, diagnosis
 
 WORDS = {"proved": "ok", "failed": "FAIL", "exempt": "-"}
@@ -72,11 +73,11 @@ def main(argv: Sequence[str]) -> int:
             if verified is not None:
                 found.append(verified)
                 if not options.json:
-                    print(table(verified), flush=True)
+                    tell(table(verified))
             if code in (75, 130):
                 break
     if options.json:
-        print(json.dumps({"version": 1, "runs": [verified.as_json() for verified in found]}, indent=1, allow_nan=False))
+        tell(json.dumps({"version": 1, "runs": [verified.as_json() for verified in found]}, indent=1, allow_nan=False))
     return next((code for code in codes if code), 0)
 
 
@@ -113,11 +114,11 @@ def _prove(plan: Plan, store: Store) -> Verified:
     torch.set_num_threads(num_cores())
     subject = subject_of(plan, store)
 
-    def tell(line: str) -> None:
+    def tell_claim(line: str) -> None:
         if sys.stderr.isatty():
-            print(f"  proving: {line}", file=sys.stderr, flush=True)
+            tell(f"  proving: {line}", err=True)
 
-    proofs = prove(subject, tell)
+    proofs = prove(subject, tell_claim)
     return Verified(plan.name, proofs, diagnosis(proofs), len(subject.rows), time.monotonic() - started)
 
 

@@ -10,6 +10,7 @@ from ..data.rows import Rows
 from ..objective.objective import Objective
 from ..plan import Stage
 from ..signals.read import Signals
+from ..terminal import tell
 from .against_reference import FLOAT32, prove_reference
 from .candidates import with_kept
 from .equality import plain_teacher, prove_chunks
@@ -69,4 +70,4 @@ def _proofs(subject: Subject, objective: Objective, signals: Signals | None) -> 
 
 def _log(context: Context, line: str) -> None:
     if context.first:
-        print(f"verify {context.stage.id}: {line}", flush=True)
+        tell(f"verify {context.stage.id}: {line}")

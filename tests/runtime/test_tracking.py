@@ -25,7 +25,7 @@ from distilc.runtime.tracking.content import datasets, parameters, run_tags, sho
 from distilc.runtime.tracking.machine import Machine
 from distilc.runtime.tracking.record import Record, load_record
 from distilc.runtime.tracking.run_journal import RunJournal
-from distilc.runtime.tracking.server import artifact_location, redact, tracking_uri
+from distilc.runtime.tracking.server import artifact_location, tracking_uri
 
 SAMPLE = Path(__file__).with_name("sample_plan.json")
 SUMMARY = {
@@ -166,7 +166,7 @@ def test_tags_say_technique_size_and_keys(plan: Plan) -> None:
     tags = run_tags(plan)
     assert (tags["distilc.technique"], tags["distilc.student"]) == ("sft", "6-3")
     assert tags["distilc.teacher"] == "../models/teacher"
-    assert tags["distilc.key.train"] == "4" * 64
+    assert tags["distilc.key.train"] == "c6286083df4bf98264d8b68b4b489304a6fb750a654d33a418eee696b693f2aa"
     assert tags["team"] == "nlp"
     assert len(tags.get("mlflow.source.git.commit", "0" * 40)) == 40
 
@@ -203,9 +203,21 @@ def test_addresses(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert default == f"sqlite:///{tmp_path}/mlflow.db"
     assert ui_command(default).endswith(f"mlflow ui --backend-store-uri sqlite:///{tmp_path}/mlflow.db")
     assert ui_command("https://me:secret@host:1/x") == "https://***@host:1/x"
-    assert redact("to https://me:secret@host/api failed") == "to https://***@host/api failed"
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", "https://me:se/cr@et@host/api?token=a")
+    assert tracking_uri("https://host/api", tmp_path) == "https://me:se/cr@et@host/api?token=a"
+    assert tracking_uri("https://host/other", tmp_path) == "https://host/other"
     assert artifact_location(default, tmp_path, "a b") == f"file://{tmp_path}/mlartifacts/a%20b"
     assert artifact_location("http://elsewhere:5000", tmp_path, "a") is None
+
+
+@pytest.mark.parametrize("name", ["../../outside", "..", ".", "a/../../../outside", "/outside", "..\\..\\outside"])
+def test_the_name_of_an_experiment_leads_nowhere(name: str, tmp_path: Path) -> None:
+    from mlflow.utils.file_utils import local_file_uri_to_path
+
+    location = artifact_location(f"sqlite:///{tmp_path}/workspace/mlflow.db", tmp_path / "workspace", name)
+    assert location is not None
+    folder = Path(os.path.normpath(local_file_uri_to_path(location)))
+    assert folder.parent == tmp_path / "workspace" / "mlartifacts"
 
 
 # --- SQLite ----------------------------------------------------------------------------------------
@@ -217,12 +229,12 @@ def drive(
     """What the driver does when data and train are in the store."""
     workspace = run_folder.parents[1]
     if not (workspace / "store").exists():
-        publish(workspace, "data", "2" * 64, "")
+        publish(workspace, "data", plan.stage("data").key, "")
         journal = "".join(metric_line(step, loss_total=3.0 - step) for step in range(3))
-        publish(workspace, "train", "4" * 64, journal, training__json='{"steps": 3}')
+        publish(workspace, "train", plan.stage("train").key, journal, training__json='{"steps": 3}')
         sample = "".join(json.dumps({"id": row}) + "\n" for row in range(80))
         files = {"metrics__json": "{}", "predictions__test__jsonl": sample}
-        publish(workspace, "evaluate-student", "6" * 64, metric_line(0, eval_rouge2=18.0), **files)
+        publish(workspace, "evaluate-student", plan.stage("evaluate-student").key, metric_line(0, eval_rouge2=18.0), **files)
     tracker = Tracker(plan, run_folder, workspace)
     tracker.start()
     for stage in ("data", "train", "evaluate-student"):
@@ -264,7 +276,7 @@ def test_sqlite_run_is_written_and_continued(
     second.follow("train", work)
     second.stage_started(plan.stage("train"))
     work.write_text(work.read_text() + metric_line(2, loss_total=1.0))
-    manifest, folder = publish(workspace, "train", "4" * 64, work.read_text(), training__json="{}")
+    manifest, folder = publish(workspace, "train", plan.stage("train").key, work.read_text(), training__json="{}")
     second.stage_finished("train", manifest, folder, cached=False)
     table = run_folder / "table.md"
     table.write_text("| a |\n")
@@ -317,7 +329,7 @@ def test_a_stage_computed_again_gets_a_new_nested_run(plan: Plan, run_folder: Pa
 
 def test_a_second_driver_of_the_same_run_keeps_away(plan: Plan, run_folder: Path) -> None:
     workspace = run_folder.parents[1]
-    manifest, folder = publish(workspace, "train", "4" * 64, metric_line(0, loss_total=3.0))
+    manifest, folder = publish(workspace, "train", plan.stage("train").key, metric_line(0, loss_total=3.0))
     first, second = (Tracker(plan, run_folder, workspace) for _ in range(2))
     first.start()
     first.stage_finished("train", manifest, folder, cached=False)
@@ -519,6 +531,26 @@ def test_server_away_then_back(plan: Plan, run_folder: Path, server: Server) -> 
         if tag["key"] == "mlflow.parentRunId"
     }
     assert anew.run_id in parents
+
+
+def test_a_server_that_lost_what_it_was_sent_is_told(plan: Plan, run_folder: Path) -> None:
+    """Nothing is left to send, and nothing can be seen there."""
+    from mlflow.tracking import MlflowClient
+
+    first = drive(plan, run_folder)
+    assert (first.pending, first.message) == (0, "")
+    experiment = MlflowClient(tracking_uri=first.uri).get_experiment_by_name("news")
+    assert experiment is not None
+    MlflowClient(tracking_uri=first.uri).delete_experiment(experiment.experiment_id)
+    deleted = drive(plan, run_folder)
+    assert "the experiment 'news' was deleted there" in deleted.message
+    MlflowClient(tracking_uri=first.uri).restore_experiment(experiment.experiment_id)
+    assert drive(plan, run_folder).message == ""
+    database = run_folder.parents[1] / "mlflow.db"
+    database.write_bytes(b"garbage " * 1000)
+    garbage = drive(plan, run_folder)
+    assert "could not be asked whether it still has what it was sent" in garbage.message
+    assert "file is not a database" in garbage.message
 
 
 def test_a_server_that_never_answers_holds_nobody_up(plan: Plan, run_folder: Path) -> None:
