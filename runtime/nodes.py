@@ -21,6 +21,7 @@ from .control import Control
 from .failure import Failure
 from .heartbeat import read_life
 from .processes import free_port
+from .terminal import tell
 
 # A connection that is lost is given up after 30 seconds.
 SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=10", "ServerAliveCountMax=3")
@@ -127,7 +128,7 @@ def _address(host: str) -> str:
 def main(argv: Sequence[str]) -> int:
     """Says, as JSON, whether this machine sees the driver of a control folder, and a port that is free here."""
     sees = read_life(Control(Path(argv[0])).driver_file) is not None
-    print(json.dumps({"sees": sees, "port": free_port()}, allow_nan=False))
+    tell(json.dumps({"sees": sees, "port": free_port()}, allow_nan=False))
     return 0
 
 

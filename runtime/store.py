@@ -16,7 +16,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -26,6 +25,7 @@ from typing import Any
 from .failure import Failure
 from .heartbeat import BEAT_SECONDS, Life, Watch, claim, heartbeat, read_life
 from .plan import Site, Stage
+from .terminal import tell
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
@@ -234,7 +234,7 @@ def _changes(path: Path) -> bool:
 
 def _end_at_once() -> None:
     """Two never write into one folder: an owner that was taken for dead, and another's place, ends."""
-    print("another process took over: this one had not been heard of for too long", file=sys.stderr, flush=True)
+    tell("another process took over: this one had not been heard of for too long", err=True)
     os._exit(75)
 
 

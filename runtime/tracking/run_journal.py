@@ -138,7 +138,7 @@ class RunJournal:
 
 def read_lines(path: Path, position: int) -> Iterator[tuple[int, Line]]:
     """(position after the line, the line) of every complete line from a position on; what is no record of
-    metrics is passed over. No file: no lines."""
+    metrics is passed over. No file: no lines. A NaN (of an earlier version) is None: JSON has no word for it."""
     try:
         file = path.open("rb")
     except OSError:
@@ -150,7 +150,7 @@ def read_lines(path: Path, position: int) -> Iterator[tuple[int, Line]]:
                 return  # still being written
             position += len(data)
             try:
-                line = json.loads(data)
+                line = json.loads(data, parse_constant=lambda _: None)
             except ValueError:
                 continue
             if isinstance(line, dict) and isinstance(line.get("metrics"), dict):
@@ -162,7 +162,6 @@ def is_system(line: Mapping[str, Any]) -> bool:
 
 
 def _content(line: Line) -> tuple[Any, ...]:
-    # repr: NaN equals itself
     return line.get("time"), line.get("step"), repr(line["metrics"])
 
 

@@ -240,6 +240,7 @@ class Sender:
             batch += [
                 (content.entity_name(name), float(value), int(line["time"] or 0), int(line["step"] or 0))
                 for name, value in line["metrics"].items()
+                if value is not None
             ]
             num_lines += 1
             if len(batch) >= MAX_METRICS - 50 or number == len(lines):

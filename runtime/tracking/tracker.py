@@ -51,6 +51,7 @@ class Tracker:
         self._closing = threading.Event()
         self._wake = threading.Event()
         self._error = ""
+        self._unwritten = ""  # why the run folder could not be written the last time
         self._thread = threading.Thread(target=self._work, daemon=True, name="tracking")
 
     @property
@@ -93,7 +94,7 @@ class Tracker:
             self._ledger.put(lambda record: record.finished(status, summary, artifacts))
             self._ledger.poll()
         except Exception as error:
-            self._error = f"cannot write {self._ledger.run_folder}: {error}"
+            self._unwritten = f"cannot write {self._ledger.run_folder}: {error}"
         self._closing.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -112,8 +113,11 @@ class Tracker:
         run_id = self.run_id or (sent.run_id if sent is not None else None)
         if not self._ledger.is_mine:
             other = f"another process writes {self._ledger.run_folder}; it does the tracking"
-            return TrackingResult(run_id, self._uri, 1 if self._error else 0, self._error or other)
+            failed = self._unwritten or self._error
+            return TrackingResult(run_id, self._uri, 1 if failed else 0, failed or other)
         lines, files, runs = self._sender.pending()
+        if self._unwritten:
+            return TrackingResult(run_id, self._uri, max(1, lines + files + runs), self._unwritten)
         reason = self._error or ("it had too little time" if self._thread.is_alive() else "")
         if lines + files + runs == 0:
             what = f"the tracking server {self._uri} could not be asked whether it still has what it was sent"
@@ -134,7 +138,11 @@ class Tracker:
         pause = SYNC_SECONDS
         while True:
             closing = self._closing.is_set()
-            self._guarded(self._ledger.poll, "cannot write the run folder")
+            error = self._error
+            if self._guarded(self._ledger.poll, "cannot write the run folder"):
+                self._unwritten = ""
+            else:
+                self._unwritten, self._error = self._error, error
             now = time.monotonic()
             if machine is not None and now >= next_sample and not closing:
                 next_sample = now + SYSTEM_SECONDS
