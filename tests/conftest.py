@@ -19,7 +19,7 @@ if importlib.util.find_spec("distilc") is None:
     sys.modules["distilc"] = package
 
 # Whole runs through the launcher take minutes: first, so that no worker is alone with one at the end.
-LONG = ("test_equivalence", "test_kill_and_resume", "test_memory", "test_label_mixes", "test_signals_training", "test_mutations")
+LONG = ("test_two_nodes", "test_equivalence", "test_kill_and_resume", "test_memory", "test_label_mixes", "test_signals_training", "test_mutations")
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
