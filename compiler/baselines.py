@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from os.path import isfile
 from pathlib import Path
 
 from .diagnostics import Reporter
 from .experiment import Experiment
-from .fingerprint import UNRESOLVED, Fingerprints
+from .fingerprint import Fingerprints, fingerprint_of
 from .regular_file import why_not
 from .rules.baselines import file_path
 from .trees.paths import missing_hint, shown_location
@@ -21,13 +22,13 @@ def resolve_baselines(
         found[name] = {}
         for test_set, place in baseline.predictions.items():
             file = Path(place)
-            if not file.is_file():
+            if not isfile(file):
                 path = file_path(run, name, test_set)
                 message = f"the file of predictions {shown_location(file, path, reporter)} {why_not(file)}"
                 reporter.error("E508", path, message, missing_hint(place, path, reporter))
                 continue
             try:
-                found[name][test_set] = (UNRESOLVED if fingerprints is None else fingerprints.file(file)), place
+                found[name][test_set] = fingerprint_of(file, fingerprints), place
             except OSError as error:
                 path = file_path(run, name, test_set)
                 message = f"cannot read {shown_location(file, path, reporter)}: {error.strerror}"

@@ -7,6 +7,7 @@ A command is imported when it is called, and what is heavy or rare inside it: `c
 from __future__ import annotations
 
 import io
+import os
 import sys
 from importlib import import_module
 from typing import NoReturn
@@ -72,6 +73,12 @@ def main() -> NoReturn:
 
 def _run() -> int:
     """The exit code of the command that was typed."""
+    try:
+        os.getcwd()
+    except OSError as error:  # removed under the shell, or not to be looked into
+        click.echo(f"error: the current folder cannot be used: {error.strerror}", err=True)
+        click.echo("hint: cd into a folder that is there", err=True)
+        return 1
     try:
         distilc.main(standalone_mode=False)
     except SystemExit as end:

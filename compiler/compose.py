@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os.path import isfile
 from pathlib import Path
 
 from .diagnostics import Reporter, Trail, dotted, quoted, shown_path
 from .parse import Files, Node, near_file, read_source
+from .regular_file import real_path
 from .trees.merging import is_there, merge, removals, removes, spell_out
 from .trees.overrides import Assignment, Steps, assign, read_overrides
 from .trees.paths import possible_path
@@ -95,7 +97,7 @@ def read_with_bases(
     source = read_source(path, name, reporter, files.texts)
     if source is None:
         return None
-    files.folders[name] = path.resolve().parent
+    files.folders[name] = real_path(path).parent
     tree = spell_out(source.tree, schema, schema.root)
     assert isinstance(tree.value, dict)
     named = tree.value.pop("extends", None)
@@ -140,7 +142,7 @@ def _bases(named: Node | None, name: str, files: Files, reporter: Reporter, open
             )
             continue
         path = files.folders[name] / item.value
-        if any(Path(other).resolve() == path.resolve() for other in open_files):
+        if any(real_path(other) == real_path(path) for other in open_files):
             reporter.error_at(
                 "E302",
                 item.place,
@@ -156,7 +158,7 @@ def _bases(named: Node | None, name: str, files: Files, reporter: Reporter, open
                 "put some of them together",
                 ("extends",),
             )
-        elif not path.is_file():
+        elif not isfile(path):
             near = near_file(path)
             reporter.error_at(
                 "E301",

@@ -8,6 +8,7 @@ path was written, so that a message about an inherited value points into the fil
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .credentials import redact
+from .regular_file import real_path
 
 Trail = tuple[str | int, ...]
 Severity = Literal["error", "warning"]
@@ -244,8 +246,11 @@ def quoted(value: Any, limit: int = 60) -> str:
 
 def shown_path(path: Path) -> str:
     """A file as messages name it: relative to the current folder where it lies below it."""
-    path, here = path.resolve(), Path.cwd()
-    return str(path.relative_to(here) if here in path.parents else path)
+    here = Path.cwd()
+    for whole in (Path(os.path.abspath(path)), real_path(path)):
+        if here in whole.parents:
+            return str(whole.relative_to(here))
+    return str(real_path(path))
 
 
 def did_you_mean(word: str, known: Iterable[str], cutoff: float = 0.6) -> str:

@@ -829,7 +829,7 @@ def _hints(kind: type) -> dict[str, Any]:
 
 
 def _bound(kind: Any, value: Any) -> Any:
-    """`value` as `kind`; numbers change between 5 and 5.0 where that loses nothing."""
+    """`value` as `kind`; a whole number may be written 5.0, and any number may be a `float`."""
     origin = get_origin(kind)
     if origin in (Union, UnionType):
         if value is None and NoneType in get_args(kind):
@@ -846,9 +846,11 @@ def _bound(kind: Any, value: Any) -> Any:
     elif origin is Mapping:
         if isinstance(value, Mapping):
             return {str(name): _bound(get_args(kind)[1], entry) for name, entry in value.items()}
-    elif kind in (int, float) and isinstance(value, int | float) and not isinstance(value, bool):
-        if kind(value) == value:
-            return kind(value)
+    elif kind is float and isinstance(value, int | float) and not isinstance(value, bool):
+        return float(value)  # the nearest one, where it has more digits
+    elif kind is int and isinstance(value, int | float) and not isinstance(value, bool):
+        if int(value) == value:
+            return int(value)
     elif isinstance(kind, type) and isinstance(value, kind):
         return value
     raise TypeError(f"{value!r} is no {kind}")

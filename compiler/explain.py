@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,7 @@ def stage_states(plan: Plan) -> list[dict[str, Any]]:
         if UNRESOLVED in _inputs(stage) or unresolved & set(stage["needs"].values()):
             unresolved.add(stage["id"])
         known = stage["id"] not in unresolved
-        cached = known and any((store / stage["key"] / "manifest.json").is_file() for store in stores)
+        cached = known and any(isfile(store / stage["key"] / "manifest.json") for store in stores)
         states.append(
             {
                 "id": stage["id"],

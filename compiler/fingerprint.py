@@ -7,10 +7,11 @@ import json
 import os
 import time
 from contextlib import suppress
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
-from .regular_file import open_regular
+from .regular_file import open_regular, real_path
 
 UNRESOLVED = "unresolved"  # stands where a fingerprint cannot be known, offline or before the data is there
 
@@ -38,7 +39,7 @@ class Fingerprints:
 
     def file(self, path: Path) -> str:
         """sha256 of a file's bytes. Raises `OSError` when it cannot be read, or is no regular file."""
-        name = str(path.resolve())
+        name = str(real_path(path))
         found = os.stat(name)
         stamp = [found.st_size, found.st_mtime_ns]
         entry = self._known.get(name)
@@ -72,10 +73,18 @@ class Fingerprints:
             temporary.replace(self._memory)
 
 
+def fingerprint_of(file: Path, fingerprints: Fingerprints | None) -> str:
+    """The fingerprint of a file; of a quick look (None) `UNRESOLVED`, when the file can be opened. Raises `OSError`."""
+    if fingerprints is not None:
+        return fingerprints.file(file)
+    open_regular(file).close()
+    return UNRESOLVED
+
+
 def model_files(folder: Path) -> list[Path]:
     """Config, generation config, tokenizer and weights of a model folder, by name. Of two forms of the
     weights the safetensors count, as they do when the model is loaded."""
-    files = [file for file in folder.iterdir() if file.is_file()]
+    files = [file for file in folder.iterdir() if isfile(file)]
     weights = weight_files(folder)
     others = [
         file

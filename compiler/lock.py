@@ -11,6 +11,7 @@ import subprocess
 from collections.abc import Mapping, Sequence
 from functools import cache
 from importlib.metadata import PackageNotFoundError, version
+from os.path import isdir
 from pathlib import Path
 from typing import Any
 
@@ -185,4 +186,4 @@ def _spec_folder(plan: Mapping[str, Any]) -> Path:
     """Where the spec lies: `version` stands at the top of every one."""
     place = plan["places"].get("version")
     folder = Path(place[0]).absolute().parent if place else Path.cwd()
-    return folder if folder.is_dir() else Path.cwd()
+    return folder if isdir(folder) else Path.cwd()

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, replace
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -34,7 +35,7 @@ from .estimates.limits import (
     choose_precision,
 )
 from .experiment import ORIGINAL, Experiment, Generation, Labeller, ModelReference
-from .fingerprint import UNRESOLVED, Fingerprints
+from .fingerprint import Fingerprints, fingerprint_of
 from .keys import run_key
 from .models.compiled import Run
 from .models.copies import STACKS
@@ -246,12 +247,12 @@ class Lowering:
     def _label_file(self, labeller: Labeller, path: tuple[str, ...], reporter: Reporter) -> tuple[str, str] | None:
         assert labeller.file is not None
         file = Path(labeller.file)
-        if not file.is_file():
+        if not isfile(file):
             message = f"the file of labels {shown_location(file, path, reporter)} {why_not(file)}"
             reporter.error("E508", path, message, missing_hint(str(file), path, reporter))
             return None
         try:
-            return (UNRESOLVED if self.memory is None else self.memory.file(file)), str(file)
+            return fingerprint_of(file, self.memory), str(file)
         except OSError as error:
             message = f"cannot read {shown_location(file, path, reporter)}: {error.strerror}"
             reporter.error("E508", path, message, "check its permissions")

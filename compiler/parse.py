@@ -148,6 +148,10 @@ def decode(content: bytes, name: str, reporter: Reporter) -> str | None:
 CONTROL = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
 
 
+SURROGATE = re.compile("[\ud800-\udfff]")
+HALF = re.compile("[\ud800-\udbff](?![\udc00-\udfff])|(?<![\ud800-\udbff])[\udc00-\udfff]")
+
+
 def parse(
     text: str, name: str, reporter: Reporter, *, start: str = SPEC_START, may_be_empty: bool = False
 ) -> Node | None:
@@ -263,7 +267,7 @@ class Composer:
         elif event.implicit[0] and tag is None:
             node = Node(self._scalar(event.value, place), place, text=event.value)
         else:
-            node = Node(event.value, place)
+            node = Node(self._text(event.value, place), place)
         if anchor is not None:
             self.anchors[anchor] = Anchor(node, self.nodes - before + 1, self.deepest - depth)
         self.deepest = max(self.deepest, deepest)
@@ -362,6 +366,19 @@ class Composer:
         if INFINITE.fullmatch(text):
             self._range(text, place, "is no number that a spec can use", "write a finite number; no limit is `null`")
         return text
+
+    def _text(self, text: str, place: Position) -> str:
+        """A text in quotation marks. Two escapes may make one character, as in JSON; half of one is none."""
+        if not SURROGATE.search(text):
+            return text
+        if half := HALF.search(text):
+            self.reporter.error_at(
+                "E104",
+                place,
+                f"the escape \\u{ord(half.group()):04x} is half of a character",
+                "write the character itself, or delete it",
+            )
+        return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
 
     def _range(self, text: str, place: Position, why: str, hint: str) -> None:
         text = text if len(text) <= 40 else f"{text[:36]}..."

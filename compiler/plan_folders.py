@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -14,14 +15,14 @@ PLAN = "plan.json"
 
 def is_plan(subject: Path) -> bool:
     """Is this a plan (its folder, its plan.json, or a folder of plan folders), not a spec?"""
-    return subject.suffix == ".json" or subject.is_dir()
+    return subject.suffix == ".json" or isdir(subject)
 
 
 def find_plans(subject: Path) -> list[Path]:
     """The plan folders that a name means: itself, or, of a folder without a plan.json, those in it."""
     if subject.suffix == ".json":
         return [subject]
-    if (subject / PLAN).is_file() or not subject.is_dir():
+    if isfile(subject / PLAN) or not isdir(subject):
         return [subject]
     return sorted(folder.parent for folder in subject.glob(f"*/{PLAN}")) or [subject]
 
@@ -30,7 +31,7 @@ def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
     """A plan. None: there is none that can be read, and E562 is reported."""
     from .lower import FORMAT
 
-    file = folder / PLAN if folder.is_dir() else folder
+    file = folder / PLAN if isdir(folder) else folder
     try:
         with open_regular(file) as stream:
             plan = json.loads(stream.read().decode("utf-8"))

@@ -6,6 +6,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+from os.path import exists, isdir, isfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -26,11 +27,27 @@ def open_regular(path: Path) -> BinaryIO:
 def irregular(folder: Path) -> Path | None:
     """The first entry of a folder that is neither a regular file nor a folder, links followed; None: there is none."""
     for entry in sorted(folder.iterdir()):
-        if entry.exists() and not entry.is_file() and not entry.is_dir():
+        if exists(entry) and not isfile(entry) and not isdir(entry):
             return entry
     return None
 
 
+def real_path(path: Path | str) -> Path:
+    """The path, absolute and with its links followed, as far as that can be done: a circle of links stays one."""
+    try:
+        return Path(os.path.realpath(path))
+    except OSError:
+        return Path(os.path.abspath(path))
+
+
 def why_not(path: Path) -> str:
     """Why a path is no file that can be read, in words that follow its name."""
-    return "is a folder" if path.is_dir() else "is a pipe, a device or a socket" if path.exists() else "is not there"
+    if isdir(path):
+        return "is a folder"
+    try:
+        os.stat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return "is a link to nothing" if os.path.islink(path) else "is not there"
+    except OSError as error:  # a circle of links, a folder that may not be looked into
+        return f"cannot be reached: {error.strerror}"
+    return "is a pipe, a device or a socket"

@@ -9,12 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import expanduser, isdir, isfile
 from pathlib import Path
 from typing import Any, Literal
 
 from .diagnostics import Diagnostic, Places, Reporter, quoted, shown_path
 from .hostfile import check_hostfile
 from .parse import Node, flatten, read_source
+from .regular_file import real_path
 from .trees.merging import clean, merge, spell_out
 from .trees.structure import Schema, load_schema, with_defaults
 from .validate import validate
@@ -81,7 +83,7 @@ def load_site(options: SiteOptions) -> LoadedSite:
         if source is None or _is_spec(source.tree, reader):
             continue
         below = spell_out(source.tree, schema, schema.root)
-        below = _absolute(below, schema, schema.root, file.resolve().parent)
+        below = _absolute(below, schema, schema.root, real_path(file).parent)
         tree = below if tree is None else merge(tree, below, schema, schema.root)
     places = Places()
     plain = {} if tree is None else flatten(clean(tree, schema, schema.root), places)
@@ -97,11 +99,11 @@ def load_site(options: SiteOptions) -> LoadedSite:
 def _site_files(options: SiteOptions) -> list[tuple[Path, str]]:
     """The site files, the weakest first, each with the environment variable that names it ("": none does). Only
     the one in the home folder may be missing."""
-    config = Path(os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config")
+    config = Path(os.environ.get("XDG_CONFIG_HOME") or expanduser("~/.config"))
     own = config / "distilc" / "site.yaml"
-    files = [(own, "")] if own.is_file() else []
+    files = [(own, "")] if isfile(own) else []
     if named := os.environ.get("DISTILC_SITE"):
-        files.append((Path(named).expanduser(), "DISTILC_SITE"))
+        files.append((Path(expanduser(named)), "DISTILC_SITE"))
     if options.site is not None:
         files.append((options.site, ""))
     return files
@@ -133,7 +135,7 @@ def _absolute(node: Node, schema: Schema, fragment: Any, folder: Path) -> Node:
     value = node.value
     if isinstance(value, str):
         if "x-location" in schema.resolve(fragment) and value:
-            return Node(str(Path(folder, Path(value).expanduser())), node.place, node.key, node.text)
+            return Node(str(Path(folder, Path(expanduser(value)))), node.place, node.key, node.text)
         return node
     chosen = schema.resolve(fragment)
 
@@ -167,12 +169,12 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter, tex
             f"{devices['nodes']} machines, and no hostfile that names them",
             "add `hostfile: FILE` with one line `NAME slots=DEVICES` for each machine",
         )
-    if hostfile is not None and not Path(hostfile).is_file():
+    if hostfile is not None and not isfile(hostfile):
         reporter.error("E306", ("devices", "hostfile"), f"there is no file {shown_path(Path(hostfile))}")
     elif hostfile is not None:
         check_hostfile(Path(hostfile), nodes, per_node, reporter, texts)
     for i, folder in enumerate(tree["models"]):
-        if not Path(folder).is_dir():
+        if not isdir(folder):
             reporter.error("E306", ("models", i), f"there is no folder {shown_path(Path(folder))}")
     here = Path.cwd()
     workspace = options.workspace or tree.get("workspace") or ".distilc"

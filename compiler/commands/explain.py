@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import sys
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +45,7 @@ def explain(
 
     Exit codes: 0 fine, 1 the spec is wrong or has no such run or stage, 2 wrong usage or no such code.
     """
-    if re.fullmatch(r"[A-Za-z]\d{3}", subject) and not Path(subject).is_file():
+    if re.fullmatch(r"[A-Za-z]\d{3}", subject) and not isfile(subject):
         tell(_explain_code(subject.upper()))
         return
     if resolved and (as_json or why is not None):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 import sys
+from os.path import exists, isdir
 from pathlib import Path
 
 import click
@@ -39,9 +40,9 @@ def init(recipe: str, file: Path) -> None:
             + (f" (did you mean {near}?)" if near else ""),
             param_hint="--recipe",
         )
-    if file.is_dir():
+    if isdir(file):
         raise click.UsageError(f"{file} is a folder; name a file, for example {shlex.quote(str(file / 'spec.yaml'))}")
-    if file.exists():
+    if exists(file):
         raise click.UsageError(f"{file} is there already; it is not overwritten")
     try:
         write_recipe(recipe, file)

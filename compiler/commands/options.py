@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
+from os.path import expanduser
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ def _paths(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ..
         name, equals, folder = value.partition("=")
         if not equals or not folder or not re.fullmatch(r"[A-Za-z0-9_-]+", name):
             raise click.BadParameter(f"{value!r} is not NAME=FOLDER", ctx, parameter)
-        paths[name] = Path(folder).expanduser()
+        paths[name] = Path(expanduser(folder))
     return paths
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 from itertools import islice
+from os.path import isfile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -40,7 +41,7 @@ def check_baseline_files(run: Experiment, reporter: Reporter, tested: Mapping[st
     """`check --data`: open the files of predictions, and hold their rows against those of the test sets."""
     for name, baseline in run.baselines.items():
         for test_set, place in baseline.predictions.items():
-            if test_set in tested and Path(place).is_file() and PurePath(place).suffix.lower() in KINDS:
+            if test_set in tested and isfile(place) and PurePath(place).suffix.lower() in KINDS:
                 _check_file(Path(place), file_path(run, name, test_set), name, baseline, tested[test_set], reporter)
 
 

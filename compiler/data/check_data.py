@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from os.path import isfile
 from pathlib import Path, PurePath
 
 from ..diagnostics import Reporter, Trail, listed, shown_path
@@ -70,11 +71,11 @@ def num_bytes(run: Experiment) -> int:
     files = [Path(name) for _, source in data_sources(run.data) for name in source.files or ()]
     files += [Path(labeller.file or "") for labeller in label_files(run).values()]
     files += [Path(file) for baseline in run.baselines.values() for file in baseline.predictions.values()]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(file.stat().st_size for file in files if isfile(file))
 
 
 def _is_read(name: str) -> bool:
-    return PurePath(name).suffix.lower() in FILE_KINDS and Path(name).is_file()
+    return PurePath(name).suffix.lower() in FILE_KINDS and isfile(name)
 
 
 def _named(source: DataSource) -> str:

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
+from os.path import isfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -115,7 +116,7 @@ def _files(source: Mapping[str, Any], locations: Mapping[str, str]) -> list[Path
 def _num_bytes(sources: Sequence[Mapping[str, Any]], locations: Mapping[str, str]) -> int:
     """Of all local files; what is not there counts nothing."""
     files = [file for source in sources for file in _files(source, locations)]
-    return sum(file.stat().st_size for file in files if file.is_file())
+    return sum(file.stat().st_size for file in files if isfile(file))
 
 
 def _source_size(
@@ -149,7 +150,7 @@ def _file_size(
             found = file.stat()
         except OSError:
             return None
-        sample = _sample(str(file), found.st_size, found.st_mtime_ns, counted) if file.is_file() else None
+        sample = _sample(str(file), found.st_size, found.st_mtime_ns, counted) if isfile(file) else None
         if sample is None:
             return None
         number, rows = sample

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from os.path import isfile
 from pathlib import Path
 
 from ..diagnostics import Reporter, shown_path
@@ -24,7 +25,7 @@ def check_label_files(
     are these the rows of the training data without a limit?"""
     for name, labeller in label_files(run).items():
         file = Path(labeller.file or "")
-        if not file.is_file():
+        if not isfile(file):
             continue
         path = ("pseudo_labels", name)
         layout = Layout({"id": labeller.file_id, "text": labeller.file_text}, (*path, "columns"))

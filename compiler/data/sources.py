@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import isdir, isfile
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..diagnostics import Reporter, Trail, listed, shown_path
 from ..experiment import DataSource
-from ..fingerprint import UNRESOLVED, Fingerprints
+from ..fingerprint import UNRESOLVED, Fingerprints, fingerprint_of
 from ..models.hub import HubError, cached_commit, fetch_commit, is_offline
 from ..regular_file import why_not
 from ..rules.data import FILE_KINDS
@@ -77,9 +78,9 @@ def _files(
     found: list[str] = []
     for i, text in enumerate(files):
         file = Path(text)
-        if not file.is_file():
+        if not isfile(file):
             here, what, hint = (*path, i), why_not(file), missing_hint(text, (*path, i), reporter)
-            if file.is_dir():
+            if isdir(file):
                 hint = "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
             reporter.error("E508", here, f"the data file {shown_location(file, here, reporter)} {what}", hint)
             continue
@@ -88,7 +89,7 @@ def _files(
             reporter.error("E412", (*path, i), message, f"there is {listed(FILE_KINDS, 'and')}")
             continue
         try:
-            fingerprint = fingerprints.file(file) if fingerprints is not None else UNRESOLVED
+            fingerprint = fingerprint_of(file, fingerprints)
         except OSError as error:
             message = f"cannot read {shown_path(file)}: {error.strerror}"
             reporter.error("E508", (*path, i), message, "check its permissions")

@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from os.path import exists, expanduser, isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -70,13 +71,13 @@ def read_side(word: str, overrides: tuple[str, ...], site: Site, reporter: Repor
 
 def _find(word: str, site: Site) -> list[Path]:
     """The files and folders that a word can mean."""
-    path = Path(word).expanduser()
-    if word and path.exists():
+    path = Path(expanduser(word))
+    if word and exists(path):
         return [path]
     if "/" in word or not word:
         return []
     runs, plans = site.workspace / "runs", site.workspace / "plans"
-    if (runs / word / PLAN).is_file():
+    if isfile(runs / word / PLAN):
         return [runs / word]
     named = [folder for folder in _folders(runs) if KEY_SUFFIX.sub("", folder.name) == word]
     return named or [folder for folder in _folders(plans) if folder.name == word]
@@ -89,8 +90,8 @@ def _folders(parent: Path) -> list[Path]:
 def _refuse(word: str, site: Site, reporter: Reporter) -> None:
     known = {KEY_SUFFIX.sub("", folder.name) for folder in _folders(site.workspace / "runs")}
     known |= {folder.name for folder in _folders(site.workspace / "plans")}
-    beside = Path(word).expanduser().parent
-    files = [str(file) for file in beside.glob("*.yaml")] if beside.is_dir() else []
+    beside = Path(expanduser(word)).parent
+    files = [str(file) for file in beside.glob("*.yaml")] if isdir(beside) else []
     near = did_you_mean(word, [*known, *files])
     reporter.error_at(
         "E563",
@@ -139,7 +140,7 @@ def _planned(word: str, subject: Path, patterns: tuple[str, ...], reporter: Repo
 
 
 def _summary(folder: Path) -> Mapping[str, Any] | None:
-    file = (folder if folder.is_dir() else folder.parent) / "summary.json"
+    file = (folder if isdir(folder) else folder.parent) / "summary.json"
     try:
         summary = json.loads(file.read_text("utf-8"))
     except (OSError, ValueError):

@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable
 from contextlib import suppress
+from os.path import expanduser, isdir
 from pathlib import Path
 from typing import Any, Literal
 
@@ -32,10 +33,10 @@ class HubError(Exception):
 def cache_folder() -> Path:
     """Where the hub's own library keeps what it fetched."""
     if folder := os.environ.get("HF_HUB_CACHE") or os.environ.get("HUGGINGFACE_HUB_CACHE"):
-        return Path(folder).expanduser()
+        return Path(expanduser(folder))
     if home := os.environ.get("HF_HOME"):
-        return Path(home).expanduser() / "hub"
-    return Path(os.environ.get("XDG_CACHE_HOME", "~/.cache")).expanduser() / "huggingface" / "hub"
+        return Path(expanduser(home)) / "hub"
+    return Path(expanduser(os.environ.get("XDG_CACHE_HOME", "~/.cache"))) / "huggingface" / "hub"
 
 
 def cached_commit(kind: Kind, repository: str, revision: str) -> str | None:
@@ -55,7 +56,7 @@ def cached_commit(kind: Kind, repository: str, revision: str) -> str | None:
 def cached_snapshot(kind: Kind, repository: str, commit: str) -> Path | None:
     """The folder of a fetched commit, whole or in part."""
     folder = _repository_folder(kind, repository) / "snapshots" / commit
-    return folder if folder.is_dir() else None
+    return folder if isdir(folder) else None
 
 
 def fetch_commit(kind: Kind, repository: str, revision: str) -> str:

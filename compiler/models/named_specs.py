@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from os.path import isdir, isfile
 from pathlib import Path
 
 from ..diagnostics import Trail, did_you_mean, listed, quoted, shown_path
 from ..experiment import Experiment, LayerOrigin, ModelReference
 from ..parse import near_file
+from ..regular_file import real_path
 from .compiled import Compiled, NamedRun, Run, named_runs
 
 MAX_CHAIN = 20  # runs of which each names the next
@@ -26,7 +28,7 @@ class NamedSpecs:
 
     def __init__(self, file: Path, compile_file: Callable[[Path], Compiled]) -> None:
         self._compile_file = compile_file
-        self._names = {file.resolve(): file}
+        self._names = {real_path(file): file}
         self._specs: dict[Path, Compiled] = {}
         self._runs: dict[Identity, Run] = {}
         self._heights: dict[Identity, int] = {}  # how many runs name each other from this one on
@@ -82,15 +84,15 @@ class NamedSpecs:
     def _spec(self, reference: ModelReference, where: Trail, run: Run) -> Compiled | None:
         file = Path(reference.spec or "")
         shown = shown_path(file)
-        if not file.is_file():
+        if not isfile(file):
             near = near_file(file)
             hint = f"did you mean {Path(near.name)}?" if near else "the path is relative to the file that it stands in"
-            if file.is_dir():
+            if isdir(file):
                 hint = "a folder with a model is named by `path`; `spec` names a file"
-            what = f"{shown} is a folder, no spec" if file.is_dir() else f"there is no spec {shown}"
+            what = f"{shown} is a folder, no spec" if isdir(file) else f"there is no spec {shown}"
             run.reporter.error("E431", where, what, hint)
             return None
-        resolved = file.resolve()
+        resolved = real_path(file)
         if resolved not in self._specs:
             self._specs[resolved] = self._compile_file(self._names.setdefault(resolved, Path(shown)))
         spec = self._specs[resolved]
@@ -159,7 +161,7 @@ def _same_teacher(runs: Sequence[Run]) -> bool:
 
 
 def _identity(run: Run) -> Identity:
-    return run.spec_file.resolve(), run.label
+    return real_path(run.spec_file), run.label
 
 
 def _name(file: Path, label: str) -> str:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from ..architecture import Architecture, ArchitectureError, architecture_of, rea
 from ..diagnostics import Reporter, Trail, did_you_mean, shown_path
 from ..experiment import Experiment, ModelReference
 from ..fingerprint import UNRESOLVED, Fingerprints, weight_files
-from ..regular_file import open_regular
+from ..regular_file import open_regular, real_path
 from ..site import Site
 from ..trees.paths import location_hint, shown_location
 from .catalogue import CATALOGUE, catalogued
@@ -86,7 +87,7 @@ def resolve_reference(
     """
     if reference.path is not None:
         folder = Path(reference.path)
-        if not folder.is_dir():
+        if not isdir(folder):
             reporter.error(
                 "E501",
                 (*path, "path"),
@@ -119,7 +120,7 @@ def _from_folder(
             return None
     _check_weights(folder, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
-    locations = {fingerprint: str(folder.resolve())}
+    locations = {fingerprint: str(real_path(folder))}
     return ResolvedModel(name, architecture, settings, locations, config, says_length=_says_length(folder, config))
 
 
@@ -133,12 +134,12 @@ def _from_hub(
     use: Use,
 ) -> ResolvedModel | None:
     for models in site.models:
-        if (models / repository / "config.json").is_file():
+        if isfile(models / repository / "config.json"):
             # By content, not by name: whatever lies there is what is used.
             return _from_folder(repository, models / repository, path, reporter, fingerprints, use)
     commit = cached_commit("models", repository, revision)
     folder = cached_snapshot("models", repository, commit) if commit else None
-    if folder is None or not (folder / "config.json").is_file():
+    if folder is None or not isfile(folder / "config.json"):
         try:
             if fingerprints is None or is_offline(site.offline):
                 raise HubError("it is not in the hub's local cache, and this is offline", answered=False)
@@ -227,7 +228,7 @@ def planned_architecture(stage: Mapping[str, Any], task: str) -> Architecture:
     repository, revision = settings["repository"], settings["revision"]
     place = locations.get(f"{repository}@{revision}")
     folder = Path(place) if place else cached_snapshot("models", repository, revision)
-    if folder is not None and (folder / "config.json").is_file():
+    if folder is not None and isfile(folder / "config.json"):
         return folder_architecture(folder, use)
     known = catalogued(repository)
     if known is None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import isfile
 from pathlib import Path, PurePath
 from typing import Any
 
@@ -46,7 +47,7 @@ def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
 def _is_file(name: str, path: Trail, reporter: Reporter) -> bool:
     """Is this name of a data set rather that of a file, by its end or because there is one beside the spec?"""
     beside = Path(reporter.place(path).file).parent / name
-    return PurePath(unpacked(name)).suffix.lower() in FILE_KINDS or beside.is_file()
+    return PurePath(unpacked(name)).suffix.lower() in FILE_KINDS or isfile(beside)
 
 
 def not_read(name: str, kinds: Sequence[str]) -> tuple[str, str]:

@@ -120,5 +120,8 @@ def location_hint(text: str) -> str:
 
 def possible_path(text: str) -> bool:
     """Can there be a file of this name at all?"""
-    names = text.split("/")
-    return "\0" not in text and len(text) < 4000 and all(len(os.fsencode(name)) <= 255 for name in names)
+    try:
+        names = os.fsencode(text).split(b"/")
+    except UnicodeEncodeError:
+        return False
+    return "\0" not in text and len(text) < 4000 and all(len(name) <= 255 for name in names)
