@@ -1267,6 +1267,63 @@ task: classification
 teacher: {path: ./my-model}
 data: {labels: [bad, fair, good]}""",
     ),
+    "E535": Code(
+        "a shard of the weights is missing",
+        "Large weights lie in several files, and an index says in which. A copy or download that was interrupted lacks some "
+        "of them.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; echo '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}' > my-model/model.safetensors.index.json; touch my-model/model-1.safetensors; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; echo '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}' > my-model/model.safetensors.index.json; touch my-model/model-1.safetensors my-model/model-2.safetensors; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E536": Code(
+        "an adapter, not a model",
+        "A folder that peft has written (LoRA and its kin) holds a few matrices that are added to another model. Merged into "
+        "it and saved they are a model: `PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained(FOLDER)`; "
+        "save the tokenizer there too.",
+        """\
+$ mkdir my-model; echo '{"base_model_name_or_path": "google-t5/t5-small"}' > my-model/adapter_config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E537": Code(
+        "tokens that the model has no embedding for",
+        "Tokens were added to the tokenizer and the model was saved as it was before, or the tokenizer is another model's. The "
+        "first text with such a token would end the run. Call `model.resize_token_embeddings(len(tokenizer))` and save both. "
+        "A mask token may be one too many: no text has it.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart", "vocab_size": 4}' > my-model/config.json; echo '{"<s>": 0, "<pad>": 1, "</s>": 2, "a": 3, "<speaker>": 4}' > my-model/vocab.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart", "vocab_size": 5}' > my-model/config.json; echo '{"<s>": 0, "<pad>": 1, "</s>": 2, "a": 3, "<speaker>": 4}' > my-model/vocab.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E538": Code(
+        "special tokens that do not fit",
+        "config.json says which tokens fill up, end and open a sequence. One of them is missing, is beyond the vocabulary, or "
+        "is another token in the tokenizer that lies beside it.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart", "pad_token_id": 0}' > my-model/config.json; echo '{"<s>": 0, "<pad>": 1, "</s>": 2}' > my-model/vocab.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart", "pad_token_id": 1}' > my-model/config.json; echo '{"<s>": 0, "<pad>": 1, "</s>": 2}' > my-model/vocab.json; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
+    "E539": Code(
+        "weights that are no floating-point numbers",
+        "Integers and 8-bit floats are the weights of a quantized model, which are numbers only together with their scales. "
+        "They cannot be copied, compared or trained. Take the model as it was before.",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; python3 -c 'h = b"{\\"w\\": {\\"dtype\\": \\"I8\\", \\"shape\\": [1], \\"data_offsets\\": [0, 1]}}"; open("my-model/model.safetensors", "wb").write(len(h).to_bytes(8, "little") + h + b"1")'; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+        """\
+$ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; python3 -c 'h = b"{\\"w\\": {\\"dtype\\": \\"F32\\", \\"shape\\": [1], \\"data_offsets\\": [0, 4]}}"; open("my-model/model.safetensors", "wb").write(len(h).to_bytes(8, "little") + h + b"1234")'; distilc check spec.yaml
+teacher: {path: ./my-model}""",
+    ),
     "E551": Code(
         "two packages register the same name",
         "Installed packages add terms, metrics and families to the language, each under its own name. If two packages "

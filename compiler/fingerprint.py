@@ -20,7 +20,7 @@ _RACE_NS = 2_000_000_000  # a file younger than this may change again within the
 _TOKENIZER_SUFFIXES = (".model", ".spm")
 _TOKENIZER_FILES = (
     "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
-    "vocab.json", "vocab.txt",
+    "target_vocab.json", "vocab.json", "vocab.txt",
 )  # fmt: skip
 
 

@@ -14,12 +14,13 @@ from ..architecture import Architecture, ArchitectureError, architecture_of, rea
 from ..diagnostics import Reporter, Trail, did_you_mean, shown_path
 from ..experiment import Experiment, ModelReference
 from ..fingerprint import UNRESOLVED, Fingerprints, weight_files
-from ..regular_file import open_regular, real_path
+from ..regular_file import real_path
 from ..site import Site
 from ..trees.paths import location_hint, shown_location
 from .catalogue import CATALOGUE, catalogued
 from .families import FAMILIES
 from .hub import HubError, cached_commit, cached_snapshot, fetch_commit, fetch_config, is_offline
+from .parts import adapter_words, check_parts, is_adapter, stored_types
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,8 @@ def resolve_reference(
     answer, such a model's revision is "unresolved".
 
     `fingerprints` None: a quick look. Nothing is hashed and nobody is asked over the network; a hub model
-    that is not here is then no error. Reports E501 (not found), E502, E503, E531, W501, W575 (no weights).
+    that is not here is then no error. Reports E501 (not found), E502, E503, E531, W501, W575 (no weights), E535 to E539
+    (parts that do not go together).
     """
     if reference.path is not None:
         folder = Path(reference.path)
@@ -119,6 +121,7 @@ def _from_folder(
             reporter.error("E501", path, f"cannot read {name}: {error.strerror}", "is it a link to nowhere?")
             return None
     _check_weights(folder, path, reporter)
+    check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
     locations = {fingerprint: str(real_path(folder))}
     return ResolvedModel(name, architecture, settings, locations, config, says_length=_says_length(folder, config))
@@ -172,6 +175,7 @@ def _from_hub(
         return None
     if is_offline(site.offline):
         _check_weights(folder, path, reporter)  # else `run` fetches them
+    check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("hub", architecture, repository=repository, revision=commit)
     locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
     return ResolvedModel(
@@ -244,8 +248,8 @@ def folder_architecture(folder: Path, use: Use = WRITING) -> Architecture:
 
 def _untied(architecture: Architecture, folder: Path) -> Architecture:
     if not architecture.tied and architecture.layout == "t5":
-        names = stored_names(folder)
-        if names is not None and "lm_head.weight" not in names:
+        types = stored_types(folder)
+        if types is not None and "lm_head.weight" not in types:
             return replace(architecture, tied=True)
     return architecture
 
@@ -254,7 +258,10 @@ def _read(folder: Path, path: Trail, reporter: Reporter) -> dict[str, Any] | Non
     try:
         return read_config(folder, shown_location(folder, path, reporter))
     except ArchitectureError as error:
-        reporter.error(error.code, path, error.message, error.hint)
+        if is_adapter(folder) and not (folder / "config.json").exists():
+            reporter.error("E536", path, *adapter_words(folder))
+        else:
+            reporter.error(error.code, path, error.message, error.hint)
         return None
 
 
@@ -280,22 +287,6 @@ def _shape(
             "remove num_hidden_layers from config.json: other programs build the wrong model from it",
         )
     return architecture
-
-
-def stored_names(folder: Path) -> set[str] | None:
-    """The names of the tensors in a folder's safetensors, from headers and index alone; None: not known."""
-    names: set[str] = set()
-    files = [file for file in weight_files(folder) if file.suffix == ".safetensors"]
-    try:
-        for file in files:
-            with open_regular(file) as stream:
-                length = int.from_bytes(stream.read(8), "little")
-                if length > 100_000_000:
-                    return None
-                names.update(json.loads(stream.read(length)))
-    except (OSError, ValueError, RecursionError):
-        return None
-    return names if files else None
 
 
 def model_settings(

@@ -30,7 +30,15 @@ from .families import (
     positions,
 )
 from .untie import untie_head
-from .weights import require_files, stored_shapes, stored_tensors, truncated, weight_files
+from .weights import (
+    lacking,
+    require_files,
+    stored_integers,
+    stored_shapes,
+    stored_tensors,
+    truncated,
+    weight_files,
+)
 
 Precision = Literal["fp32", "bf16", "fp16"]
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -65,8 +73,8 @@ def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
     Sinusoidal positions are frozen (loading makes them trainable). Generation parameters of an old
     `config.json`, and those of its only task, are in `generation_config`.
 
-    Raises `Failure` R221 (family), R222 (truncated), R223 (unreadable), R225 (the weights are not those of
-    the config: something would be random, or would be dropped).
+    Raises `Failure` R221 (family), R222 (truncated), R223 (unreadable, or not finite), R225 (the weights are not those
+    of the config: something would be random, or would be dropped).
     """
     from transformers import AutoModelForSeq2SeqLM
 
@@ -80,6 +88,7 @@ def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
         )
     _check_report(folder, family, report)
     _check_depths(folder, family, model)
+    _check_finite(folder, model, precision)
     if family.sinusoidal:
         for module in positions(model):
             module.requires_grad_(False)
@@ -140,6 +149,10 @@ def stored_parameters(folder: Path) -> int:
         if _holds_own_head(folder, model, family, shapes):
             untie_head(model)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
+    integers = [name for name in stored_integers(folder) if name in expected]
+    if integers:
+        raise Failure("R223", f"the weights in {folder} are integers, or floats of 8 bits: {_some(integers)}",
+                      "take the model as it was before it was quantized", spec_path="teacher")
     for name, shape in shapes.items():
         if name in expected and expected[name] != shape:
             raise _mismatch(folder, f"{name} has shape {list(shape)}, the config says {list(expected[name])}")
@@ -203,6 +216,14 @@ def _check_depths(folder: Path, family: Family, model: Any) -> None:
             raise _mismatch(folder, f"{built[stack]} {stack} layers were built, the config says {said}")
 
 
+def _check_finite(folder: Path, model: Any, precision: str) -> None:
+    wrong = [name for name, parameter in model.named_parameters() if not torch.isfinite(parameter).all()]
+    if wrong:
+        raise Failure("R223", f"the weights in {folder} are not all finite in {precision}: {_some(wrong)}",
+                      "the training that saved them diverged, or the file is damaged: take another checkpoint",
+                      spec_path="teacher")
+
+
 def _adopt_task_parameters(folder: Path, model: Any) -> None:
     """Old checkpoints keep generation parameters by task, and nothing merges them any more. With one task
     there is no doubt about which are meant; what the config says outright has precedence."""
@@ -220,7 +241,7 @@ def _config_tree(folder: Path) -> dict[str, Any]:
     try:
         tree = json.loads((folder / "config.json").read_text("utf-8"))
     except OSError as error:
-        raise truncated(folder, "config.json is missing") from error
+        raise lacking(folder, "config.json is missing") from error
     except (ValueError, RecursionError) as error:
         raise truncated(folder, f"config.json is not JSON ({error})") from error
     if not isinstance(tree, dict):

@@ -33,18 +33,31 @@ def weight_files(folder: Path) -> list[Path]:
         for file in files:
             _check_whole(file)
         return files
-    raise truncated(folder, f"there is neither {SAFETENSORS} nor {PICKLE}")
+    raise lacking(folder, f"there is neither {SAFETENSORS} nor {PICKLE}")
 
 
 def stored_shapes(folder: Path) -> dict[str, tuple[int, ...]]:
     """Parameter name -> shape, from the headers (safetensors) or without reading the data (`.bin`)."""
-    shapes: dict[str, tuple[int, ...]] = {}
+    return {name: shape for name, (shape, _) in _stored(folder).items()}
+
+
+def stored_integers(folder: Path) -> dict[str, str]:
+    """Parameter name -> type, of those that are stored as something else than floats of 16 bits or more."""
+    return {name: kind for name, (_, kind) in _stored(folder).items() if kind not in _FLOATS}
+
+
+_FLOATS = ("F64", "F32", "F16", "BF16", "float64", "float32", "float16", "bfloat16")  # safetensors', torch's
+
+
+def _stored(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
+    found: dict[str, tuple[tuple[int, ...], str]] = {}
     for file in weight_files(folder):
         if file.suffix == ".safetensors":
-            shapes.update({name: tuple(entry["shape"]) for name, entry in _header(file)[0].items()})
+            found.update({name: (tuple(entry["shape"]), entry["dtype"]) for name, entry in _header(file)[0].items()})
         else:
-            shapes.update({name: tuple(tensor.shape) for name, tensor in _unpickled(file).items()})
-    return shapes
+            for name, tensor in _unpickled(file).items():
+                found[name] = (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
+    return found
 
 
 def stored_tensors(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
@@ -65,6 +78,15 @@ def truncated(folder: Path, reason: str) -> Failure:
     """The diagnosis of an incomplete model folder."""
     return Failure("R222", f"truncated model folder {folder}: {reason}",
                    "copy or download the model again", spec_path="teacher")
+
+
+def lacking(folder: Path, reason: str) -> Failure:
+    """The diagnosis of a folder without a file that every model has; peft's hold adapters instead of models."""
+    if not (folder / "adapter_config.json").is_file():
+        return truncated(folder, reason)
+    return Failure("R223", f"{folder} holds an adapter (LoRA and its kin), not a model",
+                   "merge it first: PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained("
+                   "FOLDER), and save the tokenizer there too", spec_path="teacher")
 
 
 def require_files(folder: Path) -> None:

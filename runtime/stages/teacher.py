@@ -16,6 +16,7 @@ from ..models.build import build
 from ..models.families import STACKS, count_parameters, family_of
 from ..models.fetch import fetch
 from ..models.load import load_tokenizer, read_config, stored_parameters
+from ..models.parts import check_parts
 from ..models.save import save_model
 from ..models.weights import weight_files
 from ..plan import Stage, TeacherSettings
@@ -88,7 +89,7 @@ def _look_at(folder: Path, settings: TeacherSettings) -> dict[str, Any]:
         )
     parameters = stored_parameters(folder)
     _check_parameters(parameters, settings)
-    load_tokenizer(folder)
+    check_parts(folder, config, load_tokenizer(folder))
     return _summary(config, parameters)
 
 

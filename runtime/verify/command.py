@@ -109,6 +109,7 @@ def _prove(plan: Plan, store: Store) -> Verified:
 
     from .prove import prove
     from .subject import subject_of
+    from .weights import absurd_weights
 
     started = time.monotonic()
     torch.set_num_threads(num_cores())
@@ -119,7 +120,10 @@ def _prove(plan: Plan, store: Store) -> Verified:
             tell(f"  proving: {line}", err=True)
 
     proofs = prove(subject, tell_claim)
-    return Verified(plan.name, proofs, diagnosis(proofs), len(subject.rows), time.monotonic() - started)
+    failure = diagnosis(proofs)
+    if failure is not None:
+        failure = absurd_weights(subject.objective(), subject.batch()) or failure
+    return Verified(plan.name, proofs, failure, len(subject.rows), time.monotonic() - started)
 
 
 def table(verified: Verified) -> str:

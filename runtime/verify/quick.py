@@ -20,6 +20,7 @@ from .reference import Plain
 from .signals import prove_signals
 from .step import prove_cuts, without_batch_norm
 from .subject import FEW, Subject, few_rows
+from .weights import absurd_weights
 
 MOST_PARAMETERS = 200_000_000  # of student and teacher together, on the CPU
 
@@ -28,7 +29,8 @@ def prove_quickly(
     stage: Stage, context: Context, objective: Objective, rows: Rows, pad_id: int, signals: Signals | None = None
 ) -> None:
     """Points (b), (c), (h) and, where states are kept, (i), in fp32 on a few rows, on every rank alike, on the CPU. The
-    objective is left as it was, in eval mode. Raises `Failure` R31x: it is not what the plan says."""
+    objective is left as it was, in eval mode. Raises `Failure` R31x: it is not what the plan says; R319: the student's
+    weights are no trained model's."""
     teacher = objective.teacher
     models = [objective.student] + ([] if teacher is None else [teacher.model])
     number = sum(parameter.numel() for model in models for parameter in model.parameters())
@@ -44,6 +46,8 @@ def prove_quickly(
             teacher.model.to("cpu").float()
         objective.eval()
         failure = diagnosis(list(_proofs(subject, objective, signals)))
+        if failure is not None:
+            failure = absurd_weights(objective, subject.batch()) or failure
     finally:
         if teacher is not None:
             teacher.model.to(kind)

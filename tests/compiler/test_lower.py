@@ -14,7 +14,7 @@ BART = {
     "max_position_embeddings": 512,
 }  # fmt: skip
 T5 = {"model_type": "t5", "vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 4, "num_heads": 2,
-      "num_decoder_layers": 4}  # fmt: skip
+      "num_decoder_layers": 4, "decoder_start_token_id": 0}  # fmt: skip
 REFERENCE = """
 version: 1
 name: small

@@ -18,6 +18,7 @@ from distilc.runtime.models.load import (
     read_config,
     stored_parameters,
 )
+from distilc.runtime.models.parts import check_parts
 
 
 @pytest.fixture
@@ -233,3 +234,95 @@ def test_a_reference_is_followed_and_a_changed_folder_found(copied, tmp_path):
     assert code_of(model_folder, artifact).startswith("R224")
     shutil.rmtree(folder)
     assert "is gone" in code_of(model_folder, artifact)
+
+
+# --- parts that do not go together -------------------------------------------------------------------
+
+
+def change_weights(folder, change):
+    weights = load_file(folder / "model.safetensors")
+    save_file({name: change(name, tensor.clone()) for name, tensor in weights.items()}, folder / "model.safetensors", {"format": "pt"})
+
+
+def failure_of(call, *arguments) -> Failure:
+    with pytest.raises(Failure) as caught:
+        call(*arguments)
+    return caught.value
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_told_as_that(value, copied):
+    folder = copied("bart")
+
+    def change(name, tensor):
+        if name == "model.decoder.layers.1.fc1.weight":
+            tensor[0, 0] = value
+        return tensor
+
+    change_weights(folder, change)
+    failure = failure_of(load_model, folder)
+    assert failure.code == "R223" and "not all finite in fp32: model.decoder.layers.1.fc1.weight" in failure.message
+
+
+@pytest.mark.parametrize("pickled", [False, True])
+def test_weights_that_are_integers_are_refused_before_they_are_loaded(pickled, copied):
+    folder = copied("t5")
+    change_weights(folder, lambda name, tensor: (tensor * 100).to(torch.int64))
+    if pickled:
+        torch.save(load_file(folder / "model.safetensors"), folder / "pytorch_model.bin")
+        (folder / "model.safetensors").unlink()
+    failure = failure_of(stored_parameters, folder)
+    assert failure.code == "R223" and "quantized" in failure.hint
+
+
+@pytest.mark.parametrize("config", [False, True])
+def test_an_adapter_is_to_be_merged_first(config, copied):
+    folder = copied("bart")
+    (folder / "model.safetensors").unlink()
+    (folder / "adapter_config.json").write_text("{}")
+    if not config:
+        (folder / "config.json").unlink()
+    for look in (load_model, stored_parameters):
+        failure = failure_of(look, folder)
+        assert failure.code == "R223" and "adapter" in failure.message and "merge" in failure.hint
+
+
+def parts_of(folder):
+    return folder, read_config(folder), load_tokenizer(folder)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_what_was_saved_together_goes_together(family, tiny_model_folder):
+    check_parts(*parts_of(tiny_model_folder(family)))
+
+
+@pytest.mark.parametrize(
+    ("family", "changed", "said"),
+    [
+        ("t5", {"decoder_start_token_id": None}, "has no decoder_start_token_id"),
+        ("t5", {"vocab_size": 100}, "there is no embedding for"),
+        ("pegasus", {"forced_eos_token_id": 160}, "forced_eos_token_id is 160"),
+        ("marian", {"eos_token_id": 5}, "eos_token_id is 5 in the config.json"),
+        ("bart", {"pad_token_id": None}, "has no pad_token_id"),
+    ],
+)
+def test_tokens_that_do_not_fit_the_model_are_refused(family, changed, said, copied):
+    folder = copied(family)
+    edit(folder / "config.json", lambda tree: tree.update(changed))
+    if changed.get("decoder_start_token_id", 0) is None:
+        edit(folder / "config.json", lambda tree: tree.pop("decoder_start_token_id"))
+    failure = failure_of(check_parts, *parts_of(folder))
+    assert failure.code == "R228" and said in failure.message and failure.hint
+
+
+def test_a_mask_token_may_be_one_too_many(copied):
+    """A published BART has 50,264 rows and a <mask> at 50,264."""
+    folder = copied("bart")
+    tokenizer = load_tokenizer(folder)
+    edit(folder / "config.json", lambda tree: tree.update(vocab_size=len(tokenizer)))
+    tokenizer.add_special_tokens({"mask_token": "<a mask>"})
+    tokenizer.save_pretrained(folder)
+    check_parts(*parts_of(folder))
+    tokenizer.add_tokens(["<speaker>"])
+    tokenizer.save_pretrained(folder)
+    assert failure_of(check_parts, *parts_of(folder)).code == "R228"

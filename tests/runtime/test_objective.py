@@ -18,6 +18,7 @@ from distilc.runtime.models.load import load_model
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher, load_teacher
 from distilc.runtime.plan import AttentionTerm, HiddenTerm, LabelsTerm, LayerMaps, LogitsTerm, ObjectiveSettings
+from distilc.runtime.verify.weights import absurd_weights
 
 FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5", "t5-untied"]
 PHI = LayerMaps(encoder=(1, 3), decoder=(1, 3))
@@ -317,3 +318,16 @@ def test_a_rank_without_examples_adds_nothing(family: str, attention: bool, mode
     assert set(raw) == set(objective.weights()) and {name: float(value) for name, value in raw.items()} == dict.fromkeys(raw, 0.0)
     assert alone.keys() == both.keys() and all(torch.equal(alone[name], both[name]) for name in alone)
     assert objective.label_loss(nothing).tolist() == [0.0, 0.0]
+
+
+@pytest.mark.parametrize("factor", [1.0, 1e5, 1e20])
+def test_weights_of_no_training_are_told_apart_from_a_fault(factor: float, models: Callable[..., Any]) -> None:
+    student, _ = models("t5")
+    with torch.no_grad():
+        for parameter in student.parameters():
+            parameter.mul_(factor)
+    settings = ObjectiveSettings(**{**OFF, "labels": LabelsTerm(weight=1.0, smoothing=0.0)}, own={})
+    failure = absurd_weights(Objective(student.float(), settings, ()).eval(), make_batch())
+    assert (failure is None) == (factor == 1.0)
+    if failure is not None:
+        assert failure.code == "R319" and "no trained model's" in failure.message
