@@ -270,7 +270,8 @@ def test_a_student_of_a_deeper_origin_is_no_deeper_than_its_teacher(compile_text
 
 
 def test_gated_and_plain_t5_layers_do_not_mix(compile_text, tmp_path):
-    t5 = {"model_type": "t5", "vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 4, "num_heads": 2}
+    t5 = {"model_type": "t5", "vocab_size": 60, "d_model": 16, "d_kv": 8, "d_ff": 32, "num_layers": 4, "num_heads": 2,
+          "decoder_start_token_id": 0}  # fmt: skip
     model(tmp_path, t5)
     model(tmp_path, {**t5, "feed_forward_proj": "gated-gelu"}, "gated")
     text = SUMMARIZATION.replace("MODEL", "./model")
