@@ -111,6 +111,8 @@ def validate_plan(plan: Mapping[str, Any]) -> None:
     for path, place in places.items():
         _fit(f"places.{path}", place, of_place)
     for stage in stages:
+        if not isinstance(stage, dict) or not isinstance(stage.get("settings"), dict):
+            raise ValueError("the plan does not fit its schema: it has a stage without settings")
         where = f"stage {stage.get('id')}"
         settings = schema["$defs"][_settings_of(stage.get("kind"))]
         _fit_mapping(where, {**stage, "settings": {}}, schema["$defs"]["Stage"])
@@ -139,7 +141,7 @@ def _fit(where: str, value: Any, schema: Mapping[str, Any]) -> None:
 
 
 @cache
-def _settings_of(kind: str) -> str:
+def _settings_of(kind: Any) -> str:
     """The definition of a kind's settings."""
     for rule in _schema()["$defs"]["Stage"]["allOf"]:
         if rule["if"]["properties"]["kind"]["const"] == kind:

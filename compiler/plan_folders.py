@@ -29,19 +29,28 @@ def find_plans(subject: Path) -> list[Path]:
 
 def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
     """A plan. None: there is none that can be read, and E562 is reported."""
+    from .emit import validate_plan
     from .lower import FORMAT
 
     file = folder / PLAN if isdir(folder) else folder
     try:
         with open_regular(file) as stream:
-            plan = json.loads(stream.read().decode("utf-8"))
+            plan = json.loads(stream.read().decode("utf-8"), parse_constant=_no_number)
     except OSError as error:
         message = f"cannot read the plan {file}: {error.strerror}"
     except (ValueError, RecursionError):
         message = f"{file} is damaged: it is no JSON"
     else:
-        if isinstance(plan, dict) and plan.get("format") == FORMAT and set(plan) >= {"name", "key", "stages", "spec"}:
-            return plan
         message = f"{file} is no plan of format {FORMAT}"
+        if isinstance(plan, dict) and plan.get("format") == FORMAT:
+            try:
+                validate_plan(plan)
+                return plan
+            except (ValueError, RecursionError) as error:
+                message = f"{file} is damaged: {str(error).splitlines()[0]:.300}"
     reporter.error_at("E562", Position(str(file), 1, 1), message, "compile the spec again: distilc compile SPEC")
     return None
+
+
+def _no_number(word: str) -> None:
+    raise ValueError(f"{word} is no number")

@@ -52,7 +52,10 @@ class Control:
         return sum(1 for _ in self.folder.glob("rank-*"))
 
     def fail(self, failure: Failure) -> None:
-        """Tell the driver. The first rank that fails is the one with something to say."""
+        """Tell the driver. The first rank that fails is the one with something to say. Where the folder is gone,
+        the driver sees that itself."""
+        if not self.folder.is_dir():
+            return
         record = {
             "code": failure.code,
             "message": failure.message,

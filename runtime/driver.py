@@ -137,7 +137,17 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
                 f"cannot write into the workspace {workspace}: {error.strerror}",
                 "give another one with --workspace DIR",
             ) from error
-        return _run(plan, run_folder, store, control, options, console, several)
+        try:
+            return _run(plan, run_folder, store, control, options, console, several)
+        except OSError as error:
+            if run_folder.is_dir():
+                raise
+            raise _removed(run_folder) from error
+
+
+def _removed(run_folder: Path) -> Failure:
+    return Failure("R408", f"the folder of the run was removed while it ran: {run_folder}",
+                   "the same command begins anew with what is in the store")  # fmt: skip
 
 
 def _run(
@@ -215,6 +225,8 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
             failure = told
     if stopping.requests:
         run.stopped = 75 if stopping.by_scheduler else 130
+    if not run.folder.is_dir():
+        return _removed(run.folder)
     _tell_warnings(run)
     _tell_published(run, cached=False)
     missing = [stage for stage in stages if not run.store.has(stage.key)]
@@ -274,7 +286,7 @@ def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
 
 def _last_words(log: Path) -> str:
     """The last line of a log that no launcher wrote about itself."""
-    lines = log.read_text("utf-8", "replace").splitlines()
+    lines = log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
     own = [line.strip() for line in lines if line.strip() and not re.match(r"\[20\d\d-", line)]
     return own[-1] if own else "nothing is in the log"
 
@@ -356,7 +368,7 @@ def _finish(run: Run, failure: Failure | None) -> int:
         _write_json(run.folder / "summary.json", summary)
         run.console.print(table_text(summary, run.console.width))
         run.console.closing(run.folder, _link_student(run, summary), ui_command(tracked.uri))
-    if tracked.message:
+    if tracked.message and run.folder.is_dir():  # else there is nothing left that could be sent
         run.console.say(f"warning: R501: {tracked.message}")
     if failure is not None:
         run.console.failure(failure, run.plan.place(failure.spec_path))

@@ -56,7 +56,8 @@ def work(plan: Plan, stages: Sequence[str], control: Control) -> int:
         control.fail(failure)
         return failure.exit_code
     except Exception as error:
-        traceback.print_exc()
+        if control.folder.is_dir():  # else the workspace was deleted, which the driver tells
+            traceback.print_exc()
         control.fail(_diagnosis(error))
         return 1
     return 0
