@@ -113,8 +113,10 @@ def validate_plan(plan: Mapping[str, Any]) -> None:
     for stage in stages:
         if not isinstance(stage, dict) or not isinstance(stage.get("settings"), dict):
             raise ValueError("the plan does not fit its schema: it has a stage without settings")
+        if not isinstance(stage.get("kind"), str):
+            raise ValueError("the plan does not fit its schema: it has a stage without a kind")
         where = f"stage {stage.get('id')}"
-        settings = schema["$defs"][_settings_of(stage.get("kind"))]
+        settings = schema["$defs"][_settings_of(stage["kind"])]
         _fit_mapping(where, {**stage, "settings": {}}, schema["$defs"]["Stage"])
         _fit_mapping(f"{where}.settings", stage["settings"], settings)
 
@@ -141,7 +143,7 @@ def _fit(where: str, value: Any, schema: Mapping[str, Any]) -> None:
 
 
 @cache
-def _settings_of(kind: Any) -> str:
+def _settings_of(kind: str) -> str:
     """The definition of a kind's settings."""
     for rule in _schema()["$defs"]["Stage"]["allOf"]:
         if rule["if"]["properties"]["kind"]["const"] == kind:

@@ -319,3 +319,25 @@ def test_nothing_heavy_is_imported() -> None:
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ})
     assert result.stdout.endswith("stages shared)\n[]\n"), result.stderr
+
+
+@pytest.mark.parametrize("damage", [
+    lambda plan: plan["stages"].append(1), lambda plan: plan["stages"][0].pop("kind"),
+    lambda plan: plan["stages"][0].update(needs={"a": ["b"]}), lambda plan: plan.update(name=1),
+    lambda plan: plan.update(stages=[[]]), lambda plan: plan.update(spec=float("nan")),
+])  # fmt: skip
+def test_a_damaged_plan_is_diagnosed(damage: Any) -> None:
+    assert run("compile", "a.yaml", "-o", "p").exit_code == 0
+    file = Path("p/small/plan.json")
+    plan = json.loads(file.read_text("utf-8"))
+    damage(plan)
+    file.write_text(json.dumps(plan), "utf-8")
+    result = run("diff", "p/small", "a.yaml")
+    assert result.exit_code == 1 and "E562: p/small/plan.json is damaged" in result.output
+
+
+def test_a_plan_nested_without_end_is_diagnosed() -> None:
+    Path("p").mkdir()
+    Path("p/plan.json").write_text("[" * 200_000)
+    result = run("diff", "p", "a.yaml")
+    assert result.exit_code == 1 and "E562" in result.output

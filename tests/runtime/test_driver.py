@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -333,3 +334,30 @@ def test_a_stop_request_at_the_end_of_a_run_does_not_begin_the_next(
     assert main(plans[:3], UNTIL) == 130
     assert work.runs_of("train") == ["run00"] and "R300: stopped before run01" in capsys.readouterr().err
     assert main(plans[2:3], UNTIL) == 0  # all of it is done: there is nothing to stop
+
+
+def test_a_workspace_that_is_deleted_under_a_run_is_told(
+    plans: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def delete(*_: Any) -> driver.Ended:
+        shutil.rmtree(tmp_path / "workspace")
+        return driver.Ended("exit code 1", lost=True)
+
+    monkeypatch.setattr(driver, "_launch", delete)
+    monkeypatch.setattr(driver, "Tracker", lambda *arguments: Silent())
+    assert main(plans[:1], Options()) == 1
+    told = capsys.readouterr().err
+    assert told.count("R408: the folder of the run was removed while it ran") == 1 and "Traceback" not in told
+
+
+def test_an_error_of_the_system_because_of_it_is_told_as_well(
+    plans: list[Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def delete(run: driver.Run, _: Any) -> None:
+        shutil.rmtree(tmp_path / "workspace")
+        (run.folder / "anything").write_text("")
+
+    monkeypatch.setattr(driver, "_execute", delete)
+    monkeypatch.setattr(driver, "Tracker", lambda *arguments: Silent())
+    assert main(plans[:1], Options()) == 1
+    assert "R408" in capsys.readouterr().err

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,3 +60,23 @@ def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monk
     control.stop_file.unlink()
     assert worker.work(plan, ids, control) == 0
     assert ran == ids
+
+
+def test_a_worker_whose_workspace_is_gone_ends_quietly(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The driver sees it, too, and tells it."""
+    plan = load_plan(PLAN)
+    plan = replace(plan, site=replace(plan.site, workspace=str(tmp_path / "workspace")))
+    control = Control(tmp_path / "workspace" / "control")
+    ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
+
+    def run(stage: Stage, context: Context) -> dict[str, Any]:
+        shutil.rmtree(tmp_path / "workspace")
+        context.folder.joinpath("rows").write_text("")
+        return {}
+
+    monkeypatch.setattr(worker, "join", lambda device: ranks)
+    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    assert worker.work(plan, [plan.stages[0].id], control) == 1
+    assert "Traceback" not in capsys.readouterr().err and control.failure() is None
