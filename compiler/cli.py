@@ -73,19 +73,19 @@ def main() -> NoReturn:
 
 def _run() -> int:
     """The exit code of the command that was typed."""
+    from .commands.output import tell
+
     try:
         os.getcwd()
     except OSError as error:  # removed under the shell, or not to be looked into
-        click.echo(f"error: the current folder cannot be used: {error.strerror}", err=True)
-        click.echo("hint: cd into a folder that is there", err=True)
+        tell(f"error: the current folder cannot be used: {error.strerror}\n", err=True)
+        tell("hint: cd into a folder that is there\n", err=True)
         return 1
     try:
         distilc.main(standalone_mode=False)
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else int(end.code is not None)
     except click.ClickException as error:
-        from .commands.output import tell
-
         message = io.StringIO()
         error.show(message)
         tell(message.getvalue(), err=True)
