@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from os.path import isfile
+from os.path import exists, isfile
 from pathlib import Path
 from typing import Any
 
@@ -64,7 +64,7 @@ def stage_states(plan: Plan) -> list[dict[str, Any]]:
         if UNRESOLVED in _inputs(stage) or unresolved & set(stage["needs"].values()):
             unresolved.add(stage["id"])
         known = stage["id"] not in unresolved
-        cached = known and any(isfile(store / stage["key"] / "manifest.json") for store in stores)
+        cached = known and any(_is_stored(store, stage["key"]) for store in stores)
         states.append(
             {
                 "id": stage["id"],
@@ -75,6 +75,11 @@ def stage_states(plan: Plan) -> list[dict[str, Any]]:
             }
         )
     return states
+
+
+def _is_stored(store: Path, key: str) -> bool:
+    """Is the artifact there, and not to be computed again (`--redo`)?"""
+    return isfile(store / key / "manifest.json") and not exists(store / ".again" / key)
 
 
 def _expected(plan: Plan) -> list[str]:

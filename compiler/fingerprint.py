@@ -1,4 +1,4 @@
-"""sha256 of files and of model folders, remembered by size and time so that a second compile is quick."""
+"""sha256 of files and of model folders, remembered by inode, size and time so that a second compile is quick."""
 
 from __future__ import annotations
 
@@ -41,10 +41,10 @@ class Fingerprints:
         """sha256 of a file's bytes. Raises `OSError` when it cannot be read, or is no regular file."""
         name = str(real_path(path))
         found = os.stat(name)
-        stamp = [found.st_size, found.st_mtime_ns]
+        stamp = [found.st_ino, found.st_size, found.st_mtime_ns]
         entry = self._known.get(name)
-        if isinstance(entry, list) and len(entry) == 3 and entry[:2] == stamp:
-            return str(entry[2])
+        if isinstance(entry, list) and len(entry) == 4 and entry[:3] == stamp:
+            return str(entry[3])
         sha = hashlib.sha256()
         with open_regular(Path(name)) as file:
             while chunk := file.read(_CHUNK_BYTES):

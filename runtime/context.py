@@ -20,14 +20,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from .integrity import Hashes, sync, write_durably
 from .notices import Notices
 from .plan import Plan, Stage
 
 
 @dataclass(kw_only=True)
 class Context:
-    """`folder` is kept across interruptions, so a stage may leave there what it resumes from; it is
-    published as it is, less `scratch`, when `run` returns. `inputs`: role -> the needed artifact's folder."""
+    """`folder` is kept across interruptions, so a stage may leave there what it resumes from; it is published as it
+    is when `run` returns. `scratch`: kept until then, and not published. `inputs`: role -> the needed artifact's
+    folder. `hashes`: of files outside the store that the stage names."""
 
     plan: Plan
     stage: Stage
@@ -41,6 +43,7 @@ class Context:
     progress: Progress
     stop_requested: Callable[[], bool] = field(default=lambda: False)
     notices: Notices = field(default_factory=Notices)  # warnings that stop nothing
+    hashes: Hashes = field(default_factory=Hashes)
 
     @property
     def first(self) -> bool:
@@ -82,22 +85,35 @@ class Journal:
 
     A resumed stage computes some steps a second time. The values are the same, so what was written
     stays: a (metric, step) that is already there is not written again.
+
+    What a kill or a power cut left of a line is taken out when a journal is opened again. `num_damaged`: lines that
+    were whole, and are no records.
     """
 
     def __init__(self, path: Path | None) -> None:
         self.path = path
+        self.num_damaged = 0
         self._seen: set[tuple[str, int]] = set()
         if path is None or not path.exists():
             return
+        content = path.read_bytes()
         kept = bytearray()
-        for line in path.read_bytes().splitlines(keepends=True):
-            if not line.endswith(b"\n"):
-                break  # killed while writing
-            kept += line
-            record = json.loads(line)
-            self._seen.update((name, record["step"]) for name in record["metrics"])
-        if len(kept) != path.stat().st_size:
+        for line in content.split(b"\n")[:-1]:  # what comes after the last line break was cut off by a kill
+            seen = _names_and_step(line)
+            if seen is None:
+                self.num_damaged += 1
+                continue
+            kept += line + b"\n"
+            self._seen |= seen
+        if self.num_damaged:
+            write_durably(path, kept.decode("utf-8"))
+        elif len(kept) != len(content):
             os.truncate(path, len(kept))
+
+    def sync(self) -> None:
+        """Bring to the disk what was logged: a checkpoint must not be newer than its journal."""
+        if self.path is not None and self.path.exists():
+            sync(self.path)
 
     def log(self, metrics: Mapping[str, float], step: int) -> None:
         """Append metrics of a step (names as in the spec: `loss/total`, `eval/rouge2`, `learning_rate`)."""
@@ -108,6 +124,15 @@ class Journal:
         line = json.dumps({"time": int(time.time() * 1000), "step": step, "metrics": new}, allow_nan=False) + "\n"
         with self.path.open("a", encoding="utf-8") as file:
             file.write(line)
+
+
+def _names_and_step(line: bytes) -> set[tuple[str, int]] | None:
+    """(metric, step) of a line of a journal; None: it is no record."""
+    try:
+        record = json.loads(line)
+        return {(name, int(record["step"])) for name, _ in record["metrics"].items()}
+    except (ValueError, TypeError, KeyError, AttributeError):
+        return None
 
 
 class Progress:

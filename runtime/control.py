@@ -21,6 +21,7 @@ from .heartbeat import heartbeat, read_life
 from .notices import FILE, read_notices
 
 BY_HAND = "by-hand"  # the folder of workers that were started by hand: nobody's, and never taken away
+CODE = "code"
 KEPT_SECONDS = 24 * 3600.0  # the folder of a driver that was killed: its workers may still be writing into it
 KEPT_AFTER_END_SECONDS = 60.0  # of one that ended well
 
@@ -41,6 +42,17 @@ class Control:
         """While it lasts, the workers know that their driver is there."""
         with heartbeat(self.driver_file):
             yield
+
+    def tell_code(self, code: str) -> None:
+        """Write down which code the driver has (code_identity.py), before workers are started."""
+        (self.folder / CODE).write_text(code, "utf-8")
+
+    def code(self) -> str | None:
+        """That of the driver; None: it did not tell."""
+        try:
+            return (self.folder / CODE).read_text("utf-8")
+        except OSError:
+            return None
 
     def begin(self, rank: int) -> None:
         """A worker has come up: what ends it from now on it tells, or it is killed."""

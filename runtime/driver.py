@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .available import check_available
+from .code_identity import code_identity
 from .console import Console
 from .control import Control, make_control
 from .extensions import require
@@ -31,7 +32,9 @@ from .report.table import table_markdown, table_text
 from .stop_signal import StopSignal, stop_on_signal
 from .store import Store, discard, open_store
 from .tracking import Tracker, ui_command
+from .unforeseen import is_full, no_space, try_space
 
+STUDENT = "train"  # the stage whose model a run hands over
 POLL_SECONDS = 0.2
 TRACKING_WAIT_SECONDS = 20.0
 LAST_SECONDS = 10.0  # for a process that is to kill itself
@@ -50,11 +53,12 @@ class Options:
 
 @dataclass
 class Several:
-    """What the runs of one command know of each other: keys of the artifacts that were discarded; key of a stage
-    that failed -> the name of the run in which it did; the exit code for a stop request that came while the last
-    stage of a run was ending."""
+    """What the runs of one command know of each other: keys of the artifacts that were discarded; a hash of the code
+    when the command began; key of a stage that failed -> the name of the run in which it did; the exit code for a stop
+    request that came while the last stage of a run was ending."""
 
     discarded: set[str] = field(default_factory=set)
+    code: str = field(default_factory=lambda: code_identity().code)
     failed: dict[str, str] = field(default_factory=dict)
     stopped: int = 0
 
@@ -101,6 +105,11 @@ def main(folders: Sequence[Path], options: Options) -> int:
         except Failure as failure:
             console.failure(failure, None)
             results[folder] = failure.exit_code
+        except OSError as error:
+            if not is_full(error):
+                raise
+            console.failure(no_space(error), None)
+            results[folder] = 1
         if results[folder] in (75, 130):
             return results[folder]
     if len(folders) > 1:
@@ -129,9 +138,12 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
             run_folder.mkdir(parents=True, exist_ok=True)
             _copy_plan(folder, run_folder, plan.site.workspace)
             control = make_control(run_folder)
+            control.tell_code(several.code)
             here.enter_context(control.driven())
             _redo(plan, options.redo, several)
         except OSError as error:
+            if is_full(error):
+                raise no_space(error) from error
             raise Failure(
                 "R404",
                 f"cannot write into the workspace {workspace}: {error.strerror}",
@@ -157,6 +169,9 @@ def _run(
     require(stages)
     if stages and not options.in_process:
         require_devices(plan)
+    _require_undamaged(plan, store)
+    for stage in plan.stages:
+        open_store(plan.site, stage.kind).tidy(stage.key)
     ids = [stage.id for stage in plan.stages]
     num_later = len(ids) - 1 - ids.index(options.until) if options.until in ids else 0
     console.headline(plan, len(stages), num_later)
@@ -176,7 +191,8 @@ def _run(
 
 
 def pending_stages(plan: Plan, store: Store, until: str | None) -> list[Stage]:
-    """The stages to compute, in order: what is not in the store and is wanted by something not in the store."""
+    """The stages to compute, in order: what is not in the store, and is handed over by the run or wanted by something
+    that is not in the store."""
     stages = list(plan.stages)
     ids = [stage.id for stage in stages]
     if until in ids:
@@ -184,10 +200,19 @@ def pending_stages(plan: Plan, store: Store, until: str | None) -> list[Stage]:
     used = {id for stage in stages for id in stage.reads.values()}
     wanted: set[str] = set()
     for stage in reversed(stages):
-        if (stage.id in wanted or stage.id not in used) and not store.has(stage.key):
+        if (stage.id in wanted or stage.id not in used or stage.id == STUDENT) and not store.has(stage.key):
             wanted.add(stage.id)
             wanted.update(stage.reads.values())
     return [stage for stage in stages if stage.id in wanted and not store.has(stage.key)]
+
+
+def _require_undamaged(plan: Plan, store: Store) -> None:
+    """Are the results that the store has of this run what was written? What is large is looked at when it is read.
+
+    Raises `Failure` R401."""
+    for stage in plan.stages:
+        if store.has(stage.key):
+            store.folder(stage.key, large_files=False)
 
 
 def _redo(plan: Plan, ids: Sequence[str], several: Several) -> None:
@@ -234,9 +259,11 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
         return None
     failure = run.control.failure() or failure
     if failure is None or (failure.code == "R405" and stopping.expired()):  # killed, or lost when others were
-        failure = _without_a_word(missing[0], ended, stopping)
+        failure = _without_a_word(run, missing[0], ended, stopping)
     if failure.exit_code == 130 and run.stopped:
         failure.exit_code = run.stopped
+    if failure.code == "R300" and run.options.redo:
+        failure.hint = "the same command without --redo goes on from here"
     run.tracker.stage_failed(missing[0].id, failure.message)
     return failure
 
@@ -249,10 +276,16 @@ class Ended:
     lost: bool
 
 
-def _without_a_word(stage: Stage, ended: Ended, stopping: StopSignal) -> Failure:
+def _without_a_word(run: Run, stage: Stage, ended: Ended, stopping: StopSignal) -> Failure:
     """Why the workers are gone, when none of them told."""
     if stopping.requests:  # they were killed at the second request, or when patience ended
         return interrupted(stage.id)
+    for folder in (open_store(run.plan.site, stage.kind).root, run.control.folder):
+        try:
+            try_space(folder)
+        except OSError as error:
+            if is_full(error):
+                return no_space(error)
     if not ended.lost:
         return Failure("R420", f"the processes of stage {stage.id} did not come up ({ended.how})",
                        "the log says more; `distilc doctor` looks at this machine")  # fmt: skip
@@ -355,6 +388,12 @@ def _finish(run: Run, failure: Failure | None) -> int:
     summary: dict[str, Any] = {}
     artifacts: list[Path] = []
     if complete:
+        try:
+            _require_undamaged(run.plan, run.store)
+            run.store.folder(run.plan.stage(STUDENT).key)  # it is handed over
+        except Failure as damaged:
+            failure, complete = damaged, False
+    if complete:
         summary = summarize(run.plan, run.store, cached=run.cached)
         table = run.folder / "table.md"
         table.write_text(table_markdown(summary), "utf-8")
@@ -365,9 +404,10 @@ def _finish(run: Run, failure: Failure | None) -> int:
     tracked = run.tracker.finish(status, summary, artifacts, TRACKING_WAIT_SECONDS)
     if complete:
         summary["mlflow_run_id"] = tracked.run_id
+        student = _link_student(run, summary)
         _write_json(run.folder / "summary.json", summary)
         run.console.print(table_text(summary, run.console.width))
-        run.console.closing(run.folder, _link_student(run, summary), ui_command(tracked.uri))
+        run.console.closing(run.folder, student, ui_command(tracked.uri))
     if tracked.message and run.folder.is_dir():  # else there is nothing left that could be sent
         run.console.say(f"warning: R501: {tracked.message}")
     if failure is not None:
@@ -378,13 +418,19 @@ def _finish(run: Run, failure: Failure | None) -> int:
 
 def _link_student(run: Run, summary: dict[str, Any]) -> Path:
     """`student/` in the run folder: the files of the published model, which other runs may share, and this
-    run's model card."""
-    folder = run.folder / "student"
-    shutil.rmtree(folder, ignore_errors=True)
-    folder.mkdir()
-    for file in run.store.folder(run.plan.stage("train").key).iterdir():
-        (folder / file.name).symlink_to(os.path.relpath(file, folder))
-    (folder / "README.md").write_text(model_card(run.plan, summary), "utf-8")
+    run's model card. The one of an earlier run stays until this one is whole."""
+    folder, new, old = (run.folder / name for name in ("student", "student.new", "student.old"))
+    artifact = run.store.folder(run.plan.stage(STUDENT).key)
+    for left in (new, old):
+        shutil.rmtree(left, ignore_errors=True)
+    new.mkdir()
+    for file in artifact.iterdir():
+        (new / file.name).symlink_to(os.path.relpath(file, folder))
+    (new / "README.md").write_text(model_card(run.plan, summary), "utf-8")
+    if folder.is_dir():
+        folder.rename(old)
+    new.rename(folder)
+    shutil.rmtree(old, ignore_errors=True)
     return folder
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -49,9 +49,20 @@ def read_notices(file: Path) -> list[dict[str, Any]]:
     """The whole lines of such a file; [] where there is none."""
     try:
         lines = file.read_text("utf-8").splitlines(keepends=True)
-    except OSError:
+    except (OSError, UnicodeDecodeError):
         return []
-    return [json.loads(line) for line in lines if line.endswith("\n")]
+    records = [_record(line) for line in lines if line.endswith("\n")]
+    return [record for record in records if record is not None]
+
+
+def _record(line: str) -> dict[str, Any] | None:
+    """None: a power cut left something else of it."""
+    try:
+        record = json.loads(line)
+    except ValueError:
+        return None
+    names = {field.name for field in fields(Notice)}
+    return record if isinstance(record, dict) and names <= record.keys() else None
 
 
 def _append(file: Path, record: Mapping[str, Any]) -> None:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from .control import latest_control
+from .driver import pending_stages
 from .failure import Failure
 from .plan import Plan, load_plan
 from .report.summary import main_metric
@@ -75,12 +76,16 @@ def run_status(folder: Path, store: Store) -> RunStatus:
     control = latest_control(folder)
     failure_told = None if control is None else control.failure()
     note = ""
+    missing = pending_stages(plan, store, None)
     if "running" in stages.values():
         state = "running"
-    elif all(stage == "done" for stage in stages.values()) and summary is not None:
+    elif not missing and summary is not None:
         state = "finished"
     elif failure_told is not None and failure_told.exit_code == 1:
         state, note = "failed", f"{failure_told.code}: {failure_told.message}"
+    elif summary is not None:
+        ids = ", ".join(stage.id for stage in missing)
+        state, note = "partial", f"it was finished; {ids}: gone from the store, or to be computed again (--redo)"
     elif load_record(folder / "tracking.json").state == "FINISHED":
         state, note = "partial", "it ended where it was asked to (--until); without it the same command goes on"
     elif _has_begun(plan, folder, store):

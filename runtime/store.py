@@ -1,8 +1,11 @@
 """Artifacts by key: the folder that every run of a workspace shares.
 
-    <root>/<key>/            a published artifact, complete, with manifest.json; never changed again
-    <root>/.work/<key>/      the folder in which a stage is at work; kept across interruptions
-    <root>/.locks/<key>.json who is at work on it
+    <root>/<key>/             a published artifact, complete, with manifest.json; never changed again
+    <root>/.work/<key>/          the folder in which a stage is at work; kept across interruptions
+    <root>/.work/<key>.scratch/  what it resumes from; gone when the artifact is published, not before
+    <root>/.again/<key>          to be computed again: the artifact counts as missing, and stays until it is replaced
+    <root>/.hashes/<key>.json    hashes of its large files, remembered (integrity.py)
+    <root>/.locks/<key>.json     who is at work on it
 
 An artifact is published by one rename, so a half-written one is never seen. Of two processes that want
 the same key one computes; the other waits, or takes over when the owner is dead.
@@ -12,86 +15,131 @@ from __future__ import annotations
 
 import errno
 import fcntl
-import hashlib
 import json
 import os
 import shutil
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from .code_identity import code_identity
 from .failure import Failure
 from .heartbeat import BEAT_SECONDS, Life, Watch, claim, heartbeat, read_life
+from .integrity import Hashes, changed_file, require_model, sync, sync_tree
 from .plan import Site, Stage
 from .terminal import tell
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
+REFERENCE = "reference.json"  # of a model that lies outside the store
+WORK, AGAIN, HASHES = ".work", ".again", ".hashes"
+GONE = ".gone-"
 STALE_SECONDS = 60.0  # an owner on another machine that was silent this long is taken for dead
 
 
 class Store:
-    """`root` is written; `shared` stores are looked into as well, never written."""
+    """`root` is written; `shared` stores are looked into as well, never written. `hashes`: the folder in which hashes
+    are remembered, of all of them (None: that of `root`)."""
 
-    def __init__(self, root: Path, shared: Sequence[Path] = ()) -> None:
+    def __init__(self, root: Path, shared: Sequence[Path] = (), hashes: Path | None = None) -> None:
         self.root = root
         self.shared = tuple(shared)
+        self._hashes = hashes if hashes is not None else root / HASHES
         self._watches: dict[str, Watch] = {}  # key -> what was seen of its owner
 
     def find(self, key: str) -> Path | None:
-        """The folder of the published artifact, or None."""
+        """The folder of the published artifact, or None. One that is to be computed again is not found."""
         for root in (self.root, *self.shared):
             folder = root / key
-            if (folder / MANIFEST).is_file():
+            if (folder / MANIFEST).is_file() and not (root / AGAIN / key).exists():
                 return folder
         return None
 
     def has(self, key: str) -> bool:
         return self.find(key) is not None
 
-    def folder(self, key: str) -> Path:
-        """The folder of a published artifact whose files are all there at their sizes.
+    def folder(self, key: str, *, large_files: bool = True) -> Path:
+        """The folder of a published artifact that is as it was written, and so is the model that it refers to.
 
-        Raises `Failure` R401: it is not there, or was damaged."""
-        folder = self.find(key)
-        if folder is None:
-            raise Failure(
-                "R401", f"the artifact {key[:12]} is not in the store {self.root}", "run the plan again"
-            )
-        for name, entry in self.manifest(key)["files"].items():
-            file = folder / name
-            if not file.is_file() or file.stat().st_size != entry["bytes"]:
-                raise Failure(
-                    "R401",
-                    f"the artifact {folder} is damaged: {name} is missing or cut short",
-                    f"remove the folder and run again: rm -r {folder}",
-                )
+        `large_files` False: of those only the sizes are looked at. Raises `Failure` R401: it is not there, or was
+        damaged; R224: the model that it refers to was changed."""
+        folder, manifest = self._open(key)
+        hashes = self.hashes(key)
+        # Earlier versions could write a manifest of an interrupted attempt down as one of the files.
+        files = {name: entry for name, entry in manifest["files"].items() if name != MANIFEST}
+        changed = changed_file(folder, files, hashes, large_files=large_files)
+        if changed is not None:
+            raise _damaged(folder, " ".join(changed))
+        if large_files and REFERENCE in files:
+            require_model(folder / REFERENCE, hashes)
         return folder
 
     def manifest(self, key: str) -> dict[str, Any]:
+        """Raises `Failure` R401: there is none, or it was damaged."""
+        return self._open(key)[1]
+
+    def hashes(self, key: str) -> Hashes:
+        """Hashes of what belongs to an artifact, remembered in the workspace."""
+        return Hashes(self._hashes / f"{key}.json")
+
+    def _open(self, key: str) -> tuple[Path, dict[str, Any]]:
         folder = self.find(key)
         if folder is None:
             raise Failure(
                 "R401", f"the artifact {key[:12]} is not in the store {self.root}", "run the plan again"
             )
-        manifest: dict[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
-        return manifest
+        try:
+            manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
+        except OSError as error:
+            raise _damaged(folder, f"{MANIFEST} cannot be read ({error.strerror})") from error
+        except ValueError as error:
+            raise _damaged(folder, f"{MANIFEST} is not JSON") from error
+        if not _is_manifest(manifest, key):
+            raise _damaged(folder, f"{MANIFEST} is not that of this artifact")
+        return folder, manifest
 
     def work(self, key: str) -> Path:
         """The work folder of a key, made when it is not there."""
-        folder = self.root / ".work" / key
+        folder = self.root / WORK / key
         folder.mkdir(parents=True, exist_ok=True)
         return folder
 
+    def scratch(self, key: str) -> Path:
+        """Where the work on a key keeps what it resumes from. `make_scratch` makes it."""
+        return self.root / WORK / f"{key}.scratch"
+
+    def make_scratch(self, key: str) -> None:
+        folder, within = self.scratch(key), self.root / WORK / key / ".scratch"
+        if within.is_dir() and not folder.exists():
+            within.rename(folder)  # earlier versions had it there
+        folder.mkdir(parents=True, exist_ok=True)
+
     def discard(self, key: str) -> None:
-        """Forget an artifact of this root and what is left of work on it.
+        """Have an artifact of this root computed again, from nothing. It stays where it is until it is replaced.
 
         Raises `Failure` R403: another process is at work on it."""
         self._require_idle(key)
-        shutil.rmtree(self.root / key, ignore_errors=True)
-        shutil.rmtree(self.root / ".work" / key, ignore_errors=True)
+        if (self.root / key).exists():
+            (self.root / AGAIN).mkdir(exist_ok=True)
+            (self.root / AGAIN / key).touch()
+            sync(self.root / AGAIN)
+        self._remove_work(key)
+
+    def tidy(self, key: str) -> None:
+        """Remove what is left of the work on a published artifact: of a publication that was killed at its end."""
+        if any((self.root / WORK).glob(f"{key}*")) and self.find(key) == self.root / key and self.owner(key) is None:
+            self._remove_work(key)
+
+    def _remove_work(self, key: str) -> None:
+        for path in (self.root / WORK).glob(f"{key}*"):
+            # At once: of half a scratch folder a training would go on from the wrong place.
+            gone = path if GONE in path.name else path.with_name(f"{path.name}{GONE}{os.getpid()}")
+            with suppress(OSError):
+                path.rename(gone)
+            shutil.rmtree(gone, ignore_errors=True)
 
     def publish(
         self,
@@ -104,16 +152,18 @@ class Store:
         settings: Mapping[str, Any] | None = None,
         needs: Mapping[str, str] | None = None,
     ) -> Path:
-        """Hash the work folder's files, write the manifest and rename the folder into its place.
+        """Hash the work folder's files, write the manifest and rename the folder into its place; then, and not before,
+        what the work would be resumed from is removed. A publication that was killed anywhere can be repeated.
 
         `settings` and `needs` (role -> key) record what the artifact was made from, for people who ask why
         another one had to be made. Manifests of earlier versions are without them.
         """
-        folder = self.work(key)
+        folder, target, again = self.work(key), self.root / key, self.root / AGAIN / key
+        hashes = self.hashes(key)
         files = {
-            path.relative_to(folder).as_posix(): {"sha256": _sha256(path), "bytes": path.stat().st_size}
+            name: {"sha256": hashes.sha256(name, path), "bytes": path.stat().st_size}
             for path in sorted(folder.rglob("*"))
-            if path.is_file()
+            if path.is_file() and (name := path.relative_to(folder).as_posix()) != MANIFEST
         }
         manifest = {
             "format": MANIFEST_FORMAT,
@@ -123,21 +173,25 @@ class Store:
             "created": time.time(),
             "seconds": seconds,
             "summary": dict(summary),
+            "distilc": asdict(code_identity()),
             **({} if settings is None or needs is None else {"settings": settings, "needs": dict(needs)}),
             "files": files,
         }
         with (folder / MANIFEST).open("w", encoding="utf-8") as file:
             json.dump(manifest, file, indent=1, sort_keys=True, allow_nan=False)
             file.write("\n")
-            file.flush()
-            os.fsync(file.fileno())
-        target = self.root / key
+        sync_tree(folder)
+        if target.exists() and (again.exists() or not (target / MANIFEST).is_file()):
+            target.rename(target.parent / WORK / f"{key}{GONE}{os.getpid()}")  # what it replaces, or half of one
         try:
             folder.rename(target)
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            shutil.rmtree(folder)  # somebody else published the same key: equal content by construction
+            # Somebody else published the same key: equal content by construction. Ours goes with the rest.
+        sync(self.root)
+        again.unlink(missing_ok=True)
+        self._remove_work(key)
         return target
 
     def _require_idle(self, key: str) -> None:
@@ -190,12 +244,12 @@ def open_store(site: Site, kind: str = "") -> Store:
     one, all else into the workspace. Whatever is in either is found."""
     workspace, *scratch = own = _own_roots(site)
     root = scratch[0] if scratch and kind == "signals" else workspace
-    return Store(root, [*(other for other in own if other != root), *map(Path, site.shared_stores)])
+    others = [*(other for other in own if other != root), *map(Path, site.shared_stores)]
+    return Store(root, others, workspace / HASHES)
 
 
 def discard(site: Site, stages: Sequence[Stage]) -> None:
-    """Forget the artifacts of these stages wherever the site keeps them, so that they are computed again: all of them,
-    or none.
+    """Have the artifacts of these stages computed again, wherever the site keeps them: all of them, or none.
 
     Raises `Failure` R403: another process is at work on one; R407: one lies in a shared store, which is only read,
     and would be found there again.
@@ -218,6 +272,25 @@ def discard(site: Site, stages: Sequence[Stage]) -> None:
             store.discard(stage.key)
 
 
+def _is_manifest(manifest: Any, key: str) -> bool:
+    """Has it what is read of it?"""
+    if not isinstance(manifest, dict) or manifest.get("key") != key:
+        return False
+    kinds = {"kind": str, "stage": str, "created": int | float, "seconds": int | float, "summary": dict, "files": dict}
+    return all(isinstance(manifest.get(name), kind) for name, kind in kinds.items()) and all(
+        isinstance(entry, dict) and isinstance(entry.get("sha256"), str) and isinstance(entry.get("bytes"), int)
+        for entry in manifest["files"].values()
+    )
+
+
+def _damaged(folder: Path, how: str) -> Failure:
+    return Failure(
+        "R401",
+        f"the artifact {folder} is damaged: {how}",
+        f"remove it and run the same command again (rm -r {folder}), or have its stage computed again with --redo",
+    )
+
+
 def _own_roots(site: Site) -> list[Path]:
     """The stores that a site writes: the workspace's, then that of its scratch folder."""
     return [Path(site.workspace) / "store", *([] if site.scratch is None else [Path(site.scratch)])]
@@ -236,8 +309,3 @@ def _end_at_once() -> None:
     """Two never write into one folder: an owner that was taken for dead, and another's place, ends."""
     tell("another process took over: this one had not been heard of for too long", err=True)
     os._exit(75)
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

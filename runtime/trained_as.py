@@ -158,7 +158,9 @@ def _manifest(folder: Path) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return found
+    # Earlier versions did not write what an artifact was made from.
+    known = isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("settings", "needs"))
+    return found if known else None
 
 
 def _generation(spec: Mapping[str, Any]) -> GenerationSettings | None:

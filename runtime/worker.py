@@ -13,23 +13,22 @@ import importlib
 import json
 import os
 import re
-import shutil
 import time
 import traceback
 from collections.abc import Sequence
 from pathlib import Path
 
+from .code_identity import require_same_code
 from .context import Context, Journal, Progress
 from .control import Control
 from .extensions import require
 from .failure import Failure, interrupted
-from .notices import FILE, Notices
+from .notices import FILE, Notice, Notices
 from .plan import Plan, Stage, as_written
 from .processes import Ranks, StopRequest, join, watch_driver
 from .store import Store, open_store
 from .unforeseen import unforeseen
 
-SCRATCH = ".scratch"  # what a stage keeps to resume from; dropped before its artifact is published
 WAIT_SECONDS = 0.5
 
 
@@ -46,6 +45,8 @@ def work(plan: Plan, stages: Sequence[str], control: Control) -> int:
             at = id
             if stop.agreed():
                 raise interrupted(id)
+            if (code := control.code()) is not None:
+                require_same_code(code)
             stage = plan.stage(id)
             run_stage(plan, stage, open_store(plan.site, stage.kind), control, ranks, stop)
             gc.collect()
@@ -72,12 +73,13 @@ def run_stage(
         plan=plan,
         stage=stage,
         folder=store.work(stage.key),
-        scratch=store.work(stage.key) / SCRATCH,
-        inputs={role: store.folder(plan.stage(id).key) for role, id in stage.reads.items()},
+        scratch=store.scratch(stage.key),
+        inputs={},
         rank=ranks.rank,
         world=ranks.world,
         device=ranks.device,
         journal=Journal(None),
+        hashes=store.hashes(stage.key),
         progress=Progress(control.progress_file if ranks.rank == 0 else None, stage.id),
         stop_requested=stop.agreed if module.PARALLEL else stop.here,
     )
@@ -98,17 +100,19 @@ def run_stage(
 
 def _compute(module: object, context: Context, store: Store, control: Control) -> None:
     stage = context.stage
+    if context.first:
+        store.make_scratch(stage.key)
+    context.inputs = _inputs(context, store)
     earlier, started = _seconds_before(context.scratch), time.monotonic()
-    context.scratch.mkdir(parents=True, exist_ok=True)
     context.journal = Journal(context.folder / "metrics.jsonl" if context.first else None)
     if context.first:
         context.notices = Notices(context.folder / FILE, control.warnings_file)
+        _tell_damage(context)
     summary = {}
     if module.PARALLEL or context.first:  # type: ignore[attr-defined]
         summary = module.run(stage, context)  # type: ignore[attr-defined]
     context.barrier()
     if context.first:
-        shutil.rmtree(context.scratch, ignore_errors=True)
         seconds = earlier + time.monotonic() - started
         store.publish(
             stage.key,
@@ -120,6 +124,39 @@ def _compute(module: object, context: Context, store: Store, control: Control) -
             needs={role: context.plan.stage(id).key for role, id in stage.needs.items()},
         )
     context.barrier()
+
+
+def _inputs(context: Context, store: Store) -> dict[str, Path]:
+    """Role -> the folder of what the stage reads, looked at by rank 0 on behalf of all.
+
+    Raises `Failure` on every rank: R401, R224: something is not what was written."""
+    keys = {role: context.plan.stage(id).key for role, id in context.stage.reads.items()}
+    found: dict[str, Path] | Failure = {}
+    if context.first:
+        try:
+            with context.progress.task("checking what it reads", None):
+                found = {role: store.folder(key) for role, key in keys.items()}
+        except Failure as failure:
+            found = failure
+    found = context.gather(found)[0]
+    if isinstance(found, Failure):
+        raise found
+    return found
+
+
+def _tell_damage(context: Context) -> None:
+    number = context.journal.num_damaged
+    if number:
+        lines = "a line" if number == 1 else f"{number:,} lines"
+        context.notices.add(
+            Notice(
+                "R409",
+                f"{lines} of {context.folder / 'metrics.jsonl'} of the interrupted stage {context.stage.id} cannot be "
+                "read any more: its curves lack what is not computed again; the result does not depend on it",
+                f"if the curves matter, have it computed again: --redo {context.stage.id}",
+                "",
+            )
+        )
 
 
 def _seconds_before(scratch: Path) -> float:

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..context import Context
 from ..failure import Failure
+from ..integrity import fingerprint, model_files
 from ..models.build import build
 from ..models.families import STACKS, count_parameters, family_of
 from ..models.fetch import fetch
@@ -31,11 +32,18 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         return _build(settings, context)
     folder = _place(settings, context)
     summary = _look_at(folder, settings)
+    hashes = {file.name: context.hashes.sha256(str(file), file) for file in model_files(folder.resolve())}
+    if settings.fingerprint not in (None, fingerprint(hashes)):
+        raise Failure(
+            "R224", f"the model in {folder} was changed since the plan was compiled", "compile the spec again",
+            spec_path="teacher",
+        )  # fmt: skip
     reference = {
         "path": str(folder.resolve()),
         "fingerprint": settings.fingerprint,
         "repository": settings.repository,
         "revision": settings.revision,
+        "sha256": hashes,
         "files": {file.name: file.stat().st_size for file in (folder / "config.json", *weight_files(folder))},
     }
     text = json.dumps(reference, indent=2, sort_keys=True, allow_nan=False)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import getpass
 import hashlib
-import importlib.metadata
 import json
 import re
 import subprocess
@@ -13,6 +12,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..code_identity import distilc_version
 from ..credentials import redact
 from ..notices import FILE
 from ..plan import DataSettings, Plan, Source, Stage
@@ -106,13 +106,6 @@ def technique(plan: Plan) -> str:
     """`sft` when the labels are all that the student learns from; else the terms of its objective."""
     terms = list(plan.stage("train").settings.objective.terms)
     return "sft" if terms == ["labels"] else "+".join(terms)
-
-
-def distilc_version() -> str:
-    try:
-        return importlib.metadata.version("distilc")
-    except importlib.metadata.PackageNotFoundError:
-        return "unknown"
 
 
 def git_commit(plan: Plan) -> str | None:

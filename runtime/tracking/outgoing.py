@@ -29,9 +29,10 @@ def outgoing_files(plan: Plan, run_folder: Path, record: Record) -> Iterator[Out
     """The compiled plan, the results of finished stages, and what the driver gave at the end."""
     for path in content.plan_files(run_folder):
         yield Outgoing(path, "plan", None)
+    kinds = {stage.id: stage.kind for stage in plan.stages}
     for id, stage in record.stages.items():
-        if stage.state == "FINISHED" and stage.folder is not None:
-            for path in content.stage_files(plan.stage(id).kind, Path(stage.folder)):
+        if stage.state == "FINISHED" and stage.folder is not None and id in kinds:
+            for path in content.stage_files(kinds[id], Path(stage.folder)):
                 yield Outgoing(path, "", id)
     for name in record.artifacts:
         yield Outgoing(Path(name), "", None)

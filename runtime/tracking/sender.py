@@ -168,16 +168,18 @@ class Sender:
                 if entry.state == "RUNNING":
                     self._client.set_terminated(entry.run_id, "KILLED")
             entry = self._restart_stage(sent, id, SentStage(attempt=stage.attempt))
-        planned = self.plan.stage(id)
+        # None: the plan had it when it was compiled for another site (signals).
+        planned = next((found for found in self.plan.stages if found.id == id), None)
         if entry.run_id is None:
             assert sent.run_id is not None
-            tags = {"mlflow.parentRunId": sent.run_id, **content.stage_tags(planned)}
+            described = {"distilc.stage": id} if planned is None else content.stage_tags(planned)
+            tags = {"mlflow.parentRunId": sent.run_id, **described}
             if stage.cached:
                 tags["distilc.cached"] = "true"
             entry.run_id = self._create(entry, f"{sent.token}/{id}/{stage.attempt}", id, stage.started, tags)
             entry.state = "RUNNING"
             self.ledger.commit(self.server, self._sent)
-        if not entry.described:
+        if not entry.described and planned is not None:
             self._writer.parameters(entry.run_id, content.stage_parameters(planned))
             entry.described = True
         if stage.state == "RUNNING" != entry.state:

@@ -24,6 +24,7 @@ from ..context import Context
 from ..data.batches import collate, micro_batches
 from ..data.rows import Rows
 from ..failure import Failure, interrupted
+from ..integrity import Hashes, changed_file, sha256, sync_tree
 from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, load_tokenizer, model_folder
@@ -42,6 +43,7 @@ from .validation import validate
 
 LOG_EVERY_STEPS = 10
 _OVERFLOW = re.compile(r"without overflow|loss scale already at minimum")  # torch, DeepSpeed
+WRITTEN = "written.json"  # beside the best weights: their files as they were written
 
 
 @dataclass
@@ -336,9 +338,33 @@ def _keep_best(training: Training) -> None:
             new, best = context.scratch / "best.new", context.scratch / "best"
             shutil.rmtree(new, ignore_errors=True)
             save_model(training.objective.student, new, tokenizer=training.source)
+            files = {
+                file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in sorted(new.iterdir())
+            }
+            (new / WRITTEN).write_text(json.dumps(files), "utf-8")
+            sync_tree(new)
             shutil.rmtree(best, ignore_errors=True)
             new.rename(best)
     context.barrier()
+
+
+def _take_best(context: Context) -> None:
+    """Copy the best weights into the artifact. Raises `Failure` R304: they are not what was written."""
+    best = context.scratch / "best"
+    files: dict[str, Any] = {}
+    if (best / WRITTEN).is_file():  # earlier versions did not write it
+        files = json.loads((best / WRITTEN).read_text("utf-8"))
+    changed = changed_file(best, files, Hashes())
+    if changed is not None:
+        raise Failure(
+            "R304",
+            f"the best weights of the interrupted stage {context.stage.id} are damaged: "
+            f"{best / changed[0]} {changed[1]}",
+            f"start the stage over: --redo {context.stage.id}",
+        )
+    for file in best.iterdir():
+        if file.name != WRITTEN:
+            shutil.copy2(file, context.folder / file.name)
 
 
 def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
@@ -358,8 +384,7 @@ def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
         "seconds": progress.seconds,
     }
     if context.first:
-        for file in (context.scratch / "best").iterdir():
-            shutil.copy2(file, context.folder / file.name)
+        _take_best(context)
         (context.folder / "training.json").write_text(
             json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8"
         )

@@ -27,6 +27,7 @@ def test_an_artifact_records_settings_and_needs(tmp_path: Path, monkeypatch: pyt
     written: dict[str, Any] = {"PARALLEL": False, "run": lambda stage, context: {"line": "done"}}
     monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(**written))
     control = Control(tmp_path / "control")
+    control.clear()
     ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
     stop = StopRequest(control.stop_file, None, ranks)
     for stage in plan.stages:
