@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,7 @@ from typing import Any
 from .failure import Failure
 
 SMALL_BYTES = 1 << 22
+SLOW_BYTES = 1 << 30
 
 TOKENIZER_FILES = (
     "added_tokens.json", "merges.txt", "special_tokens_map.json", "tokenizer.json", "tokenizer_config.json",
@@ -27,10 +28,11 @@ TOKENIZER_SUFFIXES = (".model", ".spm")
 
 
 class Hashes:
-    """sha256 of the files of one subject. `record`: where those of large files are kept; None: in this object."""
+    """sha256 of the files of one subject. `record`: where those of large files are kept; None: in this object.
+    `wait`: is told of a file that takes a while."""
 
-    def __init__(self, record: Path | None = None) -> None:
-        self._record = record
+    def __init__(self, record: Path | None = None, wait: Callable[[str], None] | None = None) -> None:
+        self._record, self._wait = record, wait
         self._known: dict[str, list[Any]] = {}
         if record is not None:
             with suppress(OSError, ValueError):
@@ -45,6 +47,8 @@ class Hashes:
         stamp = [found.st_ino, found.st_size, found.st_mtime_ns]
         entry = self._known.get(name)
         if not isinstance(entry, list) or entry[:-1] != stamp:
+            if self._wait is not None and found.st_size > SLOW_BYTES:
+                self._wait(name)
             entry = self._known[name] = [*stamp, sha256(path)]
             self._save()
         return str(entry[-1])

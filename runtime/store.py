@@ -19,7 +19,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -61,13 +61,13 @@ class Store:
     def has(self, key: str) -> bool:
         return self.find(key) is not None
 
-    def folder(self, key: str, *, large_files: bool = True) -> Path:
+    def folder(self, key: str, *, large_files: bool = True, wait: Callable[[str], None] | None = None) -> Path:
         """The folder of a published artifact that is as it was written, and so is the model that it refers to.
 
-        `large_files` False: of those only the sizes are looked at. Raises `Failure` R401: it is not there, or was
-        damaged; R224: the model that it refers to was changed."""
+        `large_files` False: of those only the sizes are looked at. `wait` is told of a file that takes a while.
+        Raises `Failure` R401: it is not there, or was damaged; R224: the model that it refers to was changed."""
         folder, manifest = self._open(key)
-        hashes = self.hashes(key)
+        hashes = self.hashes(key, wait)
         # Earlier versions could write a manifest of an interrupted attempt down as one of the files.
         files = {name: entry for name, entry in manifest["files"].items() if name != MANIFEST}
         changed = changed_file(folder, files, hashes, large_files=large_files)
@@ -81,9 +81,9 @@ class Store:
         """Raises `Failure` R401: there is none, or it was damaged."""
         return self._open(key)[1]
 
-    def hashes(self, key: str) -> Hashes:
+    def hashes(self, key: str, wait: Callable[[str], None] | None = None) -> Hashes:
         """Hashes of what belongs to an artifact, remembered in the workspace."""
-        return Hashes(self._hashes / f"{key}.json")
+        return Hashes(self._hashes / f"{key}.json", wait)
 
     def _open(self, key: str) -> tuple[Path, dict[str, Any]]:
         folder = self.find(key)

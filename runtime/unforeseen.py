@@ -18,7 +18,9 @@ _NO_SPACE = re.compile(
     r"no space left on device|disk quota exceeded|\(os error (28|122)\)|database or disk is full", re.IGNORECASE
 )
 # torch.save and numpy know that a file could not be written, and not why.
-_NOT_WRITTEN = re.compile(r"PytorchStreamWriter failed|file write failed|\d+ requested and \d+ written")
+_NOT_WRITTEN = re.compile(
+    r"PytorchStreamWriter failed|inline_container\.cc.*unexpected pos|file write failed|\d+ requested and \d+ written"
+)
 _FULL = (errno.ENOSPC, errno.EDQUOT)
 _TRIED_BYTES = 1 << 20  # more than what a full disk still has in blocks begun
 

@@ -16,6 +16,7 @@ import re
 import time
 import traceback
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from .code_identity import require_same_code
@@ -134,14 +135,18 @@ def _inputs(context: Context, store: Store) -> dict[str, Path]:
     found: dict[str, Path] | Failure = {}
     if context.first:
         try:
-            with context.progress.task("checking what it reads", None):
-                found = {role: store.folder(key) for role, key in keys.items()}
+            found = {role: store.folder(key, wait=partial(_tell_wait, context)) for role, key in keys.items()}
         except Failure as failure:
             found = failure
     found = context.gather(found)[0]
     if isinstance(found, Failure):
         raise found
     return found
+
+
+def _tell_wait(context: Context, name: str) -> None:
+    with context.progress.task(f"is {name} what was written?", None):
+        pass
 
 
 def _tell_damage(context: Context) -> None:

@@ -1,10 +1,13 @@
 """Kill -9 at random moments, run the same command again, compare with a run that nobody disturbed.
 
-    python tests/kill_and_resume.py --kills 10 [--devices 2] [--seed 0] [--keep FOLDER] [--stage labels]
+    python tests/kill_and_resume.py --kills 10 [--devices 2] [--seed 0] [--keep FOLDER] [--stage labels | --stage all]
 
 Each kill takes one of: everything at once (power cut), the driver, the launcher, one rank. At the end the
 weights of teacher and student and every logged loss must be the same, to the bit; with `--stage labels` the kills
-are while a teacher writes labels, and the files of labels and of the mixed targets must be the same. Exit 0: they are.
+are while a teacher writes labels, and the files of labels and of the mixed targets must be the same. With `--stage all`
+they are spread over all stages of a run that has one of every kind (an array of states, a conversion, a benchmark),
+over publications and over the saving of checkpoints; every file of every artifact must be the same but for times and
+speeds. No training may go on before the checkpoint that it had. Exit 0: all of this holds.
 `tests/test_kill_and_resume.py` runs a short form.
 """
 
@@ -21,10 +24,16 @@ import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import psutil
+
+Stage = Mapping[str, Any]
+Process = subprocess.Popen[bytes]
 
 SPEC = """\
 version: 1
@@ -56,6 +65,9 @@ LABELS = """\
 targets: [original, own]
 pseudo_labels: {own: {by: teacher, generation: {beams: 2, max_length: 24}, keep: {length_ratio: {max: 50}}}}
 """
+# Few rows and many steps: the states of the teacher are worth keeping, so that there are signals.
+ALL_ROWS, ALL_STEPS = 96, 60
+SPEED = "speed: {batch_size: 8, repeats: 1}"
 SITE = "save_minutes: 0\n"
 TITLES = {"train": "training", "labels": "labelling"}  # of the work that is killed
 GIVE_UP_SECONDS = 300
@@ -68,19 +80,26 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps of teacher and student each")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--stage", choices=tuple(TITLES), default="train", help="what is killed")
+    parser.add_argument("--stage", choices=(*TITLES, "all"), default="train", help="what is killed")
     parser.add_argument("--rows", type=int, default=4000, help="training rows, where labels are written")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        spec = SPEC.replace("STEPS", str(options.steps))
+        steps = ALL_STEPS if options.stage == "all" else options.steps
+        spec = SPEC.replace("STEPS", str(steps))
+        if options.stage == "all":
+            spec = spec.replace("split: train, limit: 400", f"split: train, limit: {ALL_ROWS}") + LABELS
+            spec = spec.replace("speed: null", SPEED)
         if options.stage == "labels":
             spec = spec.replace("split: train, limit: 400", f"split: train, limit: {options.rows}") + LABELS
         (folder / "kill.yaml").write_text(spec, "utf-8")
         (folder / "site.yaml").write_text(SITE, "utf-8")
-        return compare(folder, options.stage, options.kills, options.devices, random.Random(options.seed))
+        chance = random.Random(options.seed)
+        if options.stage == "all":
+            return compare_all(folder, options.kills, options.devices, chance)
+        return compare(folder, options.stage, options.kills, options.devices, chance)
 
 
 def compare(folder: Path, stage: str, kills: int, devices: int, chance: random.Random) -> int:
@@ -113,6 +132,169 @@ def compare(folder: Path, stage: str, kills: int, devices: int, chance: random.R
     differences = [name for name in expected if expected[name] != found.get(name)]
     print(f"{len(expected)} results compared, {len(differences)} differ {differences[:5]}")
     return 1 if differences or expected.keys() != found.keys() else 0
+
+
+# --- all stages --------------------------------------------------------------------------------------
+
+
+def compare_all(folder: Path, kills: int, devices: int, chance: random.Random) -> int:
+    """One run undisturbed, one killed at moments of every stage; prints what happened. Returns 0 when they agree."""
+    if start(folder, "undisturbed", devices).wait() != 0:
+        print("the undisturbed run failed; its log is above")
+        return 1
+    (plan_file,) = (folder / "undisturbed" / "runs").glob("*/plan.json")
+    stages = json.loads(plan_file.read_text("utf-8"))["stages"]
+    moments = moments_of(stages, kills, chance)
+    workspace, states, problems = folder / "disturbed", list[str](), list[str]()
+    for number, (where_to, stage) in enumerate(moments, 1):
+        process = start(folder, "disturbed", devices)
+        with watched(workspace, stages, problems):
+            wait_for(process, workspace, where_to, stage, chance)
+            if process.poll() is not None:
+                print(f"the run ended before kill {number} of {kills} ({where_to} of {stage['id']})")
+                return 1
+            victim = kill(process, chance)
+            process.wait()
+        states.append(state_of(workspace, stages))
+        print(f"kill {number}: {victim}; meant for {where_to} of {stage['id']}; it was in {states[-1]}", flush=True)
+    with watched(workspace, stages, problems):
+        if start(folder, "disturbed", devices).wait() != 0:
+            print("the last run failed; its log is above")
+            return 1
+    for problem in problems:
+        print(problem)
+    counted = {kind: sum(kind in state for state in states) for kind in ("publication", "saving")}
+    killed = {state.split(",")[0] for state in states}
+    print(f"{len(states)} kills in {len(killed)} of {len(stages)} stages; {counted['publication']} during a publication, "
+          f"{counted['saving']} during the saving of a checkpoint; {len(problems)} trainings went back")  # fmt: skip
+    expected, found = contents(folder / "undisturbed"), contents(workspace)
+    differences = [name for name in expected if expected[name] != found.get(name)]
+    left = [path.name for path in (workspace / "store" / ".work").iterdir()]
+    print(f"{len(expected)} results compared, {len(differences)} differ {differences[:5]}; left in .work: {left}")
+    return 1 if differences or expected.keys() != found.keys() or problems or left else 0
+
+
+def moments_of(stages: Sequence[Stage], kills: int, chance: random.Random) -> list[tuple[str, Stage]]:
+    """(what is to be killed, in which stage), in the order of the stages: each is killed at work and in its publication,
+    trainings more often. Of more than there are some are doubled, of fewer some are drawn."""
+    found = []
+    for stage in stages:
+        kinds = ["work", "publication"]
+        if stage["kind"] == "train":
+            kinds = ["start", "work", "work", "saving", "saving", "saving", "publication"]
+        found += [(kind, stage) for kind in kinds]
+    numbers = sorted(chance.choices(range(len(found)), k=max(0, kills - len(found))) + list(range(len(found))))
+    return [found[number] for number in sorted(chance.sample(numbers, kills))]
+
+
+def wait_for(process: Process, workspace: Path, what: str, stage: Stage, chance: random.Random) -> None:
+    """Until the moment is there, or the stage is over, or nothing comes."""
+    store, give_up = workspace / "store", time.monotonic() + GIVE_UP_SECONDS
+    work, scratch = store / ".work" / stage["key"], store / ".work" / f"{stage['key']}.scratch"
+    if what == "start":
+        time.sleep(chance.uniform(1.0, 10.0))
+        return
+    if what == "work":
+        delay, began = chance.uniform(0.0, 3.0 if stage["kind"] in ("train", "benchmark") else 0.3), None
+        while process.poll() is None and time.monotonic() < give_up and not (store / stage["key"]).exists():
+            if began is None and progress_of(workspace).get("stage") == stage["id"]:
+                began = time.monotonic()
+            if began is not None and time.monotonic() > began + delay:
+                return
+            time.sleep(0.002)
+        return
+    since = step_of(scratch)
+    further = (-1 if since is None else since) + chance.randint(1, 5)
+    while process.poll() is None and time.monotonic() < give_up and not (store / stage["key"]).exists():
+        if what == "publication" and (work / "manifest.json").exists():
+            return
+        if what == "saving" and is_saving(scratch) and (step_of(scratch) or 0) >= further:
+            return
+        time.sleep(0.0005)
+
+
+def state_of(workspace: Path, stages: Sequence[Stage]) -> str:
+    """What a kill left, in words: the stage, and whether it was being published or a checkpoint being saved."""
+    work = workspace / "store" / ".work"
+    words = [str(progress_of(workspace).get("stage", "the start"))]
+    for stage in stages:
+        published = (workspace / "store" / stage["key"]).exists()
+        left = (work / f"{stage['key']}.scratch").exists()
+        if (work / stage["key"] / "manifest.json").exists() or (published and left):
+            words.append(f"publication of {stage['id']}{' after the rename' if published else ''}")
+        if is_saving(work / f"{stage['key']}.scratch"):
+            words.append(f"saving after step {step_of(work / (stage['key'] + '.scratch'))}")
+    return ", ".join(words)
+
+
+@contextlib.contextmanager
+def watched(workspace: Path, stages: Sequence[Stage], problems: list[str]) -> Iterator[None]:
+    """Meanwhile, the last complete checkpoint of a training never becomes an earlier one, and is there until the
+    artifact is; what happens otherwise is added to the problems."""
+    store, over = workspace / "store", threading.Event()
+    trainings = {stage["id"]: stage["key"] for stage in stages if stage["kind"] == "train"}
+    steps = {id: step_of(store / ".work" / f"{key}.scratch") for id, key in trainings.items()}
+
+    def watch() -> None:
+        while not over.wait(0.005):
+            for id, key in trainings.items():
+                step = step_of(store / ".work" / f"{key}.scratch")
+                before = steps[id]
+                if before is not None and (step or 0) < before and not (store / key).exists():
+                    problems.append(f"{id} went back from step {before} to {step}")
+                steps[id] = step
+
+    watching = threading.Thread(target=watch)
+    watching.start()
+    try:
+        yield
+    finally:
+        over.set()
+        watching.join()
+
+
+def progress_of(workspace: Path) -> dict[str, object]:
+    for file in workspace.glob("runs/*/control/**/progress.json"):
+        with contextlib.suppress(OSError, ValueError):
+            found: dict[str, object] = json.loads(file.read_text("utf-8"))
+            return found
+    return {}
+
+
+def step_of(scratch: Path) -> int | None:
+    """Of the last complete checkpoint; None: there is none."""
+    try:
+        return int(json.loads((scratch / "checkpoint.json").read_text("utf-8"))["step"])
+    except (OSError, ValueError):
+        return None
+
+
+def is_saving(scratch: Path) -> bool:
+    """Is there a checkpoint that is not complete, or one too many?"""
+    step = step_of(scratch)
+    try:
+        return any(folder.name != f"step-{step}" for folder in (scratch / "checkpoints").glob("step-*"))
+    except OSError:
+        return False
+
+
+def contents(workspace: Path) -> dict[str, object]:
+    """The hash of every file of every artifact that has no times or speeds in it, and every number that was logged."""
+    found = results(workspace)
+    for manifest in workspace.glob("store/*/manifest.json"):
+        record = json.loads(manifest.read_text("utf-8"))
+        for name, entry in record["files"].items():
+            if name == "speed.json":
+                found[f"{record['stage']} {name}"] = "there"
+            elif name not in ("metrics.jsonl", "training.json"):
+                found[f"{record['stage']} {name}"] = entry["sha256"]
+        if record["kind"] == "train":
+            training = json.loads((manifest.parent / "training.json").read_text("utf-8"))
+            found |= {f"{record['stage']} {name}": value for name, value in training.items() if name != "seconds"}
+    return found
+
+
+# --- both --------------------------------------------------------------------------------------------
 
 
 def start(folder: Path, workspace: str, devices: int, *more: str) -> subprocess.Popen[bytes]:

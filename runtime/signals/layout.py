@@ -20,7 +20,9 @@ Predicted by the compiler to the byte (`compiler.signals`).
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -69,13 +71,20 @@ def file_names(last: bool, layers: Sequence[int], *, last_layer: int, final_norm
 
 
 def create(path: Path, tokens: int, width: int, kind: np.dtype[Any]) -> None:
-    """An array of zeros that takes no room on the disk before it is written."""
+    """An array of zeros. Its room on the disk is taken at once, where the file system can: a process that writes into
+    a mapped file on a full disk is ended by the system, without a word."""
     with path.open("wb") as file:
         header = {"descr": kind.str, "fortran_order": False, "shape": (tokens, width)}
         np.lib.format.write_array_header_1_0(file, header)
         if file.tell() != _HEADER_BYTES:
             raise AssertionError("the .npy header is not 128 bytes long")
-        file.truncate(_HEADER_BYTES + tokens * width * kind.itemsize)
+        size = _HEADER_BYTES + tokens * width * kind.itemsize
+        file.truncate(size)
+        try:
+            os.posix_fallocate(file.fileno(), 0, size)
+        except OSError as error:
+            if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+                raise OSError(error.errno, error.strerror, str(path)) from error
 
 
 def open_array(path: Path, mode: Literal["r", "r+"]) -> NDArray[Any]:

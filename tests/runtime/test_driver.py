@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from distilc.runtime import driver, launch, stop_signal
+from distilc.runtime.code_identity import code_identity
 from distilc.runtime.driver import Options, main
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Stage
@@ -28,6 +29,13 @@ from .test_plan import make_keys
 SAMPLE = json.loads(Path(__file__).with_name("sample_plan.json").read_text("utf-8"))
 OWN = ("train", "evaluate-student", "benchmark-student")  # stages that each run has for itself
 SHARED = [stage["id"] for stage in SAMPLE["stages"] if stage["id"] not in OWN]
+
+
+RESULTS = {
+    "evaluate": {"metrics.json": '{"test": {"rouge2": {"value": 20.0}}}'},
+    "train": {"training.json": "{}", "model.safetensors": "weights"},
+    "benchmark": {"speed.json": "{}"},
+}
 
 
 class Silent:
@@ -51,6 +59,8 @@ class Work:
         for stage in stages:
             if (code := self.failing.get((run.plan.name, stage.id))) is not None:
                 return Failure("R302", f"out of memory in {stage.id}", "make it smaller", exit_code=code)
+            for name, content in RESULTS.get(stage.kind, {}).items():
+                (run.store.work(stage.key) / name).write_text(content, "utf-8")
             run.store.work(stage.key)
             run.store.publish(stage.key, kind=stage.kind, stage=stage.id, seconds=1.0, summary={})
             self.computed.append((run.plan.name, stage.id))
@@ -182,6 +192,89 @@ def test_redo_of_what_lies_in_a_shared_store_is_told(
     assert main(plans[:1], UNTIL) == 0 and not work.computed
     assert main(plans[:1], Options(until="benchmark-student", redo=["train"])) == 1
     assert not work.computed and "R407: the artifact of train lies in a shared store" in capsys.readouterr().err
+
+
+# --- what a run hands over ------------------------------------------------------------------------------
+
+WHOLE = Options()
+
+
+@pytest.fixture
+def finished(plans: list[Path], work: Work, tmp_path: Path) -> Path:
+    """The run folder of the first plan, finished. Nothing of it counts as computed."""
+    assert main(plans[:1], WHOLE) == 0
+    work.computed.clear()
+    (run_folder,) = (tmp_path / "workspace" / "runs").iterdir()
+    return run_folder
+
+
+def artifact(run_folder: Path, id: str) -> Path:
+    (stage,) = [
+        stage for stage in json.loads((run_folder / "plan.json").read_text("utf-8"))["stages"] if stage["id"] == id
+    ]
+    return run_folder.parents[1] / "store" / str(stage["key"])
+
+
+def test_a_student_that_is_gone_is_trained_again(
+    finished: Path, plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Though all that was computed of it is there."""
+    shutil.rmtree(artifact(finished, "train"))
+    (status,) = [run for run in workspace_status(finished.parents[1]) if run.name == "run00"]
+    assert status.state == "partial" and "train: gone from the store" in status.note and "--until" not in status.note
+    assert main(plans[:1], WHOLE) == 0
+    assert [stage for _, stage in work.computed] == ["train"]
+    assert (finished / "student" / "model.safetensors").read_text("utf-8") == "weights"
+    assert workspace_status(finished.parents[1])[0].state == "finished"
+    assert "1 to run" in capsys.readouterr().out
+
+
+def test_what_nothing_wants_any_more_may_be_gone(finished: Path, plans: list[Path], work: Work) -> None:
+    for id in ("data", "student", "teacher"):
+        shutil.rmtree(artifact(finished, id))
+    assert main(plans[:1], WHOLE) == 0 and not work.computed
+    assert workspace_status(finished.parents[1])[0].state == "finished"
+
+
+@pytest.mark.parametrize("id", ["train", "evaluate-student"])
+def test_nothing_of_a_finished_run_goes_before_its_replacement_is_there(
+    id: str, finished: Path, plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The stages that are computed again fail: all is as it was. Then they do not, without --redo."""
+    before = {name: (finished / name).read_bytes() for name in ("summary.json", "table.md", "student/model.safetensors")}
+    work.failing[("run00", id)] = 1
+    assert main(plans[:1], Options(redo=[id])) == 1
+    assert all((finished / name).read_bytes() == content for name, content in before.items())
+    assert workspace_status(finished.parents[1])[0].state == "partial"
+    work.failing.clear()
+    assert main(plans[:1], WHOLE) == 0
+    assert id in [stage for _, stage in work.computed] and artifact(finished, id).is_dir()
+    assert (finished / "student" / "model.safetensors").read_text("utf-8") == "weights"
+
+
+@pytest.mark.parametrize(
+    ("id", "name"), [("train", "model.safetensors"), ("evaluate-teacher", "metrics.json"), ("data", "manifest.json")]
+)
+def test_a_result_that_was_changed_is_not_told(
+    id: str, name: str, finished: Path, plans: list[Path], work: Work, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = artifact(finished, id) / name
+    kept = {path: path.read_bytes() for path in finished.rglob("*") if path.is_file() and path.name in ("summary.json",)}
+    file.write_bytes(file.read_bytes().replace(b"20.0", b"29.0").replace(b"weights", b"Weights").replace(b"{", b"["))
+    assert main(plans[:1], WHOLE) == 1
+    told = capsys.readouterr()
+    assert "R401" in told.err and name in told.err and "rm -r" in told.err and "rouge2" not in told.out
+    assert {path: path.read_bytes() for path in kept} == kept and not work.computed
+    assert main(plans[:1], Options(redo=[id])) == 0
+    assert id in [stage for _, stage in work.computed]
+
+
+def test_workers_are_told_which_code_the_driver_has(
+    plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert launched(plans[:1], f"{AT_WORK}print(*sys.argv)", monkeypatch, []) == 75
+    (log,) = plans[0].parents[1].rglob("*.log")
+    assert f"--code {code_identity().code}" in log.read_text("utf-8")
 
 
 # --- stop requests -----------------------------------------------------------------------------------

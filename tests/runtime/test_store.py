@@ -12,10 +12,11 @@ import time
 from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
-from distilc.runtime import heartbeat
+from distilc.runtime import heartbeat, integrity
 from distilc.runtime import store as store_module
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import load_plan
@@ -252,3 +253,151 @@ def test_signals_are_written_into_the_scratch_folder_and_found_from_everywhere(
     site = replace(plan.site, workspace=str(tmp_path / "own"), scratch=str(tmp_path / "scratch"))
     assert publish(open_store(site, kind)) == tmp_path / place / KEY
     assert open_store(site).has(KEY) and open_store(site, "signals").has(KEY)
+
+
+# --- what is not what was written ---------------------------------------------------------------------
+
+
+def flip(file: Path) -> None:
+    """Change a bit of the last byte in place."""
+    content = bytearray(file.read_bytes())
+    content[-1] ^= 1
+    file.write_bytes(content)
+
+
+@pytest.mark.parametrize("small", [True, False])
+def test_a_flipped_byte_is_found(small: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not small:
+        monkeypatch.setattr(integrity, "SMALL_BYTES", 0)
+    found = Store(tmp_path)
+    folder = publish(found)
+    assert found.folder(KEY) == folder
+    flip(folder / "file.txt")
+    with pytest.raises(Failure, match=r"is damaged: file\.txt is not what was written") as caught:
+        found.folder(KEY)
+    assert caught.value.code == "R401" and f"rm -r {folder}" in caught.value.hint and "--redo" in caught.value.hint
+
+
+def test_a_large_file_is_hashed_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """At its publication, and again when inode, size or time are others."""
+    monkeypatch.setattr(integrity, "SMALL_BYTES", 0)
+    hashed = list[Path]()
+    sha256 = integrity.sha256
+    monkeypatch.setattr(integrity, "sha256", lambda path: (hashed.append(path), sha256(path))[1])
+    found = Store(tmp_path)
+    folder = publish(found)
+    assert len(hashed) == 1
+    for _ in range(3):
+        assert Store(tmp_path).folder(KEY) == folder
+    assert len(hashed) == 1
+    os.utime(folder / "file.txt")
+    found.folder(KEY)
+    found.folder(KEY)
+    assert len(hashed) == 2
+    (tmp_path / ".hashes" / f"{KEY}.json").write_text("{}", "utf-8")
+    found.folder(KEY)
+    assert len(hashed) == 3
+
+
+def test_hashes_of_a_shared_store_are_remembered_in_the_workspace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    plan = load_plan(Path(__file__).with_name("sample_plan.json"))
+    monkeypatch.setattr(integrity, "SMALL_BYTES", 0)
+    folder = publish(Store(tmp_path / "shared", hashes=tmp_path / "theirs"))
+    before = sorted((tmp_path / "shared").rglob("*"))
+    site = replace(plan.site, workspace=str(tmp_path / "own"), shared_stores=(str(tmp_path / "shared"),))
+    for kind in ("", "signals"):
+        assert open_store(site, kind).folder(KEY) == folder
+    assert sorted((tmp_path / "shared").rglob("*")) == before
+    assert [file.name for file in (tmp_path / "own" / "store" / ".hashes").iterdir()] == [f"{KEY}.json"]
+
+
+@pytest.mark.parametrize(
+    "content", ["", "{}", "[]", "null", "\0" * 40, '{"key": "KEY"}', '{"key": "another", "files": {}}']
+)
+def test_a_damaged_manifest_is_a_diagnosis_and_can_be_made_anew(tmp_path: Path, content: str) -> None:
+    found = Store(tmp_path)
+    folder = publish(found)
+    (folder / "manifest.json").write_text(content.replace("KEY", KEY), "utf-8")
+    for ask in (found.folder, found.manifest):
+        with pytest.raises(Failure, match=r"is damaged: manifest\.json") as caught:
+            ask(KEY)
+        assert caught.value.code == "R401" and "--redo" in caught.value.hint
+    found.discard(KEY)
+    assert not found.has(KEY)
+    publish(found, "anew")
+    assert (found.folder(KEY) / "file.txt").read_text("utf-8") == "anew"
+
+
+# --- publication ---------------------------------------------------------------------------------------
+
+
+class Killed(BaseException):
+    """As if the process were gone."""
+
+
+@pytest.mark.parametrize("at", ["dump", "sync_tree", "sync", "_remove_work"])
+def test_a_publication_that_was_killed_can_be_repeated(
+    at: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Anywhere. What the work would be resumed from is there until the artifact is, and nothing is left behind."""
+    found = Store(tmp_path)
+    found.make_scratch(KEY)
+    (found.scratch(KEY) / "checkpoint").write_text("step 7", "utf-8")
+
+    def killed(*arguments: Any, **named: Any) -> None:
+        if at == "dump":
+            arguments[1].write('{"half": ')
+        raise Killed
+
+    owner = {"dump": store_module.json, "_remove_work": found}.get(at, store_module)
+    with monkeypatch.context() as patch:
+        patch.setattr(owner, at, killed)
+        with pytest.raises(Killed):
+            publish(found)
+    assert (found.scratch(KEY) / "checkpoint").read_text("utf-8") == "step 7"
+    assert found.has(KEY) == (at in ("sync", "_remove_work"))
+    if not found.has(KEY):
+        publish(found)
+    found.tidy(KEY)
+    assert list(found.manifest(KEY)["files"]) == ["file.txt"]
+    assert (found.folder(KEY) / "file.txt").read_text("utf-8") == "hello"
+    assert list((tmp_path / ".work").iterdir()) == []
+
+
+def test_what_an_earlier_version_wrote_of_a_killed_publication_is_no_damage(tmp_path: Path) -> None:
+    found = Store(tmp_path)
+    folder = publish(found)
+    manifest = found.manifest(KEY)
+    manifest["files"]["manifest.json"] = {"sha256": "0" * 64, "bytes": 12}
+    (folder / "manifest.json").write_text(json.dumps(manifest), "utf-8")
+    assert found.folder(KEY) == folder
+
+
+def test_half_an_artifact_is_replaced(tmp_path: Path) -> None:
+    """Someone removed it, and was interrupted."""
+    found = Store(tmp_path)
+    (publish(found, "old") / "manifest.json").unlink()
+    assert (publish(found, "new") / "file.txt").read_text("utf-8") == "new"
+    assert found.folder(KEY) and list((tmp_path / ".work").iterdir()) == []
+
+
+def test_what_is_to_be_computed_again_stays_until_it_is_replaced(tmp_path: Path) -> None:
+    found = Store(tmp_path)
+    folder = publish(found, "old")
+    found.make_scratch(KEY)
+    found.discard(KEY)
+    assert not found.has(KEY) and not found.scratch(KEY).exists()
+    assert (folder / "file.txt").read_text("utf-8") == "old"
+    assert publish(found, "new") == folder and (found.folder(KEY) / "file.txt").read_text("utf-8") == "new"
+    assert list((tmp_path / ".work").iterdir()) == []
+
+
+def test_a_manifest_records_the_version(tmp_path: Path) -> None:
+    from distilc.runtime.code_identity import code_identity
+
+    found = Store(tmp_path)
+    publish(found)
+    identity = code_identity()
+    assert found.manifest(KEY)["distilc"] == {"version": identity.version, "code": identity.code}

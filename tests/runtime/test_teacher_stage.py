@@ -12,15 +12,19 @@ import torch
 
 from distilc.compiler.architecture import architecture_of
 from distilc.compiler.experiment import Architecture
+from distilc.compiler.fingerprint import Fingerprints
 from distilc.compiler.models.scratch import from_scratch, scratch_config
 from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
+from distilc.runtime.integrity import Hashes, model_files, require_model
+from distilc.runtime.integrity import fingerprint as fingerprint_of
 from distilc.runtime.models.build import build, check_names, construct
 from distilc.runtime.models.families import FAMILIES, count_parameters, family_of, head_is_tied
 from distilc.runtime.models.load import load_model, load_tokenizer, model_folder
 from distilc.runtime.models.save import save_model
 from distilc.runtime.plan import Execution, Stage, TeacherSettings
 from distilc.runtime.stages.teacher import run
+from distilc.runtime.store import Store
 
 TOKENIZERS = Path(__file__).parents[2].parent / "shared" / "tokenizers"
 REVISION = "0123456789abcdef0123456789abcdef01234567"
@@ -182,14 +186,70 @@ def test_a_count_that_is_not_the_plans_is_refused(teacher_stage, tiny_architectu
 
 def test_a_folder_is_referenced_not_copied(teacher_stage, tiny_model_folder):
     source = tiny_model_folder("marian", 3, 2)
-    folder, summary = teacher_stage(settings("marian", parameters=parameters_of(source)),
-                                    locations={"f" * 64: str(source)})  # fmt: skip
+    fingerprint = Fingerprints().model(source)
+    folder, summary = teacher_stage(settings("marian", parameters=parameters_of(source), fingerprint=fingerprint),
+                                    locations={fingerprint: str(source)})  # fmt: skip
     assert [file.name for file in folder.iterdir()] == ["reference.json"]
     assert summary == {"family": "marian", "parameters": parameters_of(source), "encoder_layers": 3,
                        "decoder_layers": 2}  # fmt: skip
     assert model_folder(folder) == source.resolve()
-    assert json.loads((folder / "reference.json").read_text())["fingerprint"] == "f" * 64
+    assert json.loads((folder / "reference.json").read_text())["fingerprint"] == fingerprint
     assert count_parameters(load_model(model_folder(folder))) == summary["parameters"]
+
+
+@pytest.mark.parametrize("name", ["model.safetensors", "tokenizer.json", "config.json"])
+def test_a_folder_that_was_changed_since_the_plan_was_compiled_is_refused(
+    name, teacher_stage, tiny_model_folder, tmp_path
+):
+    """By the stage that looks at it, and by every stage that reads what that stage published."""
+    source = shutil.copytree(tiny_model_folder("bart"), tmp_path / "model")
+    fingerprint = Fingerprints().model(source)
+    chosen = settings(parameters=parameters_of(source), fingerprint=fingerprint)
+    folder, _ = teacher_stage(chosen, locations={fingerprint: str(source)})
+    store = Store(tmp_path / "store")
+    shutil.copytree(folder, store.work("0" * 64), dirs_exist_ok=True)
+    store.publish("0" * 64, kind="teacher", stage="teacher", seconds=1.0, summary={})
+    assert store.folder("0" * 64)
+    changed_in_place(source / name)
+    with pytest.raises(Failure, match=f"{name} was changed since the plan was compiled") as caught:
+        store.folder("0" * 64)
+    assert (caught.value.code, caught.value.spec_path) == ("R224", "teacher")
+    shutil.rmtree(folder)
+    with pytest.raises(Failure, match="was changed since the plan was compiled") as caught:
+        teacher_stage(chosen, locations={fingerprint: str(source)})
+    assert caught.value.code == "R224" and "compile the spec again" in caught.value.hint
+
+
+def changed_in_place(file):
+    """One character or weight, the file as long as before."""
+    content = file.read_bytes()
+    file.write_bytes(content[:-9] + bytes([content[-9] ^ 1]) + content[-8:] if file.suffix == ".safetensors"
+                     else content.replace(b" ", b"\n", 1))  # fmt: skip
+    assert file.stat().st_size == len(content)
+
+
+def test_a_hub_model_that_was_changed_in_its_cache_is_refused(teacher_stage, tiny_model_folder, hub_cache, tmp_path):
+    snapshot = hub_cache(tiny_model_folder("bart"), "someone/tiny")
+    folder, _ = teacher_stage(hub_settings(parameters=parameters_of(snapshot)))
+    require_model(folder / "reference.json", Hashes())
+    changed_in_place(snapshot / "model.safetensors")
+    with pytest.raises(Failure, match=r"model\.safetensors was changed"):
+        require_model(folder / "reference.json", Hashes())
+
+
+def test_both_halves_compute_the_same_fingerprint(tmp_path):
+    """Of everything that may lie in a model folder, and of two forms of the weights the same one."""
+    names = ("added_tokens.json", "config.json", "generation_config.json", "merges.txt", "README.md", "source.spm",
+             "special_tokens_map.json", "spiece.model", "tokenizer.json", "tokenizer_config.json", "vocab.json",
+             "vocab.txt", "pytorch_model.bin")  # fmt: skip
+    for name in names:
+        (tmp_path / name).write_text(name, "utf-8")
+    for more in ((), ("model-00001-of-00002.safetensors", "model-00002-of-00002.safetensors",
+                      "model.safetensors.index.json")):  # fmt: skip
+        for name in more:
+            (tmp_path / name).write_text(name, "utf-8")
+        hashes = {file.name: Hashes().sha256(file.name, file) for file in model_files(tmp_path)}
+        assert fingerprint_of(hashes) == Fingerprints().model(tmp_path)
 
 
 @pytest.mark.parametrize(("broken", "code"), [

@@ -220,6 +220,18 @@ def test_the_name_of_an_experiment_leads_nowhere(name: str, tmp_path: Path) -> N
     assert folder.parent == tmp_path / "workspace" / "mlartifacts"
 
 
+def test_a_stage_that_the_plan_has_no_more_is_sent_as_far_as_it_is_known(plan: Plan, run_folder: Path) -> None:
+    """It was compiled for another site, which kept the teacher's states."""
+    record = Record()
+    manifest = {"created": 1700000100.5, "seconds": 2.5, "summary": {"bytes": 7}}
+    record.stage_finished("signals-encoder", manifest, run_folder, cached=False)
+    record.save(run_folder / "tracking.json")
+    line = {"time": 1, "step": 0, "stage": "signals-encoder", "metrics": {"bytes": 7.0}}
+    (run_folder / "metrics.jsonl").write_text(json.dumps(line) + "\n", "utf-8")
+    done = drive(plan, run_folder)
+    assert (done.pending, done.message) == (0, "")
+
+
 # --- SQLite ----------------------------------------------------------------------------------------
 
 

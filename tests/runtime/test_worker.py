@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -11,9 +12,12 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import worker
+from distilc.runtime import code_identity, worker
+from distilc.runtime.code_identity import CodeIdentity
 from distilc.runtime.context import Context
 from distilc.runtime.control import Control
+from distilc.runtime.failure import Failure
+from distilc.runtime.notices import Notice, Notices, read_notices
 from distilc.runtime.plan import Stage, load_plan
 from distilc.runtime.processes import Ranks, StopRequest
 from distilc.runtime.store import Store
@@ -36,6 +40,128 @@ def test_an_artifact_records_settings_and_needs(tmp_path: Path, monkeypatch: pyt
         manifest = store.manifest(stage["key"])
         assert manifest["settings"] == stage["settings"]
         assert manifest["needs"] == {role: plan.stage(id).key for role, id in stage["needs"].items()}
+
+
+RANKS = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
+
+
+@pytest.fixture
+def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """(id, run) -> a stage of the sample plan, whose work is `run(stage, context)`."""
+    plan = load_plan(PLAN)
+    control = Control(tmp_path / "control")
+    control.clear()
+
+    def start(id: str, run: Callable[[Stage, Context], dict[str, Any]]) -> None:
+        monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+        stop = StopRequest(control.stop_file, None, RANKS)
+        worker.run_stage(plan, plan.stage(id), Store(tmp_path / "store"), control, RANKS, stop)
+
+    return start
+
+
+def test_what_a_stage_resumes_from_is_there_until_it_is_published(
+    tmp_path: Path, run_stage: Callable[..., None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    found: list[str] = []
+
+    def run(stage: Stage, context: Context) -> dict[str, Any]:
+        mark = context.scratch / "step"
+        found.append(mark.read_text("utf-8") if mark.exists() else "nothing")
+        mark.write_text("7", "utf-8")
+        (context.folder / "result.txt").write_text("done", "utf-8")
+        return {}
+
+    def full(*arguments: Any, **named: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Store, "publish", full)
+        with pytest.raises(OSError):
+            run_stage("teacher", run)
+    run_stage("teacher", run)
+    assert found == ["nothing", "7"]
+    store, key = Store(tmp_path / "store"), load_plan(PLAN).stage("teacher").key
+    assert set(store.manifest(key)["files"]) == {"result.txt"}
+    assert not any(key in path.name for path in (tmp_path / "store" / ".work").iterdir())
+
+
+def test_what_an_earlier_version_would_resume_from_is_taken_over(
+    tmp_path: Path, run_stage: Callable[..., None]
+) -> None:
+    key = load_plan(PLAN).stage("teacher").key
+    within = Store(tmp_path / "store").work(key) / ".scratch"
+    within.mkdir()
+    (within / "step").write_text("7", "utf-8")
+    run_stage("teacher", lambda stage, context: {"found": (context.scratch / "step").read_text("utf-8")})
+    manifest = Store(tmp_path / "store").manifest(key)
+    assert manifest["summary"] == {"found": "7"} and manifest["files"] == {}
+
+
+def test_what_a_stage_reads_is_looked_at_first(tmp_path: Path, run_stage: Callable[..., None]) -> None:
+    def write(stage: Stage, context: Context) -> dict[str, Any]:
+        (context.folder / "rows.npy").write_bytes(b"rows")
+        return {}
+
+    plan, store = load_plan(PLAN), Store(tmp_path / "store")
+    reading = next(stage for stage in plan.stages if stage.reads)
+    for id in reading.reads.values():
+        run_stage(id, write)
+    (store.root / plan.stage(next(iter(reading.reads.values()))).key / "rows.npy").write_bytes(b"sows")
+    with pytest.raises(Failure, match=r"rows\.npy is not what was written"):
+        run_stage(reading.id, write)
+    assert not store.has(reading.key)
+
+
+def test_damaged_lines_of_a_journal_are_told_and_left_out(tmp_path: Path, run_stage: Callable[..., None]) -> None:
+    store, key = Store(tmp_path / "store"), load_plan(PLAN).stage("teacher").key
+    lines = [json.dumps({"time": 1, "step": step, "metrics": {"loss": 1.0}}) for step in range(3)]
+    content = "\n".join([lines[0], "\0" * 50, "[]", lines[2], '{"time'])
+    (store.work(key) / "metrics.jsonl").write_text(content, "utf-8")
+
+    def run(stage: Stage, context: Context) -> dict[str, Any]:
+        for step in range(3):
+            context.journal.log({"loss": 1.0}, step)
+        return {}
+
+    run_stage("teacher", run)
+    written = (store.folder(key) / "metrics.jsonl").read_text("utf-8").splitlines()
+    assert [json.loads(line)["step"] for line in written] == [0, 2, 1]
+    (told,) = Control(tmp_path / "control").warnings()
+    assert told["code"] == "R409" and "2 lines" in told["message"] and "--redo teacher" in told["hint"]
+
+
+def test_damaged_notices_are_left_out(tmp_path: Path) -> None:
+    file = tmp_path / "warnings.jsonl"
+    Notices(file).add(Notice("R311", "m", "h", "loss"))
+    whole = file.read_text("utf-8")
+    file.write_text("\0\0\0\n{}\n" + whole, "utf-8")
+    assert [record["code"] for record in read_notices(file)] == ["R311"]
+
+
+def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Neither at the start nor after an upgrade between two stages."""
+    plan = load_plan(PLAN)
+    plan = replace(plan, site=replace(plan.site, workspace=str(tmp_path)))
+    control = Control(tmp_path / "control")
+    control.clear()
+    ids, ran = [stage.id for stage in plan.stages], list[str]()
+    identity = CodeIdentity("1.0", "a" * 64)
+
+    def run(stage: Stage, context: Context) -> dict[str, Any]:
+        ran.append(stage.id)
+        monkeypatch.setattr(code_identity, "code_identity", lambda: CodeIdentity("1.1", "b" * 64))
+        return {}
+
+    monkeypatch.setattr(code_identity, "code_identity", lambda: identity)
+    monkeypatch.setattr(worker, "join", lambda device: RANKS)
+    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    for code, expected in (("c" * 64, []), ("a" * 64, ids[:1])):
+        control.clear()
+        assert worker.work(plan, ids, control, None, code) == 1
+        failure = control.failure()
+        assert failure is not None and failure.code == "R408" and ran == expected
+    assert "version 1.1" in failure.message and "run the same command again" in failure.hint
 
 
 def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
