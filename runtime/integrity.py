@@ -58,7 +58,7 @@ class Hashes:
             return
         with suppress(OSError):  # then it is hashed again the next time
             self._record.parent.mkdir(parents=True, exist_ok=True)
-            write_durably(self._record, json.dumps(self._known, indent=1, sort_keys=True))
+            write_durably(self._record, json.dumps(self._known, indent=1, sort_keys=True, allow_nan=False))
 
 
 def changed_file(

@@ -27,6 +27,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -149,11 +150,11 @@ def compare_all(folder: Path, kills: int, devices: int, chance: random.Random) -
     for number, (where_to, stage) in enumerate(moments, 1):
         process = start(folder, "disturbed", devices)
         with watched(workspace, stages, problems):
-            wait_for(process, workspace, where_to, stage, chance)
+            family = wait_for(process, workspace, where_to, stage, chance)
             if process.poll() is not None:
                 print(f"the run ended before kill {number} of {kills} ({where_to} of {stage['id']})")
                 return 1
-            victim = kill(process, chance)
+            victim = kill(process, chance, family)
             process.wait()
         states.append(state_of(workspace, stages))
         print(f"kill {number}: {victim}; meant for {where_to} of {stage['id']}; it was in {states[-1]}", flush=True)
@@ -187,30 +188,38 @@ def moments_of(stages: Sequence[Stage], kills: int, chance: random.Random) -> li
     return [found[number] for number in sorted(chance.sample(numbers, kills))]
 
 
-def wait_for(process: Process, workspace: Path, what: str, stage: Stage, chance: random.Random) -> None:
-    """Until the moment is there, or the stage is over, or nothing comes."""
+def wait_for(
+    process: Process, workspace: Path, what: str, stage: Stage, chance: random.Random
+) -> Family | None:
+    """Until the moment is there, or the stage is over, or nothing comes. Moments that pass at once are not lost to the
+    search for whom to kill: that was done before."""
     store, give_up = workspace / "store", time.monotonic() + GIVE_UP_SECONDS
     work, scratch = store / ".work" / stage["key"], store / ".work" / f"{stage['key']}.scratch"
     if what == "start":
         time.sleep(chance.uniform(1.0, 10.0))
-        return
+        return None
     if what == "work":
         delay, began = chance.uniform(0.0, 3.0 if stage["kind"] in ("train", "benchmark") else 0.3), None
         while process.poll() is None and time.monotonic() < give_up and not (store / stage["key"]).exists():
             if began is None and progress_of(workspace).get("stage") == stage["id"]:
                 began = time.monotonic()
             if began is not None and time.monotonic() > began + delay:
-                return
+                break
             time.sleep(0.002)
-        return
+        return None
     since = step_of(scratch)
     further = (-1 if since is None else since) + chance.randint(1, 5)
+    family, searched = family_of(process), time.monotonic()
     while process.poll() is None and time.monotonic() < give_up and not (store / stage["key"]).exists():
         if what == "publication" and (work / "manifest.json").exists():
-            return
+            break
         if what == "saving" and is_saving(scratch) and (step_of(scratch) or 0) >= further:
-            return
-        time.sleep(0.0005)
+            break
+        if what == "publication" and len(family.ranks) < 2 and time.monotonic() > searched + 0.5:
+            family, searched = family_of(process), time.monotonic()
+        if what == "saving" and time.monotonic() > searched + 2.0:
+            family, searched = family_of(process), time.monotonic()
+    return family
 
 
 def state_of(workspace: Path, stages: Sequence[Stage]) -> str:
@@ -338,23 +347,46 @@ def where(workspace: Path, title: str) -> tuple[str, float] | None:
     return None
 
 
-def kill(process: subprocess.Popen[bytes], chance: random.Random) -> str:
+@dataclass
+class Family:
+    """The processes of a run, by pid; of the ranks, rank 0 is the first to have been started."""
+
+    everything: list[int]
+    ranks: list[int]
+    launchers: list[int]
+
+
+def family_of(process: Process) -> Family:
+    family = Family([], [], [])
+    with contextlib.suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process.pid).children(recursive=True):
+            with contextlib.suppress(psutil.NoSuchProcess):
+                command = child.cmdline()
+                family.everything.append(child.pid)
+                if "worker" in command[3:6]:
+                    family.ranks.append(child.pid)
+                elif "distilc.runtime.launch" in command:
+                    family.launchers.append(child.pid)
+    family.everything.append(process.pid)
+    return family
+
+
+def kill(process: Process, chance: random.Random, family: Family | None = None) -> str:
     """SIGKILL to a random victim; everything that the victim leaves behind must end by itself."""
-    family = psutil.Process(process.pid).children(recursive=True)
-    ranks = [child for child in family if "worker" in child.cmdline()[3:6]]
-    launchers = [child for child in family if "distilc.runtime.launch" in child.cmdline()]
+    family = family or family_of(process)
     victim = chance.choice(["everything", "the driver", "the launcher", "one rank"])
-    if victim == "one rank" and ranks:
-        os.kill(chance.choice(ranks).pid, signal.SIGKILL)
-    elif victim == "the launcher" and launchers:
-        os.kill(launchers[-1].pid, signal.SIGKILL)
+    pids = family.everything
+    if victim == "one rank" and family.ranks:
+        pids = [chance.choice(family.ranks)]
+    elif victim == "the launcher" and family.launchers:
+        pids = family.launchers[-1:]
     elif victim == "the driver":
-        process.kill()
+        pids = [process.pid]
     else:
         victim = "everything"
-        for child in [*family, psutil.Process(process.pid)]:
-            with contextlib.suppress(psutil.NoSuchProcess):
-                child.kill()
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(pid, signal.SIGKILL)
     return victim
 
 

@@ -341,7 +341,7 @@ def _keep_best(training: Training) -> None:
             files = {
                 file.name: {"sha256": sha256(file), "bytes": file.stat().st_size} for file in sorted(new.iterdir())
             }
-            (new / WRITTEN).write_text(json.dumps(files), "utf-8")
+            (new / WRITTEN).write_text(json.dumps(files, allow_nan=False), "utf-8")
             sync_tree(new)
             shutil.rmtree(best, ignore_errors=True)
             new.rename(best)
