@@ -262,11 +262,12 @@ def watched(workspace: Path, stages: Sequence[Stage], problems: list[str]) -> It
         watching.join()
 
 
-def progress_of(workspace: Path) -> dict[str, object]:
-    for file in workspace.glob("runs/*/control/**/progress.json"):
-        with contextlib.suppress(OSError, ValueError):
-            found: dict[str, object] = json.loads(file.read_text("utf-8"))
-            return found
+def progress_of(workspace: Path) -> dict[str, Any]:
+    """Of the driver that began last; {}: it has none yet."""
+    folders = sorted(workspace.glob("runs/*/control/*-*-*"))  # named by the time
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        found: dict[str, Any] = json.loads((folders[-1] / "progress.json").read_text("utf-8"))
+        return found
     return {}
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+import os
+import subprocess
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -64,6 +66,23 @@ def tiny_model_folder(
 def tiny_architecture() -> Callable[[str, int, int], dict[str, Any]]:
     """(family, encoder_layers, decoder_layers) -> the arguments of the family's transformers config."""
     return tiny_config
+
+
+@pytest.fixture
+def small_disk() -> Iterator[Callable[[Path], None]]:
+    """Makes a folder a file system of two megabytes. Skipped, loudly, where nothing can be mounted."""
+    mounted: list[Path] = []
+
+    def mount(folder: Path) -> None:
+        folder.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
+        if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
+            pytest.skip("no file system can be mounted here: what happens on a full disk is NOT tested")
+        mounted.append(folder)
+
+    yield mount
+    for folder in mounted:
+        subprocess.run(["umount", "-l", str(folder)], check=True)
 
 
 def tiny_config(family: str, encoder_layers: int, decoder_layers: int) -> dict[str, Any]:

@@ -272,9 +272,36 @@ def test_a_result_that_was_changed_is_not_told(
 def test_workers_are_told_which_code_the_driver_has(
     plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert launched(plans[:1], f"{AT_WORK}print(*sys.argv)", monkeypatch, []) == 75
+    look = "from pathlib import Path; from distilc.runtime.control import Control; print(Control(Path(sys.argv[1])).code())"
+    assert launched(plans[:1], f"{AT_WORK}{look}", monkeypatch, []) == 1
     (log,) = plans[0].parents[1].rglob("*.log")
-    assert f"--code {code_identity().code}" in log.read_text("utf-8")
+    assert log.read_text("utf-8").split() == ["at", "work", code_identity().code]
+
+
+FILL = """
+with open(sys.argv[1] + "/rest", "wb", buffering=0) as file:
+    try:
+        while True:
+            file.write(bytes(4096))
+    except OSError:
+        os.kill(os.getpid(), 9)
+"""
+
+
+def test_killed_on_a_full_disk_is_no_reason_to_try_again(
+    plans: list[Path],
+    tmp_path: Path,
+    small_disk: Callable[[Path], None],
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Whoever cannot write cannot tell either. With room again, the same command goes on."""
+    small_disk(tmp_path / "workspace")
+    assert launched(plans[:1], f"{AT_WORK}{FILL}", monkeypatch, []) == 1
+    assert f"R402: no space left on the disk of {tmp_path}/workspace" in capsys.readouterr().err
+    assert main(plans[:1], WHOLE) == 1  # the disk is still full
+    told = capsys.readouterr()
+    assert "R402" in told.err and "Traceback" not in told.err + told.out
 
 
 # --- stop requests -----------------------------------------------------------------------------------

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,26 +19,14 @@ from distilc.runtime.unforeseen import is_full, try_space, unforeseen
 KEY = "a" * 64
 
 
-@pytest.fixture(scope="module")
-def small_disk(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder = tmp_path_factory.mktemp("disk")
-    command = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-    if os.geteuid() != 0 or subprocess.run(command, capture_output=True).returncode != 0:
-        pytest.skip("a small file system cannot be mounted here: what happens on a full disk is NOT tested")
-    yield folder
-    subprocess.run(["umount", "-l", str(folder)], check=True)
-
-
 @pytest.fixture
-def full_disk(small_disk: Path) -> Iterator[Path]:
-    """It, with all its room taken."""
+def full_disk(small_disk: Callable[[Path], None], tmp_path: Path) -> Path:
+    """A small disk with all its room taken."""
+    folder = tmp_path / "disk"
+    small_disk(folder)
     with contextlib.suppress(OSError):
-        (small_disk / "rest").write_bytes(bytes(2 << 20))
-    yield small_disk
-    for file in small_disk.rglob("*"):
-        if file.is_file():
-            file.unlink()
+        (folder / "rest").write_bytes(bytes(4 << 20))
+    return folder
 
 
 def by_torch(folder: Path) -> None:

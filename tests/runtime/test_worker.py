@@ -31,7 +31,7 @@ def test_an_artifact_records_settings_and_needs(tmp_path: Path, monkeypatch: pyt
     written: dict[str, Any] = {"PARALLEL": False, "run": lambda stage, context: {"line": "done"}}
     monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(**written))
     control = Control(tmp_path / "control")
-    control.clear()
+    control.folder.mkdir()
     ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
     stop = StopRequest(control.stop_file, None, ranks)
     for stage in plan.stages:
@@ -50,7 +50,7 @@ def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     """(id, run) -> a stage of the sample plan, whose work is `run(stage, context)`."""
     plan = load_plan(PLAN)
     control = Control(tmp_path / "control")
-    control.clear()
+    control.folder.mkdir()
 
     def start(id: str, run: Callable[[Stage, Context], dict[str, Any]]) -> None:
         monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
@@ -144,7 +144,7 @@ def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monk
     plan = load_plan(PLAN)
     plan = replace(plan, site=replace(plan.site, workspace=str(tmp_path)))
     control = Control(tmp_path / "control")
-    control.clear()
+    control.folder.mkdir()
     ids, ran = [stage.id for stage in plan.stages], list[str]()
     identity = CodeIdentity("1.0", "a" * 64)
 
@@ -157,8 +157,10 @@ def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monk
     monkeypatch.setattr(worker, "join", lambda device: RANKS)
     monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
     for code, expected in (("c" * 64, []), ("a" * 64, ids[:1])):
-        control.clear()
-        assert worker.work(plan, ids, control, None, code) == 1
+        shutil.rmtree(control.folder, ignore_errors=True)
+        control.folder.mkdir()
+        control.tell_code(code)
+        assert worker.work(plan, ids, control) == 1
         failure = control.failure()
         assert failure is not None and failure.code == "R408" and ran == expected
     assert "version 1.1" in failure.message and "run the same command again" in failure.hint
