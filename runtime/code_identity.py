@@ -37,11 +37,11 @@ def distilc_version() -> str:
 def require_same_code(code: str) -> None:
     """`code`: of the driver when it began. A worker asks when it begins, and before it loads the code of a stage.
 
-    Raises `Failure` R408: the code is another now, here or on this node."""
+    Raises `Failure` R410: the code is another now, here or on this node."""
     now = code_identity()
     if now.code != code:
         raise Failure(
-            "R408",
+            "R410",
             f"distilc was changed under the run: its code is {now.code[:12]} (version {now.version}) here and now, and "
             f"was {code[:12]} where and when the run began",
             "run the same command again: it goes on with the code that is there now. Several nodes need the same one",

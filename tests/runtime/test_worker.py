@@ -162,7 +162,7 @@ def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monk
         control.tell_code(code)
         assert worker.work(plan, ids, control) == 1
         failure = control.failure()
-        assert failure is not None and failure.code == "R408" and ran == expected
+        assert failure is not None and failure.code == "R410" and ran == expected
     assert "version 1.1" in failure.message and "run the same command again" in failure.hint
 
 
