@@ -162,11 +162,12 @@ class Warmup:
 
 @record
 class Optimization:
-    """The spec's `training` section. `dropout` None: the checkpoint's own stays (spec: `inherit`)."""
+    """The spec's `training` section. `dropout` None: the checkpoint's own stays (spec: `inherit`). `warmup` None: by
+    the length of the training (spec: `auto`)."""
 
     learning_rate: float
     schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"]
-    warmup: Warmup
+    warmup: Warmup | None
     optimizer: Optimizer
     gradient_clipping: float | None
     dropout: float | None
@@ -598,7 +599,7 @@ def bind_training(tree: Mapping[str, Any], task: Task) -> Training:
         optimization=Optimization(
             learning_rate=float(training["learning_rate"]),
             schedule=training["schedule"],
-            warmup=_one_of(Warmup, training["warmup"]),
+            warmup=None if training["warmup"] == "auto" else _one_of(Warmup, training["warmup"]),
             optimizer=bind(Optimizer, training["optimizer"]),
             gradient_clipping=_bound(float | None, training["gradient_clipping"]),
             dropout=None if training["dropout"] == "inherit" else float(training["dropout"]),

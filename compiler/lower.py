@@ -23,6 +23,7 @@ from .engines import check_engine
 from .estimates.fit import check_memory
 from .estimates.limits import (
     check_beams,
+    check_described_end,
     check_encoder,
     check_known_end,
     check_label_lengths,
@@ -93,6 +94,8 @@ class Lowering:
         check_encoder(experiment, shape, reporter)
         check_offload(experiment, reporter, site)
         check_retention(experiment, reporter)
+        if self.memory is None:  # else the plan is looked at
+            check_described_end(experiment, data.settings, reporter)
         precision = choose_precision(experiment.training, (), shape.layout, reporter, site)
         own = experiment.teacher.train
         teacher_precision = "fp32"

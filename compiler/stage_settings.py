@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from .data.sources import table_fact
-from .experiment import Baseline, Experiment, Generation, Labeller, Loss, Speed, Training
+from .experiment import Baseline, Batch, Experiment, Generation, Labeller, Loss, Speed, Training, Warmup
 from .layers import Layers
 
 
@@ -72,11 +72,11 @@ def train_settings(
     freeze: Sequence[str],
     trainable_parameters: int,
     objective: Mapping[str, Any],
+    warmup: Warmup,
     default_max_length: int | None = None,
 ) -> dict[str, Any]:
     """Settings of a `train` stage. `default_max_length`: as of `generation_settings`; where validations write."""
-    batch, optimization, validation = training.batch, training.optimization, training.validation
-    by_examples = batch.examples is not None
+    optimization, validation = training.optimization, training.validation
     task, masking = experiment.task, experiment.data.masking
     return {
         "task": task,
@@ -85,14 +85,11 @@ def train_settings(
         "objective": dict(objective),
         "masking": None if masking is None else asdict(masking),
         "freeze": list(freeze),
-        "batch": {
-            "unit": "examples" if by_examples else "tokens",
-            "size": batch.examples if by_examples else batch.tokens,
-        },
+        "batch": batch_settings(training.batch),
         "learning_rate": optimization.learning_rate,
         "schedule": optimization.schedule,
-        "warmup_steps": optimization.warmup.steps,
-        "warmup_ratio": optimization.warmup.ratio,
+        "warmup_steps": warmup.steps,
+        "warmup_ratio": warmup.ratio,
         "optimizer": asdict(optimization.optimizer),
         "gradient_clipping": optimization.gradient_clipping,
         "dropout": None if optimization.dropout is None else {"hidden": optimization.dropout},
@@ -108,6 +105,12 @@ def train_settings(
         },
         "trainable_parameters": trainable_parameters,
     }
+
+
+def batch_settings(batch: Batch) -> dict[str, Any]:
+    """What a step has."""
+    by_examples = batch.examples is not None
+    return {"unit": "examples" if by_examples else "tokens", "size": batch.examples if by_examples else batch.tokens}
 
 
 def candidate_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

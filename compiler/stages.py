@@ -31,6 +31,7 @@ from .stage_settings import (
     train_settings,
     without_rules,
 )
+from .warmup import warmup_of
 
 
 @dataclass(frozen=True)
@@ -196,6 +197,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             (),
             teacher.architecture.trainable(()),
             objective_settings(own.loss, None),
+            warmup_of(own, found.data.settings, found.data.locations),
             length,
         )
         best = stages.add(
@@ -365,6 +367,7 @@ def _student_training(
     site: Site,
 ) -> str:
     student = found.student
+    shares = [experiment.target_shares.get(name, 1.0) for name in experiment.targets]
     settings = train_settings(
         experiment,
         training,
@@ -377,6 +380,7 @@ def _student_training(
             {str(stack): layers for stack, layers in student.phi.items()},
             common_vocabulary(found.teacher.architecture, student.architecture),
         ),
+        warmup_of(training, found.data.settings, found.data.locations, shares),
         default_max_length(experiment, found.teacher),
     )
     teaching = None

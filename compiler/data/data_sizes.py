@@ -53,8 +53,11 @@ def data_size(plan: Plan, stage: Mapping[str, Any] | None = None) -> DataSize | 
     stored = _stored(plan, stage)
     if stored is not None:
         return stored
-    settings = stage["settings"]
-    locations = stage["execution"]["locations"]
+    return described_size(stage["settings"], stage["execution"]["locations"])
+
+
+def described_size(settings: Mapping[str, Any], locations: Mapping[str, str]) -> DataSize | None:
+    """The training set of a `data` stage's settings, whatever is in the store: equal ones have one size."""
     counted = _num_bytes(settings["train"], locations) <= _COUNTED_BYTES
     sizes = [_source_size(source, settings, locations, counted) for source in settings["train"]]
     known = [size for size in sizes if size is not None]
@@ -71,8 +74,7 @@ def trained_size(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
     if size is None or needed["kind"] != "targets":
         return size
     shares = needed["settings"].get("shares", {})
-    rows = sum(share_rows(size.rows, shares.get(name, 1.0)) for name in needed["settings"]["targets"])
-    return DataSize(rows, size.source_tokens, size.target_tokens, size.origin)
+    return mixed_size(size, [shares.get(name, 1.0) for name in needed["settings"]["targets"]])
 
 
 def rows_of(plan: Plan, stage: Mapping[str, Any]) -> Mapping[str, Any]:
@@ -88,6 +90,12 @@ def rows_of(plan: Plan, stage: Mapping[str, Any]) -> Mapping[str, Any]:
         rows = [other for other in stages.values() if other["kind"] == "data"]
         found = next((other for other in rows if other["settings"]["train"] == stage["settings"]["train"]), found)
     return found
+
+
+def mixed_size(size: DataSize, shares: Iterable[float]) -> DataSize:
+    """A mix in which every source is there once for each target, as often as its share says."""
+    rows = sum(share_rows(size.rows, share) for share in shares)
+    return DataSize(rows, size.source_tokens, size.target_tokens, size.origin)
 
 
 def share_rows(rows: int, share: float) -> int:

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from ..architecture import Architecture
-from ..data.data_sizes import data_size, rows_of, share_rows, trained_size
+from ..data.data_sizes import DataSize, data_size, described_size, mixed_size, rows_of, share_rows, trained_size
 from ..diagnostics import Reporter, Trail
 from ..experiment import Experiment, Labeller, Training
 from ..layers import Layers
 from ..machine import supports_bf16
 from ..rules.ways import generations
 from ..site import Site
+from ..stage_settings import batch_settings
 from .effort import training_steps
 
 FP16_OVERFLOWS = ("pegasus", "t5", "mt5")
@@ -149,22 +151,47 @@ def check_beams(experiment: Experiment, teacher: Architecture, reporter: Reporte
 def check_known_end(plan: Mapping[str, Any], reporter: Reporter) -> None:
     """Reports W403: a warm-up that the spec asks for is longer than a training whose end is known with its data."""
     for stage in plan["stages"]:
-        path: Trail = (*TRAINED_AT.get(stage["id"], ()), "warmup", "steps")
-        if stage["id"] not in TRAINED_AT or not reporter.written(path):
+        if stage["id"] in TRAINED_AT and reporter.written((*TRAINED_AT[stage["id"]], "warmup", "steps")):
+            _check_warmup(stage["id"], stage["settings"], trained_size(plan, stage), reporter)
+
+
+def check_described_end(experiment: Experiment, data: Mapping[str, Any], reporter: Reporter) -> None:
+    """The same of a spec alone: its trainings on data whose rows are known without opening a file. `data`: settings of
+    the data stage."""
+    if any(source["kind"] == "files" for source in data["train"]):
+        return
+    shares = [experiment.target_shares.get(name, 1.0) for name in experiment.targets]
+    for id, training, of in (
+        ("train", experiment.training, shares),
+        ("teacher-train", experiment.teacher.train, [1.0]),
+    ):
+        path = (*TRAINED_AT[id], "warmup", "steps")
+        if training is None or not reporter.written(path) or training.optimization.warmup is None:
             continue
-        warmup = stage["settings"]["warmup_steps"]
-        size = trained_size(plan, stage)
-        steps = None if size is None else training_steps(stage["settings"], size)
-        if size is None or steps is None or warmup < steps or stage["settings"]["stopping"]["max_steps"] == steps:
-            continue  # what max_steps says was looked at before
-        about = "about " if size.origin == "files" else ""
-        reporter.warning(
-            "W403",
-            path,
-            f"the warm-up takes {warmup:,} steps and the training ends after {about}{steps:,}: {size.rows:,} rows, "
-            f"{stage['settings']['batch']['size']:,} {stage['settings']['batch']['unit']} a step",
-            "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
-        )
+        size = described_size(data, {})
+        settings = {
+            "warmup_steps": training.optimization.warmup.steps,
+            "stopping": asdict(training.stopping),
+            "batch": batch_settings(training.batch),
+        }
+        _check_warmup(id, settings, None if size is None else mixed_size(size, of), reporter)
+
+
+def _check_warmup(id: str, settings: Mapping[str, Any], size: DataSize | None, reporter: Reporter) -> None:
+    warmup = settings["warmup_steps"]
+    steps = None if size is None else training_steps(settings, size)
+    if size is None or steps is None or warmup is None or warmup < steps:
+        return
+    if settings["stopping"]["max_steps"] == steps:
+        return  # what max_steps says was looked at before
+    about = "about " if size.origin == "files" else ""
+    reporter.warning(
+        "W403",
+        (*TRAINED_AT[id], "warmup", "steps"),
+        f"the warm-up takes {warmup:,} steps and the training ends after {about}{steps:,}: {size.rows:,} rows, "
+        f"{settings['batch']['size']:,} {settings['batch']['unit']} a step",
+        "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
+    )
 
 
 def check_shares(plan: Mapping[str, Any], reporter: Reporter) -> None:

@@ -64,7 +64,10 @@ def check_validations(run: Experiment, tree: Tree, reporter: Reporter) -> None:
 def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     """The warm-up ends before the training does."""
     for path, part in trainings(run):
-        steps, end = part.optimization.warmup.steps, part.stopping.max_steps
+        warmup, end = part.optimization.warmup, part.stopping.max_steps
+        if warmup is None:
+            continue  # as long as is good for the training
+        steps = warmup.steps
         if steps is not None and end is not None and steps >= end:
             reporter.warning(
                 "W403",
@@ -74,12 +77,12 @@ def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 because=[(*path, "stopping", "max_steps")],
             )
         endless = part.stopping.max_epochs is None and part.stopping.max_steps is None
-        if part.optimization.warmup.ratio and endless:
+        if warmup.ratio and endless:
             reporter.error(
                 "E407",
                 (*path, "training", "warmup", "ratio"),
                 "a warm-up that is a share of all steps, and nothing says how many steps there are at most",
-                "write `warmup: {steps: 500}`, or give max_epochs or max_steps",
+                "leave `warmup` out, write `warmup: {steps: 500}`, or give max_epochs or max_steps",
                 because=[(*path, "stopping")],
             )
 

@@ -29,6 +29,7 @@ from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..models.save import save_model
+from ..notices import Notice
 from ..objective.objective import Objective, factors_of
 from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings
@@ -81,6 +82,8 @@ def _prepare(stage: Stage, context: Context) -> Training:
     objective = objective_of(settings, context.inputs, device)
     rows = Rows.open(context.inputs["data"], "train")
     course = Course(settings, rows)
+    if (notice := _too_long(course)) is not None and context.first:
+        context.notices.add(notice)
     reference: dict[str, float] = {}
     if settings.stopping.retention is not None:
         scores = json.loads((context.inputs["reference"] / "metrics.json").read_text("utf-8"))
@@ -107,6 +110,19 @@ def _prepare(stage: Stage, context: Context) -> Training:
         stopping=Stopping(settings.stopping, reference, course.num_steps),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
         signals=signals,
+    )
+
+
+def _too_long(course: Course) -> Notice | None:
+    """A warm-up that the training ends within; how many steps it has is known with its rows."""
+    if course.warmup_steps < course.num_steps:
+        return None
+    return Notice(
+        "R355",
+        f"the warm-up takes {course.warmup_steps:,} steps, and the training ends after {course.num_steps:,}: its "
+        f"learning rate never is more than {course.learning_rate(course.num_steps):.2g}",
+        "write a shorter one, for example `warmup: {ratio: 0.1}`",
+        "training.warmup",
     )
 
 

@@ -167,7 +167,8 @@ def test_a_good_spec_passes_every_rule() -> None:
         (["stopping.max_epochs=0.2"], [("W402", "validation.every.epochs")]),
         (["stopping.max_steps=100", "validation.every={steps: 200}", "training.warmup={ratio: 0.1}"],
          [("W402", "validation.every.steps")]),
-        (["stopping.max_steps=100"], [("W403", "training.warmup.steps")]),
+        (["stopping.max_steps=100", "training.warmup.steps=100"], [("W403", "training.warmup.steps")]),
+        (["stopping.max_steps=100"], []),
     ],
 )  # fmt: skip
 def test_rule(overrides: list[str], expected: list[tuple[str, str]]) -> None:

@@ -55,7 +55,7 @@ def keys_of(place: str) -> set[str]:
     first, *rest = place.split(".")
     fragment: Any = SCHEMA.resolve({"$ref": f"#/$defs/{first}"})
     for step in rest:
-        fragment = SCHEMA.resolve(fragment["properties"][step])
+        fragment = SCHEMA.choose(fragment["properties"][step], "object")
     return set(fragment["properties"])
 
 
@@ -149,7 +149,7 @@ def test_defaults() -> None:
     assert run.training.optimization == typed.Optimization(
         learning_rate=3e-4,
         schedule="linear",
-        warmup=typed.Warmup(steps=500, ratio=None),
+        warmup=None,
         optimizer=typed.Optimizer(name="adamw", betas=(0.9, 0.999), eps=1e-8, weight_decay=0.0),
         gradient_clipping=1.0,
         dropout=None,

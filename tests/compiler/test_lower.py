@@ -54,6 +54,47 @@ def test_a_warm_up_is_held_against_the_steps_of_the_data(compile_text):
     assert teacher[0] == "teacher.train.training.warmup.steps" and "ends after 16" in teacher[1]
 
 
+def test_check_alone_holds_a_warm_up_against_rows_that_need_no_look(compile_text):
+    overrides = ("training.warmup.steps=10", "teacher.train={training: {warmup: {steps: 20}}, stopping: {max_epochs: 8}}")
+    lowered = compile_text(*overrides, fingerprints=False)
+    assert lowered.plan is None
+    paths = [d.path for d in lowered.diagnostics if d.code == "W403"]
+    assert sorted(paths) == ["teacher.train.training.warmup.steps", "training.warmup.steps"]
+
+
+@pytest.mark.parametrize(
+    ("overrides", "student", "teacher"),
+    [
+        ((), (None, 0.1), (None, 0.1)),  # 100 rows, 64 a step, 5 epochs: 10 steps
+        (("stopping={max_steps: 8}",), (None, 0.1), (None, 0.1)),
+        (("stopping={max_epochs: null, max_steps: 5000}",), (500, None), (None, 0.1)),
+        (("stopping={max_epochs: 2500}",), (500, None), (None, 0.1)),  # 5,000
+        (("stopping={max_epochs: 2499}",), (None, 0.1), (None, 0.1)),
+        (("stopping={max_epochs: null, patience: 3}",), (500, None), (None, 0.1)),
+        (("stopping={max_epochs: null, max_hours: 3}",), (500, None), (None, 0.1)),
+        (("data.train={hub: somebody/something, revision: 0123456789abcdef0123456789abcdef01234567}",), (500, None), (500, None)),
+        (("training.warmup={steps: 500}",), (500, None), (None, 0.1)),
+    ],
+)
+def test_a_warm_up_that_nobody_wrote_is_at_most_a_tenth(compile_text, overrides, student, teacher):
+    """500 steps where the training has 5,000 or more, or nobody knows: as it always was, with the same key."""
+    lowered = compile_text(*overrides)
+    for id, expected in (("train", student), ("teacher-train", teacher)):
+        settings = lowered.stage(id)["settings"]
+        assert (settings["warmup_steps"], settings["warmup_ratio"]) == expected, id
+    assert "W403" not in lowered.codes or "training.warmup={steps: 500}" in overrides
+
+
+def test_the_default_warm_up_does_not_depend_on_what_is_in_the_store(compile_text, tmp_path):
+    key = compile_text().stage("train")["key"]
+    data = compile_text().stage("data")["key"]
+    folder = tmp_path / "workspace" / "store" / data
+    folder.mkdir(parents=True)
+    counted = {"examples": 10**6, "source_tokens": 10**7, "target_tokens": 10**7}
+    (folder / "manifest.json").write_text(json.dumps({"summary": {"train": counted}}), "utf-8")
+    assert compile_text().stage("train")["key"] == key
+
+
 def test_beams_are_among_the_tokens(compile_text):
     wide = ("validation.generation={beams: 501}", "evaluation.teacher_generation={beams: 500}")
     (found,) = compile_text(*wide).diagnostics
@@ -305,7 +346,7 @@ SEARCHED = {"evaluate-teacher", "evaluate-student", "benchmark-teacher", "benchm
         ("precision=bf16", TRAIN | {"convert-teacher-train", "evaluate-teacher", "benchmark-teacher"}),
         ("training.learning_rate=0.01", TRAIN),
         ("training.schedule=cosine", TRAIN),
-        ("training.warmup={ratio: 0.1}", TRAIN),
+        ("training.warmup={ratio: 0.2}", TRAIN),
         ("training.optimizer.weight_decay=0.01", TRAIN),
         ("training.gradient_clipping=null", TRAIN),
         ("training.dropout=0.0", TRAIN),
