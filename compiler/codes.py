@@ -383,8 +383,8 @@ matrix: {student.decoder_layers: [1, 3]}""",
         "stopping: {monitor: rouge2}\nvalidation: {metrics: [loss, rouge2]}",
     ),
     "E404": Code(
-        "a key of another task",
-        "A column or key of `data` that the task does not have. It would be ignored, so it is refused.",
+        "a key that nothing depends on",
+        "A column or key of `data` that the task does not have, a language that neither the model's tokenizer nor a metric has a use for, or how a metric is computed that nobody measures. It would be ignored, so it is refused.",
         "data: {columns: {premise: text}}",
         "data: {columns: {source: text}}",
     ),
@@ -764,6 +764,42 @@ data: {train: {files: rows.jsonl}, columns: {id: id}}
 pseudo_labels: {dump: {file: labels.jsonl}}
 targets: [original, dump]""",
     ),
+    "E428": Code(
+        "a score that decides, and does not see the texts",
+        "ROUGE's own tokenizer knows the letters a to z alone, and BLEU's takes words to stand between spaces. Of texts in which most letters are others (or of scripts without spaces) every score is 0, or near it: it can stop no training, choose no best checkpoint and drop no labels. (`check --data`; `run` says it too.)",
+        """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
+data: {validation: {files: rows.jsonl}}
+validation: {metrics: [loss, rouge2]}""",
+        """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
+data: {validation: {files: rows.jsonl}}
+validation: {metrics: [loss, rouge2]}
+evaluation: {rouge: {tokenizer: unicode}}""",
+    ),
+    "W424": Code(
+        "a score that does not see the texts",
+        "As E428, of scores that are only shown. (`check --data`)",
+        """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+        """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}
+evaluation: {rouge: {tokenizer: unicode}}""",
+    ),
+    "W425": Code(
+        "the name of a control token in a text",
+        "Many tokenizers read `</s>`, `<pad>`, `[SEP]` and the like in a text as the end, the padding or the mask of a sequence. What stands behind is lost, or the model learns to end there. (`check --data`; `run` looks for the tokens of the model itself.)",
+        """$ echo '{"id": 1, "source": "A cat sat.</s>", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
+data: {test: {files: rows.jsonl}}""",
+    ),
+    "W426": Code(
+        "test sources that are trained on",
+        "Rows of a test set have the very source of a training row. (`check --data`; `run` says it too.)",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > a.jsonl; cp a.jsonl b.jsonl; distilc check --data spec.yaml
+data: {train: {files: a.jsonl}, test: {files: b.jsonl}}""",
+        """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > a.jsonl; echo '{"id": 2, "source": "A dog ran.", "target": "A dog."}' > b.jsonl; distilc check --data spec.yaml
+data: {train: {files: a.jsonl}, test: {files: b.jsonl}}""",
+    ),
     "W421": Code(
         "many texts are truncated",
         "More than 5 % of the texts of a file have more words than the limit has tokens, so they are certainly "
@@ -940,6 +976,35 @@ data: {source_language: en_XX}""",
 $ mkdir my-model; echo '{"model_type": "mbart"}' > my-model/config.json; distilc check spec.yaml
 teacher: {path: ./my-model}
 data: {source_language: en_XX, target_language: ro_RO}""",
+    ),
+    "E545": Code(
+        "a language that the model does not write",
+        "A Marian model of several languages is told which one to write by a token before the source, `>>ron<<`. It comes from `data.target_language`, and its vocabulary has it.",
+        """\
+$ mkdir m; echo '{"model_type": "marian"}' > m/config.json; echo '{"<pad>": 0, ">>ron<<": 1, ">>fra<<": 2}' > m/vocab.json; distilc check spec.yaml
+teacher: {path: ./m}
+data: {target_language: ro}""",
+        """\
+$ mkdir m; echo '{"model_type": "marian"}' > m/config.json; echo '{"<pad>": 0, ">>ron<<": 1, ">>fra<<": 2}' > m/vocab.json; distilc check spec.yaml
+teacher: {path: ./m}
+data: {target_language: ron}""",
+    ),
+    "W515": Code(
+        "a model of several languages that is not told which",
+        "A Marian model of several languages writes the one whose token its source begins with. Where `data.target_language` does not say it, the sources themselves must begin with it.",
+        """\
+$ mkdir m; echo '{"model_type": "marian"}' > m/config.json; echo '{"<pad>": 0, ">>ron<<": 1, ">>fra<<": 2}' > m/vocab.json; distilc check spec.yaml
+teacher: {path: ./m}""",
+        """\
+$ mkdir m; echo '{"model_type": "marian"}' > m/config.json; echo '{"<pad>": 0, ">>ron<<": 1, ">>fra<<": 2}' > m/vocab.json; distilc check spec.yaml
+teacher: {path: ./m}
+data: {target_language: ron}""",
+    ),
+    "E546": Code(
+        "a tokenizer that is not here",
+        "BLEU of Japanese and Korean is computed with Mecab, that of flores101 and flores200 with models that sacrebleu fetches: packages or files that are not on this machine. The end of a run is a bad place to learn it.",
+        "evaluation: {metrics: [bleu], bleu: {tokenize: ko-mecab}}",
+        "evaluation: {metrics: [bleu], bleu: {tokenize: char}}",
     ),
     "E516": Code(
         "16 bits without ZeRO",

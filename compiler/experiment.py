@@ -421,9 +421,20 @@ class Export:
 
 
 @record
+class Rouge:
+    tokenizer: Literal["default", "unicode"] | None
+    stemmer: bool | None
+
+
+@record
+class Bleu:
+    tokenize: Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "none"] | None
+
+
+@record
 class Evaluation:
     """`generation` is the student's; the teacher's is `of_teacher`. `exports`: forms of the student that are measured
-    beside it."""
+    beside it. How ROUGE and BLEU find words, None: as the language of the targets asks for (`scoring.py`)."""
 
     metrics: tuple[str, ...]
     generation: Generation
@@ -431,6 +442,8 @@ class Evaluation:
     limit: int | None
     speed: Speed | None
     exports: tuple[Export, ...]
+    rouge: Rouge
+    bleu: Bleu
 
     def of_teacher(self, from_scratch: bool) -> Generation:
         """As `teacher_generation` says; where it says nothing, its checkpoint does. A teacher from scratch has none
@@ -539,6 +552,8 @@ def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | Non
             limit=evaluation["limit"],
             speed=None if evaluation["speed"] is None else bind(Speed, evaluation["speed"]),
             exports=tuple(bind(Export, {"engine": "ctranslate2", **item}) for item in evaluation["exports"]),
+            rouge=_one_of(Rouge, evaluation.get("rouge", {})),
+            bleu=_one_of(Bleu, evaluation.get("bleu", {})),
         ),
         baselines={
             name: bind_baseline(item, next(iter(data["test"]))) for name, item in tree.get("baselines", {}).items()

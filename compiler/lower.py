@@ -41,11 +41,14 @@ from .keys import run_key
 from .models.compiled import Run
 from .models.copies import STACKS
 from .models.heads import fit_head
+from .models.hub import is_offline
+from .models.languages import check_languages
 from .models.made_models import check_work, named_places, named_record, owners, resolve_made
 from .models.reference import ResolvedModel, resolve_reference, use_of
 from .models.scratch import resolve_scratch
 from .models.student import ResolvedStudent, resolve_student
 from .regular_file import why_not
+from .scoring import check_scoring
 from .site import Site
 from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
 from .trees.paths import missing_hint, shown_location
@@ -80,13 +83,16 @@ class Lowering:
         site, experiment, reporter = self.site, run.experiment, run.reporter
         failed_before = reporter.failed
         made = self._made(run)
-        data = self._data(experiment, reporter)
         teacher = self._teacher(experiment, reporter, made)
+        data = self._data(experiment, teacher, reporter)
+        check_scoring(experiment, reporter, offline=is_offline(site.offline))
         labels = self._labels(experiment, teacher, reporter, made)
         baselines = resolve_baselines(experiment, reporter, self.memory)
         if teacher is None:
             return None
         shape = teacher.architecture
+        others = {name: one.model.languages for name, one in (labels or {}).items() if one.model is not None}
+        check_languages(experiment, shape.layout, teacher.languages, others, reporter)
         student = resolve_student(experiment, shape, reporter, site, self.memory, made)
         check_lengths(experiment, shape, reporter)
         check_beams(experiment, shape, reporter)
@@ -204,15 +210,6 @@ class Lowering:
         )
         if found is not None:
             found = fit_head(experiment, found, reporter)
-        if found is not None and found.architecture.layout == "mbart":
-            for name in ("source_language", "target_language"):
-                if getattr(experiment.data, name) is None:
-                    reporter.error(
-                        "E515",
-                        ("data", name),
-                        f"mbart writes the language into every sequence: data.{name} is missing",
-                        f"write for example `{name}: en_XX`",
-                    )
         return found
 
     def _labels(
@@ -261,7 +258,7 @@ class Lowering:
             reporter.error("E508", path, message, "check its permissions")
             return None
 
-    def _data(self, experiment: Experiment, reporter: Reporter) -> ResolvedData:
+    def _data(self, experiment: Experiment, teacher: ResolvedModel | None, reporter: Reporter) -> ResolvedData:
         data, site, memory = experiment.data, self.site, self.memory
         train, train_files = resolve_sources(data.train, ("data", "train"), "train", reporter, site, memory)
         validation, files = resolve_sources(
@@ -280,7 +277,7 @@ class Lowering:
             "columns": asdict(data.columns),
             "max_source_tokens": data.max_source_tokens,
             "max_target_tokens": data.max_target_tokens,
-            "prefix": data.prefix,
+            "prefix": data.prefix if teacher is None else teacher.languages.prefix(data.target_language) + data.prefix,
             "source_language": data.source_language,
             "target_language": data.target_language,
             "labels": data.labels,

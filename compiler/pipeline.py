@@ -76,6 +76,8 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     `most_bytes` of them."""
     from .data.check_data import check_data, num_bytes
     from .data.label_files import label_files
+    from .data.text_remarks import deciding
+    from .scoring import measured, resolve_scoring
 
     if most_bytes is not None and any(num_bytes(run.experiment) > most_bytes for run in compiled.all_runs):
         return compiled
@@ -83,7 +85,8 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     for run in compiled.all_runs:
         experiment = run.experiment
         baselines = experiment.baselines, experiment.evaluation.limit
-        key = repr((experiment.task, experiment.data, label_files(experiment), baselines))
+        scored = resolve_scoring(experiment), sorted(measured(experiment)), list(deciding(experiment))
+        key = repr((experiment.task, experiment.data, label_files(experiment), baselines, scored))
         if key not in known:
             before = set(run.reporter.diagnostics)
             check_data(experiment, run.reporter)

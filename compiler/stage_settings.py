@@ -10,6 +10,7 @@ from typing import Any
 from .data.sources import table_fact
 from .experiment import Baseline, Batch, Experiment, Generation, Labeller, Loss, Speed, Training, Warmup
 from .layers import Layers
+from .scoring import scoring_settings
 
 
 def objective_settings(
@@ -74,8 +75,10 @@ def train_settings(
     objective: Mapping[str, Any],
     warmup: Warmup,
     default_max_length: int | None = None,
+    line_break: bool = False,
 ) -> dict[str, Any]:
-    """Settings of a `train` stage. `default_max_length`: as of `generation_settings`; where validations write."""
+    """Settings of a `train` stage. `default_max_length`: as of `generation_settings`; where validations write.
+    `line_break`: the model writes `<n>` for one."""
     optimization, validation = training.optimization, training.validation
     task, masking = experiment.task, experiment.data.masking
     return {
@@ -99,6 +102,7 @@ def train_settings(
             "every_steps": validation.every.steps,
             "limit": validation.limit,
             "metrics": list(validation.metrics),
+            **scoring_settings(experiment, validation.metrics, line_break=line_break),
             "generation": generation_settings(
                 task, validation.generation, default_max_length if set(validation.metrics) != {"loss"} else None
             ),
@@ -198,24 +202,20 @@ def convert_settings(compute_type: str) -> dict[str, Any]:
 def label_settings(
     labeller: Labeller,
     data: Mapping[str, Any],
-    as_the_teacher: bool,
+    prefix: str,
     precision: str,
     max_positions: int | None,
     default_max_length: int | None = None,
 ) -> dict[str, Any]:
     """Settings of a `pseudo-labels` stage in which a model writes, one with positions for so many tokens. `data`:
-    of the data stage; the validation and test sets are no business of the labels. `as_the_teacher`: it is of the
-    teacher's family and reads what the teacher reads; to another one the data's prefix means nothing.
-    `default_max_length`: as of `generation_settings`."""
+    of the data stage; the validation and test sets are no business of the labels. `prefix`: what its sources begin
+    with. `default_max_length`: as of `generation_settings`."""
     limit = labeller.max_source_tokens or min(data["max_source_tokens"], max_positions or data["max_source_tokens"])
     if default_max_length is not None:
         default_max_length = min(default_max_length, max_positions or default_max_length)
     generation = generation_settings(data["task"], labeller.generation, default_max_length)
     if generation is not None and labeller.best_of is not None:
         generation["n_best"] = labeller.best_of
-    prefix = labeller.prefix
-    if prefix is None:
-        prefix = data["prefix"] if as_the_teacher else ""
     return {
         **_label_settings(labeller, data),
         "prefix": prefix,

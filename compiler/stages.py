@@ -12,11 +12,12 @@ from .engines import TRANSFORMERS, Engine, choose_engine, engine_settings
 from .estimates.limits import FP16_OVERFLOWS
 from .estimates.placement import placement
 from .estimates.workload import row_lengths, student_teaching
-from .experiment import ORIGINAL, Experiment, Training
+from .experiment import ORIGINAL, Experiment, Labeller, Training
 from .installed.extension_record import with_extensions
 from .keys import stage_key
 from .models.reference import MadeModel, ResolvedModel
 from .models.student import ResolvedStudent
+from .scoring import label_metrics, scoring_settings
 from .site import Site
 from .stage_settings import (
     baseline_settings,
@@ -185,6 +186,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
 
     def add_evaluation(id: str, model: str, settings: dict[str, Any], engine: Engine) -> None:
         tokens = placement(None, teacher.architecture, site)["micro_batch_tokens"]
+        settings |= scoring_settings(experiment, settings["metrics"], line_break=teacher.line_break)
         settings, needs = stages.writing(settings, {"model": model, "data": rows}, engine)
         stages.add(id, "evaluate", settings, needs, micro_batch_tokens=tokens)
 
@@ -199,6 +201,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             objective_settings(own.loss, None),
             warmup_of(own, found.data.settings, found.data.locations),
             length,
+            teacher.line_break,
         )
         best = stages.add(
             "teacher-train",
@@ -286,6 +289,7 @@ def _baseline_stages(stages: Stages, experiment: Experiment, found: ResolvedRun,
         settings = baseline_settings(
             experiment.task, experiment.baselines[name], fingerprints, evaluation.limit, evaluation.metrics
         )
+        settings |= scoring_settings(experiment, settings["metrics"], line_break=found.teacher.line_break)
         stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, locations=dict(files.values()))
 
 
@@ -312,21 +316,24 @@ def _target_stages(
         if resolved.file is not None:
             fingerprint, place = resolved.file
             settings = file_label_settings(labeller, fingerprint, found.data.settings)
+            settings |= _label_scoring(experiment, settings, found.teacher)
             stages.add(id, "pseudo-labels", settings, locations={fingerprint: place, **found.data.train_locations})
         else:
             model = teacher
             if resolved.model is not None:
                 model = _model_stage(stages, f"labeller-{name}", resolved.model)
-            architecture = (resolved.model or found.teacher).architecture
+            writer = resolved.model or found.teacher
+            architecture = writer.architecture
             settings = label_settings(
                 labeller,
                 found.data.settings,
-                architecture.family == found.teacher.architecture.family,
+                _label_prefix(experiment, labeller, writer, found.teacher),
                 "fp32" if found.precision == "fp16" and architecture.family in FP16_OVERFLOWS else found.precision,
                 architecture.max_positions,
-                default_max_length(experiment, resolved.model or found.teacher),
+                default_max_length(experiment, writer),
             )
             written, rules = without_rules(settings)
+            written |= _label_scoring(experiment, written, found.teacher, writer)
             engine = choose_engine(labeller.generation, architecture.family, settings["precision"], site)
             written, written_needs = stages.writing(written, {"model": model}, engine)
             stages.add(
@@ -338,6 +345,7 @@ def _target_stages(
             )
             if rules:  # a stage of its own: another rule does not write the labels anew
                 held = rule_settings(settings, rules)
+                held |= _label_scoring(experiment, held, found.teacher, writer)
                 stages.add(
                     id, "pseudo-labels", held, {"labels": f"written-{name}"}, locations=found.data.train_locations
                 )
@@ -348,6 +356,21 @@ def _target_stages(
         **({"shares": shares} if shares else {}),
     }
     return stages.add("targets", "targets", mixed, needs)
+
+
+def _label_scoring(experiment: Experiment, settings: Mapping[str, Any], *models: ResolvedModel) -> dict[str, Any]:
+    """How labels are held against the original targets."""
+    line_break = any(model.line_break for model in models)
+    return scoring_settings(experiment, label_metrics(experiment.task, settings), line_break=line_break)
+
+
+def _label_prefix(experiment: Experiment, labeller: Labeller, writer: ResolvedModel, teacher: ResolvedModel) -> str:
+    """What a labeller's sources begin with: the language, where it has a token for it, and what it was trained with. To
+    a model of another family than the teacher's the data's own prefix means nothing."""
+    own = labeller.prefix
+    if own is None:
+        own = experiment.data.prefix if writer.architecture.family == teacher.architecture.family else ""
+    return writer.languages.prefix(experiment.data.target_language) + own
 
 
 def _student_stages(stages: Stages, student: ResolvedStudent, teacher: str) -> str:
@@ -382,6 +405,7 @@ def _student_training(
         ),
         warmup_of(training, found.data.settings, found.data.locations, shares),
         default_max_length(experiment, found.teacher),
+        found.teacher.line_break,
     )
     teaching = None
     if "teacher" in needs:

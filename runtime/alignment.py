@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -13,10 +14,10 @@ By = Literal["id", "line"]
 
 @dataclass(frozen=True)
 class Aligned:
-    """Texts in the order of the references, and what they were aligned by."""
+    """Texts in the order of the references, of which a row may have several, and what they were aligned by."""
 
     predictions: list[str]
-    references: list[str]
+    references: list[str | Sequence[str]]
     by: By
 
 
@@ -45,7 +46,7 @@ def _by_line(predictions: Texts, references: Texts, spec_path: str | None) -> Al
             "they are compared row by row: give both the same rows, or an id to every row of both",
             spec_path=spec_path,
         )
-    return Aligned(list(predictions.texts), list(references.texts), "line")
+    return Aligned(list(predictions.texts), _all_of(references), "line")
 
 
 def _by_id(predictions: Texts, references: Texts, all_of: bool, spec_path: str | None) -> Aligned:
@@ -76,4 +77,8 @@ def _by_id(predictions: Texts, references: Texts, all_of: bool, spec_path: str |
             "rows are aligned by id: are these the predictions for other data?",
             spec_path=spec_path,
         )
-    return Aligned([known[id] for id in references.ids], list(references.texts), "id")
+    return Aligned([known[id] for id in references.ids], _all_of(references), "id")
+
+
+def _all_of(references: Texts) -> list[str | Sequence[str]]:
+    return [references.several.get(i, text) for i, text in enumerate(references.texts)]

@@ -13,6 +13,8 @@ from typing import Any
 from .alignment import Aligned, align
 from .console import Console
 from .failure import Failure
+from .metrics.words import unseen
+from .plan import Scoring
 from .terminal import drawing_console, tell
 from .text_files import Layout, Texts, read_texts
 
@@ -32,7 +34,14 @@ def main(argv: Sequence[str]) -> int:
         predictions, references = _read(options)
         aligned = align(predictions, references, options.by)
         metrics = options.metric or METRICS.get(options.task, ALL_OF_TEXTS)
-        scores = score_texts(metrics, aligned)
+        scoring = Scoring(
+            rouge_tokenizer=options.rouge_tokenizer,
+            stemmer=options.stemmer == "yes",
+            bleu_tokenize=options.bleu_tokenize,
+            line_break="<n>",  # Pegasus's; no other text has it
+        )
+        scores = score_texts(metrics, aligned, scoring)
+        warnings = [found._asdict() for found in unseen(list(scores), aligned.references, scoring)]
         result = {
             "version": 1,
             "predictions": predictions.name,
@@ -40,6 +49,7 @@ def main(argv: Sequence[str]) -> int:
             "examples": len(aligned.references),
             "aligned_by": aligned.by,
             "scores": scores,
+            **({"warnings": warnings} if warnings else {}),
         }
         text = json.dumps(result, indent=1, allow_nan=False) + "\n" if options.format == "json" else scores_text(result)
         if options.output is None:
@@ -52,7 +62,7 @@ def main(argv: Sequence[str]) -> int:
     return 0
 
 
-def score_texts(metrics: Sequence[str], aligned: Aligned) -> dict[str, dict[str, Any]]:
+def score_texts(metrics: Sequence[str], aligned: Aligned, scoring: Scoring | None = None) -> dict[str, dict[str, Any]]:
     """Metric -> {value, low, high, ...}. Raises `Failure` R305 (no such metric), R364 (not one of texts)."""
     from .metrics.score import needing, score
 
@@ -62,11 +72,13 @@ def score_texts(metrics: Sequence[str], aligned: Aligned) -> dict[str, dict[str,
     if sys.stderr.isatty():
         waiting = drawing_console(stderr=True).status(f"scoring {len(aligned.references):,} texts")
     with waiting:
-        return score(metrics, aligned.predictions, aligned.references)
+        return score(metrics, aligned.predictions, aligned.references, scoring)
 
 
 def scores_text(result: Mapping[str, Any]) -> str:
     """For people: one line a metric, and how it was computed."""
+    from .metrics.score import how_scored
+
     by = "id" if result["aligned_by"] == "id" else "line"
     lines = [f"{result['predictions']}: {result['examples']:,} examples, aligned by {by} with {result['references']}"]
     width = max(map(len, result["scores"]))
@@ -77,6 +89,8 @@ def scores_text(result: Mapping[str, Any]) -> str:
         notes += [f"{name}: {note} {entry[note]}" for note in ("signature", "splitter") if note in entry]
     if any("low" in entry for entry in result["scores"].values()):
         lines.append("in brackets: 95 % interval (bootstrap over examples)")
+    notes += how_scored(result["scores"])
+    notes += [f"warning: {found['message']} (see --language)" for found in result.get("warnings", ())]
     return "\n".join(lines + notes) + "\n"
 
 
@@ -95,7 +109,7 @@ def _read(options: argparse.Namespace) -> tuple[Texts, Texts]:
     file = options.references or options.predictions
     theirs = Layout(options.prediction_column, PREDICTIONS, "--prediction-column", options.id_column)
     usual = REFERENCES if options.references is not None else REFERENCES[:3]
-    ours = Layout(options.reference_column, usual, "--reference-column", options.id_column)
+    ours = Layout(options.reference_column, usual, "--reference-column", options.id_column, several=True)
     predictions = read_texts(options.predictions, theirs)
     if options.references is None and predictions.column is None:
         raise Failure("R361", f"{file} has no references beside its predictions", "name a file of references, too")
@@ -115,6 +129,9 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--prediction-column")
     parser.add_argument("--reference-column")
     parser.add_argument("--id-column")
+    parser.add_argument("--rouge-tokenizer", choices=["default", "unicode"], default="default")
+    parser.add_argument("--stemmer", choices=["yes", "no"], default="yes")
+    parser.add_argument("--bleu-tokenize", default="13a")
     parser.add_argument("--by", choices=["id", "line"])
     parser.add_argument("--format", choices=["text", "json"], default="text")
     parser.add_argument("-o", "--output", type=Path)

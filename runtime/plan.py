@@ -303,6 +303,21 @@ class GenerationSettings:
     default_max_length: int | None = None
 
 
+BleuTokenizer = Literal["13a", "intl", "zh", "ja-mecab", "ko-mecab", "char", "flores101", "flores200", "none"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scoring:
+    """How metrics find words. ROUGE's `default` knows the letters a to z alone, and `stemmer` takes English endings
+    off; `unicode` knows every script. `bleu_tokenize` is a tokenizer of sacrebleu. `line_break`: what stands for a line
+    break in the texts of a model (None: nothing does)."""
+
+    rouge_tokenizer: Literal["default", "unicode"] = "default"
+    stemmer: bool = True
+    bleu_tokenize: BleuTokenizer = "13a"
+    line_break: str | None = None
+
+
 @dataclass(frozen=True, kw_only=True)
 class BatchSettings:
     """One optimizer step over all devices. unit tokens: source + target tokens, special tokens included."""
@@ -342,6 +357,7 @@ class ValidationSettings:
     limit: int | None
     metrics: tuple[str, ...]
     generation: GenerationSettings | None
+    scoring: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -415,6 +431,7 @@ class EvaluateSettings(Extended):
     metrics: tuple[str, ...]
     generation: GenerationSettings | None
     precision: Literal["fp32", "bf16", "fp16"]
+    scoring: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -437,6 +454,7 @@ class BaselineSettings(Extended):
     limit: int | None
     metrics: tuple[str, ...]
     predictions: Mapping[str, PredictionFile]
+    scoring: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -486,6 +504,7 @@ class PseudoLabelSettings(Extended):
     min_length_ratio: float | None = None
     max_length_ratio: float | None = None
     max_repetition: float | None = None
+    scoring: Scoring = field(default_factory=Scoring)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any, Literal, cast
 
 from .console import Console
-from .data.tokenize import Counts, prepare, tokenize
+from .data.tokenize import Counts, language_token, prepare, tokenize
 from .failure import Failure
 from .generation.ends import Ends
 from .partial_output import open_output
@@ -161,10 +161,13 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
         return asked if asked is not None else getattr(known, name, None) or default
 
     settings = _reading(chosen, getattr(config, "max_position_embeddings", None))
-    if config.model_type == "mbart" and (settings.source_language is None or settings.target_language is None):
+    tokenizer = load_tokenizer(folder)
+    languages = (settings.source_language, settings.target_language)
+    if hasattr(tokenizer, "tgt_lang") and None in languages:
         raise Failure("R368", "mbart writes the language into every sequence, and nothing says which",
                       "give --source-language and --target-language, for example en_XX and ro_RO")  # fmt: skip
-    tokenizer = load_tokenizer(folder)
+    if config.model_type == "marian" and not settings.prefix.startswith(">>"):
+        settings = replace(settings, prefix=language_token(tokenizer, settings.target_language) + settings.prefix)
     prepare(tokenizer, settings)
     sources, labels, cut = _tokenized(texts, tokenizer, settings)
     if cut:

@@ -16,8 +16,10 @@ them (`schema/extension.schema.json`). distilc's own are registered in its own p
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from .plan import Scoring
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -125,17 +127,30 @@ class Term:
 # --- metrics ---------------------------------------------------------------------------------------
 
 
+# For each row its reference, or several of them.
+References = Sequence[str | Sequence[str]]
+
+
+def several(reference: str | Sequence[str]) -> Sequence[str]:
+    """The references of a row that has one or several."""
+    return (reference,) if isinstance(reference, str) else reference
+
+
 @dataclass(frozen=True, kw_only=True)
 class ScoreInputs:
     """What a metric looks at, all examples of a set at once.
 
     Metrics of texts get texts: what the model generated and the whole, untruncated references, in the same
-    order. Metrics of labels get the names of the classes likewise. Metrics of the loss get `loss`, the mean
-    cross-entropy of the labels in nats per label token, without smoothing or weights.
+    order. A row may have several references: `references` has the first of each, `all_references` all of them, the
+    first one first. `scoring`: how the spec has words found. Metrics of labels get the names of the classes likewise.
+    Metrics of the loss get `loss`, the mean cross-entropy of the labels in nats per label token, without smoothing or
+    weights.
     """
 
     predictions: Sequence[str] = ()
     references: Sequence[str] = ()
+    all_references: Sequence[Sequence[str]] = ()
+    scoring: Scoring = field(default_factory=Scoring)
     loss: float | None = None
 
 

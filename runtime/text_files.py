@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,13 +22,15 @@ ID = "id"
 @dataclass(frozen=True)
 class Texts:
     """`name`: of what holds them, for messages. `places[i]` says where text i stands (`a.jsonl:3`); `ids` None:
-    there are none. `column`: the column that the texts were taken from, None in a file of lines."""
+    there are none. `column`: the column that the texts were taken from, None in a file of lines. `several`: of the rows
+    that have more than one text, all of them; `texts` has the first."""
 
     name: str
     texts: Sequence[str]
     places: Sequence[str]
     ids: Sequence[str] | None
     column: str | None
+    several: Mapping[int, tuple[str, ...]] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.texts)
@@ -46,6 +48,7 @@ class Layout:
     id: str | None = None
     id_option: str = "--id-column"
     empty: bool = True  # may a text be empty?
+    several: bool = False  # may a row have a list of texts?
     spec_path: str = ""
 
 
@@ -65,6 +68,7 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
     texts: list[str] = []
     places: list[str] = []
     ids: list[str] = []
+    several: dict[int, tuple[str, ...]] = {}
     column = id_column = None
     for where, row in rows:
         if isinstance(row, str) and path.suffix.lower() == LINES:
@@ -80,12 +84,17 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
             if column is None:
                 column = _text_column(row, where, layout)
             value = _cell(row, column, where, layout, _name_texts(layout))
+            if layout.several and isinstance(value, list) and value:
+                of_row = tuple(_checked(text, where, f"the column {column!r}", layout) for text in value)
+                if len(of_row) > 1:
+                    several[len(texts)] = of_row
+                value = of_row[0]
             texts.append(_checked(value, where, f"the column {column!r}", layout))
         places.append(where)
     if not texts:
         raise Failure("R204", f"{path} has no rows", "is it the right file?", spec_path=layout.spec_path or None)
     _require_unique(ids, places, layout)
-    return Texts(str(path), texts, places, ids if id_column is not None else None, column)
+    return Texts(str(path), texts, places, ids if id_column is not None else None, column, several)
 
 
 def _numbered_lines(path: Path, fingerprint: str | None, spec_path: str) -> Iterator[tuple[str, str]]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from os.path import isfile
 from pathlib import Path, PurePath
 
@@ -12,6 +13,7 @@ from ..rules.ways import data_sources
 from .data_faults import Faults
 from .label_files import check_label_files, label_files
 from .row_check import Layout, RowCheck
+from .text_remarks import TextRemarks, tell_remarks
 
 
 def check_data(run: Experiment, reporter: Reporter) -> None:
@@ -21,6 +23,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     seen: dict[Trail, dict[str, tuple[str, int]]] = {}
     partly: set[Trail] = set()  # splits of which not every id is known
     counts: dict[Trail, int | None] = {}  # rows of a split; None: not known
+    read: list[tuple[Trail, Path, TextRemarks]] = []
     for path, source in data_sources(run.data):
         split: Trail = path[:-1]
         # What is not there and what is of no known kind was reported.
@@ -35,7 +38,10 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
             if left == 0:
                 break
             # Ids are unique in a split, whatever the number of its sources.
-            check = RowCheck(Path(name), (*path, "files", i), layout, reporter, faults, seen.setdefault(split, {}))
+            here, remarks = (*path, "files", i), TextRemarks()
+            of_split = replace(layout, several=split[1] != "train")
+            check = RowCheck(Path(name), here, of_split, reporter, faults, seen.setdefault(split, {}), remarks)
+            read.append((here, Path(name), remarks))
             count += check.read(left)
             if not check.complete:
                 partly.add(split)
@@ -44,6 +50,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
         if count == 0:
             reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
     faults.tell(reporter)
+    tell_remarks(run, read, reporter)
     train: Trail = ("data", "train")
     known = run.data.columns.id is not None and train not in partly
     whole = all(source.limit is None for source in run.data.train)

@@ -16,6 +16,7 @@ from ..diagnostics import Reporter, Trail, did_you_mean, listed, quoted, shown_p
 from ..trees.yaml_text import PLAIN
 from .data_faults import Faults
 from .data_files import UnreadableFile, UnreadableRow, find_cell, records
+from .text_remarks import TextRemarks
 
 CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
 MOST_UNREADABLE = 1000  # rows; a file with more is not read to its end
@@ -26,12 +27,14 @@ NUMBERED = ("id", "label")  # these columns may hold whole numbers
 @dataclass(frozen=True)
 class Layout:
     """What the rows of a file hold. `columns`: key of the spec -> column, the keys standing at `path`;
-    `labels`: the names that a label may have (None: any); `limits`: key -> (setting, tokens)."""
+    `labels`: the names that a label may have (None: any); `limits`: key -> (setting, tokens); `several`: a target may
+    be a list of references."""
 
     columns: Mapping[str, str]
     path: Trail
     labels: tuple[str, ...] | None = None
     limits: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    several: bool = False
 
 
 class RowCheck:
@@ -46,6 +49,7 @@ class RowCheck:
         reporter: Reporter,
         faults: Faults,
         seen: dict[str, tuple[str, int]],
+        remarks: TextRemarks | None = None,
     ) -> None:
         self.file = file
         self.name = shown_path(file)
@@ -54,6 +58,7 @@ class RowCheck:
         self.reporter = reporter
         self.faults = faults
         self.seen = seen
+        self.remarks = remarks
         self.complete = True
         self.unreadable = 0
         self.words: dict[str, list[int]] = {key: [] for key in layout.limits}
@@ -102,11 +107,19 @@ class RowCheck:
             there, value = find_cell(row, column)
             if there:
                 self.having.add(key)
+            if key == "target" and self.layout.several and _are_texts(value):
+                value = self._first_of(number, value)
             if isinstance(value, str) or (key in NUMBERED and type(value) is int):
                 self._value(number, key, value)
             else:
                 self.complete &= key != "id"
                 self._no_text(number, row, key, column, value, there)
+
+    def _first_of(self, number: int, references: list[str]) -> str:
+        """The reference that stands for the row; of the others only an empty one is told."""
+        if not all(map(str.strip, references[1:])):
+            self._fault("E423", self.path, "reference", number, "a reference is empty", "delete it, or fill it in")
+        return references[0]
 
     def _example(self) -> str:
         """A row with the columns that are wanted here."""
@@ -129,6 +142,8 @@ class RowCheck:
             self._label(number, value)
         if key in self.words:
             self.words[key].append(len(text.split()))
+        if self.remarks is not None and key in ("source", "target"):
+            self.remarks.add(number, key, text)
         if key != "id":
             return
         if text in self.seen:
@@ -177,6 +192,8 @@ class RowCheck:
         else:
             kind, problem, detail = "no text", f"{quoted(column)} is no text, but ", quoted(value)
             hint = "name a column of text"
+            if key == "target" and _are_texts(value):
+                hint = "a training row has one target; lists of references are for validation and test"
         self._fault("E422", path, kind, number, problem, hint, detail)
 
     def refuse_unknown(self, known: Collection[str], owner: str, aligned: str) -> None:
@@ -235,6 +252,11 @@ def _names(row: Mapping[str, Any]) -> str:
     names = [quoted(name) for name in row]
     more = len(names) - MOST_NAMES
     return listed(names[:MOST_NAMES] + ([f"{more} more"] if more > 0 else []), "and")
+
+
+def _are_texts(value: Any) -> bool:
+    """Is it a list of texts, and not empty?"""
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
 
 
 def _is_unicode(text: str) -> bool:

@@ -70,8 +70,8 @@ def fetch_commit(kind: Kind, repository: str, revision: str) -> str:
 
 
 def fetch_config(repository: str, commit: str) -> Path:
-    """Fetch a model's config.json into the cache, and generation_config.json where it has one; returns the snapshot's
-    folder. Raises `HubError`."""
+    """Fetch a model's config.json into the cache and, where it has them, the small files that say how long its texts
+    are and which languages it knows; returns the snapshot's folder. Raises `HubError`."""
     from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
@@ -79,13 +79,16 @@ def fetch_config(repository: str, commit: str) -> Path:
         found: str = hf_hub_download(repository, name, revision=commit, etag_timeout=TIMEOUT_SECONDS)
         return found
 
-    def fetch_if_there() -> None:
+    def fetch_if_there(name: str) -> None:
         with suppress(EntryNotFoundError):
-            fetch("generation_config.json")
+            fetch(name)
 
-    file = _asked(lambda: fetch("config.json"))
-    _asked(fetch_if_there)
-    return Path(file).parent
+    file = Path(_asked(lambda: fetch("config.json")))
+    _asked(lambda: fetch_if_there("generation_config.json"))
+    _asked(lambda: fetch_if_there("tokenizer_config.json"))
+    if b'"marian"' in file.read_bytes():  # the tokens of its languages are in its vocabulary, of some hundred kB
+        _asked(lambda: fetch_if_there("vocab.json"))
+    return file.parent
 
 
 def is_offline(offline: bool) -> bool:

@@ -26,9 +26,13 @@ def resolve_made(named: NamedRun, owner: str, found: ResolvedRun, stages: Stages
     made = MadeModel(owner, (), "", "")
     if stages is not None:
         # The student is made of its teacher: the stage that it needs is the teacher as it was trained.
-        teacher = next(stage["needs"]["teacher"] for stage in stages if stage["id"] == "student")
-        made = made_model(owner, stages, teacher if named.model == "teacher" else "train")
-    return ResolvedModel(name, architecture, {}, {}, {}, made, says_length=found.teacher.says_length)
+        trained = next(stage["needs"]["teacher"] for stage in stages if stage["id"] == "student")
+        made = made_model(owner, stages, trained if named.model == "teacher" else "train")
+    teacher = found.teacher  # its tokenizer is the student's, and so is what its checkpoint says of texts
+    return ResolvedModel(
+        name, architecture, {}, {}, {}, made, says_length=teacher.says_length, languages=teacher.languages,
+        line_break=teacher.line_break,
+    )  # fmt: skip
 
 
 def owners(run: Run) -> Iterator[tuple[str, Trail, NamedRun]]:

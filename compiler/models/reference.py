@@ -20,6 +20,7 @@ from ..trees.paths import location_hint, shown_location
 from .catalogue import CATALOGUE, catalogued
 from .families import FAMILIES
 from .hub import HubError, cached_commit, cached_snapshot, fetch_commit, fetch_config, is_offline
+from .languages import NO_LANGUAGES, Languages, has_line_break, languages_of
 from .parts import adapter_words, check_parts, is_adapter, stored_types
 
 
@@ -28,7 +29,8 @@ class ResolvedModel:
     """`name` is what the spec calls it; `settings` are a teacher stage's; `locations` its `execution`'s;
     `config` is its config.json, as far as it is known. `made`: the run of another spec that makes it; then
     it has no settings of its own. `says_length`: does its checkpoint say how long a text may become? Where the files
-    of the checkpoint are not known, it is taken to."""
+    of the checkpoint are not known, it is taken to. `languages`: what its tokenizer does with them;
+    `line_break`: does it write `<n>` for one?"""
 
     name: str
     architecture: Architecture
@@ -37,6 +39,8 @@ class ResolvedModel:
     config: Mapping[str, Any] = field(default_factory=dict)
     made: MadeModel | None = None
     says_length: bool = True
+    languages: Languages = NO_LANGUAGES
+    line_break: bool = False
 
 
 @dataclass(frozen=True)
@@ -124,7 +128,12 @@ def _from_folder(
     check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
     locations = {fingerprint: str(real_path(folder))}
-    return ResolvedModel(name, architecture, settings, locations, config, says_length=_says_length(folder, config))
+    languages = languages_of(architecture.layout, folder, config)
+    said = _says_length(folder, config)
+    return ResolvedModel(
+        name, architecture, settings, locations, config, says_length=said, languages=languages,
+        line_break=has_line_break(architecture.layout, folder),
+    )  # fmt: skip
 
 
 def _from_hub(
@@ -178,9 +187,12 @@ def _from_hub(
     check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("hub", architecture, repository=repository, revision=commit)
     locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
+    languages = languages_of(architecture.layout, folder, config)
+    said = _says_length(folder, config)
     return ResolvedModel(
-        repository, architecture, settings, locations, config, says_length=_says_length(folder, config)
-    )
+        repository, architecture, settings, locations, config, says_length=said, languages=languages,
+        line_break=has_line_break(architecture.layout, folder),
+    )  # fmt: skip
 
 
 def _says_length(folder: Path, config: Mapping[str, Any]) -> bool:
@@ -215,7 +227,9 @@ def _from_catalogue(
     if architecture is None:
         return None
     settings = model_settings("hub", architecture, repository=repository, revision=commit or UNRESOLVED)
-    return ResolvedModel(repository, architecture, settings, {}, config)
+    languages = languages_of(architecture.layout, None, config)
+    line_break = has_line_break(architecture.layout, None)
+    return ResolvedModel(repository, architecture, settings, {}, config, languages=languages, line_break=line_break)
 
 
 def planned_architecture(stage: Mapping[str, Any], task: str) -> Architecture:

@@ -18,6 +18,11 @@ _OF_DATA = {
         "source_language", "target_language",
     )
 }  # fmt: skip
+_SCORING = {
+    "scoring": "evaluation.", "scoring.rouge_tokenizer": "evaluation.rouge.tokenizer",
+    "scoring.stemmer": "evaluation.rouge.stemmer", "scoring.bleu_tokenize": "evaluation.bleu.tokenize",
+    "scoring.line_break": "teacher.",
+}  # fmt: skip
 # Stage kind -> (setting -> key). The longest setting that fits counts, and what lies below it is appended;
 # a key that ends in "." has nothing below it that a spec could say. `{training}` is "" or "teacher.train.",
 # `{name}` what follows the dash in the stage's id.
@@ -47,6 +52,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "max_repetition": "pseudo_labels.{name}.keep.max_repetition",
         "generation.n_best": "pseudo_labels.{name}.best_of",
         "generation.named": "pseudo_labels.{name}.generation.engine",
+        "generation.default_max_length": "data.max_target_tokens", **_SCORING,
     },
     "targets": {"targets": "targets", "shares": "targets.", "max_target_tokens": "data.max_target_tokens"},
     "signals": {
@@ -66,19 +72,23 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "gradient_clipping": "{training}training.gradient_clipping", "stopping": "{training}stopping",
         "validation": "{training}validation", "validation.every_epochs": "{training}validation.every.epochs",
         "validation.every_steps": "{training}validation.every.steps",
+        "validation.generation.default_max_length": "data.max_target_tokens",
+        **{f"validation.{setting}": key for setting, key in _SCORING.items()},
     },
     "evaluate": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics", "precision": "precision",
         "generation": "evaluation.generation", "generation.named": "evaluation.generation.engine",
+        "generation.default_max_length": "data.max_target_tokens", **_SCORING,
     },
     "baseline": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics",
-        "predictions": "baselines.{name}.predictions.",
+        "predictions": "baselines.{name}.predictions.", **_SCORING,
     },
     "benchmark": {
         "task": "task", "batch_size": "evaluation.speed.batch_size", "repeats": "evaluation.speed.repeats",
         "examples": "evaluation.speed.examples", "precision": "precision", "generation": "evaluation.generation",
         "generation.named": "evaluation.generation.engine",
+        "generation.default_max_length": "data.max_target_tokens",
     },
     "convert": {
         "format": "evaluation.generation.engine", "compute_type": "evaluation.generation.compute_type",

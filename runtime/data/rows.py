@@ -64,7 +64,8 @@ class Rows:
         return self._row("target", i)
 
     def raw(self, i: int) -> dict[str, Any]:
-        """The texts of row i as they were read: {"id", "source", "target"}."""
+        """The texts of row i as they were read: {"id", "source", "target"}, and `references`, where there are several:
+        the target is the first of them."""
         if self._lines is None:
             self._lines = _map_lines(self.folder / f"{self.split}.jsonl")
         text, starts = self._lines
@@ -83,6 +84,11 @@ class Rows:
         return row
 
 
+def references_of(record: Mapping[str, Any]) -> tuple[str, ...]:
+    """The references of a raw row: its target or, where it has several, all of them."""
+    return tuple(record.get("references", ())) or (str(record["target"]),)
+
+
 def split_names(folder: Path) -> list[str]:
     """The splits of a data artifact: train, validation, then the test sets by name."""
     suffix = ".source_offsets.npy"
@@ -92,7 +98,7 @@ def split_names(folder: Path) -> list[str]:
 
 
 def write_rows(
-    folder: Path, split: str, rows: Iterable[tuple[Sequence[int], Sequence[int], Mapping[str, str]]]
+    folder: Path, split: str, rows: Iterable[tuple[Sequence[int], Sequence[int], Mapping[str, Any]]]
 ) -> None:
     """Write one split from (source ids, target ids, {"id", "source", "target"}), a row at a time."""
     offsets = {side: array("q", [0]) for side in _SIDES}

@@ -1,7 +1,8 @@
 """A plan's data sources -> rows of text, checked one by one.
 
-A row is {"id", "source", "target"}. What cannot be trained on is a diagnosis with its file and row, never
-dropped without a word.
+A row is {"id", "source", "target"}; one of validation or test may have several references, which stand in its column
+of targets as a list: then the first is the target, and `references` has all of them. What cannot be trained on is a
+diagnosis with its file and row, never dropped without a word.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ BUILTIN_COLUMNS = Columns(source="source", hypothesis=None, target="target", id=
 
 def read_sources(
     sources: Sequence[Source], columns: Columns, split: str, locations: Mapping[str, str], offline: bool
-) -> Iterator[dict[str, str]]:
+) -> Iterator[dict[str, Any]]:
     """The rows of all sources, one after the other. `split` is the place in the spec (`train`, `validation`,
     `test`, `test.<set>`): it names them in diagnoses and in the ids of rows that have none.
 
@@ -35,7 +36,7 @@ def read_sources(
     for source in sources:
         names = BUILTIN_COLUMNS if source.kind == "builtin" else columns
         for where, record in islice(_records(source, locations, offline, spec_path), source.limit):
-            row = _row(record, names, where, f"{split}-{len(seen)}")
+            row = _row(record, names, where, f"{split}-{len(seen)}", several=split != "train")
             if row["id"] in seen:
                 raise Failure(
                     "R205",
@@ -61,7 +62,7 @@ def _records(source: Source, locations: Mapping[str, str], offline: bool, spec_p
             yield from read_file(path, fingerprint, spec_path)
 
 
-def _row(record: Any, columns: Columns, where: str, default_id: str) -> dict[str, str]:
+def _row(record: Any, columns: Columns, where: str, default_id: str, *, several: bool) -> dict[str, Any]:
     if not isinstance(record, Mapping):
         raise Failure(
             "R202",
@@ -69,13 +70,18 @@ def _row(record: Any, columns: Columns, where: str, default_id: str) -> dict[str
             'one JSON object a line: {"source": "...", "target": "..."}',
             spec_path="data.columns",
         )
-    row = {"id": default_id}
+    row: dict[str, Any] = {"id": default_id}
     if columns.id is not None:
         value = _cell(record, columns.id, "id", where)
         row["id"] = _text(str(value) if isinstance(value, int) else value, columns.id, "id", where)
         where = f"{where} (id {row['id']})"
     row["source"] = _text(_cell(record, columns.source, "source", where), columns.source, "source", where)
-    row["target"] = _text(_cell(record, columns.target, "target", where), columns.target, "target", where)
+    target = _cell(record, columns.target, "target", where)
+    if isinstance(target, list | tuple) and several and target:
+        references = [_text(text, columns.target, "target", where) for text in target]
+        row["target"] = references[0]
+        return row if len(references) == 1 else {**row, "references": references}
+    row["target"] = _text(target, columns.target, "target", where)
     return row
 
 
@@ -118,7 +124,9 @@ def _text(value: Any, name: str, role: str, where: str) -> str:
         raise Failure(
             "R203",
             f"{where}: the column {name!r} holds {type(value).__name__}, not text",
-            f"set {spec_path} to a column of texts",
+            "a training row has one target; lists of references are for validation and test"
+            if role == "target" and isinstance(value, list)
+            else f"set {spec_path} to a column of texts",
             spec_path=spec_path,
         )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -13,7 +14,7 @@ from ..plan import DataSettings, PseudoLabelSettings
 CHUNK_ROWS = 1024
 LONGEST = 1_000_000_000  # too long rows are cut here; the tokenizer need not warn of them
 
-TokenRow = tuple[list[int], list[int], dict[str, str]]
+TokenRow = tuple[list[int], list[int], dict[str, Any]]
 
 
 @dataclass
@@ -28,7 +29,7 @@ class Counts:
 
 
 def tokenize(
-    rows: Iterable[dict[str, str]],
+    rows: Iterable[dict[str, Any]],
     tokenizer: Any,
     settings: DataSettings,
     counts: Counts,
@@ -75,8 +76,10 @@ def _tokenized(
 
 
 def prepare(tokenizer: Any, settings: DataSettings | PseudoLabelSettings) -> None:
-    """Set the languages of a multilingual tokenizer. `Failure` R211: it does not know one of them."""
+    """Set the languages of a multilingual tokenizer. `Failure` R211: it does not know one of them, or sources do not
+    begin with the token of the one that is to be written."""
     tokenizer.model_max_length = LONGEST
+    _check_language_token(tokenizer, settings)
     for name, language in (("src_lang", settings.source_language), ("tgt_lang", settings.target_language)):
         if language is None or not hasattr(tokenizer, name):
             continue
@@ -99,6 +102,25 @@ def num_end_tokens(tokenizer: Any, *, target: bool = False) -> int:
     whole, bare = (tokenizer(**text, add_special_tokens=added)["input_ids"] for added in (True, False))
     begins = next(i for i in range(len(whole) + 1) if whole[i : i + len(bare)] == bare)
     return len(whole) - begins - len(bare)
+
+
+def language_token(tokenizer: Any, language: str | None) -> str:
+    """What a source begins with, so that a Marian model of several languages writes this one; empty: it has no token
+    for it."""
+    token = f">>{language}<<"
+    return f"{token} " if token in tokenizer.get_vocab() else ""
+
+
+def _check_language_token(tokenizer: Any, settings: DataSettings | PseudoLabelSettings) -> None:
+    asked = re.match(r">>(.+?)<<", settings.prefix)
+    if asked is not None and not language_token(tokenizer, asked[1]):
+        problem = f"the tokenizer has no token for the language {asked[1]!r}"
+    elif asked is None and settings.target_language and language_token(tokenizer, settings.target_language):
+        problem = f"sources do not begin with the token of the language {settings.target_language!r}"
+    else:
+        return
+    raise Failure("R211", problem, "compile the spec again where the files of the model are",
+                  spec_path="data.target_language")  # fmt: skip
 
 
 def _cut(ids: list[int], limit: int, end: int) -> list[int]:

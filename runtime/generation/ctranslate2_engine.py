@@ -18,7 +18,7 @@ from ..plan import ComputeType, GenerationSettings
 from .conversion import COMPUTE_TYPES, quiet_ctranslate2, vocabulary_of
 from .engine import OnBatch, Source, batches, lengths_of
 from .fit import differing, lacking
-from .search import answer_in_language, end_token, length_penalty, limit_of, merged_config
+from .search import answer_in_language, end_token, has_languages, length_penalty, limit_of, merged_config
 from .texts import writing
 from .transformers_engine import TransformersEngine
 
@@ -56,7 +56,8 @@ class CTranslate2Engine:
 
         own = GenerationConfig.from_pretrained(converted, local_files_only=True)
         self.config = merged_config(own, settings)
-        if labels is not None:
+        self.tokenizer = load_tokenizer(folder)
+        if labels is not None and has_languages(self.tokenizer):
             answer_in_language(self.config, record["model_type"], labels)
         if reason := lacking(self.config, sampling=settings.sampling is not None):
             raise Unfit(f"has nothing for {reason}")
@@ -64,7 +65,6 @@ class CTranslate2Engine:
             raise Unfit(f"has its own way with {reason}")
         self.settings, self.length_penalty = settings, length_penalty(own, settings)
         self.num_hypotheses = settings.n_best or 1
-        self.tokenizer = load_tokenizer(folder)
         self.tokens = vocabulary_of(converted)
         self.rows = {token: row for row, token in enumerate(self.tokens)}
         self.end = end_token(self.config)

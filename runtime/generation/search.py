@@ -62,6 +62,11 @@ def length_penalty(own: Any, settings: GenerationSettings) -> float:
     return 1.0 if asked is None else float(asked)
 
 
+def has_languages(tokenizer: Any) -> bool:
+    """Does it put the code of a language into every sequence? Of mBART's kind there are models without (BARThez)."""
+    return hasattr(tokenizer, "tgt_lang")
+
+
 def answer_in_language(config: Any, model_type: str, labels: Sequence[int] | Any) -> None:
     """Make a multilingual model answer in the language of the targets, whose labels hold its code.
 

@@ -15,7 +15,7 @@ from ..plan import GenerationSettings
 from .engine import OnBatch, Source, batches, lengths_of
 from .rescoring import padded, sequence_scores
 from .sampling import draw_processors
-from .search import answer_in_language, end_token, length_penalty, limit_of, merged_config
+from .search import answer_in_language, end_token, has_languages, length_penalty, limit_of, merged_config
 from .texts import writing
 
 
@@ -38,7 +38,7 @@ class TransformersEngine:
         self.with_scores = with_scores
         self.config = merged_config(model.generation_config, settings)
         self.length_penalty = length_penalty(model.generation_config, settings)
-        if labels is not None:
+        if labels is not None and has_languages(tokenizer):
             answer_in_language(self.config, model.config.model_type, labels)
 
     @classmethod

@@ -50,7 +50,7 @@ def label_of(
 ) -> Label:
     """The label of a raw row {"id", "source", "target"}, held to the rules. `text` None: there is none; `at_limit`: the
     length limit at which it ends."""
-    values = {} if text is None else quality(asked(settings), text, row["target"])
+    values = {} if text is None else quality(asked(settings), text, row["target"], settings.scoring)
     return Label(
         id=row["id"],
         source_sha256=source_hash(row["source"]),
@@ -95,7 +95,8 @@ def _generate(
         for position, texts in zip(positions, hypotheses, strict=True):
             row, chosen = rows.raw(ids[position]), 0
             if len(texts) > 1:
-                chosen = best(proxy(settings.task), [text.text for text in texts], row["target"])
+                written = [text.text for text in texts]
+                chosen = best(proxy(settings.task), written, row["target"], settings.scoring)
             best_one = texts[chosen]
             at_limit = engine.limit + 1 if best_one.num_tokens >= engine.limit else None
             found[int(position)] = label_of(row, best_one.text, best_one.score, settings, at_limit)

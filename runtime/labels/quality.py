@@ -7,11 +7,11 @@ students that are trained on the labels are better.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cache
-from typing import Any
 
+from ..metrics.bleu import sentence_bleu
 from ..metrics.rouge import rouge_of_examples
-from ..plan import PseudoLabelSettings
+from ..metrics.score import with_line_breaks
+from ..plan import PseudoLabelSettings, Scoring
 
 
 def proxy(task: str) -> str:
@@ -26,31 +26,20 @@ def asked(settings: PseudoLabelSettings) -> tuple[str, ...]:
     return (first, *(metric for metric, least in rules.items() if least is not None and metric != first))
 
 
-def quality(metrics: Sequence[str], text: str, reference: str) -> dict[str, float]:
+def quality(metrics: Sequence[str], text: str, reference: str, scoring: Scoring) -> dict[str, float]:
     """Metric -> percent, of one text against one target."""
-    return {metric: _METRICS[metric](text, reference) for metric in metrics}
+    pair = (with_line_breaks(text, scoring.line_break), with_line_breaks(reference, scoring.line_break))
+    return {metric: _METRICS[metric](*pair, scoring) for metric in metrics}
 
 
-def best(metric: str, texts: Sequence[str], reference: str) -> int:
+def best(metric: str, texts: Sequence[str], reference: str, scoring: Scoring) -> int:
     """The number of the text closest to the target; of equals the first one."""
-    scores = [_METRICS[metric](text, reference) for text in texts]
+    scores = [quality((metric,), text, reference, scoring)[metric] for text in texts]
     return scores.index(max(scores))
 
 
-def _rouge2(text: str, reference: str) -> float:
-    return rouge_of_examples(("rouge2",), (text,), (reference,))["rouge2"][0]
+def _rouge2(text: str, reference: str, scoring: Scoring) -> float:
+    return rouge_of_examples(("rouge2",), (text,), (reference,), scoring)["rouge2"][0]
 
 
-def _bleu(text: str, reference: str) -> float:
-    """Sentence BLEU: sacrebleu's defaults with the order of n-grams that the sentence has."""
-    return float(_sentence_bleu().sentence_score(text, [reference]).score)
-
-
-@cache
-def _sentence_bleu() -> Any:
-    from sacrebleu.metrics import BLEU
-
-    return BLEU(effective_order=True)
-
-
-_METRICS: Mapping[str, Callable[[str, str], float]] = {"rouge2": _rouge2, "bleu": _bleu}
+_METRICS: Mapping[str, Callable[[str, str, Scoring], float]] = {"rouge2": _rouge2, "bleu": sentence_bleu}

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal
 
 from ..extensions import OWN, Entry, Registry, blamed, entry_of
 from ..failure import Failure
-from ..protocol import Metric, ScoreInputs
+from ..plan import Scoring
+from ..protocol import Metric, References, ScoreInputs, several
 
 METRICS: Registry[Metric] = Registry("metrics", Metric)
 
@@ -19,21 +21,53 @@ def needing(metrics: Sequence[str], what: Literal["texts", "labels", "loss"]) ->
 
 
 def score(
-    metrics: Sequence[str], predictions: Sequence[str], references: Sequence[str]
+    metrics: Sequence[str], predictions: Sequence[str], references: References, scoring: Scoring | None = None
 ) -> dict[str, dict[str, Any]]:
-    """Metric -> {value, low, high, ...} for texts (or names of labels) in the order of their references.
+    """Metric -> {value, low, high, ...} for texts (or names of labels) in the order of their references, one or several
+    for each.
 
     Raises ValueError for no texts at all (the data stage excludes it), `Failure` R305 for a metric that nobody
     registers, R108 for a package's metric that goes wrong.
     """
     if not predictions:
         raise ValueError("cannot score nothing")
-    return _scores(metrics, ScoreInputs(predictions=predictions, references=references))
+    scoring = scoring or Scoring()
+    rows = [several(row) for row in references]
+    if (mark := scoring.line_break) is not None:
+        predictions = [with_line_breaks(text, mark) for text in predictions]
+        rows = [[with_line_breaks(text, mark) for text in row] for row in rows]
+    inputs = ScoreInputs(
+        predictions=predictions,
+        references=[row[0] for row in rows],
+        all_references=rows if any(len(row) > 1 for row in rows) else (),
+        scoring=scoring,
+    )
+    return _scores(metrics, inputs)
+
+
+def with_line_breaks(text: str, mark: str | None) -> str:
+    """A text as it is scored: what stands for a line break in it is one (Pegasus writes `<n>`)."""
+    return text if mark is None else text.replace(mark, "\n")
 
 
 def score_loss(metrics: Sequence[str], loss: float) -> dict[str, dict[str, Any]]:
     """Metric -> {value, ...} from the loss, in nats per label token. Raises as `score`."""
     return _scores(metrics, ScoreInputs(loss=loss))
+
+
+def how_scored(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """How the words of the texts were found, where not as usual, and how many references there are."""
+    told: list[str] = []
+    for entry in scores.values():
+        words = f"ROUGE by {entry['tokenizer']} words" if "tokenizer" in entry else "ROUGE"
+        if "stemmer" in entry:
+            told.append(f"{words} {'with' if entry['stemmer'] else 'without'} stemmer")
+        tokenizer = re.search(r"\btok:([^|]*)", entry.get("signature", ""))
+        if tokenizer is not None and tokenizer[1] != "13a":
+            told.append(f"BLEU by {tokenizer[1]}")
+        if entry.get("references", 1) > 1 or re.search(r"\bnrefs:(?!1\b)", entry.get("signature", "")):
+            told.append("several references a row")
+    return list(dict.fromkeys(told))
 
 
 def _scores(metrics: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, Any]]:

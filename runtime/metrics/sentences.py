@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 
 SPLITTER = "rules-1"
+ANY_SCRIPT = "rules-1-any-script"
 
 # Words that end with a full stop without ending a sentence.
 _ABBREVIATIONS = frozenset(
@@ -19,8 +20,15 @@ _BEFORE_NUMBERS = frozenset({"no", "nos", "vol", "fig", "pp"})
 _END = re.compile(r"""[.!?]+["')\]”’]*\s+(?=["'(\[“‘]*[^\Wa-z_])""")
 
 
-def split_sentences(text: str) -> list[str]:
-    """The sentences of a text, stripped, none empty. Line breaks end a sentence."""
+# Marks of other scripts that end a sentence whatever follows them, with the quotes behind them.
+_OTHER_END = re.compile(r"""([。！？｡।॥۔؟։።፧၊။។៕]+["')\]”’」』）]*)""")
+
+
+def split_sentences(text: str, *, any_script: bool = False) -> list[str]:
+    """The sentences of a text, stripped, none empty. Line breaks end a sentence; `any_script`: so do the marks of other
+    scripts (`ANY_SCRIPT`)."""
+    if any_script:
+        text = _OTHER_END.sub(r"\1\n", text)
     sentences: list[str] = []
     for line in text.splitlines():
         start = 0

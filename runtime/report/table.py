@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from ..metrics.score import how_scored
 from ..other_work import QUIET
 from ..terminal import drawing_console
 
@@ -70,6 +71,8 @@ def footnote(summary: Mapping[str, Any]) -> str:
     parts = []
     if any(summary["intervals"].values()):
         parts.append("in brackets: 95 % interval (bootstrap over examples)")
+    first: Mapping[str, Any] = next(iter(summary["test_sets"].values()), _no_scores())
+    parts += how_scored({**first["teacher"], **first["student"]})
     if summary["speed"]["student"]:
         parts.append(_of_speed(summary))
     training = summary["training"]

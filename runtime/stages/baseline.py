@@ -11,7 +11,7 @@ from typing import Any
 from ..alignment import align
 from ..context import Context
 from ..data.files import located
-from ..data.rows import Rows
+from ..data.rows import Rows, references_of
 from ..metrics.score import score
 from ..plan import BaselineSettings, PredictionFile, Stage
 from ..text_files import Layout, Texts, read_texts
@@ -35,7 +35,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             if predictions.ids is None and not all_of:
                 predictions = _first(predictions, len(references))
             aligned = align(predictions, references, all_of=all_of, spec_path=spec_path)
-            scores[test_set] = score(settings.metrics, aligned.predictions, aligned.references)
+            scores[test_set] = score(settings.metrics, aligned.predictions, aligned.references, settings.scoring)
             update(len(scores))
     text = json.dumps(scores, indent=1, sort_keys=True, allow_nan=False)
     (context.folder / "metrics.json").write_text(text + "\n", "utf-8")
@@ -63,7 +63,9 @@ def _references(rows: Rows, test_set: str, limit: int | None) -> tuple[Texts, bo
     # Without a column of ids rows are numbered: no other file has these names.
     numbered = "test" if test_set == "test" else rows.split
     own = None if all(id == f"{numbered}-{i}" for i, id in enumerate(ids)) else ids
-    return Texts(name, [record["target"] for record in records], places, own, None), count == len(rows)
+    several = {i: references_of(record) for i, record in enumerate(records) if "references" in record}
+    references = Texts(name, [record["target"] for record in records], places, own, None, several)
+    return references, count == len(rows)
 
 
 def _first(texts: Texts, count: int) -> Texts:

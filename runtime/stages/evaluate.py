@@ -1,7 +1,8 @@
 """The `evaluate` stage: a model and token rows -> scores on the test sets (or on validation), and the texts.
 
 metrics.json                  {test set: {metric: {value, low, high, ...}}, "baselines": {"lead": {...}}}
-predictions.<test set>.jsonl  {id, source, reference, prediction}, in the order of the data
+predictions.<test set>.jsonl  {id, source, reference, prediction}, in the order of the data; of several references a
+                              list
 
 All ranks write the texts, shard by shard (generation/shards.py); what is done stays done when the stage is interrupted.
 """
@@ -18,19 +19,20 @@ import torch
 
 from ..context import Context
 from ..data.batches import collate, sorted_batches
-from ..data.rows import Rows, split_names
+from ..data.rows import Rows, references_of, split_names
 from ..failure import interrupted
 from ..generation.ends import Ends
 from ..generation.engine import Engine, batches, generate_texts, open_engine, written_by
 from ..generation.rounds import work_in_rounds
 from ..generation.shards import Shard, in_order, whole_batches
 from ..generation.transformers_engine import TransformersEngine
-from ..metrics.score import needing, score, score_loss
+from ..metrics.score import needing, score, score_loss, with_line_breaks
 from ..metrics.sentences import split_sentences
+from ..metrics.words import unseen_notice
 from ..models.forward import decoder_inputs
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective.terms import labels_term
-from ..plan import EvaluateSettings, Stage
+from ..plan import EvaluateSettings, Scoring, Stage
 
 PARALLEL = True
 LOSS_BATCH_TOKENS = 8192
@@ -53,7 +55,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
         result[name] = _evaluate(models, rows, num_examples, name, settings, ends, context)
         if settings.task == "summarization" and texts and context.first:
-            baselines[name] = _lead(rows, num_examples, texts)
+            baselines[name] = _lead(rows, num_examples, texts, settings.scoring)
     if not context.first:
         return {}
     result["baselines"] = {"lead": baselines} if baselines else {}
@@ -143,7 +145,10 @@ def _evaluate(
             predictions = [text["text"] for text in written]
             for text in written:
                 ends.add(text["at_limit"])
-            scores = score(texts, predictions, [record["target"] for record in records])
+            references = [references_of(record) for record in records]
+            scores = score(texts, predictions, references, settings.scoring)
+            if (notice := unseen_notice(texts, references, settings.scoring, "evaluation.metrics")) is not None:
+                context.notices.add(notice)
             _write_predictions(context.folder / f"predictions.{name}.jsonl", records, predictions)
     if of_loss := needing(settings.metrics, "loss"):
         # Longest first, dealt out in turn: every rank gets about the same work.
@@ -197,17 +202,21 @@ def _write_predictions(path: Path, records: Sequence[dict[str, Any]], prediction
             line = {
                 "id": record["id"],
                 "source": record["source"],
-                "reference": record["target"],
+                "reference": record.get("references", record["target"]),
                 "prediction": prediction,
             }
             file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
 
 
-def _lead(rows: Rows, num_examples: int, metrics: Sequence[str]) -> dict[str, Any]:
+def _lead(rows: Rows, num_examples: int, metrics: Sequence[str], scoring: Scoring) -> dict[str, Any]:
     """The baseline that every summary must beat: the first sentences of the source, as many as the references
     have on average."""
+
+    def sentences(text: str) -> list[str]:
+        text = with_line_breaks(text, scoring.line_break)
+        return split_sentences(text, any_script=scoring.rouge_tokenizer == "unicode")
+
     records = [rows.raw(i) for i in range(num_examples)]
-    references = [record["target"] for record in records]
-    num_sentences = max(1, round(sum(len(split_sentences(text)) for text in references) / num_examples))
-    leads = [" ".join(split_sentences(record["source"])[:num_sentences]) for record in records]
-    return score(metrics, leads, references)
+    num_sentences = max(1, round(sum(len(sentences(record["target"])) for record in records) / num_examples))
+    leads = [" ".join(sentences(record["source"])[:num_sentences]) for record in records]
+    return score(metrics, leads, [references_of(record) for record in records], scoring)

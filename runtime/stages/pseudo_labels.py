@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
-from itertools import zip_longest
+from itertools import islice, zip_longest
 from typing import Any
 
 from ..context import Context
@@ -23,11 +23,13 @@ from ..labels.prepare import SPLIT, prepare_rows
 from ..labels.quality import proxy
 from ..labels.record import FILE, Label, parse, read_labels, source_hash
 from ..labels.statistics import Statistics, line, metrics
+from ..metrics.words import require_seen
 from ..models.load import load_tokenizer, model_folder
 from ..notices import Notice
 from ..plan import PseudoLabelSettings, Stage
 
 PARALLEL = True
+SEEN_ROWS = 500  # that say in which script the targets are
 
 Labelled = tuple[Label, str]  # a label and the original target of its row
 
@@ -35,6 +37,8 @@ Labelled = tuple[Label, str]  # a label and the original target of its row
 def run(stage: Stage, context: Context) -> dict[str, Any]:
     """Raises `Failure` R20x (the data), R22x (the model), R32x (the engine), R34x (labels that are none)."""
     settings: PseudoLabelSettings = stage.settings
+    if context.first:
+        _require_rules(stage, context)
     if settings.source == "labels":
         return _publish(_held_to_rules(stage, context), stage, context) if context.first else {}
     folder = context.scratch / "rows"
@@ -55,6 +59,21 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     labels = ((parse(text), rows.raw(i)["target"]) for i, text in enumerate(lines))
     published = _publish(labels, stage, context)
     return {**published, "line": published["line"] + account}
+
+
+def _require_rules(stage: Stage, context: Context) -> None:
+    """Raises `Failure` R357: a rule asks for a score that is the same for all labels of these data."""
+    settings: PseudoLabelSettings = stage.settings
+    rules = {"rouge2": settings.min_rouge2, "bleu": settings.min_bleu}
+    if all(least is None for least in rules.values()):
+        return
+    rows = read_sources(settings.train, settings.columns, SPLIT, stage.execution.locations, context.plan.site.offline)
+    targets = [row["target"] for row in islice(rows, SEEN_ROWS)]
+    for metric, least in rules.items():
+        if least is not None:
+            rule = f"min_{metric}"
+            require_seen(metric, targets, settings.scoring, f"`keep: {{{rule}: {least:g}}}`",
+                         f"{labeller_path(stage)}.keep.{rule}")  # fmt: skip
 
 
 def labeller_path(stage: Stage) -> str:

@@ -5,12 +5,31 @@ from __future__ import annotations
 from typing import Any
 
 from ..context import Context
-from ..plan import Stage
+from ..data.rows import Rows, references_of
+from ..metrics.words import require_seen
+from ..plan import Stage, TrainSettings
 from ..training.loop import train
 
 PARALLEL = True
+SEEN_ROWS = 500  # that say in which script the references are
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
-    """Train under the plan's engine; resumes from `context.scratch`."""
+    """Train under the plan's engine; resumes from `context.scratch`. Raises `Failure` R357: what decides about stopping
+    does not see the references."""
+    _require_monitor(stage, context)
     return train(stage, context)
+
+
+def _require_monitor(stage: Stage, context: Context) -> None:
+    settings: TrainSettings = stage.settings
+    stopping, validation = settings.stopping, settings.validation
+    deciding = {"stopping.monitor": stopping.monitor}
+    deciding |= {f"stopping.retention.{metric}": metric for metric in stopping.retention or ()}
+    if set(deciding.values()) == {"loss"}:
+        return
+    rows = Rows.open(context.inputs["data"], "validation")
+    references = [references_of(rows.raw(i)) for i in range(min(SEEN_ROWS, rows.num_examples))]
+    section = "teacher.train." if stage.id.rpartition("/")[2] == "teacher-train" else ""
+    for place, metric in deciding.items():
+        require_seen(metric, references, validation.scoring, f"`{place}`", f"{section}{place}")

@@ -10,6 +10,7 @@ import torch
 import torch.distributed as dist
 
 from ..data.batches import collate, micro_batches
+from ..data.rows import references_of
 from ..generation.engine import generate_texts
 from ..generation.transformers_engine import TransformersEngine
 from ..metrics.score import needing, score, score_loss
@@ -81,8 +82,9 @@ def _scores(training: Training, ids: Any, names: list[str]) -> dict[str, float]:
         del model
     everywhere = context.gather(dict(zip(mine.tolist(), texts, strict=True)))
     predictions = {i: text for part in everywhere for i, text in part.items()}
-    references = [rows.raw(int(i))["target"] for i in ids]
-    result = score(names, [predictions[int(i)] for i in ids], references)
+    references = [references_of(rows.raw(int(i))) for i in ids]
+    scoring = training.settings.validation.scoring
+    result = score(names, [predictions[int(i)] for i in ids], references, scoring)
     return {name: float(result[name]["value"]) for name in names}
 
 

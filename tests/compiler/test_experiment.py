@@ -45,6 +45,8 @@ SAME: dict[str, tuple[type, str, set[str]]] = {
     "attention": (typed.AttentionTerm, "loss.attention", set()),
     "evaluation": (typed.Evaluation, "evaluation", set()),
     "speed": (typed.Speed, "evaluation.speed", set()),
+    "rouge": (typed.Rouge, "evaluation.rouge", set()),
+    "bleu": (typed.Bleu, "evaluation.bleu", set()),
     "tracking": (typed.Tracking, "tracking", set()),
     "student": (typed.Student, "student", set()),
     "init": (typed.StudentInit, "student.init", set()),

@@ -312,7 +312,7 @@ def test_widths_and_lengths_are_held_to_the_model_that_is_made(specs: Specs) -> 
 
 
 def test_a_teacher_that_is_trained_further_may_have_done_another_task(specs: Specs) -> None:
-    other = "extends: small.yaml\nname: tiny\ntask: translation\ndata: {source_language: en, target_language: de}\n"
+    other = "extends: small.yaml\nname: tiny\ntask: translation\n"
     _, diagnostics = specs(tiny=other + "teacher: {spec: small.yaml, train: {}}")
     assert [found.code for found in diagnostics] == []
     _, diagnostics = specs(tiny=other + "student: {init: {decoder: {from: {spec: small.yaml}}}}")
