@@ -7,6 +7,7 @@ from typing import Any
 
 from ..context import Context
 from ..data.rows import write_rows
+from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.sources import read_sources
 from ..data.tokenize import Counts, tokenize
 from ..models.load import load_tokenizer, model_folder
@@ -22,6 +23,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     splits: dict[str, tuple[Source, ...]] = {"train": settings.train, "validation": settings.validation}
     splits |= {f"test.{name}": sources for name, sources in settings.test.items()}
     summary: dict[str, Any] = {}
+    remarks: list[SetRemarks] = []
     for split, sources in splits.items():
         counts = Counts()
         place = "test" if split == "test.test" else split  # a spec need not name a single test set
@@ -29,11 +31,17 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             sources, settings.columns, place, stage.execution.locations, context.plan.site.offline
         )
         with context.progress.task(f"tokenizing {split}", None, "examples") as update:
-            write_rows(context.folder, split, tokenize(rows, tokenizer, settings, counts, update))
-        summary[split] = asdict(counts)
+            watched = SetRemarks(place)
+            tokens = tokenize(rows, tokenizer, settings, counts, update)
+            write_rows(context.folder, split, watched.watch(tokens, tokenizer))
+        remarks.append(watched)
+        summary[split] = {**asdict(counts), **watched.counts()}
+    notices = remarks_of(remarks)
+    for notice in notices:
+        context.notices.add(notice)
     train = summary["train"]
     cut = train["truncated_source"] + train["truncated_target"]
     line = (
         f"{train['examples']:,} training examples, {train['source_tokens'] + train['target_tokens']:,} tokens"
     )
-    return {**summary, "line": line + (f", {cut:,} texts cut" if cut else "")}
+    return {**summary, "line": line + (f", {cut:,} texts cut" if cut else "") + in_short(notices)}

@@ -23,6 +23,7 @@ import numpy as np
 
 from ..context import Context
 from ..data.rows import Rows, split_names, write_rows
+from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.tokenize import Counts, prepare, tokenize_targets
 from ..failure import Failure
 from ..labels.draw import draw
@@ -70,7 +71,8 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             numbers[name] = counts.examples - before
 
     with context.progress.task("mixing targets", None, "examples") as update:
-        write_rows(context.folder, TRAIN, mixed())
+        watched = SetRemarks(TRAIN)
+        write_rows(context.folder, TRAIN, watched.watch(mixed(), tokenizer))
     if not source_rows:
         raise Failure(
             "R349",
@@ -84,7 +86,10 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     told = ", ".join(f"{number:,} {name}" for name, number in numbers.items())
     line = f"{counts.examples:,} training examples ({told}), {counts.source_tokens + counts.target_tokens:,} tokens"
     cut = f", {counts.truncated_target:,} labels cut" if counts.truncated_target else ""
-    return {TRAIN: asdict(counts), "targets": numbers, "line": line + cut}
+    notices = remarks_of([watched], "targets")
+    for notice in notices:
+        context.notices.add(notice)
+    return {TRAIN: asdict(counts), "targets": numbers, "line": line + cut + in_short(notices)}
 
 
 def _original(rows: Rows, share: float) -> Iterator[Target]:

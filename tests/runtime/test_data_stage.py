@@ -16,6 +16,7 @@ from distilc.runtime.data.bulletins import VERSION, bulletin
 from distilc.runtime.data.rows import Rows, split_names
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_tokenizer
+from distilc.runtime.notices import Notices, read_notices
 from distilc.runtime.plan import Columns, DataSettings, Execution, Source, Stage, TokenizerSettings
 from distilc.runtime.stages import data, tokenizer
 
@@ -54,6 +55,8 @@ def start(tmp_path: Path) -> Callable[..., tuple[Path, dict[str, Any]]]:
             plan=plan, stage=stage, folder=folder, scratch=tmp_path / "scratch", inputs=inputs or {}, rank=0, world=1,
             device="cpu", journal=Journal(None), progress=Progress(None, kind),
         )  # fmt: skip
+        (folder / "warnings.jsonl").unlink(missing_ok=True)
+        context.notices = Notices(folder / "warnings.jsonl")
         return folder, module.run(stage, context)
 
     return run
@@ -128,3 +131,43 @@ def test_a_tokenizer_without_padding_is_a_diagnosis(start: Any, trained: Path) -
     with pytest.raises(Failure) as caught:
         start(data, data_settings(), {"tokenizer": trained})
     assert caught.value.code == "R226"
+
+
+def remarks(start: Any, trained: Path, tmp_path: Path, **rows: list[tuple[str, str]]) -> tuple[dict[str, str], str]:
+    """(code -> message of what the data stage says of these splits, its line)."""
+    sources, locations = {}, {}
+    for split, pairs in rows.items():
+        path = tmp_path / f"{split}.jsonl"
+        path.write_text("".join(json.dumps({"en": one, "de": other}) + "\n" for one, other in pairs), "utf-8")
+        source, where = files(path)
+        sources[split], locations = (source,), {**locations, **where}
+    chosen = data_settings(train=sources["train"], test={"test": sources["test"]} if "test" in sources else {})
+    folder, summary = start(data, chosen, {"tokenizer": trained}, locations)
+    return {notice["code"]: notice["message"] for notice in read_notices(folder / "warnings.jsonl")}, summary["line"]
+
+
+GOOD = [("Rain fell on the town.", "rain"), ("The school stayed shut.", "the school")]
+
+
+def test_what_a_set_says_is_told(
+    start: Any, trained: Path, tiny_tokenizer_folder: Callable[[str], Path], tmp_path: Path
+) -> None:
+    found, line = remarks(start, trained, tmp_path, train=GOOD, test=[("The team won.", "the team")])
+    assert found == {} and "warnings" not in line
+    cyrillic = [("Шёл дождь.", "дождь"), *GOOD]
+    small = tiny_tokenizer_folder("t5")  # it has no bytes to fall back on
+    found, line = remarks(start, small, tmp_path, train=cyrillic, test=[("A cat.", "cat"), GOOD[1]])
+    assert set(found) == {"R213", "R216"}
+    assert "% of the source tokens and" in found["R213"] and "% of the target tokens of train" in found["R213"]
+    assert found["R216"] == "1 of 2 sources of data.test are training sources, too, the first: row 2"
+    assert line.endswith("; see the warnings: unknown tokens, test sources that are trained on")
+    found, _ = remarks(start, trained, tmp_path, train=[*GOOD, ("A cat sat.</s> It slept.", "cat")])
+    assert found == {"R215": "the names of control tokens in texts: 1 rows of train, the first '</s>' (id train-2)"}
+
+
+def test_targets_without_an_end_are_told(start: Any, trained: Path, tmp_path: Path) -> None:
+    tokenizer_file = json.loads((trained / "tokenizer.json").read_text("utf-8"))
+    (trained / "tokenizer.json").write_text(json.dumps({**tokenizer_file, "post_processor": None}), "utf-8")
+    found, line = remarks(start, trained, tmp_path, train=GOOD)
+    assert found["R214"] == "targets without an end token: 2 of 2 of train; 10 of 10 of validation"
+    assert "targets without an end" in line
