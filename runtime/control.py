@@ -87,7 +87,7 @@ class Control:
     def failure(self) -> Failure | None:
         """What a worker told, if one did."""
         record = _read(self.failure_file)
-        if record is None:
+        if record is None or not record.keys() >= {"code", "message", "hint", "spec_path", "exit_code"}:
             return None
         return Failure(
             record["code"],

@@ -27,6 +27,7 @@ from .generation.ends import Ends
 from .partial_output import open_output
 from .plan import Columns, DataSettings, GenerationSettings
 from .processes import num_cores
+from .store import require_undamaged
 from .terminal import drawing_console, tell
 from .text_files import LINES, Layout, Texts, read_texts
 from .trained_as import TrainedAs, find_student, trained_as
@@ -94,8 +95,9 @@ def _diagnosed(error: Exception, options: argparse.Namespace) -> Failure:
 
 def predict(options: argparse.Namespace) -> None:
     """Raises `Failure` R201 to R204, R361, R362 (the file), R366 (the student), R368 (its language), R369 (the
-    output), R372 (the device)."""
+    output), R372 (the device), R401 (weights that are not what was written)."""
     folder = find_student(options.student, options.workspace)
+    require_undamaged(folder)
     known = trained_as(folder)
     layout = Layout(options.column or _column(known, options.file), SOURCES, "--column", options.id_column, empty=False)
     texts = read_texts(options.file, layout)

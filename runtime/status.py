@@ -127,7 +127,8 @@ def _summary(folder: Path) -> dict[str, Any] | None:
         summary: dict[str, Any] = json.loads((folder / "summary.json").read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    return summary
+    known = ("student", "teacher", "retention")
+    return summary if isinstance(summary, dict) and all(isinstance(summary.get(name), dict) for name in known) else None
 
 
 def _result(summary: dict[str, Any]) -> str:

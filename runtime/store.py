@@ -17,6 +17,7 @@ import errno
 import fcntl
 import json
 import os
+import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -246,6 +247,15 @@ def open_store(site: Site, kind: str = "") -> Store:
     root = scratch[0] if scratch and kind == "signals" else workspace
     others = [*(other for other in own if other != root), *map(Path, site.shared_stores)]
     return Store(root, others, workspace / HASHES)
+
+
+def require_undamaged(folder: Path) -> None:
+    """A model folder that is an artifact, or links to one as a run's `student/` does: is it what was written?
+
+    Raises `Failure` R401."""
+    artifact = (folder / "config.json").resolve().parent
+    if re.fullmatch(r"[0-9a-f]{64}", artifact.name) and (artifact / MANIFEST).is_file():
+        Store(artifact.parent).folder(artifact.name)
 
 
 def discard(site: Site, stages: Sequence[Stage]) -> None:

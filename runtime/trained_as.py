@@ -132,7 +132,7 @@ def _by_store(folder: Path) -> TrainedAs | None:
         if manifest is None:
             return None
         if kind(manifest):
-            found: Mapping[str, Any] = manifest["settings"]
+            found: Mapping[str, Any] | None = manifest.get("settings")  # earlier versions did not write it
             return found
         below = manifest.get("needs", {}).get("data")
         return settings_of(below, kind) if below else None
@@ -158,8 +158,7 @@ def _manifest(folder: Path) -> Mapping[str, Any] | None:
         found: Mapping[str, Any] = json.loads((folder / MANIFEST).read_text("utf-8"))
     except (OSError, ValueError):
         return None
-    # Earlier versions did not write what an artifact was made from.
-    known = isinstance(found, dict) and all(isinstance(found.get(name), dict) for name in ("settings", "needs"))
+    known = isinstance(found, dict) and all(isinstance(found.get(name, {}), dict) for name in ("settings", "needs"))
     return found if known else None
 
 

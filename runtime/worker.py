@@ -168,7 +168,7 @@ def _seconds_before(scratch: Path) -> float:
     """Time that interrupted attempts had spent, as far as the stage noted it (`seconds.json`)."""
     try:
         return float(json.loads((scratch / "seconds.json").read_text("utf-8")))
-    except (OSError, ValueError):
+    except (OSError, ValueError, TypeError):
         return 0.0
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from ..context import Context
@@ -67,7 +68,9 @@ class _Clock:
     def __init__(self, file: Path) -> None:
         self._file = file
         self._begun = time.monotonic()
-        self._before = float(json.loads(file.read_text("utf-8"))) if file.is_file() else 0.0
+        self._before = 0.0
+        with suppress(OSError, ValueError, TypeError):  # nothing was noted, or a power cut left none of it
+            self._before = float(json.loads(file.read_text("utf-8")))
 
     def note(self) -> None:
         temporary = self._file.with_suffix(".new")

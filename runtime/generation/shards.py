@@ -9,6 +9,7 @@ number of ranks, and what every shard holds is the same.
 
 from __future__ import annotations
 
+import json
 import mmap
 import os
 from array import array
@@ -19,6 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..data.batches import sorted_batches
+from ..failure import Failure
 
 SHARD_TOKENS = 32768  # rows x longest row: a few minutes of a large model on one device
 SHARD_ROWS = 256
@@ -67,7 +69,7 @@ def write_shard(folder: Path, number: int, lines: Sequence[str]) -> None:
 
 def in_order(folder: Path, shards: Sequence[Shard]) -> Iterator[bytes]:
     """The lines of all shards in the order of the rows, whatever their number: they are read from one file that
-    is mapped, not held in memory. Raises AssertionError: a shard has not as many lines as rows."""
+    is mapped, not held in memory. Raises `Failure` R411: a shard has not as many lines of JSON as rows."""
     starts = np.zeros(sum(map(len, shards)), np.int64)
     ends = np.zeros_like(starts)
     whole = folder / "all"
@@ -76,14 +78,29 @@ def in_order(folder: Path, shards: Sequence[Shard]) -> Iterator[bytes]:
             bounds = array("q", [stream.tell()])
             with _file(folder, number).open("rb") as lines:
                 for line in lines:
+                    if not _is_json(line):
+                        raise _damaged(_file(folder, number), f"its line {len(bounds)} cannot be read")
                     stream.write(line)
                     bounds.append(bounds[-1] + len(line))
             if len(bounds) != len(rows) + 1:
-                raise AssertionError(f"shard {number} has {len(bounds) - 1} lines for {len(rows)} rows")
+                raise _damaged(_file(folder, number), f"it has {len(bounds) - 1} lines for {len(rows)} rows")
             starts[rows], ends[rows] = bounds[:-1], bounds[1:]
     with whole.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as text:
         for start, end in zip(starts.tolist(), ends.tolist(), strict=True):
             yield text[start:end]
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        json.loads(line)
+    except ValueError:
+        return False
+    return True
+
+
+def _damaged(file: Path, how: str) -> Failure:
+    return Failure("R411", f"what was done of the interrupted stage is damaged: {file}: {how}",
+                   f"remove the file (rm {file}); the same command does that part again")  # fmt: skip
 
 
 def _file(folder: Path, number: int) -> Path:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -19,6 +20,7 @@ from distilc.runtime.outlet import Outlet
 from distilc.runtime.partial_output import open_output, part_of
 from distilc.runtime.plan import GenerationSettings
 from distilc.runtime.predict import _piece, main
+from distilc.runtime.store import Store
 from distilc.runtime.trained_as import find_student, trained_as
 
 SOURCES = ["heavy rain closed two roads near the harbour", "a local team won", "the school stayed shut"]
@@ -68,6 +70,25 @@ def test_texts_in_the_order_of_the_file(student: Path, capsys: pytest.CaptureFix
     assert main([*given, "s.txt"]) == 0
     assert [json.loads(line)["prediction"] for line in capsys.readouterr().out.splitlines()] == found
     assert not list(Path().glob(".*"))
+
+
+def test_weights_of_the_store_that_were_changed_write_nothing(
+    student: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where a run's `student/` links to them."""
+    store, key = Store(tmp_path / "store"), "a" * 64
+    shutil.copytree(student, store.work(key), dirs_exist_ok=True)
+    artifact = store.publish(key, kind="train", stage="train", seconds=1.0, summary={})
+    linked = tmp_path / "student"
+    linked.mkdir()
+    for file in artifact.iterdir():
+        (linked / file.name).symlink_to(file)
+    weights = artifact / "model.safetensors"
+    content = weights.read_bytes()
+    weights.write_bytes(content[:-1] + bytes([content[-1] ^ 1]))
+    assert main([str(linked), "--beams=1", "--max-length=4", *OPTIONS, "s.txt"]) == 1
+    told = capsys.readouterr()
+    assert "R401" in told.err and "model.safetensors is not what was written" in told.err and told.out == ""
 
 
 def test_as_the_plan_beside_the_student_says(student: Path, capsys: pytest.CaptureFixture[str]) -> None:

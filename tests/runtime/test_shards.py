@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from distilc.runtime.failure import Failure
 from distilc.runtime.generation import shards
 from distilc.runtime.generation.engine import batches
 from distilc.runtime.generation.shards import in_order, pending, whole_batches, write_shard
@@ -33,10 +34,17 @@ def test_a_batch_that_is_larger_than_a_shard_is_one(monkeypatch: pytest.MonkeyPa
 
 def test_lines_come_back_in_the_order_of_the_rows(tmp_path: Path) -> None:
     found = [np.asarray([3, 0]), np.asarray([1, 4, 2])]
-    write_shard(tmp_path, 1, ["one\n", "four\n", "two\n"])
+    write_shard(tmp_path, 1, ['"one"\n', '"four"\n', '"two"\n'])
     assert pending(tmp_path, 2) == [0]
-    write_shard(tmp_path, 0, ["three\n", "zero\n"])
+    write_shard(tmp_path, 0, ['"three"\n', '"zero"\n'])
     assert pending(tmp_path, 2) == []
-    assert b"".join(in_order(tmp_path, found)) == b"zero\none\ntwo\nthree\nfour\n"
-    with pytest.raises(AssertionError, match="shard 0 has 2 lines for 3 rows"):
-        list(in_order(tmp_path, [np.asarray([3, 0, 5]), found[1]]))
+    assert b"".join(in_order(tmp_path, found)) == b'"zero"\n"one"\n"two"\n"three"\n"four"\n'
+
+
+@pytest.mark.parametrize(("damage", "how"), [(b'"one"\n"two"\n', "2 lines for 3 rows"), (b'"one"\n\0\0\0\n"two"\n', "line 2")])
+def test_a_damaged_shard_is_a_diagnosis_and_can_be_done_again(damage: bytes, how: str, tmp_path: Path) -> None:
+    write_shard(tmp_path, 0, ['"one"\n', '"four"\n', '"two"\n'])
+    (tmp_path / "00000.jsonl").write_bytes(damage)
+    with pytest.raises(Failure, match=how) as caught:
+        list(in_order(tmp_path, [np.asarray([0, 2, 1])]))
+    assert caught.value.code == "R411" and f"rm {tmp_path / '00000.jsonl'}" in caught.value.hint
