@@ -108,6 +108,7 @@ class Fuzz:
 
     root: Path
     faults: list[str] = field(default_factory=list)
+    num_cases: int = 0
     longest: float = 0.0
 
     def __post_init__(self) -> None:
@@ -129,16 +130,20 @@ class Fuzz:
         try:
             yield self.sandbox
         except (Exception, OutsideError, TooLongError):
-            self.faults.append(f"{name}: {traceback.format_exc()[-1500:]}")
+            self.fault(f"{name}: {traceback.format_exc()[-1500:]}")
         finally:
             WATCH.folder = None
             signal.setitimer(signal.ITIMER_REAL, 0)
         self.longest = max(self.longest, time.monotonic() - began)
+        self.num_cases += 1
         if WATCH.seen:
-            self.faults.append(f"{name}: outside: {WATCH.seen}")
+            self.fault(f"{name}: outside: {WATCH.seen}")
         if sorted(os.listdir(self.canary)) != ["folder", "mine.txt"] or (self.canary / "mine.txt").read_text() != "kept":
-            self.faults.append(f"{name}: the canary")
-            raise SystemExit("\n".join(self.faults))
+            raise SystemExit(f"{name}: the canary")
+
+    def fault(self, text: str) -> None:
+        self.faults.append(text)
+        print(text, flush=True)
 
     def command(self, *words: str) -> None:
         """A command of the compile half: an exit code of the contract, and clean output."""
@@ -325,9 +330,14 @@ def fuzz_all(root: Path, num_specs: int, num_plans: int, seed: int) -> tuple[Fuz
         raise TooLongError(f"longer than {LIMIT_SECONDS} s")
 
     signal.signal(signal.SIGALRM, ring)
-    fuzz = Fuzz(root)
-    fuzz_specs(fuzz, range(seed, seed + num_specs))
-    return fuzz, fuzz_plans(fuzz, range(seed, seed + num_plans), texts)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell lets nobody interrupt what runs behind it
+    fuzz, num_run = Fuzz(root), 0
+    try:
+        fuzz_specs(fuzz, range(seed, seed + num_specs))
+        num_run = fuzz_plans(fuzz, range(seed, seed + num_plans), texts)
+    except KeyboardInterrupt:
+        print(f"interrupted after {fuzz.num_cases} cases", flush=True)
+    return fuzz, num_run
 
 
 def main() -> int:
@@ -340,8 +350,6 @@ def main() -> int:
     with tempfile.TemporaryDirectory(prefix="distilc-fuzz-") as root:
         fuzz, num_run = fuzz_all(Path(root), options.specs, options.plans, options.seed)
         os.chdir("/")
-    for fault in fuzz.faults:
-        print(fault)
     print(
         f"{options.specs} specs, {options.plans} plans ({num_run} sound enough to run): {len(fuzz.faults)} faults, "
         f"the longest case {fuzz.longest:.1f} s, {time.monotonic() - began:.0f} s in all"
