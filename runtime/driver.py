@@ -25,7 +25,7 @@ from .control import Control, make_control
 from .extensions import require
 from .failure import Failure, interrupted
 from .launch import Launch, be_alone, require_devices
-from .plan import Plan, Stage, load_plan
+from .plan import Plan, Stage, is_beside_plan, load_plan
 from .report.model_card import model_card
 from .report.summary import summarize
 from .report.table import table_markdown, table_text
@@ -435,11 +435,13 @@ def _link_student(run: Run, summary: dict[str, Any]) -> Path:
 
 
 def _copy_plan(folder: Path, run_folder: Path, workspace: str) -> None:
-    """The plan folder as it is run, in the run folder: what the workers read and what is looked up later."""
-    source = folder if folder.is_dir() else folder.parent
-    for file in source.iterdir():
-        if file.is_file() and file.resolve() != (run_folder / file.name).resolve():
-            shutil.copy2(file, run_folder / file.name)
+    """The plan as it is run, in the run folder: what the workers read and what is looked up later. Of what lies beside
+    it only what `compile` writes, and no links: whatever is copied is also sent to the tracking server."""
+    plan = folder / "plan.json" if folder.is_dir() else folder
+    beside = [file for file in plan.parent.iterdir() if is_beside_plan(file.name) and not file.is_symlink()]
+    for file, name in [(plan, "plan.json"), *((file, file.name) for file in beside if file.is_file())]:
+        if file.resolve() != (run_folder / name).resolve():
+            shutil.copy2(file, run_folder / name)
     tree = json.loads((run_folder / "plan.json").read_text("utf-8"))
     if tree["site"]["workspace"] != workspace:
         tree["site"]["workspace"] = workspace

@@ -695,6 +695,11 @@ class Plan:
         return None
 
 
+def is_beside_plan(name: str) -> bool:
+    """Is this a file that `compile` writes beside plan.json?"""
+    return re.fullmatch(r"lock\.yaml|launch\.sh|deepspeed\..+\.json", name) is not None
+
+
 # --- binding -------------------------------------------------------------------------------------
 
 

@@ -19,6 +19,7 @@ import torch
 
 from ..failure import Failure
 from ..protocol import Family
+from ..regular_file import open_regular
 from .families import (
     STACKS,
     aliases,
@@ -55,9 +56,14 @@ def model_folder(artifact: Path) -> Path:
     reference = artifact / "reference.json"
     if not reference.is_file():
         return artifact
-    record = json.loads(reference.read_text("utf-8"))
-    folder = Path(record["path"])
-    for name, size in record["files"].items():
+    try:
+        with open_regular(reference) as file:
+            record = json.loads(file.read().decode("utf-8"))
+        folder, files = Path(record["path"]), dict(record["files"])
+    except (OSError, ValueError, RecursionError, TypeError, KeyError) as error:
+        raise Failure("R223", f"{reference} says nowhere where the model is ({_first_line(error)})",
+                      "remove its folder and run again, or name another model", spec_path="teacher") from error
+    for name, size in files.items():
         if not (folder / name).is_file():
             raise Failure("R224", f"the model folder {folder} is gone, or lacks {name}",
                           "put it back, or name the model's new place in the spec", spec_path="teacher")

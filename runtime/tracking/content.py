@@ -15,7 +15,7 @@ from typing import Any
 from ..code_identity import distilc_version
 from ..credentials import redact
 from ..notices import FILE
-from ..plan import DataSettings, Plan, Source, Stage
+from ..plan import DataSettings, Plan, Source, Stage, is_beside_plan
 
 MAX_KEY = 250
 MAX_PARAMETER = 6000
@@ -168,9 +168,9 @@ def _digest(sources: Sequence[Source]) -> str:
 
 
 def plan_files(run_folder: Path) -> list[Path]:
-    """The compiled plan and the spec beside it."""
-    patterns = ("plan.json", "*.yaml", "*.yml", "deepspeed.*.json", "launch.sh", "*.sbatch", "hostfile")
-    return sorted(file for pattern in patterns for file in run_folder.glob(pattern) if file.is_file())
+    """The compiled plan and what was written beside it."""
+    names = sorted(file for file in run_folder.glob("*") if file.name == "plan.json" or is_beside_plan(file.name))
+    return [file for file in names if file.is_file() and not file.is_symlink()]
 
 
 def stage_files(kind: str, folder: Path) -> list[Path]:

@@ -481,3 +481,29 @@ def test_an_error_of_the_system_because_of_it_is_told_as_well(
     monkeypatch.setattr(driver, "Tracker", lambda *arguments: Silent())
     assert main(plans[:1], Options()) == 1
     assert "R408" in capsys.readouterr().err
+
+
+def test_what_lies_beside_a_plan_is_not_taken_along(plans: list[Path], work: Work, tmp_path: Path) -> None:
+    """A link to a file of the user's would be sent to the server that the plan names."""
+    from distilc.runtime.tracking.content import plan_files
+
+    (tmp_path / "private").write_text("secret")
+    folder = plans[0]
+    for name in ("lock.yaml", "launch.sh", "spec.yaml", "deepspeed.x.json", "tracking.json", "metrics.jsonl"):
+        (folder / name).symlink_to(tmp_path / "private")
+    (folder / "deepspeed.train.json").write_text("{}")
+    (folder / "summary.json").write_text("{}")
+    assert main([folder], UNTIL) == 0
+    (run_folder,) = (tmp_path / "workspace" / "runs").iterdir()
+    names = {file.name for file in run_folder.iterdir() if file.is_file()}
+    assert names == {"plan.json", "deepspeed.train.json"}
+    assert [file.name for file in plan_files(run_folder)] == ["deepspeed.train.json", "plan.json"]
+
+
+def test_the_plan_that_is_run_is_the_one_that_was_named(plans: list[Path], work: Work, tmp_path: Path) -> None:
+    """Whatever it is called, and whichever other one lies beside it."""
+    other = plans[0] / "other.json"
+    other.write_text((plans[1] / "plan.json").read_text("utf-8"), "utf-8")
+    assert main([other], UNTIL) == 0
+    (run_folder,) = (tmp_path / "workspace" / "runs").iterdir()
+    assert json.loads((run_folder / "plan.json").read_text("utf-8"))["name"] == "run01"
