@@ -48,6 +48,7 @@ from .models.reference import ResolvedModel, resolve_reference, use_of
 from .models.scratch import resolve_scratch
 from .models.student import ResolvedStudent, resolve_student
 from .regular_file import why_not
+from .rules.targets import STUDENT
 from .scoring import check_scoring
 from .site import Site
 from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
@@ -83,11 +84,15 @@ class Lowering:
         site, experiment, reporter = self.site, run.experiment, run.reporter
         failed_before = reporter.failed
         made = self._made(run)
-        teacher = self._teacher(experiment, reporter, made)
+        teacher = None if any(map(_is_of_teacher, run.unsure)) else self._teacher(experiment, reporter, made)
         data = self._data(experiment, teacher, reporter)
         check_scoring(experiment, reporter, offline=is_offline(site.offline))
         labels = self._labels(experiment, teacher, reporter, made)
         baselines = resolve_baselines(experiment, reporter, self.memory)
+        check_offload(experiment, reporter, site)
+        check_retention(experiment, reporter)
+        if self.memory is None:  # else the plan is looked at
+            check_described_end(experiment, data.settings, reporter)
         if teacher is None:
             return None
         shape = teacher.architecture
@@ -98,15 +103,13 @@ class Lowering:
         check_beams(experiment, shape, reporter)
         check_stacks(experiment, shape, reporter)
         check_encoder(experiment, shape, reporter)
-        check_offload(experiment, reporter, site)
-        check_retention(experiment, reporter)
-        if self.memory is None:  # else the plan is looked at
-            check_described_end(experiment, data.settings, reporter)
         precision = choose_precision(experiment.training, (), shape.layout, reporter, site)
         own = experiment.teacher.train
         teacher_precision = "fp32"
         if own is not None:
             teacher_precision = choose_precision(own, ("teacher", "train"), shape.layout, reporter, site)
+        if run.unsure:
+            return None  # of a student with stand-ins, the parts that are known were judged, and no more can be
         check_memory(experiment, shape, student, (precision, teacher_precision), reporter, site)
         self._check_engines(experiment, teacher, student, labels, precision, reporter)
         if student is not None:
@@ -151,7 +154,7 @@ class Lowering:
             other = named.run
             assert other is not None
             if id(other) not in self._named:
-                found = self._resolved(other) if other.lowerable else None
+                found = self._resolved(other)
                 stages = None
                 if found is not None and self.memory is not None:
                     stages = build_stages(other.experiment, found, self.site)
@@ -233,7 +236,9 @@ class Lowering:
                 found[name] = ResolvedLabels(None, file)
                 continue
             model = None
-            if labeller.by is not None:
+            if labeller.by is not None and labeller.by.hub == STUDENT:
+                complete = False  # the rules said so
+            elif labeller.by is not None:
                 model = resolve_reference(
                     labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment), made
                 )
@@ -283,6 +288,16 @@ class Lowering:
             "labels": data.labels,
         }
         return ResolvedData(settings, locations, train_files)
+
+
+def _is_of_teacher(path: Trail) -> bool:
+    """Is it about which model the teacher is? What is wrong with how it is trained changes nothing of its shape."""
+    return not path or (path[0] == "teacher" and (len(path) == 1 or path[1] in NAMES_A_TEACHER))
+
+
+NAMES_A_TEACHER = (
+    "hub", "revision", "path", "spec", "variant", "model", "mlflow", "architecture", "tokenizer",
+)  # fmt: skip
 
 
 def _summary(model: str, architecture: Any, freeze: tuple[str, ...] | None) -> dict[str, Any]:

@@ -62,10 +62,9 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
     lowering = Lowering(site, fingerprints=fingerprints)
     plans = []
     for run in compiled.runs:
-        if run.lowerable:
-            plan = lowering.lower(run)
-            if plan is not None:
-                plans.append(plan)
+        plan = lowering.lower(run)
+        if plan is not None:
+            plans.append(plan)
     lowering.close()
     add_signals(plans, site)
     return plans, compiled
@@ -159,12 +158,10 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
         reporter.take(part.diagnostics)
     reporter.take(point.diagnostics)
     check(experiment, tree, reporter)
-    unsure = [*refused, *((d.path,) for d in reporter.diagnostics if d.code in UNFINDABLE)]
-    lowerable = not any(str(p[0] if p else "task").startswith(OF_MODELS) for p in unsure)
-    return Run(experiment, tree, reporter, path, point.label, lowerable)
+    unsure = tuple(path for path in refused if not path or path[0] in OF_MODELS)
+    return Run(experiment, tree, reporter, path, point.label, unsure)
 
 
-UNFINDABLE = ("E401", "E577")  # of models that are named in a way that no model can be found by
 OF_MODELS = ("task", "teacher", "student", "pseudo_labels")
 
 

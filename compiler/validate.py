@@ -39,12 +39,17 @@ def validate(
     told: set[tuple[Trail, str]] = set()
     errors = list(_specific(validator(fragment or schema.root).iter_errors(tree), schema))
     mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    alone = {
+        (*error.absolute_path, key)
+        for error in errors if error.validator == "dependentRequired"
+        for key, needed in error.validator_value.items() if key in error.instance and not {*needed} <= {*error.instance}
+    }  # fmt: skip
     undecided = {tuple(error.absolute_path): kinds for error in errors if len(kinds := _kinds_there(error)) > 1}
     for error in errors:
         path = tuple(error.absolute_path)
         if _inside_a_kind(error, path, undecided):
             continue  # which of the kinds is to stay comes first
-        if error.validator in BOUNDS and path in mistyped:
+        if (error.validator in BOUNDS and path in mistyped) or path in alone:
             continue  # one mistake, one message
         of_name = "propertyNames" in list(error.relative_schema_path)[-2:]
         if error.validator == "required" and not complete:
@@ -98,7 +103,7 @@ def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
 
 
 def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    from .trees.other_names import of_sampling, what_to_type
+    from .trees.other_names import name_of_a_model, of_sampling, what_to_type
 
     known = list(error.schema.get("properties", ()))
     refused: list[Trail] = []
@@ -109,9 +114,11 @@ def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter)
         elsewhere = [place for place in schema.key_paths() if place[-1] == key and place[:-1] != path]
         inside = f" in `{reporter.spelled(path)}`" if path else ""
         nearer = [place for place in elsewhere if path not in WHOLE_RUNS and place[: len(path)] == path]
-        if near:
+        if near and near not in error.instance:
             refused.append((*path, near))
-        if (hint := of_sampling(key, error.instance, path, known, schema)) or (
+        if (hint := name_of_a_model(key, error.instance, error.schema)) or (
+            hint := of_sampling(key, error.instance, path, known, schema)
+        ) or (
             not nearer and (hint := what_to_type(key, error.instance[key], path, known, schema))
         ):
             pass
@@ -275,6 +282,11 @@ def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> 
     known = error.schema.get("properties", {})
     if not present and any(did_you_mean(key, known) in choices for key in error.instance if key not in known):
         return [path]  # told as a misspelt key
+    from .trees.other_names import name_of_a_model
+
+    others = [key for key in error.instance if key not in known]
+    if not present and any(name_of_a_model(key, error.instance, error.schema) for key in others):
+        return [path]  # told as a key that is called otherwise here
     companions = error.schema.get("dependentRequired", {})
     if not present and any(set(companions.get(key, ())) & set(choices) for key in error.instance):
         return [path]  # told as a key without its companion
@@ -302,6 +314,8 @@ def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> 
 
 
 def tell_dependent(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    from .trees.other_names import name_of_a_model
+
     refused: list[Trail] = []
     for key, needed in error.validator_value.items():
         for other in needed:
@@ -311,7 +325,7 @@ def tell_dependent(error: Any, path: Trail, schema: Schema, reporter: Reporter) 
                 "E207",
                 (*path, key),
                 f"`{key}` goes with `{other}`, which is not in `{reporter.spelled(path)}`",
-                f"add `{other}`, or remove `{key}`",
+                name_of_a_model(key, error.instance, error.schema) or f"add `{other}`, or remove `{key}`",
                 at="key",
             )
             refused += [(*path, key), (*path, other)]

@@ -18,15 +18,15 @@ from ..experiment import Experiment
 @dataclass(frozen=True)
 class Run:
     """One run of a spec: typed, as a resolved tree (JSON values, defaults filled in), and its reporter.
-    `label` is its name without the spec's ("" when it is the only run); `lowerable`: are its models known
-    well enough to look at them? `named`: where it names a model of another spec's -> the run that makes it."""
+    `label` is its name without the spec's ("" when it is the only run); `unsure`: what of its task and its models was
+    refused, so that a stand-in is there; `named`: where it names a model of another spec's -> the run that makes it."""
 
     experiment: Experiment
     tree: Mapping[str, Any]
     reporter: Reporter
     spec_file: Path
     label: str
-    lowerable: bool
+    unsure: tuple[Trail, ...]
     named: Mapping[Trail, NamedRun] = field(default_factory=dict)
 
 

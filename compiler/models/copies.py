@@ -88,6 +88,7 @@ def _widths_fit(experiment: Experiment, student: Architecture, teacher: Architec
             path,
             f"d_model {student.d_model} does not divide into {student.encoder_heads} heads",
             "d_model must be a multiple of heads",
+            because=SHAPE,
         )
         return False
     if FAMILIES[student.family].positions == "sinusoidal" and student.d_model % 2:
@@ -96,6 +97,7 @@ def _widths_fit(experiment: Experiment, student: Architecture, teacher: Architec
             path,
             f"d_model {student.d_model} is odd; sinusoidal positions need an even width",
             f"choose {student.d_model + 1}",
+            because=SHAPE,
         )
         return False
     if experiment.student.init.embeddings == "teacher" and student.d_model != teacher.d_model:
@@ -105,6 +107,7 @@ def _widths_fit(experiment: Experiment, student: Architecture, teacher: Architec
             f"embeddings of width {teacher.d_model} cannot be copied into width {student.d_model}",
             f"write `init: {{embeddings: random, {', '.join(f'{stack}: random' for stack in stacks_of(student))}}}`, "
             "or leave d_model out",
+            because=[("student", "init", "embeddings")],
         )
         return False
     return True
@@ -114,9 +117,18 @@ def _depth_fits(stack: Stack, student: Architecture, teacher: Architecture, repo
     try:
         choose_copies(depth(teacher, stack), depth(student, stack), "spaced")
     except LayerError as error:
-        reporter.error(error.code, ("student", f"{stack}_layers"), error.message, error.hint)
+        here = ("student", f"{stack}_layers")
+        reporter.error(error.code, here, error.message, error.hint, because=about_layers(stack))
         return False
     return True
+
+
+SHAPE: tuple[Trail, ...] = (("student", "family"), ("student", "d_model"), ("student", "heads"), ("student", "ffn_dim"))
+
+
+def about_layers(stack: Stack) -> list[Trail]:
+    """What a judgement about the layers of a stack rests on, of a student."""
+    return [("student", f"{stack}_layers"), ("student", "init", stack)]
 
 
 def _copies(
@@ -136,6 +148,7 @@ def _copies(
             here,
             f"layers of a {kinds[0]} model cannot be copied into a {kinds[1]} student",
             f"name a {wanted}, or leave `from` out for the teacher",
+            because=[("student", "family")],
         )
         return None
     for name, ours, theirs in (
@@ -151,6 +164,7 @@ def _copies(
                 f"{stack} layers cannot be copied: {name} is {ours} in the student and {theirs} in {what}",
                 f"write `init: {{{stack}: random}}`, or "
                 + (f"leave {name} as it is" if own else f"name a model whose {name} is {ours}"),
+                because=[*SHAPE, ("student", "init", stack)],
             )
             return None
     try:
@@ -164,5 +178,5 @@ def _copies(
             # The origin is too shallow, or the student too deep: who wrote the number wrote the mistake.
             path = ("student", f"{stack}_layers")
             path = path if own or reporter.written(path) else here
-        reporter.error(error.code, path, error.message, error.hint)
+        reporter.error(error.code, path, error.message, error.hint, because=about_layers(stack))
         return None

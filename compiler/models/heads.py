@@ -60,6 +60,7 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
             f"the checkpoint is a {teacher.config['architectures'][0]}: for {experiment.task} it gets a head with "
             "random weights",
             "add `train: {}` to the teacher, or name a checkpoint that was trained for the task",
+            because=[("task",), ("teacher", "train")],
         )
     return replace(teacher, settings={**teacher.settings, "seed": experiment.teacher.seed}) if drawn else teacher
 

@@ -104,7 +104,9 @@ def resolve_reference(
         return _from_folder(folder.name, folder, (*path, "path"), reporter, fingerprints, use)
     if reference.spec is not None:
         return (made or {}).get(path)  # what is wrong with it was reported
-    assert reference.hub is not None  # references of other kinds were refused before
+    if reference.mlflow is not None:
+        return None  # the rules refuse it
+    assert reference.hub is not None
     revision = reference.revision or "main"
     return _from_hub(reference.hub, revision, (*path, "hub"), reporter, site, fingerprints, use)
 

@@ -12,7 +12,7 @@ from ..experiment import Experiment
 from ..fingerprint import Fingerprints
 from ..layers import LayerError, Layers, choose_phi
 from ..site import Site
-from .copies import STACKS, Stack, depth, layer_origin, resolve_copies, stacks_of
+from .copies import STACKS, Stack, about_layers, depth, layer_origin, resolve_copies, stacks_of
 from .families import FAMILIES
 from .reference import ResolvedModel
 
@@ -71,7 +71,8 @@ def resolve_student(
             path: Trail = ("student", f"{stack}_layers") if too_deep else ("phi", stack)
             if not (too_deep and stack in copies.impossible):  # said before
                 path = path if error.index is None else (*path, error.index)
-                reporter.error(error.code, path, error.message, error.hint)
+                because = about_layers(stack)
+                reporter.error(error.code, path, error.message, error.hint, because=because)
             complete = False
     if not complete or copies.impossible:
         return None

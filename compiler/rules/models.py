@@ -40,6 +40,7 @@ def check_teacher(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             "a teacher from scratch that is not trained has nothing to teach",
             "add `train: {}` to the teacher: it is then trained first, with default settings",
             at="key",
+            because=[("teacher", "train")],
         )
 
 

@@ -86,6 +86,26 @@ VALUES = {
 }
 
 
+# What names a model elsewhere, or looks as if it did.
+OF_MODELS = (
+    "model", "name", "model_name", "model_name_or_path", "pretrained_model_name_or_path", "pretrained", "checkpoint",
+    "repo", "repo_id", "repository", "id", "hf", "huggingface", "folder", "dir", "directory",
+)  # fmt: skip
+
+
+def name_of_a_model(key: str, mapping: Mapping[str, Any], fragment: Mapping[str, Any]) -> str:
+    """The hint for a key of a model (`fragment`: its structure) whose value names the model; "" for any other place or
+    key, and where the model is named already."""
+    either, value = fragment.get("x-either", ()), mapping[key]
+    choices = fragment.get("properties", {}).get(key, {}).get("enum", ())
+    if not {"hub", "path"} <= {*either} or key not in OF_MODELS or not isinstance(value, str) or not value:
+        return ""
+    if value in choices or any(kind in mapping for kind in either):
+        return ""
+    place = value.startswith(("./", "../", "/", "~", "${")) or key in ("folder", "dir", "directory")
+    return f"a model is named by `{'path' if place else 'hub'}`: write `{flow({'path' if place else 'hub': value})}`"
+
+
 # What other tools set beside the beams of a search, and `sampling` has here.
 SAMPLING = ("temperature", "top_k", "top_p", "seed")
 
