@@ -25,6 +25,7 @@ from .rules.targets import (
     check_targets_once,
 )
 from .rules.task import (
+    check_can_be_run,
     check_columns,
     check_columns_differ,
     check_expected,
@@ -39,6 +40,7 @@ from .rules.ways import Tree
 
 CHECKS = (
     check_available,
+    check_can_be_run,
     check_extensions,
     check_task_keys,
     check_metrics,

@@ -740,6 +740,16 @@ targets: [other]""",
 phi: {decoder: block-ends}
 loss: {labels: 1.0, hidden: {decoder: 3.0}}""",
     ),
+    "W417": Code(
+        "a task that this release cannot run",
+        "The language, the checks and the plans know the task; the run half has no code for it yet, and `distilc run` "
+        "refuses the plan with R106 before anything starts.",
+        """\
+task: classification
+data: {columns: {text: text, label: label}, labels: [good, bad]}
+evaluation: {metrics: [accuracy]}""",
+        "task: summarization",
+    ),
     "W422": Code(
         "a file that was not opened",
         "Parquet files need libraries that take seconds to load; `check` does without them. The run opens them "

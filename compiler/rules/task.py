@@ -24,6 +24,20 @@ TASK_COLUMNS = {
 }
 
 
+RUN = ("summarization", "translation")  # tasks that the run half of this release has code for
+
+
+def check_can_be_run(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What this release compiles and cannot run is said before a run is begun."""
+    if run.task not in RUN:
+        reporter.warning(
+            "W417",
+            ("task",),
+            f"this release checks and compiles {run.task}, and cannot run it yet: `distilc run` ends with R106",
+            f"the tasks that can be run are {listed(RUN, 'and')}",
+        )
+
+
 def check_metrics(run: Experiment, tree: Tree, reporter: Reporter) -> None:
     """Metrics fit the task."""
     known = (*TASK_METRICS[run.task], *usable_metrics(run.task))

