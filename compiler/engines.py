@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from .diagnostics import Reporter, Trail
-from .estimates.limits import FP16_OVERFLOWS
+from .estimates.limits import overflows_in_fp16
 from .experiment import Generation
 from .site import Site
 
@@ -124,7 +124,7 @@ def _lacking(generation: Generation, family: str, compute_type: str, site: Site)
         return "engine", f"has no models of the family {family}"
     if generation.sampling is not None:
         return "sampling", "has no sampling whose draws do not depend on how the work is shared out"
-    if compute_type == "fp16" and family in FP16_OVERFLOWS:
+    if compute_type == "fp16" and overflows_in_fp16(family):
         return "compute_type", f"overflows in fp16 with {family} models"
     if site.device == "cpu" and compute_type not in ON_CPU:
         return "compute_type", f"does not calculate in {compute_type} on a CPU"

@@ -103,11 +103,11 @@ class Lowering:
         check_beams(experiment, shape, reporter)
         check_stacks(experiment, shape, reporter)
         check_encoder(experiment, shape, reporter)
-        precision = choose_precision(experiment.training, (), shape.layout, reporter, site)
+        precision = choose_precision(experiment.training, (), shape.family, reporter, site)
         own = experiment.teacher.train
         teacher_precision = "fp32"
         if own is not None:
-            teacher_precision = choose_precision(own, ("teacher", "train"), shape.layout, reporter, site)
+            teacher_precision = choose_precision(own, ("teacher", "train"), shape.family, reporter, site)
         if run.unsure:
             return None  # of a student with stand-ins, the parts that are known were judged, and no more can be
         check_memory(experiment, shape, student, (precision, teacher_precision), reporter, site)

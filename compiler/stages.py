@@ -9,7 +9,7 @@ from typing import Any
 
 from .candidates import common_vocabulary
 from .engines import TRANSFORMERS, Engine, choose_engine, engine_settings
-from .estimates.limits import FP16_OVERFLOWS
+from .estimates.limits import overflows_in_fp16
 from .estimates.placement import placement
 from .estimates.workload import row_lengths, student_teaching
 from .experiment import ORIGINAL, Experiment, Labeller, Training
@@ -328,7 +328,7 @@ def _target_stages(
                 labeller,
                 found.data.settings,
                 _label_prefix(experiment, labeller, writer, found.teacher),
-                "fp32" if found.precision == "fp16" and architecture.family in FP16_OVERFLOWS else found.precision,
+                "fp32" if found.precision == "fp16" and overflows_in_fp16(architecture.family) else found.precision,
                 architecture.max_positions,
                 default_max_length(experiment, writer),
             )

@@ -12,12 +12,18 @@ from ..diagnostics import Reporter, Trail
 from ..experiment import Experiment, Labeller, Training
 from ..layers import Layers
 from ..machine import supports_bf16
+from ..models.families import layout_of
 from ..rules.ways import generations
 from ..site import Site
 from ..stage_settings import batch_settings
 from .effort import training_steps
 
 FP16_OVERFLOWS = ("pegasus", "t5", "mt5")
+
+
+def overflows_in_fp16(family: str) -> bool:
+    """Do models of a family, or of one of an installed package with its layout, leave the range of fp16?"""
+    return layout_of(family) in FP16_OVERFLOWS
 
 
 def choose_precision(training: Training, path: Trail, family: str, reporter: Reporter, site: Site) -> str:
@@ -51,7 +57,7 @@ def choose_precision(training: Training, path: Trail, family: str, reporter: Rep
             f"{asked} needs ZeRO stage 1 or more, the site says 0: without it DeepSpeed accumulates in 16 bits",
             "write `zero: auto` into the site, or choose fp32",
         )
-    if asked == "fp16" and family in FP16_OVERFLOWS:
+    if asked == "fp16" and overflows_in_fp16(family):
         reporter.error("E511", here, f"fp16 overflows in {family} models: the loss becomes NaN", "choose bf16 or fp32")
     elif asked == "fp16" and site.device == "cpu":
         reporter.error("E512", here, "fp16 needs a GPU; this site has none", "choose bf16 or fp32, or auto")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
 from ..architecture import Architecture
 from ..experiment import Experiment
-from ..models.student import ResolvedStudent
+from ..models.student import ResolvedStudent, shares_encoder
 from ..site import Site
 
 TEACHER_TERMS = ("logits", "hidden", "attention", "cosine", "embedding")
@@ -119,8 +119,8 @@ def student_teaching(objective: Mapping[str, Any], teacher: Architecture, studen
     """What the objective of a student asks of its teacher."""
     encoder = student.copies["encoder"]
     copied = None if encoder is None else encoder.layers
-    foreign = "encoder" in student.origins
-    shared = shares_encoder(student.freeze, copied, teacher, foreign=foreign)
+    foreign, embeddings = "encoder" in student.origins, student.settings["embeddings"]
+    shared = shares_encoder(student.freeze, copied, teacher, foreign=foreign, embeddings=embeddings)
     return teaching_of(objective, teacher, shared_encoder=shared)
 
 
@@ -130,12 +130,3 @@ def teaching_of(objective: Mapping[str, Any], teacher: Architecture, *, shared_e
     if "logits" in terms and objective["logits"].get("candidates") is not None:
         terms -= {"logits"}  # those were kept before
     return Teaching(architecture=teacher, terms=terms, shared_encoder=shared_encoder)
-
-
-def shares_encoder(
-    freeze: Collection[str], copied: Sequence[int] | None, teacher: Architecture, *, foreign: bool
-) -> bool:
-    """Is the student's encoder the teacher's, whole and frozen? `copied`: the teacher layers it is made of;
-    `foreign`: they come from another model."""
-    whole = copied is not None and list(copied) == list(range(teacher.encoder_layers))
-    return whole and not foreign and "encoder" in freeze

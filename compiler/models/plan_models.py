@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import Any
 
 from ..architecture import Architecture
-from ..estimates.workload import Teaching, shares_encoder, teaching_of
+from ..estimates.workload import Teaching, teaching_of
 from .reference import planned_architecture
+from .student import shares_encoder
 
 Plan = Mapping[str, Any]
 Stage = Mapping[str, Any]
@@ -54,9 +55,9 @@ def _resting(stage: Stage) -> frozenset[str]:
 def shares_teacher_encoder(plan: Plan, stage: Stage) -> bool:
     """Is the encoder of the student that a training trains its teacher's own, whole and frozen?"""
     student = stage_of(plan, stage["needs"]["model"])
-    if student["kind"] != "student" or student["settings"]["embeddings"] != "teacher":
+    if student["kind"] != "student":
         return False
     teacher = stage_architecture(plan, student["needs"]["teacher"])
     foreign = "encoder_origin" in student["needs"]
-    layers = student["settings"]["encoder"]["layers"]
-    return shares_encoder(stage["settings"]["freeze"], layers, teacher, foreign=foreign)
+    layers, embeddings = student["settings"]["encoder"]["layers"], student["settings"]["embeddings"]
+    return shares_encoder(stage["settings"]["freeze"], layers, teacher, foreign=foreign, embeddings=embeddings)

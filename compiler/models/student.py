@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -124,11 +124,13 @@ def _phi(
     """φ of a stack. An encoder that is frozen as a full copy of the teacher's has none: it runs once for both
     (arXiv 2010.13002, footnote 6). The encoder of an encoder-only model is all there is."""
     teacher_depth, student_depth = depth(teacher, stack), depth(student, stack)
-    whole = stack == "encoder" and not student.encoder_only and _is_whole(experiment, teacher, copied)
-    if whole and "encoder" in _freeze(experiment, student, teacher, copied):
-        return None
-    choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder
     init = layer_origin(experiment, stack)
+    if stack == "encoder" and not student.encoder_only:
+        freeze, layers = _freeze(experiment, student, teacher, copied), None if copied is None else copied.layers
+        foreign, embeddings = init is not None and init.from_ is not None, experiment.student.init.embeddings
+        if shares_encoder(freeze, layers, teacher, foreign=foreign, embeddings=embeddings):
+            return None
+    choice = experiment.phi_encoder if stack == "encoder" else experiment.phi_decoder
     own = copied.layers if copied is not None and init is not None and init.from_ is None else None
     return choose_phi(teacher_depth, student_depth, choice, own, f"phi.{stack}")
 
@@ -149,6 +151,16 @@ def _freeze(
     whole = _is_whole(experiment, teacher, encoder)
     has_positions = student.max_positions is not None
     return (*(["encoder"] if whole else []), "embeddings", *(["positions"] if has_positions else []))
+
+
+def shares_encoder(
+    freeze: Collection[str], copied: Sequence[int] | None, teacher: Architecture, *, foreign: bool, embeddings: str
+) -> bool:
+    """Is the student's encoder the teacher's, frozen, whole and on the same embeddings, so that it is stored and run
+    once for both? `copied`: the teacher layers it is made of; `foreign`: they come from another model; `embeddings`:
+    where the student's come from."""
+    whole = copied is not None and list(copied) == list(range(teacher.encoder_layers))
+    return whole and not foreign and "encoder" in freeze and embeddings == "teacher"
 
 
 def _is_whole(experiment: Experiment, teacher: Architecture, encoder: Layers | None) -> bool:

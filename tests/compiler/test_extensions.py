@@ -401,3 +401,23 @@ def test_no_fragment_makes_a_traceback(
         sys.path[:] = [place for place in sys.path if place != str(folder)]
     allowed = {"E553", "E203", "E202", "E402", "E555"}
     assert {code for code in found.codes if code.startswith("E")} <= allowed, found.diagnostics
+
+
+def test_a_labeller_laid_out_as_pegasus_does_not_write_in_fp16(
+    install: Callable[[Path], None], compile_text: Callable[..., Any], tmp_path: Path
+) -> None:
+    """Its weights overflow as those of the family that it is laid out as do."""
+    family = {"description": "A Pegasus.", "tasks": ["summarization"], "layout": "pegasus", "defaults": {}}
+    write_package(tmp_path / "one", "one", {"families": {"pegasus_like": family}}, families="pegasus_like = ext:P")
+    install(tmp_path / "one")
+    (tmp_path / "peg").mkdir()
+    config = {**PLBART_CONFIG, "model_type": "pegasus_like", "vocab_size": 500, "max_position_embeddings": 512}
+    (tmp_path / "peg" / "config.json").write_text(json.dumps(config))
+    (tmp_path / "peg" / "model.safetensors").write_bytes(b"weights")
+    gpu = {"device": "cuda", "device_name": "NVIDIA H200", "memory_gb": 141.0}
+    found = compile_text("precision=fp16", "pseudo_labels={peg: {by: {path: ./peg}}}", "targets=[peg]", **gpu)
+    assert found.plan is not None, found.diagnostics
+    assert found.plan["stages"] and found.stage("labels-peg")["settings"]["precision"] == "fp32"
+    assert found.stage("train")["settings"]["precision"] == "fp16"
+    refused = compile_text("precision=fp16", "teacher={path: ./peg}", **gpu)
+    assert "E511" in refused.codes

@@ -2,12 +2,15 @@
 
 import json
 import re
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from distilc.compiler.estimates.workload import teaching_of
 from distilc.compiler.explain import explain_json, explain_text
-from distilc.compiler.models.plan_models import stage_architecture
+from distilc.compiler.models.plan_models import shares_teacher_encoder, stage_architecture, teaching_in
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 BERT = {
@@ -331,3 +334,33 @@ def test_initialisations_of_tables_8_and_9(compile_text, row, teacher, init, cop
     assert found["execution"]["locations"] == {found["settings"]["fingerprint"]: str((MODELS / origin).resolve())}
     assert stage_architecture(plan, "decoder-origin").parameters == found["settings"]["parameters"]
     assert re.search(r"3 of 12 layers of (?!the teacher)\S+, ", explain_text(plan, lowered.experiment))
+
+
+def test_an_encoder_on_other_embeddings_is_not_the_teachers(compile_text: Callable[..., Any]) -> None:
+    """The estimate that chooses where a training runs and the one that is shown look at one answer; and what is not
+    the teacher's can be compared with it."""
+    frozen = ("student={freeze: [encoder]}", "loss={labels: 1, logits: 1, hidden: {encoder: 1, decoder: 1}}")
+    for embeddings, shared in (("teacher", True), ("random", False)):
+        found = compile_text(*frozen, f"student.init.embeddings={embeddings}")
+        plan, train = found.plan, found.stage("train")
+        assert train["settings"]["freeze"] == ["encoder"]
+        assert shares_teacher_encoder(plan, train) is shared
+        assert (plan["phi"]["encoder"] is None) is shared
+
+
+@pytest.mark.parametrize(("embeddings", "shared"), [("teacher", True), ("random", False)])
+def test_one_place_decides_whether_the_encoder_is_shared(
+    compile_text: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, embeddings: str, shared: bool
+) -> None:
+    asked: list[bool] = []
+
+    def seen(*given: Any, shared_encoder: bool) -> Any:
+        asked.append(shared_encoder)
+        return teaching_of(*given, shared_encoder=shared_encoder)
+
+    monkeypatch.setattr("distilc.compiler.estimates.workload.teaching_of", seen)  # placement
+    monkeypatch.setattr("distilc.compiler.models.plan_models.teaching_of", seen)  # what explain shows
+    found = compile_text("student={freeze: [encoder]}", "loss={labels: 1, logits: 1}", f"student.init.embeddings={embeddings}")
+    in_placement = len(asked)
+    teaching_in(found.plan, found.stage("train"))
+    assert in_placement and len(asked) > in_placement and set(asked) == {shared}
