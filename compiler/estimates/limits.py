@@ -197,6 +197,7 @@ def _check_warmup(id: str, settings: Mapping[str, Any], size: DataSize | None, r
         f"the warm-up takes {warmup:,} steps and the training ends after {about}{steps:,}: {size.rows:,} rows, "
         f"{settings['batch']['size']:,} {settings['batch']['unit']} a step",
         "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
+        because=[("data",), ("targets",), *((*TRAINED_AT[id][:-1], key) for key in ("batch", "stopping"))],
     )
 
 

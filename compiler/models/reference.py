@@ -274,7 +274,7 @@ def _read(folder: Path, path: Trail, reporter: Reporter) -> dict[str, Any] | Non
     try:
         return read_config(folder, shown_location(folder, path, reporter))
     except ArchitectureError as error:
-        if is_adapter(folder) and not (folder / "config.json").exists():
+        if is_adapter(folder) and not isfile(folder / "config.json"):
             reporter.error("E536", path, *adapter_words(folder))
         else:
             reporter.error(error.code, path, error.message, error.hint)
