@@ -12,6 +12,7 @@ import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -141,6 +142,7 @@ def check_scoring(experiment: Experiment, reporter: Reporter, *, offline: bool) 
         ("evaluation", "bleu", "tokenize") if said else ("data", "target_language"),
         f"BLEU{'' if said else ' of this language'} is computed with the tokenizer {tokenizer}, and {lacking[0]}",
         f"{lacking[1]}; or take one that needs nothing: `evaluation: {{bleu: {{tokenize: char}}}}`",
+        because=[("evaluation", "metrics"), ("task",)],
     )
 
 
@@ -153,8 +155,8 @@ def _lacking(tokenizer: str, *, offline: bool) -> tuple[str, str] | None:
     if missing:
         return f"{missing[0]} is not installed", install
     if offline and tokenizer in _FETCHED:
-        home = Path(os.environ.get("SACREBLEU") or Path("~/.sacrebleu").expanduser())
-        if not (home / "models" / _FETCHED[tokenizer]).is_file():
+        home = Path(os.environ.get("SACREBLEU") or os.path.expanduser("~/.sacrebleu"))
+        if not isfile(home / "models" / _FETCHED[tokenizer]):
             return "its model is not on this machine, which is offline", "let sacrebleu fetch it with a network"
     return None
 

@@ -7,6 +7,7 @@ import json
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from os.path import isfile
 from pathlib import Path
 from typing import Any, Literal
 
@@ -55,14 +56,14 @@ def has_line_break(layout: str, folder: Path | None) -> bool:
     scratch has no such token. `folder`: as of `languages_of`."""
     if layout != "pegasus":
         return False
-    files = [file for name in ("tokenizer.json", "spiece.model") if folder and (file := folder / name).is_file()]
+    files = [file for name in ("tokenizer.json", "spiece.model") if folder and isfile(file := folder / name)]
     return not files or any(_LINE_BREAK in file.read_bytes() for file in files)
 
 
 def _json(file: Path) -> Mapping[str, Any]:
     """A mapping of a file; empty: there is none that can be read."""
     try:
-        found = json.loads(file.read_bytes()) if file.is_file() else {}
+        found = json.loads(file.read_bytes()) if isfile(file) else {}
     except (OSError, ValueError, RecursionError):
         return {}
     return found if isinstance(found, Mapping) else {}

@@ -9,6 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from os.path import isfile
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +49,7 @@ def check_parts(
 
 def is_adapter(folder: Path) -> bool:
     """Was this folder written by peft?"""
-    return (folder / ADAPTER).is_file()
+    return isfile(folder / ADAPTER)
 
 
 def adapter_words(folder: Path) -> tuple[str, str]:
@@ -81,11 +82,11 @@ def stored_types(folder: Path) -> dict[str, str] | None:
 
 def _missing_shards(folder: Path) -> list[str]:
     index = next((file for file in weight_files(folder) if file.name.endswith(".index.json")), None)
-    if index is None or (folder / index.name.removesuffix(".index.json")).is_file():
+    if index is None or isfile(folder / index.name.removesuffix(".index.json")):
         return []  # one file has all
     named = _read(index).get("weight_map")
     files = sorted({str(file) for file in named.values()}) if isinstance(named, dict) else []
-    return [file for file in files if not (folder / file).is_file()]
+    return [file for file in files if not isfile(folder / file)]
 
 
 def _check_types(folder: Path, path: Trail, reporter: Reporter) -> None:
@@ -189,7 +190,7 @@ def read_vocabulary(folder: Path) -> Vocabulary:
     stamps = []
     for name in ("tokenizer.json", "vocab.json", "target_vocab.json", "added_tokens.json", "tokenizer_config.json"):
         file = folder / name
-        stamps.append((name, file.stat().st_mtime_ns) if file.is_file() else (name, None))
+        stamps.append((name, file.stat().st_mtime_ns) if isfile(file) else (name, None))
     return _vocabulary(folder, tuple(stamps))
 
 
