@@ -35,6 +35,7 @@ from .tracking import Tracker, ui_command
 from .unforeseen import is_full, no_space, try_space
 
 STUDENT = "train"  # the stage whose model a run hands over
+EVALUATE_TEACHER = "evaluate-teacher"
 POLL_SECONDS = 0.2
 TRACKING_WAIT_SECONDS = 20.0
 LAST_SECONDS = 10.0  # for a process that is to kill itself
@@ -203,7 +204,20 @@ def pending_stages(plan: Plan, store: Store, until: str | None) -> list[Stage]:
         if (stage.id in wanted or stage.id not in used or stage.id == STUDENT) and not store.has(stage.key):
             wanted.add(stage.id)
             wanted.update(stage.reads.values())
-    return [stage for stage in stages if stage.id in wanted and not store.has(stage.key)]
+    return _teacher_first([stage for stage in stages if stage.id in wanted and not store.has(stage.key)])
+
+
+def _teacher_first(stages: Sequence[Stage]) -> list[Stage]:
+    """The teacher is evaluated as soon as it is there: what there is to learn from it is known before a student is
+    trained for hours. In plans it stands beside the student's evaluation."""
+    needed = {EVALUATE_TEACHER}
+    for stage in reversed(stages):
+        if stage.id in needed:
+            needed.update(stage.needs.values())
+    early = [stage for stage in stages if stage.id in needed and stage.kind in ("convert", "evaluate")]
+    others = [stage for stage in stages if stage not in early]
+    ready = max((number for number, stage in enumerate(others, 1) if stage.id in needed), default=0)
+    return [*others[:ready], *early, *others[ready:]]
 
 
 def _require_undamaged(plan: Plan, store: Store) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ..notices import FILE, read_notices
+from ..other_work import QUIET
 from ..plan import Plan, Stage
 from ..store import Store
 
@@ -25,7 +26,8 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     order); `test_sets` has all of them. `cached`: ids of the stages that this run found in the store.
     `warnings` are those of all stages, in order, also of stages that were in the store.
     `mlflow_run_id` is None here; the driver knows it. Percentages are percent; speed-up is the student's
-    examples a second over the teacher's, both in `speed_compared`.
+    examples a second over the teacher's, both in `speed_compared`; where one of them was measured beside other work it
+    is no result, and stands in `speedup_disturbed`.
     """
     folders = {stage.id: folder for stage in plan.stages if (folder := store.find(stage.key)) is not None}
     scores = {who: _read(folders, f"evaluate-{who}", "metrics.json") for who in ("teacher", "student")}
@@ -59,7 +61,8 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
         "test_sets": test_sets,
         "speed": speed,
         "speed_compared": compared,
-        "speedup": _speedup(compared),
+        "speedup": None if disturbed(compared) else _speedup(compared),
+        "speedup_disturbed": _speedup(compared) if disturbed(compared) else None,
         "exports": exports,
         "parameters": {
             "teacher": plan.teacher.parameters,
@@ -170,15 +173,20 @@ def _exports(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _like_with_like(speed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Who -> {engine, examples_per_second, tokens_per_second, beams}: as the plans' engines write, where that is one
-    for both; else as one does that both were measured with; else as each one's own."""
+    """Who -> {engine, examples_per_second, tokens_per_second, beams, other_work}: as the plans' engines write, where
+    that is one for both; else as one does that both were measured with; else as each one's own."""
     found = {who: measured for who, measured in speed.items() if measured}
     own = [measured.get("engine") for measured in found.values()]
     common = [name for name in own if all(name in measured.get("engines", {}) for measured in found.values())]
     if len(set(own)) > 1 and common:
         found = {who: {"engine": common[0], **measured["engines"][common[0]]} for who, measured in found.items()}
-    wanted = ("engine", "examples_per_second", "tokens_per_second", "beams")
+    wanted = ("engine", "examples_per_second", "tokens_per_second", "beams", "other_work")
     return {who: {name: measured[name] for name in wanted if name in measured} for who, measured in found.items()}
+
+
+def disturbed(compared: Mapping[Any, Mapping[str, Any]]) -> bool:
+    """Was one of these speeds measured beside other work?"""
+    return any(found.get("other_work", 0.0) > QUIET for found in compared.values())
 
 
 def _speedup(compared: Mapping[str, Mapping[str, Any]]) -> float | None:

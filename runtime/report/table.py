@@ -11,8 +11,10 @@ from typing import Any
 from ..metrics.score import how_scored
 from ..other_work import QUIET
 from ..terminal import drawing_console
+from .summary import disturbed
 
 GAP = "  "
+DISTURBED = "~"  # before a number that was measured beside other work
 DIFFERENT_LENGTHS = 1.5  # of two texts, the longer over the shorter
 
 
@@ -126,7 +128,7 @@ def _disturbances(summary: Mapping[str, Any]) -> Iterator[str]:
     measured = {**summary["speed"], **exports}
     again = [f"--redo benchmark-{who}" for who, found in measured.items() if found.get("other_work", 0.0) > QUIET]
     if again:
-        yield f"other work ran beside; measure again: {' '.join(again)}"
+        yield f"{DISTURBED}: measured beside other work, which is no result; measure again: {' '.join(again)}"
 
 
 def _form(name: str) -> str:
@@ -195,13 +197,19 @@ def _rate(speed: Mapping[str, Any]) -> Cell:
     if not speed:
         return Cell("")
     rate = float(speed["examples_per_second"])
-    return Cell(f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}")
+    return Cell(_mark(speed) + (f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"))
+
+
+def _mark(*speeds: Mapping[str, Any]) -> str:
+    return DISTURBED if disturbed(dict(enumerate(speeds))) else ""
 
 
 def _speedup(summary: Mapping[str, Any], who: str) -> Cell:
-    if summary["speedup"] is None:
+    found = summary["speedup"] if summary["speedup"] is not None else summary.get("speedup_disturbed")
+    if found is None:
         return Cell("")
-    return Cell("1.00x" if who == "teacher" else f"{summary['speedup']:.2f}x")
+    mark = _mark(*summary["speed_compared"].values())
+    return Cell("1.00x" if who == "teacher" else f"{mark}{found:.2f}x")
 
 
 def _export_speedup(summary: Mapping[str, Any], speed: Mapping[str, Any]) -> Cell:
@@ -209,7 +217,7 @@ def _export_speedup(summary: Mapping[str, Any], speed: Mapping[str, Any]) -> Cel
     teacher = summary["speed_compared"].get("teacher")
     if not speed or not teacher:
         return Cell("")
-    return Cell(f"{speed['examples_per_second'] / teacher['examples_per_second']:.2f}x")
+    return Cell(f"{_mark(speed, teacher)}{speed['examples_per_second'] / teacher['examples_per_second']:.2f}x")
 
 
 def _no_scores() -> dict[str, Any]:

@@ -10,7 +10,7 @@ All ranks write the texts, shard by shard (generation/shards.py); what is done s
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +31,7 @@ from ..metrics.sentences import split_sentences
 from ..metrics.words import unseen_notice
 from ..models.forward import decoder_inputs
 from ..models.load import load_model, load_tokenizer, model_folder
+from ..notices import Notice
 from ..objective.terms import labels_term
 from ..plan import EvaluateSettings, Scoring, Stage
 
@@ -59,6 +60,10 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     if not context.first:
         return {}
     result["baselines"] = {"lead": baselines} if baselines else {}
+    if stage.id == "evaluate-teacher":
+        for name, lead in baselines.items():
+            if (notice := below_the_lead(name, result[name], lead)) is not None:
+                context.notices.add(notice)
     text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
     (context.folder / "metrics.json").write_text(text + "\n", "utf-8")
     values = {name: {metric: entry["value"] for metric, entry in result[name].items()}
@@ -220,3 +225,20 @@ def _lead(rows: Rows, num_examples: int, metrics: Sequence[str], scoring: Scorin
     num_sentences = max(1, round(sum(len(sentences(record["target"])) for record in records) / num_examples))
     leads = [" ".join(sentences(record["source"])[:num_sentences]) for record in records]
     return score(metrics, leads, [references_of(record) for record in records], scoring)
+
+
+def below_the_lead(name: str, scores: Mapping[str, Any], lead: Mapping[str, Any]) -> Notice | None:
+    """A teacher that writes worse than who copies the beginning: nobody learns to summarize from it. `name`: of the
+    test set; `scores`, `lead`: metric -> {value, ...}."""
+    metric = "rouge2" if "rouge2" in lead else next(iter(lead))
+    ours, theirs = scores[metric]["value"], lead[metric]["value"]
+    if ours >= theirs:
+        return None
+    return Notice(
+        "R365",
+        f"on {name} the teacher's {metric} is {ours:.2f}, and that of the lead baseline, the first sentences of the "
+        f"source, is {theirs:.2f}",
+        "a student learns what its teacher can: stop here, and train the teacher longer (`teacher.train`), take "
+        "another, or look at its generation (`evaluation.teacher_generation`)",
+        "teacher",
+    )

@@ -19,10 +19,11 @@ import pytest
 
 from distilc.runtime import driver, launch, stop_signal
 from distilc.runtime.code_identity import code_identity
-from distilc.runtime.driver import Options, main
+from distilc.runtime.driver import Options, main, pending_stages
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import Stage
+from distilc.runtime.plan import Stage, load_plan
 from distilc.runtime.status import workspace_status
+from distilc.runtime.store import Store
 
 from .test_plan import make_keys
 
@@ -120,6 +121,19 @@ def test_what_comes_after_the_last_stage_asked_for_is_neither_there_nor_to_run(
     assert told in capsys.readouterr().out
 
 
+def test_the_teacher_is_evaluated_before_a_student_is_trained(plans: list[Path], tmp_path: Path) -> None:
+    """And after all that it takes, which is not moved."""
+    plan = load_plan(plans[0])
+    ids = [stage.id for stage in plan.stages]
+    found = [stage.id for stage in pending_stages(plan, Store(tmp_path / "nothing"), None)]
+    assert sorted(found) == sorted(ids) and ids.index("evaluate-teacher") > ids.index("train")
+    assert found.index("evaluate-teacher") < found.index("student") < found.index("train")
+    for number, id in enumerate(found):
+        assert set(plan.stage(id).reads.values()) <= set(found[:number]), id
+    assert [id for id in found if id != "evaluate-teacher"] == [id for id in ids if id != "evaluate-teacher"]
+    assert "evaluate-teacher" not in [s.id for s in pending_stages(plan, Store(tmp_path / "nothing"), "train")]
+
+
 def test_redo_throws_a_shared_artifact_away_once(plans: list[Path], work: Work) -> None:
     assert main(plans[:5], UNTIL) == 0
     work.computed.clear()
@@ -147,7 +161,8 @@ def test_the_failure_of_one_run_leaves_the_others_alone(
     work.failing[("run00", "train")] = 1
     assert main(plans[:3], UNTIL) == 1
     assert work.runs_of("train") == work.runs_of("evaluate-student") == ["run01", "run02"]
-    assert work.runs_of("evaluate-teacher") == ["run01"]
+    assert work.runs_of("evaluate-teacher") == ["run00"]  # it comes before any student
+    assert work.runs_of("benchmark-teacher") == ["run01"]
     assert capsys.readouterr().out.endswith("3 runs: 2 done, 1 failed: run00\n")
 
 

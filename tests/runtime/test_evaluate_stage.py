@@ -22,7 +22,7 @@ from distilc.runtime.generation import engine, shards, speed
 from distilc.runtime.metrics.score import score
 from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
-from distilc.runtime.notices import Notices, read_notices
+from distilc.runtime.notices import FILE, Notices, read_notices
 from distilc.runtime.plan import BenchmarkSettings, EvaluateSettings, Execution, GenerationSettings, Stage
 from distilc.runtime.stages import benchmark, evaluate
 from distilc.runtime.tracking import content
@@ -333,3 +333,19 @@ def test_an_error_crosses_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None
     told: list[Any] = []
     speed._work(None, SimpleNamespace(send=lambda error: told.append(pickle.loads(pickle.dumps(error)))))  # type: ignore[arg-type]
     assert isinstance(told[0], OSError) and told[0].errno == 28
+
+
+def test_a_teacher_below_the_lead_is_told(tmp_path: Path, artifacts: Any) -> None:
+    """On the console and with the artifact; of no other model."""
+    inputs = artifacts()
+    for id, told in (("evaluate-teacher", ["R365"]), ("evaluate-student", [])):
+        context = context_of(evaluate, settings(), inputs, tmp_path / id)
+        context.stage = replace(context.stage, id=id)
+        context.notices = Notices(tmp_path / id / FILE, tmp_path / "shown.jsonl")
+        evaluate.run(context.stage, context)
+        assert [record["code"] for record in read_notices(tmp_path / id / FILE) if record["code"] == "R365"] == told
+    (shown,) = (record for record in read_notices(tmp_path / "shown.jsonl") if record["code"] == "R365")
+    assert "on test the teacher's rouge2 is 0.00, and that of the lead baseline" in shown["message"]
+    scores = {"rouge1": {"value": 30.0}, "rouge2": {"value": 10.0}}
+    assert evaluate.below_the_lead("test", scores, {**scores, "rouge1": {"value": 31.0}}) is None
+    assert evaluate.below_the_lead("test", scores, {"rouge1": {"value": 30.1}}) is not None

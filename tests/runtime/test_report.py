@@ -16,6 +16,7 @@ from distilc.runtime.report.model_card import model_card
 from distilc.runtime.report.summary import main_metric, summarize
 from distilc.runtime.report.table import result_tables, table_markdown, table_text
 from distilc.runtime.store import Store
+from distilc.runtime.tracking.content import summary_metrics
 
 TEACHER = {"rouge1": {"value": 40.0, "low": 38.0, "high": 42.0}, "rouge2": {"value": 20.0, "low": 19.0, "high": 21.0}}
 STUDENT = {"rouge1": {"value": 38.0, "low": 36.5, "high": 39.5}, "rouge2": {"value": 18.5, "low": 17.25, "high": 19.75}}
@@ -60,7 +61,7 @@ def test_summary(plan: Plan, store: Store) -> None:
     assert summary["baselines"] == {"lead": {"rouge1": 11.0, "rouge2": 3.0}}
     assert summary["retention"] == {"rouge1": 95.0, "rouge2": 92.5}
     assert summary["intervals"]["student"]["rouge2"] == [17.25, 19.75]
-    assert summary["speedup"] == 1.5625
+    assert (summary["speedup"], summary["speedup_disturbed"]) == (1.5625, None)
     assert summary["parameters"] == {"teacher": 4000000, "student": 3000000, "student_trainable": 1200000}
     assert (summary["stopped_by"], summary["mlflow_run_id"]) == ("patience", None)
     assert main_metric(summary) == "rouge2"
@@ -68,11 +69,18 @@ def test_summary(plan: Plan, store: Store) -> None:
 
 
 def test_a_speed_that_was_disturbed_is_told(plan: Plan, store: Store) -> None:
+    """It is no result: no speed-up in the summary, and so none in MLflow; a mark in the table, of what it is and of what
+    was made of it."""
     assert "other work" not in table_text(summarize(plan, store, cached=set()), 100)
     store.discard(plan.stage("benchmark-student").key)
-    publish(store, plan, "benchmark-student", "speed.json", {**SPEED, "other_work": 0.9})
-    text = table_text(summarize(plan, store, cached=set()), 100)
-    assert "decoding included (other work ran beside; measure again: --redo benchmark-student)" in text
+    publish(store, plan, "benchmark-student", "speed.json", {**SPEED, "examples_per_second": 12.5, "other_work": 0.9})
+    summary = summarize(plan, store, cached=set())
+    assert (summary["speedup"], summary["speedup_disturbed"]) == (None, 1.5625)
+    assert "speedup" not in summary_metrics(summary)
+    *_, teacher, student, _, footnote = table_text(summary, 120).splitlines()
+    assert teacher.endswith("4.0M        8.00     1.00x") and student.endswith("3.0M       ~12.5    ~1.56x")
+    said = "(~: measured beside other work, which is no result; measure again: --redo benchmark-student)"
+    assert f"decoding included {said}" in footnote
 
 
 def test_speeds_are_compared_like_with_like(plan: Plan, store: Store) -> None:
