@@ -340,3 +340,26 @@ def test_a_built_in_corpus_has_as_many_rows_as_one_asks_for() -> None:
         "E427 baselines.b.predictions: p.txt has 3 rows, the test set has 5"
     ]
     assert messages(asked[0].format("null"), asked[1]) == []
+
+
+def test_a_test_row_may_have_several_references() -> None:
+    write("rows.jsonl", [{**ROW, "target": ["A cat.", "The cat sat."]}, {**ROW, "target": "A cat."}])
+    assert judged("data.test={files: rows.jsonl}") == []
+    (found,) = judged("data.train={files: rows.jsonl}")
+    assert found.code == "E422" and "a training row has one target" in found.hint
+    write("rows.jsonl", [{**ROW, "target": ["A cat.", " "]}, {**ROW, "target": []}])
+    empty, found = messages("data.test={files: rows.jsonl}")
+    assert found.startswith("E422") and "row 2: 'target' is no text, but []" in found
+    assert empty == "E423 data.test.files: rows.jsonl, row 1: a reference is empty"
+
+
+def test_what_the_texts_of_a_set_say() -> None:
+    write("a.jsonl", [ROW, {"source": "A dog ran.", "target": "A dog.[SEP]"}])
+    write("b.jsonl", [{"source": "A dog ran.", "target": "дождь закрыл школу"}])
+    told = messages("data={train: {files: a.jsonl}, test: {files: b.jsonl}}", "validation.metrics=[loss]")
+    assert [found.partition(":")[0] for found in told] == ["W425 data.train.files", "W426 data.test.files", "W424 data.test.files"]
+    assert "1 rows have the name of a control token in a text, the first: row 2, '[SEP]'" in told[0]
+    assert "1 of 1 test sources of b.jsonl are training sources, too, the first: row 1" in told[1]
+    (found,) = judged("data.validation={files: b.jsonl}", "validation.metrics=[loss, rouge2]")
+    assert (found.code, found.path) == ("E428", "validation.metrics") and "unicode" in found.hint
+    assert judged("data.validation={files: b.jsonl}", "evaluation.rouge.tokenizer=unicode") == []

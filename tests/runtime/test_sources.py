@@ -198,3 +198,22 @@ def test_an_unknown_hub_data_set_offline() -> None:
     with pytest.raises(Failure) as caught:
         list(read_sources([source], COLUMNS, "train", {}, offline=True))
     assert caught.value.code == "R201" and "offline" in caught.value.hint
+
+
+def test_a_test_row_may_have_several_references(tmp_path: Path) -> None:
+    rows: list[dict[str, object]] = [
+        {"key": "a", "document": "x", "summary": ["one", "two"]}, {"key": "b", "document": "y", "summary": ["alone"]}
+    ]  # fmt: skip
+    path = write(tmp_path / "rows.jsonl", rows)
+    source, locations = source_of(path)
+    for split in ("validation", "test", "test.hard"):
+        assert list(read_sources([source], COLUMNS, split, locations, offline=True)) == [
+            {"id": "a", "source": "x", "target": "one", "references": ["one", "two"]},
+            {"id": "b", "source": "y", "target": "alone"},
+        ]
+    failure = failure_of(path)
+    assert failure.code == "R203" and "a training row has one target" in failure.hint
+    empty = write(tmp_path / "empty.jsonl", [{"key": "a", "document": "x", "summary": ["one", " "]}])
+    source, locations = source_of(empty)
+    with pytest.raises(Failure, match="'summary' is empty"):
+        list(read_sources([source], COLUMNS, "test", locations, offline=True))

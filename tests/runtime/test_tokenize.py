@@ -5,11 +5,12 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from distilc.runtime.data.tokenize import Counts, tokenize
+from distilc.runtime.data.tokenize import Counts, language_token, prepare, tokenize
 from distilc.runtime.data.train_tokenizer import LAYOUTS, train_tokenizer
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_tokenizer
@@ -155,3 +156,24 @@ def test_a_cut_keeps_what_the_tokenizer_puts_at_the_end_and_no_more(family: str,
         assert all(id == tokenizer.unk_token_id or id > 4 for id in ids[1 : -len(suffix)]), ids
         assert tokenizer.eos_token_id not in ids[: -len(suffix)]
     assert counts.truncated_source == counts.truncated_target == 1
+
+
+def test_sources_begin_with_the_language_that_a_marian_model_writes() -> None:
+    """What the compiler could not know where it had no vocabulary is looked at here."""
+
+    class Tokenizer:
+        model_max_length = 0
+
+        def get_vocab(self) -> dict[str, int]:
+            return {">>ron<<": 1}
+
+    def settings(prefix: str, language: str | None) -> Any:
+        return SimpleNamespace(prefix=prefix, source_language=None, target_language=language)
+
+    prepare(Tokenizer(), settings(">>ron<< ", "ron"))
+    prepare(Tokenizer(), settings("x ", "zh"))  # said for BLEU alone
+    for prefix, language in ((">>fra<< ", "fra"), ("", "ron")):
+        with pytest.raises(Failure, match="language") as caught:
+            prepare(Tokenizer(), settings(prefix, language))
+        assert (caught.value.code, caught.value.spec_path) == ("R211", "data.target_language")
+    assert language_token(Tokenizer(), "ron") == ">>ron<< " and language_token(Tokenizer(), None) == ""
