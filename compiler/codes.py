@@ -239,9 +239,9 @@ CODES: dict[str, Code] = {
         'data: {train: {files: "rows.jsonl"}}',
     ),
     "E321": Code(
-        "a hostfile that does not fit",
-        "A hostfile has one line `NAME slots=DEVICES` for each machine, and comments that begin with #. Each machine is "
-        "there once, and there are as many machines and devices as the site asks for.",
+        "a hostfile that does not match the site",
+        "A hostfile has one line `NAME slots=DEVICES` for each node, and comments that begin with #. Each node is "
+        "named once, and there are as many nodes and devices as the site asks for.",
         "$ printf 'a slots=1\\nb lots=8\\n' > hosts; printf 'devices: {nodes: 2, per_node: 1, hostfile: hosts}\\n' > "
         "site.yaml; distilc check --site site.yaml spec.yaml",
         "$ printf 'a slots=1\\nb slots=8\\n' > hosts; printf 'devices: {nodes: 2, per_node: 1, hostfile: hosts}\\n' > "
@@ -268,12 +268,12 @@ variants: {slow: {training: {learning_rate: 1.0e-5}}, fast: {}}
 matrix: {student.decoder_layers: [1, 2]}""",
     ),
     "E318": Code(
-        "what is removed comes back",
-        "The matrix, or `--set`, is laid over every variant. Where one varies a part of what a variant (or the spec, by "
-        "`key: null`) removes, that would be there again in all of its runs, with default values, and the variant would be "
-        "another one than its name says. The same holds for a batch, a model or a data source of one kind that takes the "
-        "place of the variant's own of another kind. A variant leaves a path of the matrix out with "
-        "`matrix: {PATH: null}`, all of it with `matrix: null`.",
+        "a removed part is set again",
+        "The matrix, or `--set`, is laid over every variant. If it sets a part of what a variant (or the spec, by "
+        "`key: null`) removes, that part would be back in all of its runs, with default values, and the variant would "
+        "not be what its name says. The same holds for a batch, a model or a data source of one kind that replaces "
+        "the variant's own of another kind. A variant leaves a path of the matrix out with `matrix: {PATH: null}`, "
+        "all of it with `matrix: null`.",
         """\
 loss: {labels: 1.0, logits: 0.8}
 variants: {sft: {loss: {logits: null}}, kd: {}}
@@ -285,9 +285,9 @@ matrix: {loss.logits.temperature: [1, 2]}""",
     ),
     "W319": Code(
         "one path replaces a whole mapping",
-        "A path of `--set` or of the matrix names the key that says what kind of model, data source, batch or labeller it "
-        "is. Then it is another one, and nothing of the one before is kept: not how that was trained, or which of its "
-        "labels were kept.",
+        "A path of `--set` or of the matrix names the key that decides the kind of a model, data source, batch or "
+        "labeller. It replaces the whole mapping: nothing of the previous one is kept, such as how a model was "
+        "trained or which labels were kept.",
         """\
 $ distilc check --set data.train.builtin=bulletins spec.yaml
 data: {train: {builtin: bulletins, limit: 100}}""",
@@ -296,9 +296,9 @@ $ distilc check --set 'data.train={builtin: bulletins, limit: 100}' spec.yaml
 data: {train: {builtin: bulletins, limit: 100}}""",
     ),
     "W320": Code(
-        "removed, and back in a variant",
-        "A spec removes something of the spec that it extends, by `key: null`. A variant of the latter says it itself, and "
-        "variants are laid over the whole: there it is not removed.",
+        "a removed part is back in a variant",
+        "A spec removes something of the spec that it extends, by `key: null`. A variant of that spec sets it itself, "
+        "and variants are laid over the result, so in that variant it is not removed.",
         """\
 $ printf 'extends: base.yaml\\nloss: {logits: 0.8}\\nvariants: {kd: {loss: {logits: 0.5}}}\\n' > kd.yaml; distilc check spec.yaml
 extends: kd.yaml
@@ -512,8 +512,9 @@ student: {encoder_layers: 6}
 data: {train: {hub: a/b}, validation: {hub: a/b}, test: {hub: a/b}, masking: {masked: 80, random: 20}}""",
     ),
     "E419": Code(
-        "a file where a data set of the hub is named",
-        "`hub` names a data set on the hub; a file of this machine is named with `files`. What ends as data files do, or lies beside the spec, is a file.",
+        "a file instead of a hub data set",
+        "`hub` names a data set on the hub; a file of this machine is named with `files`. A name that ends like a "
+        "data file, or that exists beside the spec, is taken for a file.",
         "data: {train: {hub: train.csv}}",
         "data: {train: {files: train.csv}}",
     ),
@@ -667,9 +668,10 @@ loss:
     ),
     "E596": Code(
         "adafactor with ZeRO",
-        "Adafactor keeps a mean for each row and each column of a weight. From ZeRO stage 1 on an optimizer steps on a "
-        "device's share of all weights laid end to end, which has neither, so what it does would depend on the stage and "
-        "on the number of devices. It is taken in fp32 under stage 0, where every device has the whole weights.",
+        "Adafactor keeps a mean for each row and each column of a weight. From ZeRO stage 1 on, the optimizer of a "
+        "device steps on its shard of all weights, flattened, which has neither rows nor columns, so the result would "
+        "depend on the stage and on the number of devices. Adafactor is supported in fp32 with stage 0, where every "
+        "device has the whole weights.",
         """\
 $ echo '{zero: 2}' > site.yaml; distilc check --site site.yaml spec.yaml
 training: {optimizer: {name: adafactor}}""",
@@ -775,8 +777,10 @@ pseudo_labels: {dump: {file: labels.jsonl}}
 targets: [original, dump]""",
     ),
     "E428": Code(
-        "a score that decides, and does not see the texts",
-        "ROUGE's own tokenizer knows the letters a to z alone, and BLEU's takes words to stand between spaces. Of texts in which most letters are others (or of scripts without spaces) every score is 0, or near it: it can stop no training, choose no best checkpoint and drop no labels. (`check --data`; `run` says it too.)",
+        "a deciding score that cannot see the texts",
+        "ROUGE's own tokenizer knows the letters a to z alone, and BLEU's expects spaces between words. For texts "
+        "mostly in other letters (or in scripts without spaces) every score is 0 or close to it: it must not stop a "
+        "training, choose a checkpoint or drop labels. (`check --data`; `run` reports it too.)",
         """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
 data: {validation: {files: rows.jsonl}}
 validation: {metrics: [loss, rouge2]}""",
@@ -786,8 +790,8 @@ validation: {metrics: [loss, rouge2]}
 evaluation: {rouge: {tokenizer: unicode}}""",
     ),
     "W424": Code(
-        "a score that does not see the texts",
-        "As E428, of scores that are only shown. (`check --data`)",
+        "a score that cannot see the texts",
+        "Like E428, for scores that are only shown. (`check --data`)",
         """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
         """$ echo '{"id": 1, "source": "Шёл дождь. Школа закрыта.", "target": "Дождь закрыл школу."}' > rows.jsonl; distilc check --data spec.yaml
@@ -796,15 +800,17 @@ evaluation: {rouge: {tokenizer: unicode}}""",
     ),
     "W425": Code(
         "the name of a control token in a text",
-        "Many tokenizers read `</s>`, `<pad>`, `[SEP]` and the like in a text as the end, the padding or the mask of a sequence. What stands behind is lost, or the model learns to end there. (`check --data`; `run` looks for the tokens of the model itself.)",
+        "Many tokenizers read `</s>`, `<pad>`, `[SEP]` and the like in a text as the end, the padding or the mask of "
+        "a sequence. What follows is lost, or the model learns to end there. (`check --data`; `run` looks for the "
+        "tokens of the model itself.)",
         """$ echo '{"id": 1, "source": "A cat sat.</s>", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > rows.jsonl; distilc check --data spec.yaml
 data: {test: {files: rows.jsonl}}""",
     ),
     "W426": Code(
-        "test sources that are trained on",
-        "Rows of a test set have the very source of a training row. (`check --data`; `run` says it too.)",
+        "test sources that are also trained on",
+        "Rows of a test set have the same source as a training row. (`check --data`; `run` reports it too.)",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > a.jsonl; cp a.jsonl b.jsonl; distilc check --data spec.yaml
 data: {train: {files: a.jsonl}, test: {files: b.jsonl}}""",
         """$ echo '{"id": 1, "source": "A cat sat.", "target": "A cat."}' > a.jsonl; echo '{"id": 2, "source": "A dog ran.", "target": "A dog."}' > b.jsonl; distilc check --data spec.yaml
@@ -1000,7 +1006,7 @@ teacher: {path: ./m}
 data: {target_language: ron}""",
     ),
     "W515": Code(
-        "a model of several languages that is not told which",
+        "a multilingual model without a target language",
         "A Marian model of several languages writes the one whose token its source begins with. Where `data.target_language` does not say it, the sources themselves must begin with it.",
         """\
 $ mkdir m; echo '{"model_type": "marian"}' > m/config.json; echo '{"<pad>": 0, ">>ron<<": 1, ">>fra<<": 2}' > m/vocab.json; distilc check spec.yaml
@@ -1011,8 +1017,9 @@ teacher: {path: ./m}
 data: {target_language: ron}""",
     ),
     "E546": Code(
-        "a tokenizer that is not here",
-        "BLEU of Japanese and Korean is computed with Mecab, that of flores101 and flores200 with models that sacrebleu fetches: packages or files that are not on this machine. The end of a run is a bad place to learn it.",
+        "a missing tokenizer of BLEU",
+        "BLEU of Japanese and Korean needs Mecab, that of flores101 and flores200 models that sacrebleu downloads. "
+        "They are not on this machine, and the end of a run would be a bad time to notice.",
         "evaluation: {metrics: [bleu], bleu: {tokenize: ko-mecab}}",
         "evaluation: {metrics: [bleu], bleu: {tokenize: char}}",
     ),
@@ -1344,8 +1351,8 @@ data: {labels: [bad, fair, good]}""",
     ),
     "E535": Code(
         "a shard of the weights is missing",
-        "Large weights lie in several files, and an index says in which. A copy or download that was interrupted lacks some "
-        "of them.",
+        "Large weights are split over several files, which an index lists. After an interrupted copy or download some "
+        "of them are missing.",
         """\
 $ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; echo '{"weight_map": {"a": "model-1.safetensors", "b": "model-2.safetensors"}}' > my-model/model.safetensors.index.json; touch my-model/model-1.safetensors; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -1355,9 +1362,9 @@ teacher: {path: ./my-model}""",
     ),
     "E536": Code(
         "an adapter, not a model",
-        "A folder that peft has written (LoRA and its kin) holds a few matrices that are added to another model. Merged into "
-        "it and saved they are a model: `PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained(FOLDER)`; "
-        "save the tokenizer there too.",
+        "A folder written by peft (LoRA and similar) has a few matrices that are added to another model. Merge them "
+        "into it: `PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained(FOLDER)`, and save the "
+        "tokenizer there too.",
         """\
 $ mkdir my-model; echo '{"base_model_name_or_path": "google-t5/t5-small"}' > my-model/adapter_config.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -1367,9 +1374,9 @@ teacher: {path: ./my-model}""",
     ),
     "E537": Code(
         "tokens that the model has no embedding for",
-        "Tokens were added to the tokenizer and the model was saved as it was before, or the tokenizer is another model's. The "
-        "first text with such a token would end the run. Call `model.resize_token_embeddings(len(tokenizer))` and save both. "
-        "A mask token may be one too many: no text has it.",
+        "Tokens were added to the tokenizer but not to the model, or the tokenizer belongs to another model. The "
+        "first text with such a token would end the run. Call `model.resize_token_embeddings(len(tokenizer))` and "
+        "save both. A mask token without an embedding is accepted: no text has it.",
         """\
 $ mkdir my-model; echo '{"model_type": "bart", "vocab_size": 4}' > my-model/config.json; echo '{"<s>": 0, "<pad>": 1, "</s>": 2, "a": 3, "<speaker>": 4}' > my-model/vocab.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -1378,9 +1385,9 @@ $ mkdir my-model; echo '{"model_type": "bart", "vocab_size": 5}' > my-model/conf
 teacher: {path: ./my-model}""",
     ),
     "E538": Code(
-        "special tokens that do not fit",
-        "config.json says which tokens fill up, end and open a sequence. One of them is missing, is beyond the vocabulary, or "
-        "is another token in the tokenizer that lies beside it.",
+        "inconsistent special tokens",
+        "config.json says which tokens pad, end and start a sequence. One of them is missing, is outside the "
+        "vocabulary, or is another token in the tokenizer beside it.",
         """\
 $ mkdir my-model; echo '{"model_type": "bart", "pad_token_id": 0}' > my-model/config.json; echo '{"<s>": 0, "<pad>": 1, "</s>": 2}' > my-model/vocab.json; distilc check spec.yaml
 teacher: {path: ./my-model}""",
@@ -1389,9 +1396,9 @@ $ mkdir my-model; echo '{"model_type": "bart", "pad_token_id": 1}' > my-model/co
 teacher: {path: ./my-model}""",
     ),
     "E539": Code(
-        "weights that are no floating-point numbers",
-        "Integers and 8-bit floats are the weights of a quantized model, which are numbers only together with their scales. "
-        "They cannot be copied, compared or trained. Take the model as it was before.",
+        "weights that are not floating-point numbers",
+        "Integers and 8-bit floats are the weights of a quantized model, which have values only together with their "
+        "scales. They cannot be copied, compared or trained. Use the model before quantization.",
         """\
 $ mkdir my-model; echo '{"model_type": "bart"}' > my-model/config.json; python3 -c 'h = b"{\\"w\\": {\\"dtype\\": \\"I8\\", \\"shape\\": [1], \\"data_offsets\\": [0, 1]}}"; open("my-model/model.safetensors", "wb").write(len(h).to_bytes(8, "little") + h + b"1")'; distilc check spec.yaml
 teacher: {path: ./my-model}""",
