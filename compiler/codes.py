@@ -1189,8 +1189,8 @@ $ distilc compile spec.yaml -o p; for k in 1a2b3c4d 5e6f7a8b; do mkdir -p .disti
         "more beams than tokens",
         "A beam search keeps the best partial texts, at first of one token each: there are no more of these than "
         "tokens in the vocabulary.",
-        "evaluation: {generation: {beams: 60000}}",
-        "evaluation: {generation: {beams: 6}}",
+        "teacher: {architecture: {family: marian, encoder_layers: 2, decoder_layers: 2, d_model: 64, heads: 2, ffn_dim: 128}, tokenizer: {vocab_size: 500}, train: {}}\nevaluation: {generation: {beams: 600}}",
+        "teacher: {architecture: {family: marian, encoder_layers: 2, decoder_layers: 2, d_model: 64, heads: 2, ffn_dim: 128}, tokenizer: {vocab_size: 500}, train: {}}\nevaluation: {generation: {beams: 6}}",
     ),
     "E577": Code(
         "labels by the student",
