@@ -165,7 +165,7 @@ def compare_all(folder: Path, kills: int, devices: int, chance: random.Random) -
     for problem in problems:
         print(problem)
     counted = {kind: sum(kind in state for state in states) for kind in ("publication", "saving")}
-    killed = {state.split(",")[0] for state in states}
+    killed = {stage["id"] for stage in stages} & {state.split(",")[0] for state in states}
     print(f"{len(states)} kills in {len(killed)} of {len(stages)} stages; {counted['publication']} during a publication, "
           f"{counted['saving']} during the saving of a checkpoint; {len(problems)} trainings went back")  # fmt: skip
     expected, found = contents(folder / "undisturbed"), contents(workspace)
