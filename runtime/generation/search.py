@@ -35,9 +35,9 @@ def merged_config(own: Any, settings: GenerationSettings) -> Any:
         value = getattr(settings, name)
         if value is not None:
             setattr(config, field, value)
-    longest = settings.max_length
+    longest, default = settings.max_length, settings.default_max_length
     if longest is None and config.max_length is None and config.max_new_tokens is None:
-        longest = config.max_length = settings.default_max_length
+        longest = config.max_length = default
     if longest is not None:
         config.max_new_tokens = None
         if settings.min_length is None and (config.min_length or 0) > longest:

@@ -14,7 +14,7 @@ import torch
 from ..models.load import load_tokenizer, model_folder
 from ..objective.assembly import Active
 from ..objective.objective import Objective
-from ..plan import TrainSettings
+from ..plan import Scoring, TrainSettings
 from ..training import loop
 from ..training.course import Course
 from ..training.engine import optimizer_of
@@ -86,6 +86,9 @@ def _is_read_elsewhere(subject: Subject, path: str) -> bool:
         return all(bool(config.get(name, {}).get("enabled")) == (name == asked) for name in ("bf16", "fp16"))
     if path.startswith("validation.generation."):  # of metrics that need texts
         return set(settings.validation.metrics) <= {"loss"}
+    if path.startswith("validation.scoring."):  # as usual, where the plan does not say it
+        name = path.rpartition(".")[2]
+        return bool(getattr(settings.validation.scoring, name) == getattr(Scoring(), name))
     return path in ("optimizer.betas", "optimizer.eps") and settings.optimizer.name == "adafactor"  # it has none
 
 
