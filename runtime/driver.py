@@ -323,12 +323,13 @@ def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
         _watch(run, lambda: launch.running() and not stopping.expired())
     finally:
         launch.end()
+    host, code = launch.first_failure or ("", 0)
     # A worker that has come up tells why it ends, unless it is killed. So does a launcher, in its exit code.
     all_begun = run.control.num_begun() >= run.plan.site.nodes * run.plan.site.per_node
-    lost = all_begun or any(code < 0 or code > 128 for code in launch.codes)
-    codes = ", ".join(map(str, launch.codes))
+    lost = all_begun or code < 0 or code > 128
+    where = f" on {host}" if host else ""
     said = "" if lost else f": {_last_words(log)}"
-    return Ended(f"exit code{'s'[: len(launch.codes) - 1]} {codes}{said}; log: {log}", lost)
+    return Ended(f"exit code {code}{where}{said}; log: {log}", lost)
 
 
 def _last_words(log: Path) -> str:
@@ -450,19 +451,30 @@ def _link_student(run: Run, summary: dict[str, Any]) -> Path:
 
 def _copy_plan(folder: Path, run_folder: Path, workspace: str) -> None:
     """The plan as it is run, in the run folder: what the workers read and what is looked up later. Of what lies beside
-    it only what `compile` writes, and no links: whatever is copied is also sent to the tracking server."""
+    it only what `compile` writes, and no links: whatever is copied is also sent to the tracking server. Workers of
+    another driver may be reading it now: files are replaced whole, and never by a plan for another workspace."""
     plan = folder / "plan.json" if folder.is_dir() else folder
+    tree = json.loads(plan.read_text("utf-8"))
+    moved = tree["site"]["workspace"] != workspace
     beside = [file for file in plan.parent.iterdir() if is_beside_plan(file.name) and not file.is_symlink()]
-    for file, name in [(plan, "plan.json"), *((file, file.name) for file in beside if file.is_file())]:
-        if file.resolve() != (run_folder / name).resolve():
-            shutil.copy2(file, run_folder / name)
-    tree = json.loads((run_folder / "plan.json").read_text("utf-8"))
-    if tree["site"]["workspace"] != workspace:
+    own = [] if moved else [(plan, "plan.json")]
+    for file, name in [*own, *((file, file.name) for file in beside if file.is_file())]:
+        target = run_folder / name
+        if file.resolve() != target.resolve():
+            temporary = _taking_place_of(target)
+            shutil.copy2(file, temporary)
+            temporary.replace(target)
+    if moved:
         tree["site"]["workspace"] = workspace
         _write_json(run_folder / "plan.json", tree)
 
 
 def _write_json(path: Path, value: Any) -> None:
-    temporary = path.with_suffix(".tmp")
+    temporary = _taking_place_of(path)
     temporary.write_text(json.dumps(value, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8")
     temporary.replace(path)
+
+
+def _taking_place_of(path: Path) -> Path:
+    """A name of this process's own, for what takes that place whole: another driver of the run may be reading there."""
+    return path.with_name(f".{path.name}.{os.getpid()}")

@@ -47,8 +47,10 @@ class Launch:
         meeting = ask_hosts(hosts, control, environment) if hosts else Meeting("127.0.0.1", free_port())
         self._end_seconds = 10.0 if hosts else 0.5  # for a line that may be long
         self._failing_since: float | None = None
+        self._hosts = hosts or [""]
         self._launchers: list[subprocess.Popen[str]] = []
-        for i, host in enumerate(hosts or [""]):
+        self.first_failure: tuple[str, int] | None = None  # machine ("": this one) and exit code, below 0 a signal
+        for i, host in enumerate(self._hosts):
             command = launch_command(plan, folder, stages, control, hosts, i, meeting)
             launcher = subprocess.Popen(
                 ssh_command(host) if hosts else command,
@@ -68,6 +70,7 @@ class Launch:
         codes = [launcher.poll() for launcher in self._launchers]
         if self._failing_since is None and any(codes):
             self._failing_since = time.monotonic()
+            self.first_failure = next((host, code) for host, code in zip(self._hosts, codes, strict=True) if code)
         failing = self._failing_since is not None and time.monotonic() - self._failing_since > DRIVER_GRACE_SECONDS
         return None in codes and not failing
 
@@ -81,11 +84,6 @@ class Launch:
             with suppress(ProcessLookupError):
                 os.killpg(launcher.pid, signal.SIGKILL)
             launcher.wait()
-
-    @property
-    def codes(self) -> list[int]:
-        """The launchers' exit codes, in the order of the hostfile; a number below 0 is a signal."""
-        return [launcher.returncode for launcher in self._launchers]
 
     def _say(self, launcher: subprocess.Popen[str], text: str) -> None:
         assert launcher.stdin is not None

@@ -319,6 +319,29 @@ def test_killed_on_a_full_disk_is_no_reason_to_try_again(
     assert "R402" in told.err and "Traceback" not in told.err + told.out
 
 
+def test_the_plan_of_a_run_is_replaced_whole(
+    plans: list[Path], work: Work, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Workers of another driver of the same run may be reading it."""
+    there = Options(until="benchmark-student", workspace=tmp_path / "there")
+    seen: list[str] = []
+    replace = Path.replace
+
+    def seeing(self: Path, target: Path) -> Path:
+        if Path(target).name == "plan.json":
+            seen.append(json.loads(self.read_text("utf-8"))["site"]["workspace"])
+        return replace(self, target)
+
+    monkeypatch.setattr(Path, "replace", seeing)
+    for _ in range(2):
+        assert main(plans[:1], there) == 0
+    assert seen == [str(tmp_path / "there")] * 2
+    (plan,) = (tmp_path / "there" / "runs").glob("*/plan.json")
+    inode = plan.stat().st_ino
+    assert main(plans[:1], there) == 0
+    assert plan.stat().st_ino != inode and not list(plan.parent.glob(".*"))
+
+
 # --- stop requests -----------------------------------------------------------------------------------
 
 
