@@ -792,6 +792,7 @@ _TEST_SET = r"[A-Za-z0-9_-]+"
 _REPOSITORY = rf"{_NAME}(/{_NAME})?"
 _REVISION = r"(?!.*\.\.)[A-Za-z0-9][A-Za-z0-9._/+@:-]*"
 MOST_DEVICES = 65536  # of a machine
+MOST_SEED = 2**32 - 1  # torch takes 64 bits, and a step's own seed is made of this one
 
 
 def _check_paths(plan: Plan) -> None:
@@ -999,6 +1000,9 @@ def _bind_dataclass(kind: Any, value: Any, path: str) -> Any:
     for name, entry in names.items():
         if name not in value and entry.default is MISSING and entry.default_factory is MISSING:
             raise _misfit(path, f"lacks the key {name!r}")
+    seed = value.get("seed")
+    if isinstance(seed, int) and not 0 <= seed <= MOST_SEED:
+        raise _misfit(f"{path}.seed", f"must be a number from 0 to {MOST_SEED}, is {seed!r:.120}")
     return kind(**{name: bind(hints[name], entry, f"{path}.{name}") for name, entry in value.items()})
 
 

@@ -55,6 +55,24 @@ def tokenize(
         on_progress(counts.examples)
 
 
+def embedded(rows: Iterable[TokenRow], tokenizer: Any, embeddings: tuple[int, int] | None) -> Iterator[TokenRow]:
+    """The rows as they are. `embeddings`: how many tokens of sources and of targets the model has a row for; None: all.
+
+    Raises `Failure` R228: a text has a token beyond them, such as the mask that a published BART has no row for."""
+    for source, target, row in rows:
+        for side, ids, number in (("source", source, 0), ("target", target, 1)):
+            if embeddings is not None and ids and max(ids) >= embeddings[number]:
+                token = tokenizer.convert_ids_to_tokens(max(ids))
+                raise Failure(
+                    "R228",
+                    f"the {side} of the example {row['id']} has the token {token!r}, which is {max(ids):,}, and the "
+                    f"model has {embeddings[number]:,} embeddings",
+                    "take it out of the text, or the tokenizer that the model was trained with",
+                    spec_path="data",
+                )
+        yield source, target, row
+
+
 def tokenize_sources(sources: Iterable[str], tokenizer: Any, limit: int) -> Iterator[tuple[list[int], bool]]:
     """(ids, at most `limit`; were there more?) of each source. The tokenizer is prepared."""
     yield from _tokenized(sources, lambda texts: tokenizer(texts), num_end_tokens(tokenizer), limit)

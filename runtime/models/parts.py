@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 from typing import Any
 
@@ -47,6 +48,17 @@ def check_parts(folder: Path, config: Any, tokenizer: Any) -> None:
                 f"the config.json of {folder} has no {name}",
                 f"add it: the id of the token that the model was trained with ({_usual(config, tokenizer, name)})",
             )
+
+
+def num_embeddings(folder: Path) -> tuple[int, int] | None:
+    """For how many tokens the model of a folder has embeddings, of sources and of targets; None: there is no model
+    beside the tokenizer, or its config.json leaves it to its family."""
+    try:
+        tree = json.loads((folder / "config.json").read_text("utf-8"))
+    except (OSError, ValueError):
+        return None
+    rows = tree.get("vocab_size")
+    return (rows, tree.get("decoder_vocab_size") or rows) if isinstance(rows, int) else None
 
 
 def _usual(config: Any, tokenizer: Any, name: str) -> str:

@@ -155,3 +155,11 @@ def test_a_pipe_is_no_plan_and_nobody_waits_for_it(tmp_path: Path, to_run: bool)
     with pytest.raises(Failure) as told:
         load_plan(tmp_path, to_run=to_run)
     assert told.value.code == "R101" and "no regular file" in told.value.message
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, 2**70])
+def test_a_seed_that_no_generator_takes(sample: dict[str, Any], tmp_path: Path, seed: int) -> None:
+    sample["stages"][TRAIN]["settings"]["seed"] = seed
+    make_keys(sample)
+    failure = refused(sample, tmp_path / "plan")
+    assert failure.code == "R104" and f"seed must be a number from 0 to 4294967295, is {seed}" in failure.message

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime.data.tokenize import Counts, language_token, prepare, tokenize
+from distilc.runtime.data.tokenize import Counts, embedded, language_token, prepare, tokenize
 from distilc.runtime.data.train_tokenizer import LAYOUTS, train_tokenizer
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_tokenizer
@@ -177,3 +177,15 @@ def test_sources_begin_with_the_language_that_a_marian_model_writes() -> None:
             prepare(Tokenizer(), settings(prefix, language))
         assert (caught.value.code, caught.value.spec_path) == ("R211", "data.target_language")
     assert language_token(Tokenizer(), "ron") == ">>ron<< " and language_token(Tokenizer(), None) == ""
+
+
+def test_a_token_without_an_embedding_is_told_with_its_example(tiny_tokenizer_folder: Callable[[str], Path]) -> None:
+    tokenizer = load_tokenizer(tiny_tokenizer_folder("bart"))
+    tokenizer.add_special_tokens({"mask_token": "<mask>"})
+    rows, _ = rows_of(tokenizer, [("the town", "a bridge"), ("the <mask>", "a road"), ("the town", "a <mask>")])
+    limit = tokenizer.mask_token_id
+    assert list(embedded(rows, tokenizer, None)) == rows == list(embedded(rows, tokenizer, (limit + 1, limit + 1)))
+    for limits, said in (((limit, limit), "the source of the example 1 has the token '<mask>'"), ((limit + 1, limit), "the target of the example 2")):
+        with pytest.raises(Failure) as caught:
+            list(embedded(rows, tokenizer, limits))
+        assert caught.value.code == "R228" and said in caught.value.message
