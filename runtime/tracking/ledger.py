@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import IO
 
 from ..credentials import redact
+from ..terminal import clean
 from .record import Record, Sent, load_record, now_ms
 from .run_journal import SYSTEM, Line, RunJournal, read_lines
 
@@ -135,7 +136,7 @@ class Ledger:
 
     def note(self, text: str) -> None:
         """A line in `tracking.log`; the same line is not written twice in a row."""
-        text = redact(text)
+        text = clean(redact(text))
         with self._mutex:
             if text == self._last_note:
                 return

@@ -22,6 +22,7 @@ import pytest
 from distilc.runtime.plan import Plan, TrackingSite, load_plan
 from distilc.runtime.tracking import Tracker, TrackingResult, ui_command
 from distilc.runtime.tracking.content import datasets, parameters, run_tags, shortened, summary_metrics
+from distilc.runtime.tracking.ledger import Ledger
 from distilc.runtime.tracking.machine import Machine
 from distilc.runtime.tracking.record import Record, load_record
 from distilc.runtime.tracking.run_journal import RunJournal
@@ -369,6 +370,11 @@ def test_lines_that_cannot_be_written_down_are_told(
     monkeypatch.setattr(RunJournal, "append", full)
     result = drive(plan, run_folder)
     assert result.pending > 0 and "No space left on device" in result.message
+
+
+def test_notes_are_fit_to_be_shown(run_folder: Path) -> None:
+    Ledger(run_folder).note("the server says \x1b[2J of https://me:s3cret@host")
+    assert (run_folder / "tracking.log").read_text().endswith("the server says \\u001b[2J of https://***@host\n")
 
 
 def test_an_unwritable_run_folder_is_a_message_not_an_error(plan: Plan, tmp_path: Path) -> None:
