@@ -143,6 +143,6 @@ def _summary(folder: Path) -> Mapping[str, Any] | None:
     file = (folder if isdir(folder) else folder.parent) / "summary.json"
     try:
         summary = json.loads(file.read_text("utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return None
     return summary if isinstance(summary, dict) else None

@@ -100,12 +100,17 @@ def completed_tree(spec: Mapping[str, Any]) -> dict[str, Any]:
     from ..validate import validate
 
     schema = load_schema("experiment")
-    spec = {**spec, "name": _short(spec["name"])}
+    if not isinstance(name := spec.get("name"), str):
+        return dict(spec)
+    spec = {**spec, "name": _short(name)}
     reporter = Reporter(Places())
     if validate(spec, schema, reporter) or reporter.failed:
         return spec
     tree = with_defaults(schema, schema.root, spec)
-    return resolved_tree(tree, bind_experiment(tree))
+    try:
+        return resolved_tree(tree, bind_experiment(tree))
+    except (AttributeError, KeyError, TypeError, ValueError):  # a short form fits the schema, and is in no plan of ours
+        return spec
 
 
 def without_locations(tree: Mapping[str, Any]) -> dict[str, Any]:

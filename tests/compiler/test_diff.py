@@ -336,6 +336,19 @@ def test_a_damaged_plan_is_diagnosed(damage: Any) -> None:
     assert result.exit_code == 1 and "E562: p/small/plan.json is damaged" in result.output
 
 
+@pytest.mark.parametrize("damage", [
+    lambda spec: spec.update(name=True), lambda spec: spec.pop("name"), lambda spec: spec.update(teacher="./x"),
+    lambda spec: spec["student"]["init"]["decoder"].update({"from": "x"}), lambda spec: spec.clear(),
+])  # fmt: skip
+def test_a_plan_whose_record_of_the_spec_is_damaged_is_compared_all_the_same(damage: Any) -> None:
+    assert run("compile", "a.yaml", "-o", "p").exit_code == 0
+    file = Path("p/small/plan.json")
+    plan = json.loads(file.read_text("utf-8"))
+    damage(plan["spec"])
+    file.write_text(json.dumps(plan), "utf-8")
+    assert run("diff", "p/small", "a.yaml").exit_code == 0
+
+
 def test_a_plan_nested_without_end_is_diagnosed() -> None:
     Path("p").mkdir()
     Path("p/plan.json").write_text("[" * 200_000)
