@@ -115,7 +115,12 @@ def changed_settings(stage: str, kind: str, a: Mapping[str, Any], b: Mapping[str
     """What differs between the settings of two stages of a kind, as keys of a spec. What follows from other
     settings is left out: it is never the reason."""
     found = [found for found in differences(a, b) if found.path[0] not in DERIVED]
-    return [Change(spec_key(stage, kind, path), one, other) for path, one, other in found]
+    return [Change(spec_key(stage, kind, path), _written(path, one), _written(path, other)) for path, one, other in found]
+
+
+def _written(setting: Trail, value: Any) -> Any:
+    """A value as a spec has it: of dropout the rate alone, where the plan also names what is dropped."""
+    return value["hidden"] if setting == ("dropout",) and isinstance(value, Mapping) else value
 
 
 def spec_key(stage: str, kind: str, setting: Trail) -> str:

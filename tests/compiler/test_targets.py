@@ -112,7 +112,7 @@ def test_a_student_as_deep_as_its_teacher_may_learn_from_its_labels(compile_text
     lowered = compile_text("student={decoder_layers: 6}", "pseudo_labels={own: {by: teacher}}", "targets=[own]", "training.dropout=0.2")
     assert lowered.codes == []
     assert lowered.plan["student"]["parameters"] == lowered.plan["teacher"]["parameters"]
-    assert lowered.stage("train")["settings"]["dropout"] == 0.2
+    assert lowered.stage("train")["settings"]["dropout"] == {"hidden": 0.2}
 
 
 def test_a_prefix_is_for_models_of_the_teachers_family(compile_text, tmp_path):
