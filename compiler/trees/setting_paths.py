@@ -115,7 +115,9 @@ def changed_settings(stage: str, kind: str, a: Mapping[str, Any], b: Mapping[str
     """What differs between the settings of two stages of a kind, as keys of a spec. What follows from other
     settings is left out: it is never the reason."""
     found = [found for found in differences(a, b) if found.path[0] not in DERIVED]
-    return [Change(spec_key(stage, kind, path), _written(path, one), _written(path, other)) for path, one, other in found]
+    return [
+        Change(spec_key(stage, kind, path), _written(path, one), _written(path, other)) for path, one, other in found
+    ]
 
 
 def _written(setting: Trail, value: Any) -> Any:
