@@ -118,7 +118,7 @@ def _too_long(course: Course) -> Notice | None:
     if course.warmup_steps < course.num_steps:
         return None
     return Notice(
-        "R356",
+        "R358",
         f"the warm-up takes {course.warmup_steps:,} steps, and the training ends after {course.num_steps:,}: its "
         f"learning rate never is more than {course.learning_rate(course.num_steps):.2g}",
         "write a shorter one, for example `warmup: {ratio: 0.1}`",

@@ -188,7 +188,7 @@ def test_a_schedule_that_ends_before_it_begins_is_refused(rows: Rows) -> None:
 def test_a_warm_up_that_the_training_ends_within_is_told(rows: Rows) -> None:
     """How many steps there are is known with the rows, at the latest."""
     notice = _too_long(Course(replace(SETTINGS, warmup_steps=25), rows))  # of 25
-    assert notice is not None and (notice.code, notice.spec_path) == ("R356", "training.warmup")
+    assert notice is not None and (notice.code, notice.spec_path) == ("R358", "training.warmup")
     assert "takes 25 steps, and the training ends after 25" in notice.message and "more than 0.96" in notice.message
     assert _too_long(Course(replace(SETTINGS, warmup_steps=24), rows)) is None
     endless = replace(SETTINGS.stopping, max_epochs=None)
