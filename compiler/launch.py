@@ -47,7 +47,7 @@ def _comment(text: str) -> str:
 
 
 def _worker_command(plan: Mapping[str, Any]) -> list[str]:
-    """The launcher's command line as people type it, in lines that continue; runtime/launch.py has the one of a run."""
+    """The launcher's command line as people type it, in lines that continue; runtime/execution/launch.py has the one of a run."""
     site = plan["site"]
     hosts = ""
     if site["hostfile"] is not None:

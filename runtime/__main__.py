@@ -11,15 +11,8 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-# The verbs that read their own options: `main(argv)` of the module.
-VERBS = {
-    "status": ".status",
-    "doctor": ".doctor",
-    "verify": ".verify.command",
-    "peek": ".peek.command",
-    "predict": ".predict",
-    "evaluate": ".evaluate",
-}
+# The verbs that read their own options: `main(argv)` of `commands/VERB.py`.
+VERBS = ("status", "doctor", "verify", "peek", "predict", "evaluate")
 
 
 def main(argv: list[str]) -> int:
@@ -40,18 +33,18 @@ def main(argv: list[str]) -> int:
         verbs.add_parser(name, add_help=False)
     options, rest = parser.parse_known_args(argv)
     if options.verb in VERBS:
-        verb: Callable[[Sequence[str]], int] = import_module(VERBS[options.verb], __package__).main
+        verb: Callable[[Sequence[str]], int] = import_module(f".commands.{options.verb}", __package__).main
         return verb(rest)
     if rest:
         parser.error(f"unrecognized arguments: {' '.join(rest)}")
     if options.verb == "worker":
-        from .control import Control
+        from .execution.control import Control
+        from .execution.worker import work
         from .plan import load_plan
-        from .worker import work
 
         return work(load_plan(options.plan), options.stages.split(","), Control(options.control))
-    from .driver import Options
-    from .driver import main as drive
+    from .commands.run import Options
+    from .commands.run import main as drive
 
     return drive(options.plans, Options(options.until, options.redo, options.in_process, options.workspace))
 
@@ -59,7 +52,7 @@ def main(argv: list[str]) -> int:
 if __name__ == "__main__":
     if "worker" in sys.argv[1:2]:  # it writes into a log of its own
         sys.exit(main(sys.argv[1:]))
-    from .outlet import exit_code, open_outlets
+    from .messages.outlet import exit_code, open_outlets
 
     open_outlets()
     sys.exit(exit_code(main(sys.argv[1:]), is_product=sys.argv[1:2] != ["run"]))

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any, Generic, TypeVar
 
 from .failure import Failure
-from .package_content import content_hash
+from .files.package_content import content_hash
 from .plan import ExtensionRecord, Stage
 from .protocol import Family, Metric, Term
 

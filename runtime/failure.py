@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 
-from .credentials import redact
+from .messages.credentials import redact
 
 
 class Failure(Exception):

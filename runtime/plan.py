@@ -23,10 +23,10 @@ from pathlib import Path
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from .credentials import without_credentials
 from .failure import Failure
+from .files.regular_file import open_regular
 from .keys import run_key, stage_key
-from .regular_file import open_regular
+from .messages.credentials import without_credentials
 
 FORMAT = 1
 

@@ -35,7 +35,8 @@ import conftest  # noqa: E402, F401  (`distilc` from a bare checkout)
 import test_mutations as mutations  # noqa: E402
 
 from distilc.compiler.cli import distilc  # noqa: E402
-from distilc.runtime import driver, status  # noqa: E402
+from distilc.runtime.commands import run as driver  # noqa: E402
+from distilc.runtime.commands import status  # noqa: E402
 from distilc.runtime.failure import Failure  # noqa: E402
 from distilc.runtime.keys import run_key, stage_key  # noqa: E402
 from distilc.runtime.plan import load_plan  # noqa: E402

@@ -11,9 +11,9 @@ from click.testing import CliRunner
 
 from distilc.compiler import credentials as of_compiler
 from distilc.compiler.cli import distilc
-from distilc.runtime import credentials as of_runtime
 from distilc.runtime.failure import Failure
-from distilc.runtime.notices import Notice, Notices
+from distilc.runtime.messages import credentials as of_runtime
+from distilc.runtime.messages.notices import Notice, Notices
 from distilc.runtime.plan import load_plan
 from distilc.runtime.tracking.server import tracking_uri
 

@@ -15,13 +15,13 @@ from click.testing import CliRunner
 from distilc.compiler.cli import distilc
 from distilc.compiler.cli import main as compile_half
 from distilc.compiler.commands import output
-from distilc.runtime import terminal
-from distilc.runtime.console import Console
+from distilc.runtime.commands.status import main as status
+from distilc.runtime.execution.console import Console
 from distilc.runtime.failure import Failure
-from distilc.runtime.status import main as status
+from distilc.runtime.messages import terminal
 
 ROOT = Path(__file__).resolve().parent.parent
-PRINTING = {"compiler/commands/output.py", "compiler/outlet.py", "runtime/terminal.py", "runtime/outlet.py"}
+PRINTING = {"compiler/commands/output.py", "compiler/outlet.py", "runtime/messages/terminal.py", "runtime/messages/outlet.py"}
 FILES = [file for half in ("compiler", "runtime") for file in sorted((ROOT / half).rglob("*.py"))]
 ESCAPE, BELL, TURN, CSI, HALF = "\x1b[2J\x1b]0;owned\x07", "\x07", "\u202egnp.exe", "\x9b31m", "\ud83d"
 HOSTILE = f"a{ESCAPE}{BELL}{TURN}{CSI}\r{HALF}\u2028\U000e0041b"

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
-from ..regular_file import open_regular
+from ..files.regular_file import open_regular
 
 Records = Iterator[tuple[str, Any]]
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from ..notices import Notice
+from ..messages.notices import Notice
 
 MUCH_UNKNOWN = 1.0  # percent of the tokens of a side
 TRAIN = "train"

@@ -5,7 +5,7 @@ A few always do. Where many do, the limit decides what the texts say, and every 
 
 from __future__ import annotations
 
-from ..notices import Notice
+from ..messages.notices import Notice
 
 FEW = 3  # texts, and
 FEW_PERCENT = 5.0  # of them: up to here nobody is told

@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from ..context import Context
+from ..execution.context import Context
 from ..failure import interrupted
 from .shards import Shard, pending, write_shard
 

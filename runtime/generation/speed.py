@@ -21,12 +21,12 @@ import numpy as np
 import torch
 
 from ..data.rows import Rows
+from ..execution.other_work import OtherWork, wait_until_quiet
+from ..execution.processes import num_cores
 from ..failure import Failure
 from ..models.families import count_parameters
 from ..models.load import Precision
-from ..other_work import OtherWork, wait_until_quiet
 from ..plan import GenerationSettings
-from ..processes import num_cores
 from .engine import Engine, Hypothesis, Source, open_engine
 from .transformers_engine import TransformersEngine
 

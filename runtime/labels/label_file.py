@@ -14,7 +14,7 @@ from typing import Any
 from ..data.files import located, read_file
 from ..data.sources import find_cell
 from ..failure import Failure
-from ..notices import Notice
+from ..messages.notices import Notice
 from ..plan import LabelFile
 
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
-from ..context import Context
 from ..data.rows import Rows
+from ..execution.context import Context
 from ..generation.engine import Engine, Hypothesis, open_engine, written_by
 from ..generation.rounds import OnProgress, Work, work_in_rounds
 from ..generation.shards import Shard

@@ -18,7 +18,7 @@ import numpy as np
 from ..data.rows import write_rows
 from ..data.sources import read_sources
 from ..data.tokenize import prepare, tokenize_sources, tokenize_targets
-from ..notices import Notice
+from ..messages.notices import Notice
 from ..plan import PseudoLabelSettings
 from .label_file import check_alignment, read_label_file
 

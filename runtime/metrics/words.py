@@ -10,7 +10,7 @@ from functools import cache
 from typing import NamedTuple
 
 from ..failure import Failure
-from ..notices import Notice
+from ..messages.notices import Notice
 from ..plan import Scoring
 from ..protocol import References, several
 

@@ -18,8 +18,8 @@ from typing import Any, Literal
 import torch
 
 from ..failure import Failure
+from ..files.regular_file import open_regular
 from ..protocol import Family
-from ..regular_file import open_regular
 from .families import (
     STACKS,
     aliases,

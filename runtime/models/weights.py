@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
-from ..regular_file import irregular
+from ..files.regular_file import irregular
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"

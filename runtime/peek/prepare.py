@@ -10,14 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..available import check_available
-from ..console import Console
-from ..context import Context, Journal, Progress
-from ..control import Control, make_control
+from ..execution.console import Console
+from ..execution.context import Context, Journal, Progress
+from ..execution.control import Control, make_control
+from ..execution.store import Store
 from ..extensions import require
 from ..failure import Failure
 from ..plan import Plan, Stage
 from ..signals.read import CANDIDATES
-from ..store import Store
 
 CHEAP = ("tokenizer", "data", "teacher", "student", "targets")  # stages that only read, tokenize, copy or mix
 POLL_SECONDS = 0.2
@@ -95,8 +95,8 @@ class _Made:
         return self.store.folder(stage.key)
 
     def _run(self, stage: Stage) -> None:
-        from ..processes import Ranks, StopRequest
-        from ..worker import run_stage
+        from ..execution.processes import Ranks, StopRequest
+        from ..execution.worker import run_stage
 
         ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
         stop = StopRequest(self.control.stop_file, None, ranks)

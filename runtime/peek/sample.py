@@ -14,6 +14,7 @@ from torch import Tensor
 from ..data.batches import collate, micro_batches
 from ..data.rows import Rows
 from ..data.tokenize import prepare as prepare_tokenizer
+from ..execution.store import Store
 from ..failure import Failure
 from ..models.families import STACKS
 from ..models.forward import decode, decoder_inputs, encode
@@ -24,7 +25,6 @@ from ..objective.terms import IGNORED
 from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
 from ..signals.candidates import candidates_of
 from ..signals.read import CANDIDATES, signal
-from ..store import Store
 from ..training.course import Course, Step
 from ..training.loop import objective_of
 from ..verify.subject import counts_of

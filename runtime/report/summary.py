@@ -8,10 +8,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..notices import FILE, read_notices
-from ..other_work import QUIET
+from ..execution.other_work import QUIET
+from ..execution.store import Store
+from ..messages.notices import FILE, read_notices
 from ..plan import Plan, Stage
-from ..store import Store
 
 FORMAT = 1
 PREFERRED = ("rouge2", "bleu", "chrf", "rougeL", "rouge1", "accuracy", "loss")

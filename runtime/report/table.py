@@ -8,9 +8,9 @@ from dataclasses import dataclass
 from io import StringIO
 from typing import Any
 
+from ..execution.other_work import QUIET
+from ..messages.terminal import drawing_console
 from ..metrics.score import how_scored
-from ..other_work import QUIET
-from ..terminal import drawing_console
 from .summary import disturbed
 
 GAP = "  "

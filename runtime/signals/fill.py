@@ -17,9 +17,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Lengths, Rows
+from ..execution.context import Context
 from ..failure import Failure, interrupted
 from ..models.families import family_of, layers
 from ..models.forward import decode, decoder_inputs, encode, taking

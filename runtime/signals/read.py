@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..context import Context
 from ..data.rows import Ids, Lengths, Rows
+from ..execution.context import Context
 from ..failure import Failure
 from ..plan import Stage
 from .digest import encoder_digest

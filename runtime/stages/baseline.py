@@ -8,13 +8,13 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from ..alignment import align
-from ..context import Context
+from ..data.alignment import align
 from ..data.files import located
 from ..data.rows import Rows, references_of
+from ..data.text_files import Layout, Texts, read_texts
+from ..execution.context import Context
 from ..metrics.score import score
 from ..plan import BaselineSettings, PredictionFile, Stage
-from ..text_files import Layout, Texts, read_texts
 
 PARALLEL = False
 USUAL = ("prediction", "predictions", "hypothesis", "text")  # what the column of texts is usually called

@@ -17,13 +17,13 @@ from typing import Any
 
 import torch
 
-from ..context import Context
 from ..data.rows import Rows, split_names
+from ..execution.context import Context
+from ..execution.processes import num_cores
 from ..failure import Failure
 from ..generation.speed import Job, measure_alone
 from ..models.load import model_folder
 from ..plan import BenchmarkSettings, GenerationSettings, Stage
-from ..processes import num_cores
 
 PARALLEL = False
 MODELS = ("benchmark-teacher", "benchmark-student")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..context import Context
+from ..execution.context import Context
 from ..generation.conversion import convert
 from ..models.load import model_folder
 from ..plan import ConvertSettings, Stage

@@ -5,11 +5,11 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Any
 
-from ..context import Context
 from ..data.rows import write_rows
 from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.sources import read_sources
 from ..data.tokenize import Counts, embedded, tokenize
+from ..execution.context import Context
 from ..models.load import load_tokenizer, model_folder
 from ..models.parts import num_embeddings
 from ..plan import DataSettings, Source, Stage

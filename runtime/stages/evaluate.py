@@ -17,21 +17,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..context import Context
 from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, references_of, split_names
+from ..execution.context import Context
 from ..failure import interrupted
 from ..generation.ends import Ends
 from ..generation.engine import Engine, batches, generate_texts, open_engine, written_by
 from ..generation.rounds import work_in_rounds
 from ..generation.shards import Shard, in_order, whole_batches
 from ..generation.transformers_engine import TransformersEngine
+from ..messages.notices import Notice
 from ..metrics.score import needing, score, score_loss, with_line_breaks
 from ..metrics.sentences import split_sentences
 from ..metrics.words import unseen_notice
 from ..models.forward import decoder_inputs
 from ..models.load import load_model, load_tokenizer, model_folder
-from ..notices import Notice
 from ..objective.terms import labels_term
 from ..plan import EvaluateSettings, Scoring, Stage
 

@@ -13,9 +13,9 @@ from collections.abc import Iterator
 from itertools import islice, zip_longest
 from typing import Any
 
-from ..context import Context
 from ..data.rows import Rows
 from ..data.sources import read_sources
+from ..execution.context import Context
 from ..failure import Failure
 from ..generation.shards import in_order, plan_shards
 from ..labels.labelling import label_of, label_shards
@@ -23,9 +23,9 @@ from ..labels.prepare import SPLIT, prepare_rows
 from ..labels.quality import proxy
 from ..labels.record import FILE, Label, parse, read_labels, source_hash
 from ..labels.statistics import Statistics, line, metrics
+from ..messages.notices import Notice
 from ..metrics.words import require_seen
 from ..models.load import load_tokenizer, model_folder
-from ..notices import Notice
 from ..plan import PseudoLabelSettings, Stage
 
 PARALLEL = True

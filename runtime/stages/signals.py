@@ -5,8 +5,8 @@ from __future__ import annotations
 import shutil
 from typing import Any
 
-from ..context import Context
 from ..data.rows import Rows
+from ..execution.context import Context
 from ..failure import Failure
 from ..models.load import DTYPES, load_model, load_tokenizer, model_folder
 from ..plan import SignalsSettings, Stage

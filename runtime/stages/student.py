@@ -10,7 +10,7 @@ import json
 from dataclasses import asdict
 from typing import Any
 
-from ..context import Context
+from ..execution.context import Context
 from ..models.families import count_parameters, depths, family_of
 from ..models.load import load_model, model_folder
 from ..models.save import save_model

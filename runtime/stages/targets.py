@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from ..context import Context
 from ..data.rows import Rows, split_names, write_rows
 from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.tokenize import Counts, prepare, tokenize_targets
+from ..execution.context import Context
 from ..failure import Failure
 from ..labels.draw import draw
 from ..labels.record import read_labels, source_hash

@@ -10,9 +10,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ..context import Context
+from ..execution.context import Context
 from ..failure import Failure
-from ..integrity import fingerprint, model_files
+from ..files.integrity import fingerprint, model_files
 from ..models.build import build
 from ..models.families import STACKS, count_parameters, family_of
 from ..models.fetch import fetch

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from ..context import Context
 from ..data.sources import read_sources
 from ..data.train_tokenizer import train_tokenizer
+from ..execution.context import Context
 from ..plan import Stage, TokenizerSettings
 
 PARALLEL = False

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..context import Context
 from ..data.rows import Rows, references_of
+from ..execution.context import Context
 from ..metrics.words import require_seen
 from ..plan import Stage, TrainSettings
 from ..training.loop import train

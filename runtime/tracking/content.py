@@ -12,9 +12,9 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..code_identity import distilc_version
-from ..credentials import redact
-from ..notices import FILE
+from ..execution.code_identity import distilc_version
+from ..messages.credentials import redact
+from ..messages.notices import FILE
 from ..plan import DataSettings, Plan, Source, Stage, is_beside_plan
 
 MAX_KEY = 250

@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from ..credentials import redact
-from ..terminal import clean
+from ..messages.credentials import redact
+from ..messages.terminal import clean
 from .record import Record, Sent, load_record, now_ms
 from .run_journal import SYSTEM, Line, RunJournal, read_lines
 

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..credentials import redact
+from ..messages.credentials import redact
 from ..plan import Plan
 from . import content
 from .ledger import Ledger, Snapshot

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
 
-from ..credentials import redact, without_credentials
+from ..messages.credentials import redact, without_credentials
 
 DATABASES = ("sqlite", "postgresql", "mysql", "mssql")
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from ..credentials import redact
+from ..messages.credentials import redact
 from ..plan import Plan, Stage
 from .ledger import Ledger
 from .machine import Machine

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
-from ..notices import Notice
+from ..messages.notices import Notice
 from .schedule import Change
 
 WINDOW_STEPS = 50  # what is judged is the mean of so many steps in a row, after the warm-up

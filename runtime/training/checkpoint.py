@@ -20,9 +20,9 @@ from typing import Any
 
 import torch
 
-from ..context import Context
+from ..execution.context import Context
 from ..failure import Failure
-from ..integrity import Hashes, changed_file, sha256, sync, write_durably
+from ..files.integrity import Hashes, changed_file, sha256, sync, write_durably
 
 MARKER = "checkpoint.json"
 # Conditions of checkpoints that do not name them.

@@ -20,16 +20,16 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from ..context import Context
 from ..data.batches import collate, micro_batches
 from ..data.rows import Rows
+from ..execution.context import Context
 from ..failure import Failure, interrupted
-from ..integrity import Hashes, changed_file, sha256, sync_tree
+from ..files.integrity import Hashes, changed_file, sha256, sync_tree
+from ..messages.notices import Notice
 from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..models.save import save_model
-from ..notices import Notice
 from ..objective.objective import Objective, factors_of
 from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings

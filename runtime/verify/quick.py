@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 
-from ..context import Context
 from ..data.rows import Rows
+from ..execution.context import Context
+from ..messages.terminal import tell
 from ..objective.objective import Objective
 from ..plan import Stage
 from ..signals.read import Signals
-from ..terminal import tell
 from .against_reference import FLOAT32, prove_reference
 from .candidates import with_kept
 from .equality import plain_teacher, prove_chunks

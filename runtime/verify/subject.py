@@ -14,9 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..context import Context, Journal, Progress
 from ..data.batches import collate
 from ..data.rows import Ids, Rows
+from ..execution.context import Context, Journal, Progress
+from ..execution.store import Store
 from ..failure import Failure
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective import head
@@ -24,7 +25,6 @@ from ..objective.objective import Objective, factors_of
 from ..plan import Plan, Stage, StudentSettings, TrainSettings
 from ..protocol import Items
 from ..signals.read import CANDIDATES, Kept, with_signals
-from ..store import Store
 from ..training.course import Course
 from ..training.loop import objective_of
 

@@ -165,9 +165,9 @@ def _step_ratio() -> tuple[float, int]:
     import torch
 
     from distilc.runtime.data.batches import collate
+    from distilc.runtime.execution.processes import join
     from distilc.runtime.objective.objective import Objective, factors_of
     from distilc.runtime.plan import LabelsTerm, ObjectiveSettings
-    from distilc.runtime.processes import join
     from distilc.runtime.training.engine import backward
 
     join("cpu")

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from distilc.runtime.control import Control
-from distilc.runtime.notices import Notice, Notices
+from distilc.runtime.execution.control import Control
+from distilc.runtime.messages.notices import Notice, Notices
 from distilc.runtime.training.balance import WINDOW_STEPS, Balance
 from distilc.runtime.training.schedule import Change
 

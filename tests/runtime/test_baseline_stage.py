@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.rows import write_rows
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.metrics.score import score
 from distilc.runtime.plan import BaselineSettings, Execution, PredictionFile, Stage

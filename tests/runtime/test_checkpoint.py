@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 import torch
 
-from distilc.runtime.context import Context, Journal, Progress
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import load_plan
 from distilc.runtime.training.checkpoint import Checkpoints
@@ -136,7 +136,7 @@ OWN = """
 import sys
 from pathlib import Path
 import deepspeed, torch
-from distilc.runtime.processes import join
+from distilc.runtime.execution.processes import join
 from distilc.runtime.training.checkpoint import only_tensors
 
 join("cpu")

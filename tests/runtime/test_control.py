@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from distilc.runtime import heartbeat, processes
-from distilc.runtime.control import BY_HAND, Control, latest_control, make_control
+from distilc.runtime.execution import heartbeat, processes
+from distilc.runtime.execution.control import BY_HAND, Control, latest_control, make_control
+from distilc.runtime.execution.heartbeat import Watch, read_life, this_process, write_life
+from distilc.runtime.execution.processes import Ranks, StopRequest
 from distilc.runtime.failure import Failure
-from distilc.runtime.heartbeat import Watch, read_life, this_process, write_life
-from distilc.runtime.processes import Ranks, StopRequest
 
 ALONE = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
 
@@ -119,7 +119,7 @@ def test_a_worker_ends_after_its_driver(tmp_path: Path) -> None:
     code = f"""
         import time
         from pathlib import Path
-        from distilc.runtime import processes
+        from distilc.runtime.execution import processes
         processes.DRIVER_GRACE_SECONDS = 1.0
         gone = processes.watch_driver(Path({str(record)!r}))
         print("up", flush=True)

@@ -11,12 +11,12 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.bulletins import VERSION, bulletin
 from distilc.runtime.data.rows import Rows, split_names
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
+from distilc.runtime.messages.notices import Notices, read_notices
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.notices import Notices, read_notices
 from distilc.runtime.plan import Columns, DataSettings, Execution, Source, Stage, TokenizerSettings
 from distilc.runtime.stages import data, tokenizer
 

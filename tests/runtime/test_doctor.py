@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import doctor
-from distilc.runtime.doctor import CHECKS, Patient, cpu_quota, disk_bandwidth, examine
+from distilc.runtime.commands import doctor
+from distilc.runtime.commands.doctor import CHECKS, Patient, cpu_quota, disk_bandwidth, examine
 
 LIBRARIES: dict[str, Any] = {
     "torch": {"version": "2.13.0", "built_for": None, "devices": [], "memory_bytes": [], "bf16": None, "threads": 2},

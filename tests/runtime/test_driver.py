@@ -17,13 +17,14 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import driver, launch, stop_signal
-from distilc.runtime.code_identity import code_identity
-from distilc.runtime.driver import Options, main, pending_stages
+from distilc.runtime.commands import run as driver
+from distilc.runtime.commands.run import Options, main, pending_stages
+from distilc.runtime.commands.status import workspace_status
+from distilc.runtime.execution import launch, stop_signal
+from distilc.runtime.execution.code_identity import code_identity
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Stage, load_plan
-from distilc.runtime.status import workspace_status
-from distilc.runtime.store import Store
 
 from .test_plan import make_keys
 
@@ -287,7 +288,7 @@ def test_a_result_that_was_changed_is_not_told(
 def test_workers_are_told_which_code_the_driver_has(
     plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    look = "from pathlib import Path; from distilc.runtime.control import Control; print(Control(Path(sys.argv[1])).code())"
+    look = "from pathlib import Path; from distilc.runtime.execution.control import Control; print(Control(Path(sys.argv[1])).code())"
     assert launched(plans[:1], f"{AT_WORK}{look}", monkeypatch, []) == 1
     (log,) = plans[0].parents[1].rglob("*.log")
     assert log.read_text("utf-8").split() == ["at", "work", code_identity().code]
@@ -402,7 +403,7 @@ def test_workers_that_came_up_and_say_nothing_were_killed(
     plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """A launcher that is told to end, by somebody else than its driver, exits with 1 and leaves no word."""
-    come_up = "from pathlib import Path; from distilc.runtime.control import Control; Control(Path(sys.argv[1])).begin(0)"
+    come_up = "from pathlib import Path; from distilc.runtime.execution.control import Control; Control(Path(sys.argv[1])).begin(0)"
     assert launched(plans[:1], f"{AT_WORK}{come_up}\nsys.exit(1)", monkeypatch, []) == 75
     assert "R405: " in capsys.readouterr().err
 
@@ -422,7 +423,7 @@ def test_what_the_workers_told_before_they_were_killed_is_told(
     plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = (
-        "from pathlib import Path; from distilc.runtime.control import Control; "
+        "from pathlib import Path; from distilc.runtime.execution.control import Control; "
         "from distilc.runtime.failure import Failure; Control(Path(sys.argv[1])).fail(Failure('R302', 'no memory'))"
     )
     assert launched(plans[:1], f"{told}\n{HANGING}", monkeypatch, [signal.SIGINT] * 2) == 1
@@ -438,7 +439,8 @@ def in_process(plan: Path, work: str, **environment: str) -> subprocess.Popen[st
         import ctypes, os, sys
         from pathlib import Path
         from types import SimpleNamespace
-        from distilc.runtime import driver, processes, worker
+        from distilc.runtime.commands import run as driver
+        from distilc.runtime.execution import processes, worker
 
         def work(plan, stages, control):
 {textwrap.indent(work, " " * 12)}

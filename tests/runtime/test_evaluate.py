@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from distilc.runtime.evaluate import main
+from distilc.runtime.commands.evaluate import main
 from distilc.runtime.metrics.score import score
 
 PREDICTIONS = ["the cat sat on the mat", "a dog ran", "rain fell"]

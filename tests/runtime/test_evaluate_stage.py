@@ -15,14 +15,14 @@ from typing import Any
 import pytest
 import torch
 
-from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation import engine, shards, speed
+from distilc.runtime.messages.notices import FILE, Notices, read_notices
 from distilc.runtime.metrics.score import score
 from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
-from distilc.runtime.notices import FILE, Notices, read_notices
 from distilc.runtime.plan import BenchmarkSettings, EvaluateSettings, Execution, GenerationSettings, Stage
 from distilc.runtime.stages import benchmark, evaluate
 from distilc.runtime.tracking import content

@@ -19,10 +19,11 @@ import pytest
 import torch
 
 from distilc.compiler.installed import package_content as compiled_content
-from distilc.runtime import available, extensions, package_content
+from distilc.runtime import available, extensions
 from distilc.runtime.available import check_available
 from distilc.runtime.extensions import entries, require, survey
 from distilc.runtime.failure import Failure
+from distilc.runtime.files import package_content
 from distilc.runtime.metrics.score import METRICS, score, score_loss
 from distilc.runtime.models import build, families
 from distilc.runtime.models.families import FAMILIES
@@ -171,7 +172,7 @@ def test_both_halves_compute_the_same_content_hash(focal_package: Path, install:
     distribution = next(found for found in metadata.distributions() if found.name == "distilc-focal")
     arguments = (distribution, entry.module, extensions._origin(entry))
     assert package_content.content_hash(*arguments) == compiled_content.content_hash(*arguments)
-    source = (ROOT / "runtime" / "package_content.py").read_text("utf-8").partition("    files = ")[2]
+    source = (ROOT / "runtime" / "files" / "package_content.py").read_text("utf-8").partition("    files = ")[2]
     assert source == (ROOT / "compiler" / "installed" / "package_content.py").read_text("utf-8").partition("    files = ")[2]
 
 

@@ -14,13 +14,13 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime.control import Control
+from distilc.runtime.execution.control import Control
+from distilc.runtime.execution.heartbeat import process_start
+from distilc.runtime.execution.launch import ALONE, KILL, be_alone, launch_command, launch_environment, require_devices
+from distilc.runtime.execution.nodes import Meeting, read_hosts, remote_script
+from distilc.runtime.execution.processes import free_port, without_mlflow
 from distilc.runtime.failure import Failure
-from distilc.runtime.heartbeat import process_start
-from distilc.runtime.launch import ALONE, KILL, be_alone, launch_command, launch_environment, require_devices
-from distilc.runtime.nodes import Meeting, read_hosts, remote_script
 from distilc.runtime.plan import Plan, load_plan
-from distilc.runtime.processes import free_port, without_mlflow
 
 
 def plan_for(**site: Any) -> Plan:
@@ -175,7 +175,7 @@ def test_a_launcher_ends_with_its_line_to_the_driver(tmp_path: Path) -> None:
 def test_mlflow_is_kept_out_of_an_import_and_there_after_it() -> None:
     code = (
         "import sys\n"
-        "from distilc.runtime.processes import without_mlflow\n"
+        "from distilc.runtime.execution.processes import without_mlflow\n"
         "with without_mlflow():\n"
         "    try: import mlflow.tracking\n"
         "    except ImportError: print('away')\n"

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import worker
-from distilc.runtime.control import Control
+from distilc.runtime.execution import worker
+from distilc.runtime.execution.control import Control
 from distilc.runtime.failure import Failure
 
 LARGE = """\

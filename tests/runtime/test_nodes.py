@@ -12,11 +12,11 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import launch, nodes
-from distilc.runtime.control import Control, make_control
+from distilc.runtime.execution import launch, nodes
+from distilc.runtime.execution.control import Control, make_control
+from distilc.runtime.execution.launch import Launch
+from distilc.runtime.execution.nodes import ask_hosts
 from distilc.runtime.failure import Failure
-from distilc.runtime.launch import Launch
-from distilc.runtime.nodes import ask_hosts
 from distilc.runtime.plan import load_plan
 
 SSH = """\

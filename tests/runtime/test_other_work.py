@@ -9,8 +9,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from distilc.runtime import other_work
-from distilc.runtime.other_work import OtherWork, wait_until_quiet
+from distilc.runtime.execution import other_work
+from distilc.runtime.execution.other_work import OtherWork, wait_until_quiet
 
 
 def test_a_process_beside_us_is_seen() -> None:

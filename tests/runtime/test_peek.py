@@ -14,16 +14,16 @@ from rich.console import Console
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.site import SiteOptions, load_site
+from distilc.runtime.commands.peek import main
 from distilc.runtime.data.batches import collate, micro_batches
 from distilc.runtime.data.rows import Rows
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_model, load_tokenizer
-from distilc.runtime.peek.command import main
 from distilc.runtime.peek.prepare import Prepared, prepare
 from distilc.runtime.peek.sample import Asked, sample
 from distilc.runtime.peek.tables import print_facts
 from distilc.runtime.plan import load_plan
-from distilc.runtime.store import Store
 from distilc.runtime.training.course import Course
 
 KD = "{labels: 1.0, logits: {weight: 0.8, temperature: 2.0}, hidden: {decoder: 3.0}}"

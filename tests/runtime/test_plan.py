@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime.driver import Options, main
+from distilc.runtime.commands.run import Options, main
 from distilc.runtime.failure import Failure
 from distilc.runtime.keys import run_key, stage_key
 from distilc.runtime.plan import load_plan

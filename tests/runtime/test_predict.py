@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
+from distilc.runtime.commands.partial_output import open_output, part_of
+from distilc.runtime.commands.predict import _piece, main
+from distilc.runtime.commands.trained_as import find_student, trained_as
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation.engine import open_engine
+from distilc.runtime.messages.outlet import Outlet
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.outlet import Outlet
-from distilc.runtime.partial_output import open_output, part_of
 from distilc.runtime.plan import GenerationSettings
-from distilc.runtime.predict import _piece, main
-from distilc.runtime.store import Store
-from distilc.runtime.trained_as import find_student, trained_as
 
 SOURCES = ["heavy rain closed two roads near the harbour", "a local team won", "the school stayed shut"]
 OPTIONS = ["--workspace=ws", "--engine=transformers", "--device=cpu"]
@@ -167,7 +167,7 @@ def test_mbart_has_to_know_its_languages(
 def test_another_target_language_is_other_work(
     tiny_model_folder: Callable[..., Path], student: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("distilc.runtime.predict.PIECE", 1)
+    monkeypatch.setattr("distilc.runtime.commands.predict.PIECE", 1)
     given = [str(tiny_model_folder("mbart")), "s.txt", *OPTIONS, "-o", "out.jsonl", "--max-length=6", "--source-language=en_XX"]
     pieces: list[int] = []
 
@@ -177,7 +177,7 @@ def test_another_target_language_is_other_work(
         pieces.append(piece.start)
         return _piece(engine, job, piece, *rest)
 
-    monkeypatch.setattr("distilc.runtime.predict._piece", counted)
+    monkeypatch.setattr("distilc.runtime.commands.predict._piece", counted)
     assert main([*given, "--target-language=ro_RO"]) == 130
     pieces.clear()
     assert main([*given, "--target-language=en_XX"]) == 130 and pieces == [0, 1]
@@ -228,7 +228,7 @@ def test_what_nothing_foresaw_is_a_diagnosis(
         raise error
 
     monkeypatch.setattr("tempfile.tempdir", str(Path.cwd()))
-    monkeypatch.setattr("distilc.runtime.predict._piece", fails)
+    monkeypatch.setattr("distilc.runtime.commands.predict._piece", fails)
     assert main([str(student), "s.txt", *OPTIONS, "-o", "out.txt"]) == 1
     assert words in capsys.readouterr().err
     logs = [path.read_text("utf-8") for path in Path().glob("distilc-predict-*.log")]

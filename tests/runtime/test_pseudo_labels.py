@@ -16,9 +16,9 @@ import numpy as np
 import pytest
 import torch
 
-from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.bulletins import VERSION
 from distilc.runtime.data.rows import Rows, split_names
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation import shards
 from distilc.runtime.generation.engine import open_engine

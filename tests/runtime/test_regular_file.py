@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from distilc.runtime.data.files import SUFFIXES, read_file
+from distilc.runtime.data.text_files import Layout, read_texts
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_model, load_tokenizer
-from distilc.runtime.text_files import Layout, read_texts
 
 STRANGE: dict[str, Callable[[Path], None]] = {
     "pipe": os.mkfifo,

@@ -11,11 +11,11 @@ from typing import Any
 
 import pytest
 
+from distilc.runtime.execution.store import Store
 from distilc.runtime.plan import Plan, load_plan
 from distilc.runtime.report.model_card import model_card
 from distilc.runtime.report.summary import main_metric, summarize
 from distilc.runtime.report.table import result_tables, table_markdown, table_text
-from distilc.runtime.store import Store
 from distilc.runtime.tracking.content import summary_metrics
 
 TEACHER = {"rouge1": {"value": 40.0, "low": 38.0, "high": 42.0}, "rouge2": {"value": 20.0, "low": 19.0, "high": 21.0}}

@@ -15,9 +15,9 @@ import torch
 
 from distilc.compiler.candidates import candidate_bytes
 from distilc.compiler.data.data_sizes import DataSize
-from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.batches import collate
 from distilc.runtime.data.rows import Rows, write_rows
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.load import load_model

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from distilc.runtime.control import make_control
+from distilc.runtime.commands.status import main, workspace_status
+from distilc.runtime.execution.control import make_control
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Plan, load_plan
 from distilc.runtime.report.summary import summarize
-from distilc.runtime.status import main, workspace_status
-from distilc.runtime.store import Store
 from distilc.runtime.tracking.record import Record
 
 SAMPLE = Path(__file__).with_name("sample_plan.json")

@@ -16,11 +16,12 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import heartbeat, integrity
-from distilc.runtime import store as store_module
+from distilc.runtime.execution import heartbeat
+from distilc.runtime.execution import store as store_module
+from distilc.runtime.execution.store import Store, discard, open_store
 from distilc.runtime.failure import Failure
+from distilc.runtime.files import integrity
 from distilc.runtime.plan import load_plan
-from distilc.runtime.store import Store, discard, open_store
 
 KEY = "a" * 64
 
@@ -34,7 +35,7 @@ def hold_lease(root: Path) -> subprocess.Popen[str]:
     code = f"""
         import time
         from pathlib import Path
-        from distilc.runtime.store import Store
+        from distilc.runtime.execution.store import Store
         with Store(Path({str(root)!r})).lease({KEY!r}) as mine:
             print(mine, flush=True)
             time.sleep(60)
@@ -395,7 +396,7 @@ def test_what_is_to_be_computed_again_stays_until_it_is_replaced(tmp_path: Path)
 
 
 def test_a_manifest_records_the_version(tmp_path: Path) -> None:
-    from distilc.runtime.code_identity import code_identity
+    from distilc.runtime.execution.code_identity import code_identity
 
     found = Store(tmp_path)
     publish(found)

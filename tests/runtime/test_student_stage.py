@@ -7,7 +7,7 @@ import json
 import torch
 
 from distilc.compiler.architecture import architecture_of
-from distilc.runtime.context import Context, Journal, Progress
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.models.load import load_model
 from distilc.runtime.plan import Execution, StackInit, Stage, StudentSettings
 from distilc.runtime.stages.student import PARALLEL, run

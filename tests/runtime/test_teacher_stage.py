@@ -14,17 +14,17 @@ from distilc.compiler.architecture import architecture_of
 from distilc.compiler.experiment import Architecture
 from distilc.compiler.fingerprint import Fingerprints
 from distilc.compiler.models.scratch import from_scratch, scratch_config
-from distilc.runtime.context import Context, Journal, Progress
+from distilc.runtime.execution.context import Context, Journal, Progress
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
-from distilc.runtime.integrity import Hashes, model_files, require_model
-from distilc.runtime.integrity import fingerprint as fingerprint_of
+from distilc.runtime.files.integrity import Hashes, model_files, require_model
+from distilc.runtime.files.integrity import fingerprint as fingerprint_of
 from distilc.runtime.models.build import build, check_names, construct
 from distilc.runtime.models.families import FAMILIES, count_parameters, family_of, head_is_tied
 from distilc.runtime.models.load import load_model, load_tokenizer, model_folder
 from distilc.runtime.models.save import save_model
 from distilc.runtime.plan import Execution, Stage, TeacherSettings
 from distilc.runtime.stages.teacher import run
-from distilc.runtime.store import Store
 
 TOKENIZERS = Path(__file__).parents[2].parent / "shared" / "tokenizers"
 REVISION = "0123456789abcdef0123456789abcdef01234567"

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from distilc.runtime.alignment import align
+from distilc.runtime.data.alignment import align
+from distilc.runtime.data.text_files import Layout, Texts, read_texts
 from distilc.runtime.failure import Failure
-from distilc.runtime.text_files import Layout, Texts, read_texts
 
 LAYOUT = Layout(None, ("prediction", "text"), "--column")
 STRICT = Layout(None, ("prediction", "text"), "--column", empty=False)

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 import torch
 
+from distilc.runtime.execution.store import Store
+from distilc.runtime.execution.unforeseen import is_full, try_space, unforeseen
 from distilc.runtime.failure import Failure
 from distilc.runtime.signals.layout import create
-from distilc.runtime.store import Store
-from distilc.runtime.unforeseen import is_full, try_space, unforeseen
 
 KEY = "a" * 64
 

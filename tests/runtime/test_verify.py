@@ -14,7 +14,11 @@ import torch
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
 from distilc.compiler.site import SiteOptions, load_site
-from distilc.runtime.control import Control
+from distilc.runtime.commands import verify as command
+from distilc.runtime.execution.control import Control
+from distilc.runtime.execution.processes import Ranks, StopRequest
+from distilc.runtime.execution.store import Store
+from distilc.runtime.execution.worker import run_stage
 from distilc.runtime.extensions import require
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_model
@@ -23,19 +27,16 @@ from distilc.runtime.objective import divergence, head, hidden, objective, teach
 from distilc.runtime.objective.assembly import TERMS
 from distilc.runtime.objective.objective import Objective
 from distilc.runtime.plan import GenerationSettings, load_plan
-from distilc.runtime.processes import Ranks, StopRequest
 from distilc.runtime.protocol import Term, TermInputs
-from distilc.runtime.store import Store
 from distilc.runtime.training import loop
 from distilc.runtime.training.course import Course
-from distilc.runtime.verify import command, quick
+from distilc.runtime.verify import quick
 from distilc.runtime.verify.equality import prove_identity
 from distilc.runtime.verify.proof import Proof, diagnosis
 from distilc.runtime.verify.prove import prove, reference_proofs
 from distilc.runtime.verify.quick import prove_quickly
 from distilc.runtime.verify.settings_read import prove_read
 from distilc.runtime.verify.subject import Subject, subject_of
-from distilc.runtime.worker import run_stage
 
 FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5"]
 SPEC = """\

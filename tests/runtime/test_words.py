@@ -11,7 +11,7 @@ import sacrebleu
 from rouge_score.rouge_scorer import RougeScorer
 from rouge_score.tokenizers import DefaultTokenizer
 
-from distilc.runtime import evaluate
+from distilc.runtime.commands import evaluate
 from distilc.runtime.failure import Failure
 from distilc.runtime.labels.quality import best, quality
 from distilc.runtime.metrics.score import how_scored, score

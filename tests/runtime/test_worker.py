@@ -12,15 +12,15 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime import code_identity, worker
-from distilc.runtime.code_identity import CodeIdentity
-from distilc.runtime.context import Context
-from distilc.runtime.control import Control
+from distilc.runtime.execution import code_identity, worker
+from distilc.runtime.execution.code_identity import CodeIdentity
+from distilc.runtime.execution.context import Context
+from distilc.runtime.execution.control import Control
+from distilc.runtime.execution.processes import Ranks, StopRequest
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
-from distilc.runtime.notices import Notice, Notices, read_notices
+from distilc.runtime.messages.notices import Notice, Notices, read_notices
 from distilc.runtime.plan import Stage, load_plan
-from distilc.runtime.processes import Ranks, StopRequest
-from distilc.runtime.store import Store
 
 PLAN = Path(__file__).with_name("sample_plan.json")
 

@@ -23,7 +23,7 @@ def benchmark() -> Iterator[Row]:
     """KD of a narrow BART 12-12 to 12-3 over 5 epochs, as in `setting.py`. The three train in turn, epoch by epoch,
     so that what else the machine does meets them alike; an epoch's time is the median of the five. Ours pays for
     the cache once."""
-    from distilc.runtime.processes import join
+    from distilc.runtime.execution.processes import join
 
     setting = s.make_setting()
     seconds: dict[str, list[float]] = {"2020": [], "ours": []}

@@ -8,8 +8,8 @@ from typing import Any, Literal
 
 from torch import Tensor
 
-from distilc.runtime.context import Context, Journal, Progress
 from distilc.runtime.data.batches import collate, micro_batches
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
 from distilc.runtime.plan import (

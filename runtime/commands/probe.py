@@ -1,4 +1,4 @@
-"""What the heavy libraries say about this machine, as one line of JSON: `python -m distilc.runtime.probe`.
+"""What the heavy libraries say about this machine, as one line of JSON: `python -m distilc.runtime.commands.probe`.
 
 A process of its own: an import that crashes, hangs or talks is a finding, not the end of `doctor`.
 """
@@ -15,7 +15,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from .terminal import tell
+from ..messages.terminal import tell
 
 
 def probe() -> dict[str, Any]:

@@ -15,7 +15,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from .failure import Failure
+from ..failure import Failure
 
 SMALL_BYTES = 1 << 22
 SLOW_BYTES = 1 << 30

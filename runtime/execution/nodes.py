@@ -17,11 +17,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from ..failure import Failure
+from ..messages.terminal import tell
 from .control import Control
-from .failure import Failure
 from .heartbeat import read_life
 from .processes import free_port
-from .terminal import tell
 
 # A connection that is lost is given up after 30 seconds.
 SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=10", "ServerAliveCountMax=3")

@@ -13,13 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..console import Console
+from ..execution.console import Console
+from ..execution.launch import be_alone
+from ..execution.processes import num_cores
+from ..execution.store import open_store
 from ..failure import Failure
-from ..launch import be_alone
+from ..messages.terminal import drawing_console, tell
 from ..plan import Plan, load_plan
-from ..processes import num_cores
-from ..store import open_store
-from ..terminal import drawing_console, tell
 
 PLAIN_WIDTH = 100  # columns where nobody says how many there are
 
@@ -54,8 +54,8 @@ def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
     os.environ["DS_ACCELERATOR"] = "cpu"  # all of it happens there
     import torch
 
-    from .prepare import prepare
-    from .sample import Asked, sample
+    from ..peek.prepare import prepare
+    from ..peek.sample import Asked, sample
 
     torch.set_num_threads(num_cores())
     store = open_store(plan.site)
@@ -65,7 +65,7 @@ def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
 
 
 def _print(facts: dict[str, Any]) -> None:
-    from .tables import print_facts
+    from ..peek.tables import print_facts
 
     known = sys.stdout.isatty() or "COLUMNS" in os.environ
     console = drawing_console(width=None if known else PLAIN_WIDTH)

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .data.files import SUFFIXES, check_content, not_read, read_file, text_lines
-from .data.sources import find_cell
-from .failure import Failure
+from ..failure import Failure
+from .files import SUFFIXES, check_content, not_read, read_file, text_lines
+from .sources import find_cell
 
 LINES = ".txt"
 ID = "id"

@@ -7,7 +7,7 @@ import importlib.metadata
 from dataclasses import dataclass
 from pathlib import Path
 
-from .failure import Failure
+from ..failure import Failure
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class CodeIdentity:
 
 def code_identity() -> CodeIdentity:
     """That of the installed distilc. A process that began earlier may have loaded parts of another."""
-    folder = Path(__file__).parent
+    folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
     for file in sorted(folder.rglob("*.py")):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())

@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from .failure import Failure
-from .plan import Plan, Stage
-from .terminal import drawing_console, tell
+from ..failure import Failure
+from ..messages.terminal import drawing_console, tell
+from ..plan import Plan, Stage
 
 LINE_SECONDS = 10.0  # without a terminal, a stage shows its progress this often
 

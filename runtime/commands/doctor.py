@@ -18,12 +18,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from .credentials import redact, without_credentials
-from .extensions import survey
-from .processes import num_cores
-from .terminal import tell
-from .tracking.server import sqlite_file, tracking_uri
-from .training.cpu_adam import INSTALL, missing_tools, tool
+from ..execution.processes import num_cores
+from ..extensions import survey
+from ..messages.credentials import redact, without_credentials
+from ..messages.terminal import tell
+from ..tracking.server import sqlite_file, tracking_uri
+from ..training.cpu_adam import INSTALL, missing_tools, tool
 
 PROBE_SECONDS = 180
 SERVER_SECONDS = 5
@@ -104,7 +104,8 @@ def check_python(_: Patient) -> Iterator[Finding]:
 
 def check_libraries(patient: Patient) -> Iterator[Finding]:
     if "error" in patient.libraries:
-        yield Finding("fail", "libraries", patient.libraries["error"], f"{sys.executable} -m distilc.runtime.probe")
+        hint = f"{sys.executable} -m {__package__}.probe"
+        yield Finding("fail", "libraries", patient.libraries["error"], hint)
         return
     for name in ("torch", "transformers", "deepspeed", "mlflow"):
         found = patient.libraries[name]

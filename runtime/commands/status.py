@@ -11,14 +11,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .control import latest_control
-from .driver import pending_stages
-from .failure import Failure
-from .plan import Plan, load_plan
-from .report.summary import main_metric
-from .store import MANIFEST, Store
-from .terminal import tell
-from .tracking.record import load_record
+from ..execution.control import latest_control
+from ..execution.store import MANIFEST, Store
+from ..failure import Failure
+from ..messages.terminal import tell
+from ..plan import Plan, load_plan
+from ..report.summary import main_metric
+from ..tracking.record import load_record
+from .run import pending_stages
 
 
 @dataclass(frozen=True)

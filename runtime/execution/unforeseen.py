@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from .failure import Failure
+from ..failure import Failure
 
 # torch on a GPU and ctranslate2; torch, MKL and the system on a CPU; C++ libraries.
 _NO_MEMORY = re.compile(r"out of memory|(can't|cannot|failed to|unable to) allocate|bad_alloc", re.IGNORECASE)

@@ -15,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 from ..available import check_available
-from ..console import Console
-from ..driver import Options, pending_stages
-from ..driver import main as drive
+from ..execution.console import Console
+from ..execution.processes import num_cores
+from ..execution.store import Store, open_store
 from ..extensions import require
 from ..failure import Failure
+from ..messages.terminal import tell
 from ..plan import Plan, load_plan
-from ..processes import num_cores
-from ..store import Store, open_store
-from ..terminal import tell
-from .proof import POINTS, Proof, diagnosis
+from ..verify.proof import POINTS, Proof, diagnosis
+from .run import Options, pending_stages
+from .run import main as drive
 
 WORDS = {"proved": "ok", "failed": "FAIL", "exempt": "-"}
 
@@ -107,9 +107,9 @@ def verify(folder: Path, workspace: Path | None) -> tuple[Verified | None, int]:
 def _prove(plan: Plan, store: Store) -> Verified:
     import torch
 
-    from .prove import prove
-    from .subject import subject_of
-    from .weights import absurd_weights
+    from ..verify.prove import prove
+    from ..verify.subject import subject_of
+    from ..verify.weights import absurd_weights
 
     started = time.monotonic()
     torch.set_num_threads(num_cores())

@@ -9,10 +9,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .failure import Failure
-from .plan import GenerationSettings, Plan, bind, load_plan
-from .regular_file import open_regular
-from .store import MANIFEST
+from ..execution.store import MANIFEST
+from ..failure import Failure
+from ..files.regular_file import open_regular
+from ..plan import GenerationSettings, Plan, bind, load_plan
 
 RUNS = "runs"
 STUDENT = "student"  # the model's folder in the folder of a run

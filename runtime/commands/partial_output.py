@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from .failure import Failure
-from .outlet import lost_output
-from .terminal import tell
-from .text_files import LINES
+from ..data.text_files import LINES
+from ..failure import Failure
+from ..messages.outlet import lost_output
+from ..messages.terminal import tell
 
 Records = Sequence[dict[str, Any]]
 OTHER_FORMS = (".parquet", ".csv", ".tsv", ".json", ".gz")

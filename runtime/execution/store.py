@@ -26,12 +26,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from ..failure import Failure
+from ..files.integrity import Hashes, changed_file, require_model, sync, sync_tree
+from ..messages.terminal import tell
+from ..plan import Site, Stage
 from .code_identity import code_identity
-from .failure import Failure
 from .heartbeat import BEAT_SECONDS, Life, Watch, claim, heartbeat, read_life
-from .integrity import Hashes, changed_file, require_model, sync, sync_tree
-from .plan import Site, Stage
-from .terminal import tell
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1

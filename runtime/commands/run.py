@@ -18,21 +18,21 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from .available import check_available
-from .code_identity import code_identity
-from .console import Console
-from .control import Control, make_control
-from .extensions import require
-from .failure import Failure, interrupted
-from .launch import Launch, be_alone, require_devices
-from .plan import Plan, Stage, is_beside_plan, load_plan
-from .report.model_card import model_card
-from .report.summary import summarize
-from .report.table import table_markdown, table_text
-from .stop_signal import StopSignal, stop_on_signal
-from .store import Store, discard, open_store
-from .tracking import Tracker, ui_command
-from .unforeseen import is_full, no_space, try_space
+from ..available import check_available
+from ..execution.code_identity import code_identity
+from ..execution.console import Console
+from ..execution.control import Control, make_control
+from ..execution.launch import Launch, be_alone, require_devices
+from ..execution.stop_signal import StopSignal, stop_on_signal
+from ..execution.store import Store, discard, open_store
+from ..execution.unforeseen import is_full, no_space, try_space
+from ..extensions import require
+from ..failure import Failure, interrupted
+from ..plan import Plan, Stage, is_beside_plan, load_plan
+from ..report.model_card import model_card
+from ..report.summary import summarize
+from ..report.table import table_markdown, table_text
+from ..tracking import Tracker, ui_command
 
 STUDENT = "train"  # the stage whose model a run hands over
 EVALUATE_TEACHER = "evaluate-teacher"
@@ -342,7 +342,7 @@ def _last_words(log: Path) -> str:
 def _work_here(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
     """All in this very process, for a debugger: one rank, whatever the site says, or a cluster that it runs in."""
     be_alone(run.plan)
-    from .worker import work
+    from ..execution.worker import work
 
     over = threading.Event()
 

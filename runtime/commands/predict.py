@@ -20,18 +20,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from .console import Console
-from .data.tokenize import Counts, language_token, prepare, tokenize
-from .failure import Failure
-from .generation.ends import Ends
+from ..data.text_files import LINES, Layout, Texts, read_texts
+from ..data.tokenize import Counts, language_token, prepare, tokenize
+from ..execution.console import Console
+from ..execution.processes import num_cores
+from ..execution.store import require_undamaged
+from ..execution.unforeseen import unforeseen
+from ..failure import Failure
+from ..generation.ends import Ends
+from ..messages.terminal import drawing_console, tell
+from ..plan import Columns, DataSettings, GenerationSettings
 from .partial_output import open_output
-from .plan import Columns, DataSettings, GenerationSettings
-from .processes import num_cores
-from .store import require_undamaged
-from .terminal import drawing_console, tell
-from .text_files import LINES, Layout, Texts, read_texts
 from .trained_as import TrainedAs, find_student, trained_as
-from .unforeseen import unforeseen
 
 PIECE = 512  # sources; what is lost when it is interrupted
 SOURCES = ("source", "text", "document", "article")
@@ -139,7 +139,7 @@ def _column(known: TrainedAs | None, file: Path) -> str | None:
     """The column that the student was trained on, where the file has it: other files have other names."""
     if known is None or known.column is None or file.suffix.lower() == LINES:
         return None
-    from .data.files import read_file
+    from ..data.files import read_file
 
     _, first = next(iter(read_file(file, None, "")), ("", None))
     head = known.column.split(".")[0]
@@ -149,7 +149,7 @@ def _column(known: TrainedAs | None, file: Path) -> str | None:
 def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.Namespace) -> Job:
     import torch
 
-    from .models.load import load_tokenizer, model_folder, read_config
+    from ..models.load import load_tokenizer, model_folder, read_config
 
     if options.device == "cuda" and not torch.cuda.is_available():
         raise Failure("R372", "--device cuda: torch finds no CUDA device here",
@@ -236,12 +236,12 @@ def _tokenized(texts: Texts, tokenizer: Any, settings: DataSettings) -> tuple[li
 @contextmanager
 def _engine(job: Job) -> Iterator[Any]:
     """The engine, opened; a conversion that it needs lives as long as it does."""
-    from .generation.engine import open_engine
+    from ..generation.engine import open_engine
 
     with tempfile.TemporaryDirectory(prefix="distilc-predict-") as temporary:
         converted = None
         if job.generation.engine == "ctranslate2":
-            from .generation.conversion import convert
+            from ..generation.conversion import convert
 
             converted = Path(temporary) / "converted"
             converted.mkdir()

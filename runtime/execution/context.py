@@ -20,9 +20,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from .integrity import Hashes, sync, write_durably
-from .notices import Notices
-from .plan import Plan, Stage
+from ..files.integrity import Hashes, sync, write_durably
+from ..messages.notices import Notices
+from ..plan import Plan, Stage
 
 
 @dataclass(kw_only=True)

@@ -10,13 +10,13 @@ from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
-from .alignment import Aligned, align
-from .console import Console
-from .failure import Failure
-from .metrics.words import unseen
-from .plan import Scoring
-from .terminal import drawing_console, tell
-from .text_files import Layout, Texts, read_texts
+from ..data.alignment import Aligned, align
+from ..data.text_files import Layout, Texts, read_texts
+from ..execution.console import Console
+from ..failure import Failure
+from ..messages.terminal import drawing_console, tell
+from ..metrics.words import unseen
+from ..plan import Scoring
 
 PREDICTIONS = ("prediction", "predictions", "hypothesis", "text")
 REFERENCES = ("reference", "references", "target", "label", "text")
@@ -64,7 +64,7 @@ def main(argv: Sequence[str]) -> int:
 
 def score_texts(metrics: Sequence[str], aligned: Aligned, scoring: Scoring | None = None) -> dict[str, dict[str, Any]]:
     """Metric -> {value, low, high, ...}. Raises `Failure` R305 (no such metric), R364 (not one of texts)."""
-    from .metrics.score import needing, score
+    from ..metrics.score import needing, score
 
     if of_loss := needing(metrics, "loss"):
         raise Failure("R364", f"{', '.join(of_loss)} is computed from a model, not from its texts", "leave it out")
@@ -77,7 +77,7 @@ def score_texts(metrics: Sequence[str], aligned: Aligned, scoring: Scoring | Non
 
 def scores_text(result: Mapping[str, Any]) -> str:
     """For people: one line a metric, and how it was computed."""
-    from .metrics.score import how_scored
+    from ..metrics.score import how_scored
 
     by = "id" if result["aligned_by"] == "id" else "line"
     lines = [f"{result['predictions']}: {result['examples']:,} examples, aligned by {by} with {result['references']}"]

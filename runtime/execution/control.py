@@ -16,9 +16,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from .failure import Failure
+from ..failure import Failure
+from ..messages.notices import FILE, read_notices
 from .heartbeat import heartbeat, read_life
-from .notices import FILE, read_notices
 
 BY_HAND = "by-hand"  # the folder of workers that were started by hand: nobody's, and never taken away
 CODE = "code"

@@ -19,10 +19,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
+from ..failure import Failure
+from ..plan import Plan, Stage
 from .control import Control
-from .failure import Failure
 from .nodes import Meeting, ask_hosts, read_hosts, remote_script, ssh_command
-from .plan import Plan, Stage
 from .processes import DRIVER_GRACE_SECONDS, DRIVER_SILENCE_SECONDS, free_port, thread_environment, without_mlflow
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
@@ -109,7 +109,7 @@ def launch_command(
     numbers = [str(number) for number in range(plan.site.per_node)]
     world = {host: numbers for host in hosts} or {"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}
     return [
-        sys.executable, "-u", "-m", "distilc.runtime.launch",
+        sys.executable, "-u", "-m", "distilc.runtime.execution.launch",
         f"--world_info={base64.urlsafe_b64encode(json.dumps(world, allow_nan=False).encode()).decode()}",
         f"--node_rank={node}", f"--master_addr={meeting.address}", f"--master_port={meeting.port}",
         "--no_local_rank", "--module", "distilc.runtime", "worker", str(folder),

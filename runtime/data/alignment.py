@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from .failure import Failure
+from ..failure import Failure
 from .text_files import Texts
 
 By = Literal["id", "line"]

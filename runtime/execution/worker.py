@@ -19,13 +19,13 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
+from ..extensions import require
+from ..failure import Failure, interrupted
+from ..messages.notices import FILE, Notice, Notices
+from ..plan import Plan, Stage, as_written
 from .code_identity import require_same_code
 from .context import Context, Journal, Progress
 from .control import Control
-from .extensions import require
-from .failure import Failure, interrupted
-from .notices import FILE, Notice, Notices
-from .plan import Plan, Stage, as_written
 from .processes import Ranks, StopRequest, join, watch_driver
 from .store import Store, open_store
 from .unforeseen import unforeseen
@@ -69,7 +69,7 @@ def run_stage(
     plan: Plan, stage: Stage, store: Store, control: Control, ranks: Ranks, stop: StopRequest
 ) -> None:
     """One stage on all ranks: computed once, by whoever holds its lease; otherwise waited for."""
-    module = importlib.import_module(f".stages.{stage.kind.replace('-', '_')}", __package__)
+    module = importlib.import_module(f"..stages.{stage.kind.replace('-', '_')}", __package__)
     context = Context(
         plan=plan,
         stage=stage,

@@ -1,0 +1,1 @@
+"""How the stages of a plan come to be computed: processes, store, signs of life."""

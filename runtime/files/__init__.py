@@ -1,0 +1,1 @@
+"""Files: opened safely, and held to what was written."""
