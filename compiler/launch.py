@@ -47,7 +47,8 @@ def _comment(text: str) -> str:
 
 
 def _worker_command(plan: Mapping[str, Any]) -> list[str]:
-    """The launcher's command line as people type it, in lines that continue; runtime/execution/launch.py has the one of a run."""
+    """The command line of the launcher as people type it, in lines that continue; that of a run is in
+    `runtime/execution/launch.py`."""
     site = plan["site"]
     hosts = ""
     if site["hostfile"] is not None:

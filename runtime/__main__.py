@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
-# The verbs that read their own options: `main(argv)` of `commands/VERB.py`.
+# The verbs that read their own options: `main(argv)` of `commands/NAME.py`.
 VERBS = ("status", "doctor", "verify", "peek", "predict", "evaluate")
 
 
