@@ -10,6 +10,7 @@ from pathlib import Path
 from types import ModuleType
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -17,6 +18,10 @@ if importlib.util.find_spec("distilc") is None:
     package = ModuleType("distilc")
     package.__path__ = [str(ROOT)]
     sys.modules["distilc"] = package
+
+# How long an example takes says how busy the machine is, and nothing about the product.
+settings.register_profile("distilc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("distilc")
 
 # Whole runs through the launcher take minutes: first, so that no worker is alone with one at the end.
 LONG = ("test_two_nodes", "test_equivalence", "test_kill_and_resume", "test_memory", "test_label_mixes", "test_signals_training", "test_mutations")
