@@ -14,7 +14,7 @@ from typing import NoReturn
 
 import click
 
-from .outlet import exit_code, open_outlets
+from .commands.outlet import exit_code, open_outlets
 
 COMMANDS = (
     "init", "check", "explain", "compile", "verify", "peek", "run", "predict", "evaluate", "status", "diff", "doctor",
@@ -39,7 +39,7 @@ class Commands(click.Group):
         self, ctx: click.Context, args: list[str]
     ) -> tuple[str | None, click.Command | None, list[str]]:
         if args and args[0] not in COMMANDS:
-            from .diagnostics import did_you_mean
+            from .diagnostics.diagnostic import did_you_mean
 
             near = did_you_mean(args[0], COMMANDS)
             ctx.fail(f"no such command: {args[0]}" + (f" (did you mean {near}?)" if near else ""))

@@ -11,17 +11,17 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .check import check, check_together
-from .compose import FRAME, compose
-from .diagnostics import Diagnostic, Places, Reporter
-from .experiment import bind_experiment
-from .models.compiled import Compiled, Run
-from .models.named_specs import NamedSpecs
-from .parse import Files, Node, without
-from .site import Site
-from .trees.expand import Expansion, Point
-from .trees.sections import Section, Sections, whole_tree
-from .trees.structure import Schema, load_schema
+from .checks.check import check, check_together
+from .diagnostics.diagnostic import Diagnostic, Places, Reporter
+from .resolve.site import Site
+from .spec.compiled import Compiled, Run
+from .spec.compose import FRAME, compose
+from .spec.expand import Expansion, Point
+from .spec.experiment import bind_experiment
+from .spec.named_specs import NamedSpecs
+from .spec.parse import Files, Node, without
+from .spec.sections import Section, Sections, whole_tree
+from .spec.structure import Schema, load_schema
 
 
 def compile_spec(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
@@ -56,8 +56,8 @@ OF_A_SPEC = ("version", "task", "teacher", "student")  # a file without any of t
 def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[list[dict[str, Any]], Compiled]:
     """The plans of the runs, and what was found out on the way. `fingerprints` False looks only whether
     models and data are there; the plans of a run whose model is not on this machine are then missing."""
-    from .lower import Lowering
-    from .signals import add_signals
+    from .plan.lower import Lowering
+    from .plan.signals import add_signals
 
     lowering = Lowering(site, fingerprints=fingerprints)
     plans = []
@@ -73,10 +73,10 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
 def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
     """The data files of the runs read, those of equal data once; not at all when a run has more than
     `most_bytes` of them."""
-    from .data.check_data import check_data, num_bytes
-    from .data.label_files import label_files
-    from .data.text_remarks import deciding
-    from .scoring import measured, resolve_scoring
+    from .checks.check_data import check_data, num_bytes
+    from .checks.label_files import label_files
+    from .checks.text_remarks import deciding
+    from .resolve.scoring import measured, resolve_scoring
 
     if most_bytes is not None and any(num_bytes(run.experiment) > most_bytes for run in compiled.all_runs):
         return compiled

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.codes import CODES
-from distilc.compiler.trees.structure import load_schema
+from distilc.compiler.diagnostics.codes import CODES
+from distilc.compiler.spec.structure import load_schema
 
 ROOT = Path(__file__).resolve().parent.parent
 FOLDERS = ("specs", "schema", "compiler", "runtime", "tests")

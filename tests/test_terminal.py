@@ -21,7 +21,7 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.messages import terminal
 
 ROOT = Path(__file__).resolve().parent.parent
-PRINTING = {"compiler/commands/output.py", "compiler/outlet.py", "runtime/messages/terminal.py", "runtime/messages/outlet.py"}
+PRINTING = {"compiler/commands/output.py", "compiler/commands/outlet.py", "runtime/messages/terminal.py", "runtime/messages/outlet.py"}
 FILES = [file for half in ("compiler", "runtime") for file in sorted((ROOT / half).rglob("*.py"))]
 ESCAPE, BELL, TURN, CSI, HALF = "\x1b[2J\x1b]0;owned\x07", "\x07", "\u202egnp.exe", "\x9b31m", "\ud83d"
 HOSTILE = f"a{ESCAPE}{BELL}{TURN}{CSI}\r{HALF}\u2028\U000e0041b"

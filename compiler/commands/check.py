@@ -8,9 +8,9 @@ from typing import Any
 
 import click
 
-from ..diagnostics import Diagnostic, render_github, render_json, render_text
-from ..models.compiled import told_once
+from ..diagnostics.diagnostic import Diagnostic, render_github, render_json, render_text
 from ..pipeline import compile_spec, lower_runs, read_data
+from ..spec.compiled import told_once
 from .options import FOLDER, site_of, spec_options
 from .output import has_color, tell
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..diagnostics import Places, Reporter
+from ..diagnostics.diagnostic import Places, Reporter
 from .options import FOLDER, ONLY, site_of, spec_options
 from .output import leave, tell
 from .plans import chosen_runs, lowered, write_plans
@@ -40,7 +40,7 @@ def compile(  # the command's name; nothing here needs Python's own
     plans = lowered(compiled, site)
     folder = output or site.workspace / "plans"
     if locked:
-        from ..lock import check_locked
+        from ..plan.lock import check_locked
 
         reporter = Reporter(Places(), file=spec)
         check_locked([(plan, folder / plan["name"] / "lock.yaml") for plan in plans], reporter)

@@ -8,7 +8,7 @@ from typing import Any
 
 import click
 
-from ..diagnostics import Places, Reporter
+from ..diagnostics.diagnostic import Places, Reporter
 from .options import site_of, spec_options
 from .output import leave, show, tell
 
@@ -35,9 +35,9 @@ def diff(a: str, b: str, as_json: bool, by_exit_code: bool, overrides: tuple[str
     Exit codes: 0 compared (with --exit-code: and equal), 1 a spec is wrong or there is no such thing (with
     --exit-code: or they differ), 2 wrong usage.
     """
-    from ..explaining.diff import diff_runs, pair_runs
-    from ..explaining.diff_text import diff_json, diff_text
-    from ..explaining.sides import read_side
+    from ..explain.diff import diff_runs, pair_runs
+    from ..explain.diff_text import diff_json, diff_text
+    from ..explain.sides import read_side
 
     site = site_of(**options)
     reporter = Reporter(Places())

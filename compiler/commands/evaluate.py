@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from ..diagnostics import did_you_mean, listed
+from ..diagnostics.diagnostic import did_you_mean, listed
 from .hand_over import hand_over
 from .options import FOLDER
 
@@ -15,7 +15,7 @@ FILE = click.Path(path_type=Path, exists=True, dir_okay=False)
 
 
 def _metrics(ctx: click.Context, parameter: click.Parameter, values: tuple[str, ...]) -> list[str]:
-    from ..trees.structure import load_schema
+    from ..spec.structure import load_schema
 
     items = load_schema("experiment").root["$defs"]["evaluation"]["properties"]["metrics"]["items"]
     known = [name for name in items["enum"] if name != "loss"]
@@ -66,7 +66,7 @@ def evaluate(
     Exit codes: 0 scored, 1 the files do not fit together or cannot be read, 2 wrong usage.
     """
     words = ["evaluate", str(predictions), *([str(references)] if references else [])]
-    from ..scoring import DEFAULT, chosen_scoring
+    from ..resolve.scoring import DEFAULT, chosen_scoring
 
     scoring = chosen_scoring(language, rouge_tokenizer, stemmer, bleu_tokenize)
     for metric in metrics:

@@ -11,7 +11,7 @@ from typing import Any
 
 import click
 
-from ..diagnostics import did_you_mean
+from ..diagnostics.diagnostic import did_you_mean
 from .options import ONLY, site_of, spec_options
 from .output import has_color, leave, show, tell
 from .plans import chosen_runs, lowered
@@ -53,7 +53,7 @@ def explain(
     site = site_of(**options)
     compiled = chosen_runs(Path(subject), overrides, site, only)
     if resolved:
-        from ..trees.resolved import resolved_yaml
+        from ..spec.resolved import resolved_yaml
 
         show(compiled.diagnostics, compiled.texts)
         if compiled.failed:
@@ -64,7 +64,7 @@ def explain(
     if why is not None:
         _explain_why(plans, why, as_json)
         return
-    from ..explain import explain_json, explain_texts
+    from ..explain.explain import explain_json, explain_texts
 
     if as_json:
         tell(json.dumps(explain_json(plans, site), indent=2, allow_nan=False) + "\n")
@@ -75,8 +75,8 @@ def explain(
 
 
 def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None:
-    from ..diagnostics import Places, Reporter
-    from ..explaining.why import explain_why, why_json, why_text
+    from ..diagnostics.diagnostic import Places, Reporter
+    from ..explain.why import explain_why, why_json, why_text
 
     reporter = Reporter(Places())
     found = explain_why(plans, stage, reporter)
@@ -89,7 +89,7 @@ def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None
 
 
 def _explain_code(code: str) -> str:
-    from ..codes import CODES
+    from ..diagnostics.codes import CODES
 
     if code.startswith("R"):
         return (

@@ -7,8 +7,8 @@ import sys
 from collections.abc import Sequence
 from typing import NoReturn
 
-from ..credentials import without_credentials
-from ..site import Site, SiteOptions, load_site
+from ..diagnostics.credentials import without_credentials
+from ..resolve.site import Site, SiteOptions, load_site
 
 
 def give_credentials(site: Site | None) -> None:

@@ -9,9 +9,14 @@ from pathlib import Path
 
 import click
 
-from ..diagnostics import did_you_mean
+from ..diagnostics.diagnostic import did_you_mean
+from ..extensions.schema_files import FOLDER as SCHEMAS
 from .options import FOLDER
 from .output import tell
+
+SPECS = SCHEMAS.parent / "specs" / "recipes"
+RECIPES = ("sft", "kd", "pseudo-labels", "translation", "nli", "distilbert")
+SCHEMA_LINE = "# yaml-language-server: $schema="
 
 
 @click.command()
@@ -31,8 +36,6 @@ def init(recipe: str, file: Path) -> None:
 
     Exit codes: 0 written, 1 the file cannot be written, 2 no such recipe, or FILE is there already.
     """
-    from ..init import RECIPES, write_recipe
-
     if recipe not in RECIPES:
         near = did_you_mean(recipe, RECIPES)
         raise click.BadParameter(
@@ -50,3 +53,14 @@ def init(recipe: str, file: Path) -> None:
         tell(f"error: cannot write {file}: {error.strerror}\n", err=True)
         sys.exit(1)
     tell(f"wrote {file}; next: distilc check {shlex.quote(str(file))}\n")
+
+
+def write_recipe(recipe: str, file: Path) -> None:
+    """Write the recipe to a file that is not there yet. The schema that editors read becomes the installed
+    one, and the commands in its comments name the file. Raises OSError."""
+    name = shlex.quote(str(file)) if str(file).isprintable() else "spec.yaml"
+    lines = (SPECS / f"{recipe}.yaml").read_text("utf-8").replace("spec.yaml", name).split("\n")
+    if lines[0].startswith(SCHEMA_LINE):
+        lines[0] = f"{SCHEMA_LINE}{SCHEMAS / 'experiment.schema.json'}"
+    with file.open("x", encoding="utf-8") as stream:
+        stream.write("\n".join(lines))

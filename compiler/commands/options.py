@@ -10,7 +10,7 @@ from typing import Any
 
 import click
 
-from ..site import Site, SiteOptions, load_site
+from ..resolve.site import Site, SiteOptions, load_site
 from .output import leave
 
 FOLDER = click.Path(path_type=Path)

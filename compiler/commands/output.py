@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterable, Mapping
 from typing import Any, NoReturn
 
-from ..diagnostics import Diagnostic, render_text
+from ..diagnostics.diagnostic import Diagnostic, render_text
 
 # C0 but tab and line feed, DEL, C1, line and paragraph separators, what turns the direction of writing, halves of
 # characters, invisible tags.

@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..diagnostics import Places, Reporter
-from ..models.compiled import Compiled
+from ..diagnostics.diagnostic import Places, Reporter
 from ..pipeline import compile_spec, lower_runs, read_data
-from ..site import Site
-from ..trees.selection import choose_runs
+from ..resolve.site import Site
+from ..spec.compiled import Compiled
+from ..spec.selection import choose_runs
 from .output import leave, show, tell
 
 Plan = dict[str, Any]
@@ -63,7 +63,7 @@ def lowered(compiled: Compiled, site: Site, *, with_data: bool = False) -> list[
 
 def write_plans(plans: Sequence[Mapping[str, Any]], folder: Path, option: str = "--workspace") -> list[Path]:
     """Write the plans below a folder, which `option` says; ends with exit code 1 when that cannot be done."""
-    from ..emit import emit_all
+    from ..plan.emit import emit_all
 
     try:
         return emit_all(plans, folder)

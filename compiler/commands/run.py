@@ -9,9 +9,9 @@ from typing import Any
 
 import click
 
-from ..diagnostics import Places, Reporter
+from ..diagnostics.diagnostic import Places, Reporter
 from ..pipeline import compile_spec
-from ..plan_folders import find_plans, is_plan, read_plan
+from ..plan.plan_folders import find_plans, is_plan, read_plan
 from .hand_over import give_credentials, hand_over
 from .options import FOLDER, ONLY, site_of, spec_options
 from .output import leave

@@ -20,6 +20,6 @@ def schema(of_site: bool) -> None:
 
     Exit codes: 0 fine, 2 wrong usage.
     """
-    from ..trees.structure import schema_text
+    from ..spec.structure import schema_text
 
     tell(schema_text("site" if of_site else "experiment"))

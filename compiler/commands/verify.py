@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from ..plan_folders import is_plan
+from ..plan.plan_folders import is_plan
 from .hand_over import hand_over
 from .options import FOLDER, ONLY, spec_options
 from .run import OPTIONS_OF_A_SPEC, folders_to_run

@@ -1,1 +1,1 @@
-"""What a run will take of memory, disk and time, and how it is laid on the devices."""
+"""What a run will take of memory and disk, how many steps it has, and how it is laid on the devices."""

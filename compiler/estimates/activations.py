@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..architecture import Architecture
+from ..resolve.architecture import Architecture
 from .workload import Teaching, Workload
 
 # The head works in chunks: the logits of one, and what its terms make of them, are there at a time. A test

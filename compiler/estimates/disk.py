@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
-from ..architecture import Architecture
-from ..data.data_sizes import CHARACTERS_PER_TOKEN, DataSize
+from ..resolve.architecture import Architecture
+from ..resolve.data_sizes import CHARACTERS_PER_TOKEN, DataSize
 
 _LABEL_RECORD_BYTES = 100  # id, score and quality of a label, and the JSON around them
 _RESUMABLE_CHECKPOINTS = 2

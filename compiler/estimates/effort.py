@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
-from ..architecture import Architecture
-from ..data.data_sizes import DataSize
+from ..resolve.architecture import Architecture, decoder_layer, encoder_layer
+from ..resolve.data_sizes import DataSize
 from .workload import Teaching
 
 ASSUMED_BEAMS = 4  # where a spec leaves them to the checkpoint
@@ -103,9 +103,9 @@ def forward_flops(shape: Architecture) -> ForwardFlops:
     """For each token of a forward pass."""
     cross = 2 * shape.d_model * shape.decoder_heads * shape.head_dim if shape.decoder_layers else 0
     return ForwardFlops(
-        encoder=2 * shape.encoder_layers * shape.encoder_layer(),
+        encoder=2 * shape.encoder_layers * encoder_layer(shape),
         cross=2 * shape.decoder_layers * cross,
-        decoder=2 * shape.decoder_layers * (shape.decoder_layer() - cross) if shape.decoder_layers else 0,
+        decoder=2 * shape.decoder_layers * (decoder_layer(shape) - cross) if shape.decoder_layers else 0,
         head=0 if shape.head == "classification" else 2 * shape.num_logits * shape.d_model,
     )
 

@@ -6,10 +6,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..architecture import Architecture
-from ..deepspeed_config import deepspeed_config, teacher_config
-from ..estimate import MICRO_BATCH_TOKENS, choose_micro_batch_tokens, place
-from ..site import Site
+from ..resolve.architecture import Architecture
+from ..resolve.site import Site
+from .deepspeed_config import deepspeed_config, teacher_config
+from .memory import MICRO_BATCH_TOKENS, choose_micro_batch_tokens, place
 from .workload import Teaching, Workload, training_workload
 
 

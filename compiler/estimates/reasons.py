@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Literal
 
-from ..estimate import GIB, available, choose, lowest_zero, memory_table, teacher_bytes
+from .memory import GIB, available, choose, lowest_zero, memory_table, teacher_bytes
 from .workload import Workload
 
 

@@ -6,10 +6,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from ..architecture import Architecture
-from ..experiment import Experiment
-from ..models.student import ResolvedStudent, shares_encoder
-from ..site import Site
+from ..resolve.architecture import Architecture
+from ..resolve.site import Site
+from ..resolve.student import ResolvedStudent, shares_encoder
+from ..spec.experiment import Experiment
 
 TEACHER_TERMS = ("logits", "hidden", "attention", "cosine", "embedding")
 

@@ -18,7 +18,7 @@ def content_hash(distribution: Distribution, module: str, origin: Path) -> str:
     `origin`, the file of `module`, is not among them (an editable install), those of the module's top-level
     package. Compiled files and metadata do not count.
 
-    The compiler computes the same number (`compiler/installed/package_content.py`).
+    The compiler computes the same number (`compiler/extensions/package_content.py`).
     """
     files = _recorded(distribution)
     if origin not in files.values():

@@ -10,12 +10,12 @@ from typing import Any
 import pytest
 from spec_texts import SMALL as SPEC
 
-from distilc.compiler.experiment import Experiment
-from distilc.compiler.installed import extension_record, extensions
-from distilc.compiler.models import families
+from distilc.compiler.extensions import extension_record, families
+from distilc.compiler.extensions import installed as extensions
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.site import Site
-from distilc.compiler.trees import structure
+from distilc.compiler.resolve.site import Site
+from distilc.compiler.spec import structure
+from distilc.compiler.spec.experiment import Experiment
 
 
 @dataclass(frozen=True)

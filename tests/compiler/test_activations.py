@@ -2,9 +2,9 @@
 
 import pytest
 
-from distilc.compiler.architecture import architecture_of
 from distilc.compiler.estimates.activations import HEAD_CHUNK_BYTES, batch_memory, token_mixes
 from distilc.compiler.estimates.workload import Teaching, Workload
+from distilc.compiler.resolve.model_config import architecture_of
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

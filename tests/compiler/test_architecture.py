@@ -5,9 +5,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from distilc.compiler.architecture import Architecture, ArchitectureError, architecture_of, labels_of, read_config
-from distilc.compiler.models.families import FAMILIES, HEADS, families_for, tasks_of
-from distilc.compiler.models.scratch import scratch_config
+from distilc.compiler.extensions.families import FAMILIES, families_for, tasks_of
+from distilc.compiler.resolve.architecture import Architecture
+from distilc.compiler.resolve.model_config import ArchitectureError, architecture_of, labels_of, read_config
+from distilc.compiler.resolve.scratch import scratch_config
+from distilc.compiler.tasks.task import TASKS
 
 BART = {
     "vocab_size": 100, "d_model": 16, "encoder_layers": 3, "decoder_layers": 2, "encoder_attention_heads": 2,
@@ -78,10 +80,10 @@ def test_the_task_decides_the_head_whatever_the_file_was_saved_from(family, task
         assert architecture_of({"model_type": family, "architectures": classes}, task).head == head
 
 
-@pytest.mark.parametrize("task", HEADS)
+@pytest.mark.parametrize("task", TASKS)
 @pytest.mark.parametrize("family", FAMILIES)
 def test_a_family_that_cannot_do_a_task_is_told_who_can(family, task):
-    able = families_for(HEADS[task])
+    able = families_for(TASKS[task].head)
     if task in tasks_of(family):
         assert family in able
         assert architecture_of({"model_type": family}, task).family == family

@@ -6,6 +6,7 @@ import ast
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,65 @@ def test_imports(half: str, file: Path) -> None:
             names = [node.module or ""] if node.level == 0 else []
         for name in names:
             assert name.split(".")[0] not in FORBIDDEN[half], f"line {node.lineno}: {name}"
+
+
+# The rooms of the compile half, from the lowest up: a module imports from its own room and from lower ones.
+ROOMS = (
+    "diagnostics", "tasks", "extensions", "spec", "resolve", "estimates", "checks", "plan", "pipeline", "explain",
+    "commands", "cli", "__main__",
+)  # fmt: skip
+
+
+def imports_of(module: str, modules: Mapping[str, Path]) -> dict[str, int]:
+    """The modules of the same half that a module imports, wherever in it, with the line of each."""
+    found: dict[str, int] = {}
+    file = modules[module]
+    package = module.split(".") if file.name == "__init__.py" else module.split(".")[:-1]
+    for node in ast.walk(ast.parse(file.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            above = package[: len(package) - node.level + 1]
+            source = ".".join([*above, *([node.module] if node.module else [])])
+            for alias in node.names:
+                inside = f"{source}.{alias.name}".lstrip(".")
+                if (target := inside if inside in modules else source) in modules:
+                    found.setdefault(target, node.lineno)
+    return found
+
+
+def graph(half: str) -> dict[str, dict[str, int]]:
+    modules = {}
+    for file in (ROOT / half).rglob("*.py"):
+        parts = file.relative_to(ROOT / half).with_suffix("").parts
+        modules[".".join(parts[:-1] if parts[-1] == "__init__" else parts)] = file
+    return {module: imports_of(module, modules) for module in sorted(modules)}
+
+
+def test_the_compile_half_has_no_circle() -> None:
+    """Imports inside functions and those for types alone count, too."""
+    ahead = {module: set(found) for module, found in graph("compiler").items()}
+    assert sum(map(len, ahead.values())) > 500
+    while free := {module for module, found in ahead.items() if not found & ahead.keys()}:
+        ahead = {module: found for module, found in ahead.items() if module not in free}
+    assert not ahead, "import each other, or are above those that do"
+
+
+def test_no_lower_room_imports_a_higher_one() -> None:
+    def room(module: str) -> int:
+        return ROOMS.index(module.split(".")[0])
+
+    imports = graph("compiler")
+    assert {module.split(".")[0] for module in imports if module} == {*ROOMS}
+    upward = [
+        f"{module}, line {line}: {target}"
+        for module, found in imports.items() if module
+        for target, line in found.items() if room(target) > room(module)
+    ]  # fmt: skip
+    assert not upward
+
+
+def test_the_root_holds_the_way_alone() -> None:
+    files = {file.name for file in (ROOT / "compiler").glob("*.py")}
+    assert files == {"__init__.py", "__main__.py", "cli.py", "pipeline.py"}
 
 
 @pytest.mark.parametrize(("half", "file"), FILES, ids=[str(file.relative_to(ROOT)) for _, file in FILES])

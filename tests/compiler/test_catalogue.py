@@ -4,9 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler.architecture import architecture_of, read_config
-from distilc.compiler.models.catalogue import CATALOGUE, catalogued
-from distilc.compiler.models.families import tasks_of
+from distilc.compiler.extensions.families import tasks_of
+from distilc.compiler.resolve.catalogue import CATALOGUE, catalogued
+from distilc.compiler.resolve.model_config import architecture_of, read_config
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 HERE = [name for name in CATALOGUE if (MODELS / name).is_dir()] or ["facebook/bart-large"]

@@ -11,12 +11,12 @@ from typing import Any
 import pytest
 from spec_texts import TINY as GOOD
 
-from distilc.compiler import check as rules
-from distilc.compiler.check import CHECKS, TOGETHER
-from distilc.compiler.data.check_data import check_data
-from distilc.compiler.diagnostics import Diagnostic
+from distilc.compiler.checks import check as rules
+from distilc.compiler.checks.check import CHECKS, TOGETHER
+from distilc.compiler.checks.check_data import check_data
+from distilc.compiler.diagnostics.diagnostic import Diagnostic
 from distilc.compiler.pipeline import compile_spec
-from distilc.compiler.site import SiteOptions, load_site
+from distilc.compiler.resolve.site import SiteOptions, load_site
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,12 +55,13 @@ def test_every_rule_is_in_the_tuple() -> None:
     functions = {
         function
         for name, function in inspect.getmembers(rules, inspect.isfunction)
-        if name.startswith("check_") and ".rules." in function.__module__
+        if name.startswith("check_") and function.__module__ != rules.__name__
     }
     assert functions == {*CHECKS, *TOGETHER}
     assert len(functions) == len(CHECKS) + len(TOGETHER)
     assert all(rule.__doc__ for rule in functions)
-    for file in (ROOT / "compiler" / "rules").glob("*.py"):
+    for module in {function.__module__ for function in functions}:
+        file = ROOT / "compiler" / "checks" / f"{module.rpartition('.')[2]}.py"
         defined = set(re.findall(r"^def (check_\w+)", file.read_text("utf-8"), re.MULTILINE))
         assert defined <= {function.__name__ for function in functions}, file
 

@@ -13,7 +13,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from distilc.compiler.cli import COMMANDS, distilc
-from distilc.compiler.init import RECIPES
+from distilc.compiler.commands.init import RECIPES
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

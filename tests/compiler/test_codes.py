@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler.codes import CODES
+from distilc.compiler.diagnostics.codes import CODES
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.site import SiteOptions, load_site
+from distilc.compiler.resolve.site import SiteOptions, load_site
 
 ROOT = Path(__file__).parents[2]
 STARTER = (ROOT / "specs" / "recipes" / "sft.yaml").read_text("utf-8")

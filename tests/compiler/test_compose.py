@@ -8,13 +8,13 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.compose import compose
-from distilc.compiler.diagnostics import Diagnostic, Places, Position, Reporter
-from distilc.compiler.parse import Files, flatten
-from distilc.compiler.trees.merging import clean
-from distilc.compiler.trees.overrides import assign, split_path
-from distilc.compiler.trees.paths import Locator
-from distilc.compiler.trees.structure import load_schema
+from distilc.compiler.diagnostics.diagnostic import Diagnostic, Places, Position, Reporter
+from distilc.compiler.spec.compose import compose
+from distilc.compiler.spec.merging import clean
+from distilc.compiler.spec.overrides import assign, split_path
+from distilc.compiler.spec.parse import Files, flatten
+from distilc.compiler.spec.paths import Locator
+from distilc.compiler.spec.structure import load_schema
 
 SCHEMA = load_schema("experiment")
 

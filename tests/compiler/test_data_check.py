@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 from spec_texts import TINY as GOOD
 
-from distilc.compiler.data import data_files, row_check
-from distilc.compiler.diagnostics import Diagnostic
+from distilc.compiler.checks import row_check
+from distilc.compiler.diagnostics.diagnostic import Diagnostic
 from distilc.compiler.pipeline import compile_spec, read_data
-from distilc.compiler.site import SiteOptions, load_site
+from distilc.compiler.resolve import data_files
+from distilc.compiler.resolve.site import SiteOptions, load_site
 
 CLASSES = """\
 version: 1

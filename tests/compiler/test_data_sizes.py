@@ -5,8 +5,8 @@ import json
 
 import pytest
 
-from distilc.compiler.data import data_sizes
-from distilc.compiler.data.data_sizes import data_size, trained_size
+from distilc.compiler.resolve import data_sizes
+from distilc.compiler.resolve.data_sizes import data_size, trained_size
 
 FILES = "data={train: {files: %s}, validation: {files: %s}, test: {files: %s}}"
 
@@ -28,7 +28,7 @@ def test_the_built_in_corpus(compile_text):
 
 
 def test_the_figures_of_the_built_in_corpus_are_its_own():
-    from distilc.compiler.data.data_sizes import CORPORA
+    from distilc.compiler.resolve.data_sizes import CORPORA
     from distilc.runtime.data.bulletins import SPLITS, bulletins
 
     rows, source, target = CORPORA["bulletins"]

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilc.compiler.deepspeed_config import STAGE_3_LIVE_NUMBERS, deepspeed_config
+from distilc.compiler.estimates.deepspeed_config import STAGE_3_LIVE_NUMBERS, deepspeed_config
 
 KEYS = {
     "train_micro_batch_size_per_gpu", "gradient_accumulation_steps", "zero_allow_untested_optimizer",

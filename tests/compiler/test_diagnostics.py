@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 
-from distilc.compiler.diagnostics import (
+from distilc.compiler.diagnostics.diagnostic import (
     Diagnostic,
     Places,
     Position,

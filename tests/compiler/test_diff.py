@@ -15,8 +15,8 @@ from click.testing import CliRunner, Result
 from spec_texts import SMALL
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.explaining.diff import pair_runs
-from distilc.compiler.explaining.sides import Subject
+from distilc.compiler.explain.diff import pair_runs
+from distilc.compiler.explain.sides import Subject
 
 BASE = SMALL.replace("train: {builtin: bulletins, limit: 100}", "train: {files: a.jsonl}")
 SWEEP = "extends: a.yaml\nname: {}\nvariants: {{sft: {{}}, kd: {{loss: {{logits: {{weight: {}}}}}}}}}\n"

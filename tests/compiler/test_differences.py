@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from distilc.compiler.trees.differences import differences
+from distilc.compiler.spec.differences import differences
 
 SCALARS = st.none() | st.booleans() | st.integers(-3, 3) | st.sampled_from([0.5, "a", ""])
 TREES = st.recursive(

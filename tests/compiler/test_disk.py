@@ -1,8 +1,8 @@
 """Bytes on disk."""
 
-from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data.data_sizes import DataSize
 from distilc.compiler.estimates.disk import checkpoint_bytes, label_bytes
+from distilc.compiler.resolve.data_sizes import DataSize
+from distilc.compiler.resolve.model_config import architecture_of
 
 BART = architecture_of({"model_type": "bart"})
 

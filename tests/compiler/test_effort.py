@@ -2,10 +2,10 @@
 
 import pytest
 
-from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data.data_sizes import DataSize
 from distilc.compiler.estimates.effort import forward_flops, label_effort, row_flops, training_effort, training_steps
 from distilc.compiler.estimates.workload import Teaching
+from distilc.compiler.resolve.data_sizes import DataSize
+from distilc.compiler.resolve.model_config import architecture_of
 
 BART = architecture_of({"model_type": "bart"})
 STUDENT = architecture_of({"model_type": "bart", "decoder_layers": 3})

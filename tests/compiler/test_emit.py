@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
-from distilc.compiler.emit import emit, plan_text, validate_plan
+from distilc.compiler.plan.emit import emit, plan_text, validate_plan
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import KINDS, Plan, Stage, bind_plan, load_plan
 

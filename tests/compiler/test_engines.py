@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.engines import TRANSFORMERS, Engine, choose_engine
-from distilc.compiler.experiment import Generation, Sampling
+from distilc.compiler.resolve.engines import TRANSFORMERS, Engine, choose_engine
+from distilc.compiler.spec.experiment import Generation, Sampling
 
 from .conftest import make_site
 

@@ -2,8 +2,7 @@
 
 import pytest
 
-from distilc.compiler.architecture import architecture_of
-from distilc.compiler.estimate import (
+from distilc.compiler.estimates.memory import (
     GIB,
     choose_micro_batch_tokens,
     choose_zero,
@@ -12,6 +11,7 @@ from distilc.compiler.estimate import (
 )
 from distilc.compiler.estimates.reasons import placement_reason, zero_reason
 from distilc.compiler.estimates.workload import Teaching, Workload, step_tokens
+from distilc.compiler.resolve.model_config import architecture_of
 
 BART = architecture_of({"model_type": "bart"})
 STUDENT = architecture_of({"model_type": "bart", "decoder_layers": 3})

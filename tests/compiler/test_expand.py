@@ -8,10 +8,10 @@ from typing import Any
 import pytest
 from spec_texts import TINY
 
-from distilc.compiler.diagnostics import render_github, render_json, render_text
+from distilc.compiler.diagnostics.diagnostic import render_github, render_json, render_text
 from distilc.compiler.pipeline import Compiled, compile_spec, lower_runs
-from distilc.compiler.site import Site, SiteOptions, load_site
-from distilc.compiler.trees import expand
+from distilc.compiler.resolve.site import Site, SiteOptions, load_site
+from distilc.compiler.spec import expand
 
 BASE = TINY.replace("decoder_layers: 4", "decoder_layers: 6")
 
@@ -239,7 +239,7 @@ def test_too_many_seeds_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_equal_sections_are_looked_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    from distilc.compiler.trees import sections
+    from distilc.compiler.spec import sections
 
     looked: list[str] = []
     original = sections.Sections._looked_at

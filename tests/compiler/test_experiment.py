@@ -8,11 +8,12 @@ from typing import Any, get_args
 
 import pytest
 
-from distilc.compiler import experiment as typed
-from distilc.compiler.experiment import Experiment, bind, bind_experiment
 from distilc.compiler.pipeline import compile_spec
-from distilc.compiler.site import Site, SiteOptions, load_site
-from distilc.compiler.trees.structure import load_schema, with_defaults
+from distilc.compiler.resolve.site import Site, SiteOptions, load_site
+from distilc.compiler.spec import experiment as typed
+from distilc.compiler.spec.experiment import Experiment, bind, bind_experiment
+from distilc.compiler.spec.structure import load_schema, with_defaults
+from distilc.compiler.tasks.task import TaskName
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")
@@ -116,7 +117,7 @@ def test_choices_are_the_same() -> None:
         return set(fragment["enum"])
 
     hints = {
-        "task": typed.Task, "training.schedule": "linear cosine constant inverse-sqrt",
+        "task": TaskName, "training.schedule": "linear cosine constant inverse-sqrt",
         "training.optimizer.name": "adamw adafactor", "precision": "auto fp32 bf16 fp16",
         "student.init.embeddings": "teacher random",
     }  # fmt: skip

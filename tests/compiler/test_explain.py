@@ -3,9 +3,9 @@
 import json
 import re
 
-from distilc.compiler.explain import explain_json, explain_text, explain_texts
-from distilc.compiler.explaining.layer_drawing import LayerMap, draw_layers
-from distilc.compiler.models.plan_models import stage_architecture
+from distilc.compiler.explain.explain import explain_json, explain_text, explain_texts
+from distilc.compiler.explain.layer_drawing import LayerMap, draw_layers
+from distilc.compiler.plan.plan_models import stage_architecture
 
 from .conftest import make_site
 

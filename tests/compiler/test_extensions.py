@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from distilc.compiler.architecture import architecture_of
-from distilc.compiler.installed.extensions import installed
-from distilc.compiler.trees.structure import load_schema, schema_text
+from distilc.compiler.extensions.installed import installed
+from distilc.compiler.resolve.model_config import architecture_of
+from distilc.compiler.spec.structure import load_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = ROOT / "schema" / "experiment.schema.json"
@@ -73,8 +73,8 @@ def test_with_none_installed_the_schema_is_the_file() -> None:
 def test_with_none_installed_the_look_costs_no_import(tmp_path: Path) -> None:
     """importlib.metadata alone takes a tenth of a cold `check`."""
     probe = (
-        "import sys\nfrom distilc.compiler.installed.extensions import installed\nassert not installed()\n"
-        "import distilc.compiler.check, distilc.compiler.lower, distilc.compiler.explain\n"
+        "import sys\nfrom distilc.compiler.extensions.installed import installed\nassert not installed()\n"
+        "import distilc.compiler.checks.check, distilc.compiler.plan.lower, distilc.compiler.explain.explain\n"
         "print('importlib.metadata' in sys.modules)\n"
     )
     result = subprocess.run([sys.executable, "-c", probe], capture_output=True, text=True, cwd=tmp_path, timeout=60)

@@ -6,7 +6,7 @@ import os
 
 import pytest
 
-from distilc.compiler.fingerprint import Fingerprints, model_files, weight_files
+from distilc.compiler.resolve.fingerprint import Fingerprints, model_files, weight_files
 
 LONG_AGO = 1_600_000_000
 

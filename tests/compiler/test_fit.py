@@ -5,8 +5,8 @@ from dataclasses import replace
 
 import pytest
 
-from distilc.compiler.estimate import place
-from distilc.compiler.estimates import fit
+from distilc.compiler.checks import fit
+from distilc.compiler.estimates.memory import place
 
 BIG = """
 version: 1

@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from distilc.compiler.estimates.forecast import forecast_effort, forecast_memory, forecast_total
+from distilc.compiler.explain.forecast import forecast_effort, forecast_memory, forecast_total
 
 from .conftest import make_site
 

@@ -18,7 +18,7 @@ from click.testing import CliRunner
 from spec_texts import TINY
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.trees.structure import load_schema
+from distilc.compiler.spec.structure import load_schema
 
 FORMATS = ("text", "json", "github")
 

@@ -11,7 +11,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.init import RECIPES, SPECS
+from distilc.compiler.commands.init import RECIPES, SPECS
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 

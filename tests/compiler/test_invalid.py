@@ -15,7 +15,7 @@ import pytest
 from click.testing import CliRunner
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.codes import CODES
+from distilc.compiler.diagnostics.codes import CODES
 
 FOLDER = Path(__file__).parent / "invalid"
 SPECS = sorted(file for file in FOLDER.glob("*.yaml") if file.name != "base.yaml" and ".site" not in file.name)

@@ -5,8 +5,8 @@ import re
 
 import pytest
 
-from distilc.compiler.explaining.layer_drawing import MOST_LANES, WHOLE_UP_TO, LayerMap, draw_layers
-from distilc.compiler.layers import COPY_TABLES, PHI_TABLES
+from distilc.compiler.explain.layer_drawing import MOST_LANES, WHOLE_UP_TO, LayerMap, draw_layers
+from distilc.compiler.resolve.layers import COPY_TABLES, PHI_TABLES
 
 WIDTH = 110
 

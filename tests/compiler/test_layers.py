@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilc.compiler.layers import (
+from distilc.compiler.resolve.layers import (
     COPY_TABLES,
     PHI_TABLES,
     LayerError,

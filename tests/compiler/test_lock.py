@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler.diagnostics import Places, Reporter
-from distilc.compiler.lock import check_locked, compare_locks, git_state, lock_text, make_lock, read_lock
+from distilc.compiler.diagnostics.diagnostic import Places, Reporter
+from distilc.compiler.plan.lock import check_locked, compare_locks, git_state, lock_text, make_lock, read_lock
 
 
 def moved(old, new) -> list[str]:
@@ -119,7 +119,7 @@ def test_a_commit_is_recorded_and_never_compared(compile_text, tmp_path):
 def test_equal_locks_are_not_parsed(compile_text, tmp_path, monkeypatch):
     """A thousand of them would take minutes."""
     locked(tmp_path, compile_text())
-    monkeypatch.setattr("distilc.compiler.lock.read_lock", lambda text: pytest.fail("it was parsed"))
+    monkeypatch.setattr("distilc.compiler.plan.lock.read_lock", lambda text: pytest.fail("it was parsed"))
     assert held(tmp_path, compile_text()) == []
 
 

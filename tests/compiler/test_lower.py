@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler.data.sources import BUILTIN_VERSIONS
+from distilc.compiler.resolve.data_sources import BUILTIN_VERSIONS
 from distilc.runtime.data import bulletins
 
 BART = {

@@ -2,7 +2,7 @@
 
 import pytest
 
-from distilc.compiler.machine import _cpu, _nvidia, detect, supports_bf16
+from distilc.compiler.resolve.machine import _cpu, _nvidia, detect, supports_bf16
 
 
 def cards(root, *names, nodes=None):

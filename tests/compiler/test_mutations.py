@@ -15,9 +15,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.codes import CODES
-from distilc.compiler.trees.structure import load_schema
-from distilc.compiler.trees.yaml_text import yaml_text
+from distilc.compiler.diagnostics.codes import CODES
+from distilc.compiler.spec.structure import load_schema
+from distilc.compiler.spec.yaml_text import yaml_text
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")

@@ -11,14 +11,14 @@ import pytest
 from click.testing import CliRunner
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.emit import plan_files, validate_plan
-from distilc.compiler.explain import explain_json
-from distilc.compiler.explaining.diff import diff_runs
-from distilc.compiler.explaining.sides import Subject
-from distilc.compiler.lock import compare_locks, make_lock
+from distilc.compiler.explain.diff import diff_runs
+from distilc.compiler.explain.explain import explain_json
+from distilc.compiler.explain.sides import Subject
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.trees.resolved import resolved_yaml, without_locations
-from distilc.compiler.trees.setting_paths import spec_key
+from distilc.compiler.plan.emit import plan_files, validate_plan
+from distilc.compiler.plan.lock import compare_locks, make_lock
+from distilc.compiler.spec.resolved import resolved_yaml, without_locations
+from distilc.compiler.spec.setting_paths import spec_key
 from distilc.runtime.plan import bind_plan
 
 from .conftest import SPEC, make_site

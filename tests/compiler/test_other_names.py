@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from distilc.compiler.pipeline import compile_spec
-from distilc.compiler.site import SiteOptions, load_site
-from distilc.compiler.trees.other_names import SETTINGS, VALUES, what_to_type
-from distilc.compiler.trees.structure import load_schema
+from distilc.compiler.resolve.site import SiteOptions, load_site
+from distilc.compiler.spec.other_names import SETTINGS, VALUES, what_to_type
+from distilc.compiler.spec.structure import load_schema
 
 SCHEMA = load_schema("experiment")
 STARTER = Path(__file__).parents[2] / "specs" / "recipes" / "sft.yaml"

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.diagnostics import Places, Position, Reporter
-from distilc.compiler.parse import decode, flatten, parse, read_source
+from distilc.compiler.diagnostics.diagnostic import Places, Position, Reporter
+from distilc.compiler.spec.parse import decode, flatten, parse, read_source
 
 
 def codes_of(text: str) -> list[tuple[str, int, int]]:

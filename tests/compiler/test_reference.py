@@ -5,10 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler.explain import explain_json, explain_text
-from distilc.compiler.models import hub, reference
-from distilc.compiler.models.catalogue import CATALOGUE
-from distilc.compiler.models.hub import HubError
+from distilc.compiler.explain.explain import explain_json, explain_text
+from distilc.compiler.resolve import hub, reference
+from distilc.compiler.resolve.catalogue import CATALOGUE
+from distilc.compiler.resolve.hub import HubError
 
 REPOSITORY = "google/pegasus-xsum"
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

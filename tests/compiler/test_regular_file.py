@@ -82,7 +82,7 @@ def test_data_are_files(strange: str, place: str, tmp_path: Path) -> None:
 
 
 def test_a_revision_leads_nowhere_out_of_the_cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    from distilc.compiler.models.hub import cached_commit
+    from distilc.compiler.resolve.hub import cached_commit
 
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     refs = tmp_path / "hub" / "models--org--name" / "refs"

@@ -12,9 +12,9 @@ from ruamel.yaml import YAML
 from spec_texts import SMALL as SPEC
 
 from distilc.compiler.pipeline import Compiled, compile_spec, lower_runs
-from distilc.compiler.site import Site, SiteOptions, load_site
-from distilc.compiler.trees.resolved import OF_SEVERAL_RUNS, completed_tree, resolved_yaml, without_locations
-from distilc.compiler.trees.structure import load_schema
+from distilc.compiler.resolve.site import Site, SiteOptions, load_site
+from distilc.compiler.spec.resolved import OF_SEVERAL_RUNS, completed_tree, resolved_yaml, without_locations
+from distilc.compiler.spec.structure import load_schema
 
 ROOT = Path(__file__).parents[2]
 SHARED = ROOT.parent / "shared"

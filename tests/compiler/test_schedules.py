@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from distilc.compiler.explain import explain_json, explain_text
+from distilc.compiler.explain.explain import explain_json, explain_text
 
 
 def train(lowered: Any) -> Any:

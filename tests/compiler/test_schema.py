@@ -11,9 +11,10 @@ import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
 
+from distilc.compiler.extensions.schema_files import validator
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.site import SiteOptions, load_site
-from distilc.compiler.trees.structure import load_schema, validator, with_defaults
+from distilc.compiler.resolve.site import SiteOptions, load_site
+from distilc.compiler.spec.structure import load_schema, with_defaults
 
 ROOT = Path(__file__).parents[2]
 NAMES = ("experiment", "site")

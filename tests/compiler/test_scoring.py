@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.scoring import DEFAULT, Scoring, chosen_scoring
+from distilc.compiler.resolve.scoring import DEFAULT, Scoring, chosen_scoring
 
 SPEC = """
 version: 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from distilc.compiler.diagnostics import Places, Reporter
-from distilc.compiler.trees.selection import choose_runs
+from distilc.compiler.diagnostics.diagnostic import Places, Reporter
+from distilc.compiler.spec.selection import choose_runs
 
 NAMES = [("xsum-sft", "sft"), ("xsum-kd-seed1", "kd-seed1"), ("xsum-kd-seed2", "kd-seed2"), ("xsum-pl", "pl")]
 

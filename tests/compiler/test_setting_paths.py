@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.diagnostics import Trail
-from distilc.compiler.keys import STAGE_FORMATS
-from distilc.compiler.trees.setting_paths import DERIVED, IN_NO_SPEC, changed_settings, spec_key
-from distilc.compiler.trees.structure import Fragment, Schema, load_schema
+from distilc.compiler.diagnostics.diagnostic import Trail
+from distilc.compiler.plan.keys import STAGE_FORMATS
+from distilc.compiler.spec.setting_paths import DERIVED, IN_NO_SPEC, changed_settings, spec_key
+from distilc.compiler.spec.structure import Fragment, Schema, load_schema
 
 MARIAN = {
     "model_type": "marian", "vocab_size": 500, "d_model": 64, "encoder_layers": 3, "decoder_layers": 12,

@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.architecture import architecture_of
-from distilc.compiler.data.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
-from distilc.compiler.explaining.explain_signals import candidates_of_run
+from distilc.compiler.explain.signals import candidates_of_run
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.signals import Signals, choose_signals, signal_bytes, why_not_kept
+from distilc.compiler.plan.signals import Signals, choose_signals, signal_bytes, why_not_kept
+from distilc.compiler.resolve.data_sizes import PUBLISHED, TOKENS_PER_WORD, DataSize
+from distilc.compiler.resolve.model_config import architecture_of
 
 from .conftest import SPEC, make_site
 
@@ -160,7 +160,7 @@ def test_a_mix_of_targets_reads_the_sources_of_the_data(compile_text: Compile) -
 
 
 def test_stacks_that_are_not_run_need_no_memory(compile_text: Compile) -> None:
-    from distilc.compiler.models.plan_models import stage_of, teaching_in
+    from distilc.compiler.plan.plan_models import stage_of, teaching_in
 
     plan = compile_text(KD, **ROOM).plan
     teaching = teaching_in(plan, stage_of(plan, "train"))

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler import machine
-from distilc.compiler.machine import Machine
-from distilc.compiler.site import LoadedSite, Site, SiteOptions, load_site
+from distilc.compiler.resolve import machine
+from distilc.compiler.resolve.machine import Machine
+from distilc.compiler.resolve.site import LoadedSite, Site, SiteOptions, load_site
 
 
 @pytest.fixture(autouse=True)

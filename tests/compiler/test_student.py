@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from distilc.compiler.estimates.workload import teaching_of
-from distilc.compiler.explain import explain_json, explain_text
-from distilc.compiler.models.plan_models import shares_teacher_encoder, stage_architecture, teaching_in
+from distilc.compiler.explain.explain import explain_json, explain_text
+from distilc.compiler.plan.plan_models import shares_teacher_encoder, stage_architecture, teaching_in
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 BERT = {
@@ -359,7 +359,7 @@ def test_one_place_decides_whether_the_encoder_is_shared(
         return teaching_of(*given, shared_encoder=shared_encoder)
 
     monkeypatch.setattr("distilc.compiler.estimates.workload.teaching_of", seen)  # placement
-    monkeypatch.setattr("distilc.compiler.models.plan_models.teaching_of", seen)  # what explain shows
+    monkeypatch.setattr("distilc.compiler.plan.plan_models.teaching_of", seen)  # what explain shows
     found = compile_text("student={freeze: [encoder]}", "loss={labels: 1, logits: 1}", f"student.init.embeddings={embeddings}")
     in_placement = len(asked)
     teaching_in(found.plan, found.stage("train"))

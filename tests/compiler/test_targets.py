@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from distilc.compiler.data.data_sizes import share_rows, trained_size
+from distilc.compiler.resolve.data_sizes import share_rows, trained_size
 
 RULES = "keep: {min_rouge2: 10, min_bleu: 1, length_ratio: {min: 0.5, max: 2}, max_repetition: 20}"
 

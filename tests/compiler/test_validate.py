@@ -9,11 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from distilc.compiler.diagnostics import Diagnostic, Places, Reporter
-from distilc.compiler.parse import flatten, parse
-from distilc.compiler.trees.merging import clean, spell_out
-from distilc.compiler.trees.structure import FOLDER, load_schema, with_defaults
-from distilc.compiler.validate import TELLERS, mend, validate
+from distilc.compiler.diagnostics.diagnostic import Diagnostic, Places, Reporter
+from distilc.compiler.extensions.schema_files import FOLDER
+from distilc.compiler.spec.merging import clean, spell_out
+from distilc.compiler.spec.parse import flatten, parse
+from distilc.compiler.spec.structure import load_schema, with_defaults
+from distilc.compiler.spec.validate import TELLERS, mend, validate
 
 SCHEMA = load_schema("experiment")
 GOOD = """\

@@ -10,9 +10,9 @@ import pytest
 from click.testing import CliRunner
 
 from distilc.compiler.cli import distilc
-from distilc.compiler.diagnostics import Places, Reporter
-from distilc.compiler.explaining.why import Why, explain_why, why_json, why_text
-from distilc.compiler.keys import STAGE_FORMATS
+from distilc.compiler.diagnostics.diagnostic import Places, Reporter
+from distilc.compiler.explain.why import Why, explain_why, why_json, why_text
+from distilc.compiler.plan.keys import STAGE_FORMATS
 
 DAY = 86400.0
 FIRST = 20_000.5 * DAY  # noon: the same day nearly everywhere

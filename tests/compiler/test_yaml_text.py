@@ -9,9 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from distilc.compiler.diagnostics import Places, Reporter
-from distilc.compiler.parse import flatten, parse_value
-from distilc.compiler.trees.yaml_text import yaml_text
+from distilc.compiler.diagnostics.diagnostic import Places, Reporter
+from distilc.compiler.spec.parse import flatten, parse_value
+from distilc.compiler.spec.yaml_text import yaml_text
 
 TEXTS = st.text(max_size=20) | st.sampled_from(
     ["null", "Yes", "off", "~", "1e3", "12e4567", "0x1F", "1_000", "2026-11-20", "=", "<<", "- a", "a: b", "a #b", " a"]

@@ -7,7 +7,7 @@ import json
 import pytest
 import torch
 
-from distilc.compiler.architecture import architecture_of
+from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.dropout import set_dropout
 from distilc.runtime.models.families import FAMILIES, count_parameters

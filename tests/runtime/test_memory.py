@@ -21,7 +21,7 @@ import pytest
 from safetensors.torch import load_file
 from torch import Tensor
 
-from distilc.compiler.deepspeed_config import deepspeed_config, teacher_config
+from distilc.compiler.estimates.deepspeed_config import deepspeed_config, teacher_config
 from distilc.runtime.keys import run_key
 from distilc.runtime.training.cpu_adam import missing_tools
 

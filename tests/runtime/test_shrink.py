@@ -8,7 +8,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from distilc.compiler.architecture import architecture_of
+from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.families import (
     FAMILIES,

@@ -61,8 +61,8 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Found]:
 
 def _check_bytes(folder: Path, plan: dict[str, Any]) -> None:
     """What the compiler predicts, now that the data are there, is what was written."""
-    from distilc.compiler.signals import choose_signals
-    from distilc.compiler.site import SiteOptions, load_site
+    from distilc.compiler.plan.signals import choose_signals
+    from distilc.compiler.resolve.site import SiteOptions, load_site
 
     site = load_site(SiteOptions(workspace=folder / "workspace")).site
     assert site is not None

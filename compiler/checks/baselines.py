@@ -1,0 +1,28 @@
+"""Rules about systems of others in the result table."""
+
+from __future__ import annotations
+
+from pathlib import PurePath
+
+from ..diagnostics.diagnostic import Reporter, did_you_mean, listed, quoted
+from ..spec.experiment import Experiment
+from ..spec.file_kinds import BASELINE_KINDS, not_read
+from ..spec.ways import Tree, baseline_path
+from ..tasks.task import TASKS
+
+
+def check_baselines(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The predictions are of a test set, of a task that has some, in files that are read."""
+    for name, baseline in run.baselines.items():
+        if not TASKS[run.task].target:
+            reporter.error("E404", ("baselines", name), f"the task {run.task} writes nothing that could be compared",
+                           "remove it", at="key", because=[("task",)])  # fmt: skip
+        for test_set, file in baseline.predictions.items():
+            path = baseline_path(run, name, test_set)
+            if PurePath(file).suffix.lower() not in BASELINE_KINDS:
+                reporter.error("E412", path, *not_read(file, BASELINE_KINDS))
+            if test_set not in run.data.test:
+                near = did_you_mean(test_set, run.data.test)
+                hint = f"did you mean {near}?" if near else f"the test sets are {listed(run.data.test, 'and')}"
+                reporter.error("E416", path, f"there is no test set {quoted(test_set)}", hint, at="key",
+                               because=[("data", "test")])  # fmt: skip

@@ -1,0 +1,101 @@
+"""`check --data`: the local data files of a run, opened and read (E42x, W42x)."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from os.path import isfile
+from pathlib import Path, PurePath
+
+from ..diagnostics.diagnostic import Reporter, Trail, listed, shown_path
+from ..spec.experiment import DataSource, Experiment
+from ..spec.file_kinds import FILE_KINDS
+from ..spec.ways import data_sources
+from ..tasks.task import TASKS, column_keys
+from .data_faults import Faults
+from .label_files import check_label_files, label_files
+from .row_check import Layout, RowCheck
+from .text_remarks import TextRemarks, tell_remarks
+
+
+def check_data(run: Experiment, reporter: Reporter) -> None:
+    """Open every local data file of a run: are its rows what the spec says they are?"""
+    layout = _layout(run)
+    faults = Faults()
+    seen: dict[Trail, dict[str, tuple[str, int]]] = {}
+    partly: set[Trail] = set()  # splits of which not every id is known
+    counts: dict[Trail, int | None] = {}  # rows of a split; None: not known
+    read: list[tuple[Trail, Path, TextRemarks]] = []
+    for path, source in data_sources(run.data):
+        split: Trail = path[:-1]
+        # What is not there and what is of no known kind was reported.
+        if not source.files or not all(_is_read(name) for name in source.files):
+            partly.add(split)
+            # A built-in corpus has as many rows as one asks for.
+            _count(counts, split, source.limit if source.builtin else None)
+            continue
+        count = 0
+        for i, name in enumerate(source.files):
+            left = None if source.limit is None else source.limit - count
+            if left == 0:
+                break
+            # Ids are unique in a split, whatever the number of its sources.
+            here, remarks = (*path, "files", i), TextRemarks()
+            of_split = replace(layout, several=split[1] != "train")
+            check = RowCheck(Path(name), here, of_split, reporter, faults, seen.setdefault(split, {}), remarks)
+            read.append((here, Path(name), remarks))
+            count += check.read(left)
+            if not check.complete:
+                partly.add(split)
+                _count(counts, split, None)
+        _count(counts, split, count)
+        if count == 0:
+            reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
+    faults.tell(reporter)
+    tell_remarks(run, read, reporter)
+    train: Trail = ("data", "train")
+    known = run.data.columns.id is not None and train not in partly
+    whole = all(source.limit is None for source in run.data.train)
+    check_label_files(run, reporter, seen.get(train) if known else None, whole)
+    if run.baselines:
+        from .baseline_files import Tested, check_baseline_files
+
+        tested = {}
+        for name, sources in run.data.test.items():
+            split = ("data", "test", name)
+            numbered = run.data.columns.id is None and not any(source.builtin for source in sources)
+            ids = None if run.data.columns.id is None or split in partly else seen.get(split)
+            tested[name] = Tested(ids, counts[split], numbered).first(run.evaluation.limit)
+        check_baseline_files(run, reporter, tested)
+
+
+def _count(counts: dict[Trail, int | None], split: Trail, number: int | None) -> None:
+    """Add the rows of a source to those of its split."""
+    before = counts.get(split, 0)
+    counts[split] = None if before is None or number is None else before + number
+
+
+def num_bytes(run: Experiment) -> int:
+    """The size of all local data files of a run; what is not there counts nothing."""
+    files = [Path(name) for _, source in data_sources(run.data) for name in source.files or ()]
+    files += [Path(labeller.file or "") for labeller in label_files(run).values()]
+    files += [Path(file) for baseline in run.baselines.values() for file in baseline.predictions.values()]
+    return sum(file.stat().st_size for file in files if isfile(file))
+
+
+def _is_read(name: str) -> bool:
+    return PurePath(name).suffix.lower() in FILE_KINDS and isfile(name)
+
+
+def _named(source: DataSource) -> str:
+    return listed((shown_path(Path(name)) for name in source.files or ()), "and")
+
+
+def _layout(run: Experiment) -> Layout:
+    """The columns by the keys that the spec of this task calls them by."""
+    data, columns = run.data, run.data.columns
+    read, written = column_keys(run.task, paired=columns.hypothesis is not None)
+    wanted = {read: columns.source, "hypothesis": columns.hypothesis, written: columns.target, "id": columns.id}
+    limits = {read: ("max_source_tokens", data.max_source_tokens)}
+    if TASKS[run.task].writes_texts:
+        limits[written] = ("max_target_tokens", data.max_target_tokens)
+    return Layout({key: column for key, column in wanted.items() if column}, ("data", "columns"), data.labels, limits)

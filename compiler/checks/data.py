@@ -1,0 +1,77 @@
+"""Rules about data sources."""
+
+from __future__ import annotations
+
+from os.path import isfile
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
+from ..spec.experiment import Experiment
+from ..spec.file_kinds import FILE_KINDS, not_read, unpacked
+from ..spec.ways import Tree, data_sources
+
+
+def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Keys of a data source that its kind does not have; files that nobody can read."""
+    for path, source in data_sources(run.data):
+        if source.split is not None and source.files is not None:
+            reporter.error(
+                "E406",
+                (*path, "split"),
+                "files have no splits",
+                "name the files of the split, or remove `split`",
+                at="key",
+            )
+        for i, name in enumerate(source.files or ()):
+            suffix = PurePath(name).suffix.lower()
+            if suffix and suffix not in FILE_KINDS:  # a name without one may be a folder: that is looked at later
+                reporter.error("E412", (*path, "files", i), *not_read(name, FILE_KINDS))
+        if source.hub is not None and _is_file(source.hub, (*path, "hub"), reporter):
+            reporter.error(
+                "E419",
+                (*path, "hub"),
+                f"{quoted(source.hub)} is a file, or called like one; `hub` names a data set on the hub",
+                f"write `{{files: {source.hub}}}`",
+            )
+        if source.builtin is not None and source.split not in (None, *BUILTIN_SPLITS):
+            near = did_you_mean(str(source.split), BUILTIN_SPLITS)
+            reporter.error(
+                "E406",
+                (*path, "split"),
+                f"{source.builtin} has no split {quoted(source.split)}: it has {_SPLITS}",
+                f"did you mean {near}?" if near else "",
+            )
+
+
+def _is_file(name: str, path: Trail, reporter: Reporter) -> bool:
+    """Is this name of a data set rather that of a file, by its end or because there is one beside the spec?"""
+    beside = Path(reporter.place(path).file).parent / name
+    return PurePath(unpacked(name)).suffix.lower() in FILE_KINDS or isfile(beside)
+
+
+BUILTIN_SPLITS = ("train", "validation", "test")
+_SPLITS = listed(BUILTIN_SPLITS, "and")
+
+
+def check_leakage(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Nobody tests on what was trained on, unless by mistake."""
+    trained: dict[Any, Trail] = {}
+    for path, source in data_sources(run.data):
+        split = source.split or path[1]
+        names: list[Any] = list(source.files or ())
+        if not names:
+            names = [(source.hub or source.builtin, source.config, source.revision, split)]
+        for i, name in enumerate(names):
+            where = (*path, "files", i) if source.files else path
+            if path[1] == "train":
+                trained.setdefault(name, where)
+            elif name in trained:
+                place = reporter.place(trained[name])
+                reporter.warning(
+                    "W401",
+                    where,
+                    f"`{path[1]}` reads what `train` reads",
+                    f"it is named in {place.file}:{place.line} too; take another split or file",
+                    because=[trained[name]],
+                )

@@ -1,0 +1,65 @@
+"""Rules about teacher and student that need no look at a model."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, Trail, quoted
+from ..spec.experiment import Experiment
+from ..spec.ways import Tree
+
+
+def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The language knows a kind of model that this release does not find: it is refused, never ignored."""
+    models: dict[Trail, Any] = {("teacher",): tree["teacher"]}
+    for stack in ("encoder", "decoder"):
+        origin = tree["student"]["init"][stack]
+        if isinstance(origin, Mapping):
+            models[("student", "init", stack, "from")] = origin["from"]
+    for name, labeller in tree.get("pseudo_labels", {}).items():
+        models[("pseudo_labels", name, "by")] = labeller.get("by")
+    for path, model in models.items():
+        if isinstance(model, Mapping) and "mlflow" in model:
+            reporter.error(
+                "E401",
+                (*path, "mlflow"),
+                "this release does not look into MLflow's registry: it cannot know the shape of a model there",
+                f"download it (`mlflow artifacts download -u {quoted(model['mlflow'])} -d DIR`) and name the folder "
+                "in it that has the config.json: `{path: DIR}`",
+                at="key",
+            )
+
+
+def check_teacher(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A teacher from scratch is trained."""
+    if run.teacher.architecture is not None and run.teacher.train is None:
+        reporter.error(
+            "E410",
+            ("teacher", "architecture"),
+            "a teacher from scratch that is not trained has nothing to teach",
+            "add `train: {}` to the teacher: it is then trained first, with default settings",
+            at="key",
+            because=[("teacher", "train")],
+        )
+
+
+def check_freeze(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Random weights are not frozen."""
+    student = run.student
+    if isinstance(student.freeze, str):
+        return
+    origins = {"encoder": student.init.encoder, "embeddings": student.init.embeddings}
+    origins["positions"] = student.init.embeddings
+    for i, part in enumerate(student.freeze):
+        if origins[part] == "random":
+            init = "encoder" if part == "encoder" else "embeddings"
+            reporter.error(
+                "E411",
+                ("student", "freeze", i),
+                f"the {part} would be frozen at random weights",
+                f"remove {part} from `freeze`, or copy them: `init: {{{init}: teacher}}`"
+                if init == "embeddings"
+                else "remove encoder from `freeze`, or copy it: `init: {encoder: {from: teacher}}`",
+                because=[("student", "init", init)],
+            )

@@ -1,0 +1,114 @@
+"""Rules about the terms of the loss and about what they look at."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ..diagnostics.diagnostic import Reporter
+from ..spec.experiment import Experiment, is_schedule
+from ..spec.ways import Tree, trainings
+from ..tasks.task import TASKS
+
+DIVERGENCE_OPTIONS = {"beta": "jsd", "alpha": "skew-kl"}
+OF_TEACHER = ("forward-kl", "skew-kl")  # means over the teacher's distribution
+
+
+def check_loss(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Something is learned."""
+    for path, part in trainings(run):
+        loss = part.loss
+        if loss.labels is None and loss.logits is None and not loss.needs_teacher and not loss.own:
+            reporter.error(
+                "E409",
+                (*path, "loss"),
+                "every term of the loss has the weight 0",
+                "write `loss: {labels: 1}`",
+                at="key",
+            )
+
+
+def check_logits(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Options of another divergence or another task would be ignored: they are refused."""
+    term = tree["loss"].get("logits", {})
+    for option, divergence in DIVERGENCE_OPTIONS.items():
+        if option in term and term["divergence"] != divergence:
+            reporter.error(
+                "E413",
+                ("loss", "logits", option),
+                f"`{option}` belongs to the divergence {divergence}, this one is {term['divergence']}",
+                f"remove it, or write `divergence: {divergence}`",
+                at="key",
+                because=[("loss", "logits", "divergence")],
+            )
+    if "positions" in term and not TASKS[run.task].has_masking:
+        reporter.error(
+            "E413",
+            ("loss", "logits", "positions"),
+            f"`positions` belongs to the task masked-lm, this one is {run.task}",
+            "remove it: the distributions are compared where the labels are",
+            at="key",
+            because=[("task",)],
+        )
+    if term.get("candidates", "all") != "all":
+        _check_candidates(run, term, reporter)
+
+
+def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
+    """Can some next tokens stand for all of them?"""
+    path = ("loss", "logits", "candidates")
+    if not TASKS[run.task].writes_texts:
+        reporter.error(
+            "E413",
+            path,
+            f"`candidates` belong to tasks that write texts, this one is {run.task}",
+            "remove it: all outcomes are compared",
+            at="key",
+            because=[("task",)],
+        )
+    if term["divergence"] not in OF_TEACHER:
+        reporter.error(
+            "E594",
+            path,
+            f"{term['divergence']} weighs tokens by the student's probabilities, and candidates are the teacher's",
+            "write `candidates: all`, or `divergence: forward-kl`",
+            at="key",
+            because=[("loss", "logits", "divergence")],
+        )
+    if is_schedule(term["temperature"]):
+        reporter.error(
+            "E595",
+            path,
+            "candidates are kept for one temperature, and here it changes",
+            "write `candidates: all`, or one temperature, for example `temperature: 2.0`",
+            at="key",
+            because=[("loss", "logits", "temperature")],
+        )
+
+
+def check_alignment(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The comparison of layer inputs repeats a mistake, knowingly or not."""
+    hidden = run.training.loss.hidden
+    if hidden is not None and hidden.align == "inputs":
+        reporter.warning(
+            "W411",
+            ("loss", "hidden", "align"),
+            "with `align: inputs` the last layer of the student is never supervised",
+            "leave it out, unless results of the code of 2020 are to be repeated",
+        )
+
+
+def check_phi_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:
+    """A φ that no run uses does nothing."""
+    if any(run.training.loss.needs_phi for run, _ in runs):
+        return
+    for _, own in runs:
+        for stack in ("encoder", "decoder"):
+            if own.written(("phi", stack)):
+                own.warning(
+                    "W415",
+                    ("phi", stack),
+                    "no term of the loss uses φ: it is for `hidden` and `attention`",
+                    "remove it, or add for example `loss: {hidden: {decoder: 3.0}}`",
+                    at="key",
+                    because=[("loss",)],
+                )

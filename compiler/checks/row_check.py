@@ -1,0 +1,268 @@
+"""One pass over one data file: are its rows what the spec says they are?
+
+What is reported names the file and the row in the message, and points at the file's name or at the column in
+the spec. Rows are counted from 1; in a file of JSON lines they are its lines.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted, shown_path
+from ..resolve.data_files import UnreadableFile, UnreadableRow, find_cell, records
+from ..spec.yaml_text import PLAIN
+from .data_faults import Faults
+from .text_remarks import TextRemarks
+
+CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
+MOST_UNREADABLE = 1000  # rows; a file with more is not read to its end
+MOST_NAMES = 12  # of columns that a message lists
+NUMBERED = ("id", "label")  # these columns may hold whole numbers
+
+
+@dataclass(frozen=True)
+class Layout:
+    """What the rows of a file hold. `columns`: key of the spec -> column, the keys standing at `path`;
+    `labels`: the names that a label may have (None: any); `limits`: key -> (setting, tokens); `several`: a target may
+    be a list of references."""
+
+    columns: Mapping[str, str]
+    path: Trail
+    labels: tuple[str, ...] | None = None
+    limits: Mapping[str, tuple[str, int]] = field(default_factory=dict)
+    several: bool = False
+
+
+class RowCheck:
+    """`path` is that of the file's name. `seen`: the ids so far of what has to have unique ids, and where each
+    was: this file's are added. After `read`, `complete` says whether every row could be read and has an id."""
+
+    def __init__(
+        self,
+        file: Path,
+        path: Trail,
+        layout: Layout,
+        reporter: Reporter,
+        faults: Faults,
+        seen: dict[str, tuple[str, int]],
+        remarks: TextRemarks | None = None,
+    ) -> None:
+        self.file = file
+        self.name = shown_path(file)
+        self.path = path
+        self.layout = layout
+        self.reporter = reporter
+        self.faults = faults
+        self.seen = seen
+        self.remarks = remarks
+        self.complete = True
+        self.unreadable = 0
+        self.words: dict[str, list[int]] = {key: [] for key in layout.limits}
+        self.having: set[str] = set()  # the keys whose columns some row has
+        self.lacking: dict[str, list[int]] = {}  # key -> the rows without its column
+        self.unnamed: dict[str, tuple[str, str]] = {}  # key -> problem and hint, if no row has it
+
+    def read(self, limit: int | None) -> int:
+        """Check the first `limit` rows (None: all). Returns how many there were, the last one included when
+        it could not be read."""
+        if self.file.suffix.lower() == ".parquet":
+            self.complete = False
+            self.reporter.warning(
+                "W422", self.path, f"{self.name} was not opened: parquet needs libraries that `check` does without"
+            )
+            return 1
+        count = 0
+        try:
+            for number, row in islice(records(self.file), limit):
+                count += 1
+                self._row(number, row)
+                if self.unreadable == MOST_UNREADABLE:
+                    raise UnreadableFile(
+                        f": {MOST_UNREADABLE:,} rows cannot be read, the rest was left out", "is it the right file?"
+                    )
+        except UnreadableFile as error:
+            message, hint = error.args
+            self.complete = False
+            self.reporter.error("E421", self.path, f"{self.name}{message}", hint)
+            self._tell_lacking()
+            return count + 1
+        self._tell_lacking()
+        self._tell_lengths()
+        return count
+
+    def _row(self, number: int, row: Any) -> None:
+        if not isinstance(row, Mapping):
+            self.complete = False
+            self.unreadable += 1
+            if not isinstance(row, UnreadableRow):
+                row = UnreadableRow("no JSON object, but ", quoted(row), "write {...} for each row")
+            hint = f"{row.hint}: {self._example()}" if row.to_show else row.hint
+            self._fault("E421", self.path, row.problem, number, row.problem, hint, row.detail)
+            return
+        for key, column in self.layout.columns.items():
+            there, value = find_cell(row, column)
+            if there:
+                self.having.add(key)
+            if key == "target" and self.layout.several and _are_texts(value):
+                value = self._first_of(number, value)
+            if isinstance(value, str) or (key in NUMBERED and type(value) is int):
+                self._value(number, key, value)
+            else:
+                self.complete &= key != "id"
+                self._no_text(number, row, key, column, value, there)
+
+    def _first_of(self, number: int, references: list[str]) -> str:
+        """The reference that stands for the row; of the others only an empty one is told."""
+        if not all(map(str.strip, references[1:])):
+            self._fault("E423", self.path, "reference", number, "a reference is empty", "delete it, or fill it in")
+        return references[0]
+
+    def _example(self) -> str:
+        """A row with the columns that are wanted here."""
+        return "{" + ", ".join(f'"{column}": "..."' for column in self.layout.columns.values()) + "}"
+
+    def _value(self, number: int, key: str, value: str | int) -> None:
+        text = str(value)
+        if not text.strip():
+            self._fault("E423", self.path, key, number, f"the {key} is empty", "delete these rows, or fill them in")
+        elif not _is_unicode(text):
+            self._fault(
+                "E421",
+                self.path,
+                f"cut {key}",
+                number,
+                f"the {key} holds half a character (a surrogate)",
+                "a text was cut inside an escaped character: mend the row",
+            )
+        if key == "label":
+            self._label(number, value)
+        if key in self.words:
+            self.words[key].append(len(text.split()))
+        if self.remarks is not None and key in ("source", "target"):
+            self.remarks.add(number, key, text)
+        if key != "id":
+            return
+        if text in self.seen:
+            name, row = self.seen[text]
+            self._fault(
+                "E425",
+                self.path,
+                "id",
+                number,
+                "the id ",
+                "ids are unique"
+                + ("; without `columns.id` the rows are counted" if self.layout.path[0] == "data" else ""),
+                f"{quoted(text)} was in {name}, row {row}, already",
+            )
+        else:
+            self.seen[text] = self.name, number
+
+    def _label(self, number: int, value: str | int) -> None:
+        """Is it one of `data.labels`, by name or by number? Without these anything may be."""
+        labels = self.layout.labels
+        if labels is None or value in labels or (isinstance(value, int) and 0 <= value < len(labels)):
+            return
+        near = did_you_mean(str(value), labels)
+        self._fault(
+            "E426",
+            ("data", "labels"),
+            "label",
+            number,
+            f"none of the labels {listed(labels, 'and')}: ",
+            f"did you mean {near}?" if near else f"add it, or write numbers from 0 to {len(labels) - 1}",
+            quoted(value),
+        )
+
+    def _no_text(self, number: int, row: Mapping[str, Any], key: str, column: str, value: Any, there: bool) -> None:
+        path: Trail = (*self.layout.path, key)
+        if not there:
+            # Is it the row, or the name of the column? The other rows say.
+            self.lacking.setdefault(key, []).append(number)
+            if key not in self.unnamed:
+                problem = f"there is no column {quoted(column)}, there is {_names(row)}"
+                self.unnamed[key] = problem, self._column_hint(key, column, row)
+            return
+        if value is None:
+            path, kind, detail = self.path, f"null {key}", ""
+            problem, hint = f"{quoted(column)} is null", "delete these rows, or fill them in"
+        else:
+            kind, problem, detail = "no text", f"{quoted(column)} is no text, but ", quoted(value)
+            hint = "name a column of text"
+            if key == "target" and _are_texts(value):
+                hint = "a training row has one target; lists of references are for validation and test"
+        self._fault("E422", path, kind, number, problem, hint, detail)
+
+    def refuse_unknown(self, known: Collection[str], owner: str, aligned: str) -> None:
+        """Reports E427: ids of rows that were read and are none of the `known` ones of `owner`."""
+        for id, (where, row) in self.seen.items():
+            if id not in known:
+                problem = f"not one of the {len(known):,} ids of {owner}: "
+                hint = f"{aligned} by its column `data.columns.id`"
+                self.faults.add("E427", self.path, "unknown", (where, row, self), problem, hint, quoted(id))
+
+    def _tell_lacking(self) -> None:
+        for key, rows in self.lacking.items():
+            path, kind, (problem, hint) = (*self.layout.path, key), "missing", self.unnamed[key]
+            if key in self.having:
+                path, kind, hint = self.path, f"lacking {key}", "fill it in, or delete these rows"
+                problem = f"no {quoted(self.layout.columns[key])} here, where other rows have it"
+            for number in rows:
+                self._fault("E422", path, kind, number, problem, hint)
+
+    def _column_hint(self, key: str, column: str, row: Mapping[str, Any]) -> str:
+        if key == "text" and "label" in self.layout.columns and {"premise", "hypothesis"} <= set(row):
+            return "did you mean `data: {columns: {premise: premise, hypothesis: hypothesis}}`?"
+        free = [str(name) for name in row if name not in self.layout.columns.values()]
+        near = did_you_mean(column, free)
+        name = near or (free[0] if len(free) == 1 else "")
+        typed = f"{key}: {name if PLAIN.match(name) else quoted(name)}" if name else f"{key}: ..."
+        for step in reversed(self.layout.path):
+            typed = f"{step}: {{{typed}}}"
+        uncounted = key == "id" and self.layout.path[0] == "data"
+        without = "or leave `columns.id` out: the rows are then counted"
+        if near:
+            return f"did you mean `{typed}`?{f' {without}' if uncounted else ''}"
+        return f"name it: `{typed}`{f', {without}' if uncounted else ''}"
+
+    def _fault(self, code: str, path: Trail, kind: str, number: int, problem: str, hint: str, detail: str = "") -> None:
+        self.faults.add(code, path, kind, (self.name, number, self), problem, hint, detail)
+
+    def _tell_lengths(self) -> None:
+        for key, lengths in self.words.items():
+            # Never more words than tokens: such a row is cut for certain.
+            setting, limit = self.layout.limits[key]
+            number = sum(length > limit for length in lengths)
+            if lengths and number / len(lengths) > CUT_SHARE:
+                most = sorted(lengths)[int((1 - CUT_SHARE) * (len(lengths) - 1))]
+                self.reporter.warning(
+                    "W421",
+                    self.path,
+                    f"{self.name}: {100 * number / len(lengths):.0f} % of the {key}s have more words than "
+                    f"{setting} {limit}, and are cut",
+                    f"95 % have at most {most} words, and more tokens than words: raise {setting}, if the "
+                    "model has positions for it",
+                )
+
+
+def _names(row: Mapping[str, Any]) -> str:
+    names = [quoted(name) for name in row]
+    more = len(names) - MOST_NAMES
+    return listed(names[:MOST_NAMES] + ([f"{more} more"] if more > 0 else []), "and")
+
+
+def _are_texts(value: Any) -> bool:
+    """Is it a list of texts, and not empty?"""
+    return isinstance(value, list) and bool(value) and all(isinstance(text, str) for text in value)
+
+
+def _is_unicode(text: str) -> bool:
+    """Can it be written as UTF-8? (A JSON escape may name half a character.)"""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

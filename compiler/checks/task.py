@@ -1,0 +1,170 @@
+"""Rules about the task: metrics, columns and keys that belong to another one."""
+
+from __future__ import annotations
+
+from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
+from ..extensions.installed import installed, usable_metrics
+from ..spec.experiment import Experiment
+from ..spec.ways import TEXT_ONLY, Tree, trainings
+from ..tasks.task import CAN_BE_RUN, MEASURED, TASKS
+
+
+def check_can_be_run(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What this release compiles and cannot run is said before a run is begun."""
+    if not TASKS[run.task].can_be_run:
+        reporter.warning(
+            "W417",
+            ("task",),
+            f"this release checks and compiles {run.task}, and cannot run it yet: `distilc run` ends with R106",
+            f"the tasks that can be run are {listed(CAN_BE_RUN, 'and')}",
+        )
+
+
+def check_metrics(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Metrics fit the task."""
+    known = (*TASKS[run.task].metrics, *usable_metrics(run.task))
+    broken = [name for name in installed().names["metrics"] if installed().problem("metrics", name)]
+    lists: list[tuple[Trail, tuple[str, ...]]] = [(("evaluation", "metrics"), run.evaluation.metrics)]
+    lists += [((*path, "validation", "metrics"), part.validation.metrics) for path, part in trainings(run)]
+    for path, metrics in lists:
+        for i, metric in enumerate(metrics):
+            if metric not in known and metric != "loss" and metric not in broken:
+                reporter.error(
+                    "E402",
+                    (*path, i),
+                    f"the metric {metric} does not fit the task {run.task}",
+                    f"its metrics are {listed(known, 'and')}" if known else "it has only the loss",
+                    because=[("task",)],
+                )
+
+
+def check_monitor(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What decides about stopping is measured while training."""
+    for path, part in trainings(run):
+        metrics = part.validation.metrics
+        names = [((*path, "stopping", "monitor"), part.stopping.monitor)]
+        names += [((*path, "stopping", "retention", name), name) for name in part.stopping.retention or ()]
+        for where, name in names:
+            if name not in metrics and (name in (*TASKS[run.task].metrics, *usable_metrics(run.task), "loss")):
+                reporter.error(
+                    "E403",
+                    where,
+                    f"{name} decides about stopping, and is not one of `validation.metrics` ({listed(metrics, 'and')})",
+                    f"write `validation: {{metrics: [{', '.join([*metrics, name])}]}}`",
+                    because=[(*path, "validation", "metrics")],
+                    at="key" if "retention" in where else "value",
+                )
+
+
+def check_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Keys of `data` that belong to another task would be ignored: they are refused."""
+    known = TASKS[run.task].columns
+    for name in tree["data"]["columns"]:
+        if name not in known:
+            reporter.error(
+                "E404",
+                ("data", "columns", name),
+                f"the task {run.task} has no column `{name}`",
+                f"its columns are {listed(known, 'and')}",
+                at="key",
+                because=[("task",)],
+            )
+    if "labels" in tree["data"] and not TASKS[run.task].has_labels:
+        reporter.error(
+            "E404",
+            ("data", "labels"),
+            f"the task {run.task} has no labels",
+            "remove it; it is for classification",
+            at="key",
+            because=[("task",)],
+        )
+
+
+def check_text_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A classification reads one text or a pair, not both."""
+    columns, task = tree["data"]["columns"], TASKS[run.task]
+    if task.pair is not None and task.source in columns and {*task.pair} & set(columns):
+        reporter.error(
+            "E417",
+            ("data", "columns", "text"),
+            "`text` is for one text, `premise` and `hypothesis` are for a pair",
+            "remove `text`, or the other two",
+            at="key",
+            because=[("task",)],
+        )
+
+
+def check_masking(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The shares of what is done to a predicted token are shares of one whole."""
+    masking = run.data.masking
+    if masking is not None and masking.masked + masking.random > 100:
+        reporter.error(
+            "E418",
+            ("data", "masking", "random"),
+            f"{masking.masked:g} % masked and {masking.random:g} % random are more than all",
+            f"write at most {100 - masking.masked:g}",
+            because=[("data", "masking", "masked")],
+        )
+
+
+def check_columns_differ(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Source and target are two columns."""
+    columns = run.data.columns
+    if columns.source == columns.target and columns.source:
+        reporter.error(
+            "E405",
+            ("data", "columns", "target"),
+            f"source and target are the same column, {quoted(columns.target)}",
+            "name the column of the text that the model has to write",
+            because=[("data", "columns", "source"), ("task",)],
+        )
+
+
+def check_task_keys(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Sections of another task would be ignored: they are refused."""
+    foreign: list[Trail] = []
+    if not TASKS[run.task].writes_texts:
+        foreign += TEXT_ONLY
+    if not TASKS[run.task].has_masking:
+        foreign.append(("data", "masking"))
+    for path in foreign:
+        if reporter.written(path):
+            reporter.error(
+                "E404",
+                path,
+                f"`{reporter.spelled(path)}` means nothing for the task {run.task}",
+                "remove it",
+                at="key",
+                because=[("task",)],
+            )
+
+
+def check_expected(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A published score on a test set names one that there is."""
+    for who, expectation in run.expect.items():
+        for name in expectation.scores:
+            test_set, dot, metric = name.rpartition(".")
+            if metric in MEASURED and metric not in run.evaluation.metrics:
+                fitting = TASKS[run.task].metrics
+                measure = f"write `evaluation: {{metrics: [{', '.join([*run.evaluation.metrics, metric])}]}}`"
+                if metric not in fitting:
+                    metrics = f"its metrics are {listed(fitting, 'and')}" if fitting else "it has only the loss"
+                    measure = f"remove it: {metric} does not fit the task {run.task}; {metrics}"
+                reporter.warning(
+                    "W416",
+                    ("expect", who, name),
+                    f"{metric} is expected and never measured",
+                    measure,
+                    at="key",
+                    because=[("evaluation", "metrics"), ("task",)],
+                )
+            if dot and test_set not in run.data.test:
+                near = did_you_mean(test_set, run.data.test)
+                reporter.error(
+                    "E416",
+                    ("expect", who, name),
+                    f"there is no test set {quoted(test_set)}",
+                    f"did you mean {near}?" if near else f"the test sets are {listed(run.data.test, 'and')}",
+                    at="key",
+                    because=[("data", "test")],
+                )

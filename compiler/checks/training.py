@@ -1,0 +1,136 @@
+"""Rules about stopping, validation, warm-up and generation."""
+
+from __future__ import annotations
+
+from ..diagnostics.diagnostic import Reporter, Trail
+from ..spec.experiment import Experiment
+from ..spec.ways import Tree, generations, trainings
+
+
+def check_bounds(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """A training ends."""
+    for path, part in trainings(run):
+        stopping = part.stopping
+        if all(
+            bound is None
+            for bound in (
+                stopping.max_epochs,
+                stopping.max_steps,
+                stopping.max_hours,
+                stopping.patience,
+                stopping.retention,
+            )
+        ):
+            reporter.error(
+                "E407",
+                (*path, "stopping"),
+                "nothing ever stops this training",
+                "give one of max_epochs, max_steps, max_hours, patience and retention",
+                at="key",
+            )
+
+
+def check_validations(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Stopping by validation needs validations."""
+    for path, part in trainings(run):
+        every, stopping = part.validation.every, part.stopping
+        for unit, step, end in (
+            ("epochs", every.epochs, stopping.max_epochs),
+            ("steps", every.steps, stopping.max_steps),
+        ):
+            if step is None or end is None:
+                continue
+            where: Trail = (*path, "validation", "every", unit)
+            limit: Trail = (*path, "stopping", f"max_{unit}")
+            if step > end:
+                reporter.warning(
+                    "W402",
+                    where,
+                    f"the first validation is due after {_number(step)} {unit}, and training ends after {_number(end)}",
+                    "validate more often",
+                    because=[limit],
+                )
+            elif stopping.patience is not None and stopping.patience * step >= end:
+                reporter.warning(
+                    "W402",
+                    (*path, "stopping", "patience"),
+                    f"a patience of {stopping.patience} never stops a training with a validation every "
+                    f"{_number(step)} {unit} and an end after {_number(end)}",
+                    "validate more often, or allow more " + unit,
+                    because=[where, limit],
+                )
+
+
+def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """The warm-up ends before the training does."""
+    for path, part in trainings(run):
+        warmup, end = part.optimization.warmup, part.stopping.max_steps
+        if warmup is None:
+            continue  # as long as is good for the training
+        steps = warmup.steps
+        if steps is not None and end is not None and steps >= end:
+            reporter.warning(
+                "W403",
+                (*path, "training", "warmup", "steps"),
+                f"the warm-up takes {steps} steps and the training ends after {end}",
+                "shorten the warm-up, for example `warmup: {ratio: 0.1}`",
+                because=[(*path, "stopping", "max_steps")],
+            )
+        endless = part.stopping.max_epochs is None and part.stopping.max_steps is None
+        if warmup.ratio and endless:
+            reporter.error(
+                "E407",
+                (*path, "training", "warmup", "ratio"),
+                "a warm-up that is a share of all steps, and nothing says how many steps there are at most",
+                "leave `warmup` out, write `warmup: {steps: 500}`, or give max_epochs or max_steps",
+                because=[(*path, "stopping")],
+            )
+
+
+def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """Lengths of generated text are possible."""
+    for path, generation in generations(run):
+        low, high = generation.min_length, generation.max_length
+        if low is not None and high is not None and low > high:
+            reporter.error(
+                "E408",
+                (*path, "min_length"),
+                f"min_length {low} is more than max_length {high}",
+                "lower min_length, or raise max_length",
+                because=[(*path, "max_length")],
+            )
+        if "validation" not in path:
+            continue
+        for name in ("engine", "compute_type", "sampling"):
+            if getattr(generation, name) not in (None, "auto", "transformers"):
+                reporter.error(
+                    "E574",
+                    (*path, name),
+                    f"validation has no {name}: transformers searches with the model that is being trained",
+                    f"leave {name} out here; `evaluation.generation` has it",
+                )
+
+
+def check_search_settings(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+    """What is said about how a search with beams ends and chooses, where there is none."""
+    for path, generation in generations(run):
+        sampling, beams = generation.sampling, generation.beams
+        if (beams or 1) > 1 or (sampling is None and beams is None):
+            continue  # there is one, the checkpoint decides, or it was said that the two do not go together
+        what = "sampling" if sampling is not None else "beams"
+        why = "texts are drawn" if sampling is not None else "there is 1 beam"
+        # The length is in the score of a label, however it was found.
+        names = ("early_stopping",) if path[0] == "pseudo_labels" else ("length_penalty", "early_stopping")
+        for name in names:
+            if getattr(generation, name) is not None:
+                reporter.warning(
+                    "W573",
+                    (*path, name),
+                    f"{name} has no effect: {why}, and it is about a search with beams",
+                    "leave it out" + ("" if sampling is not None else ", or write `beams: 2` or more"),
+                    because=[(*path, what)],
+                )
+
+
+def _number(value: float) -> str:
+    return f"{value:g}"

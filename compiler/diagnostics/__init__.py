@@ -1,0 +1,1 @@
+"""What a diagnosis is, how it is shown, and what every code means."""

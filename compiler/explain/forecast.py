@@ -1,0 +1,199 @@
+"""What a plan will take: memory of one device, disk, arithmetic, time. All of it is an estimate."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from ..estimates.devices import GENERATION_UTILISATION, TRAINING_UTILISATION, Device, shown_devices
+from ..estimates.disk import checkpoint_bytes, label_bytes
+from ..estimates.effort import label_effort, row_flops, training_effort
+from ..estimates.memory import GIB, MemoryTable, available, lowest_zero, most_tokens, zero_tables
+from ..estimates.reasons import placement_reason
+from ..estimates.workload import Workload, planned_step_tokens
+from ..plan.plan_models import stage_architecture, stage_of, teaching_in
+from ..plan.signals import possible_bytes
+from ..resolve.data_sizes import data_size, rows_of, trained_size
+from ..resolve.fingerprint import UNRESOLVED
+from ..resolve.site import Site
+
+Plan = Mapping[str, Any]
+Stage = Mapping[str, Any]
+GB = 10**9  # of disk; memory is in GiB
+
+
+def forecast_memory(plan: Plan, site: Site | None = None) -> dict[str, dict[str, Any]]:
+    """Training stage -> its ZeRO stage, micro-batch and memory of one device in GiB, by what it is for;
+    `shard_teacher`, `checkpointing`, `offload`: how it saves memory; `stages`: the same for all four ZeRO stages
+    with that micro-batch; `reason`: why so.
+
+    `site` None: how much memory its devices have is not known.
+    """
+    tables: dict[str, dict[str, Any]] = {}
+    for stage in _of_kind(plan, "train"):
+        load = _workload(plan, stage, site)
+        execution = stage["execution"]
+        chosen, tokens = execution["deepspeed"]["zero_optimization"]["stage"], execution["micro_batch_tokens"]
+        stages = {str(zero): _shown(load, zero, table) for zero, table in zero_tables(load, tokens).items()}
+        tables[stage["id"]] = {
+            "zero": chosen,
+            "micro_batch_tokens": tokens,
+            **{name: value for name, value in stages[str(chosen)].items() if name.endswith("_gb")},
+            "usable_gb": None if load.memory_gb is None else _gib(available(load)),
+            "stages": stages,
+            "shard_teacher": load.shard_teacher,
+            "checkpointing": load.checkpointing,
+            "offload": load.offload,
+            "reason": f"stage {chosen}: as compiled" if site is None else _reason(load, site),
+        }
+    return tables
+
+
+def forecast_effort(plan: Plan, site: Site | None = None) -> dict[str, dict[str, Any]]:
+    """Stage -> what it takes, for those that train or write labels. "unresolved": the data are not known
+    well enough.
+
+    `rows`, `steps` and `tokens` until the last epoch or step; `petaflops`; `hours` of one device, by its
+    name; `disk_gb` at the peak, of labels or checkpoints; `signals_gb`: what the states of the teacher would
+    take, by side, all kept.
+    """
+    devices = _devices(plan, site)
+    efforts: dict[str, dict[str, Any]] = {}
+    for stage in plan["stages"]:
+        if stage["kind"] == "pseudo-labels" and stage["settings"]["source"] == "model":
+            efforts[stage["id"]] = _labels(plan, stage, devices)
+        elif stage["kind"] == "train":
+            efforts[stage["id"]] = _training(plan, stage, devices)
+    return efforts
+
+
+def forecast_total(plans: Sequence[Plan], site: Site | None = None) -> dict[str, Any]:
+    """All runs together; what they share is counted once. `stages`: those that train or write labels,
+    `shared`: the others of that kind that are one of them again, `unresolved`: those of unknown size."""
+    known: set[str] = set()
+    shared = unresolved = 0
+    petaflops = disk_gb = 0.0
+    hours: dict[str, float] = {}
+    for plan in plans:
+        for id, effort in forecast_effort(plan, site).items():
+            key = stage_of(plan, id)["key"]
+            if key in known:
+                shared += 1
+                continue
+            known.add(key)
+            if effort["petaflops"] == UNRESOLVED:
+                unresolved += 1
+                continue
+            petaflops += effort["petaflops"]
+            disk_gb += effort["disk_gb"]
+            for device, value in effort["hours"].items():
+                hours[device] = hours.get(device, 0.0) + value
+    return {
+        "runs": len(plans),
+        "stages": len(known),
+        "shared": shared,
+        "unresolved": unresolved,
+        "petaflops": _rounded(petaflops),
+        "hours": {device: _rounded(value) for device, value in hours.items()},
+        "disk_gb": _rounded(disk_gb),
+    }
+
+
+def _training(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, Any]:
+    settings = stage["settings"]
+    shape, teaching, size = stage_architecture(plan, stage["id"]), teaching_in(plan, stage), trained_size(plan, stage)
+    effort = None if size is None else training_effort(settings, shape, teaching, size)
+    mixed = (1.0, 1.0) if size is None else (size.source_tokens, size.target_tokens)
+    per_token = row_flops(shape, settings["freeze"], teaching, *mixed) / sum(mixed)
+    found: dict[str, Any] = {
+        "rows": UNRESOLVED if size is None else size.rows,
+        "steps": UNRESOLVED if effort is None else effort.steps,
+        "tokens": UNRESOLVED if effort is None else effort.tokens,
+        **_arithmetic(None if effort is None else effort.flops, settings["precision"], TRAINING_UTILISATION, devices),
+        "gigaflops_per_token": round(per_token / 1e9, 6),
+        "disk_gb": _rounded(checkpoint_bytes(shape, settings["freeze"]) / GB),
+        "data": UNRESOLVED if size is None else size.origin,
+    }
+    if stage["id"] == "train":
+        sizes = possible_bytes(plan)
+        found["signals_gb"] = (
+            UNRESOLVED if sizes is None else {side: _rounded(number / GB) for side, number in sizes.items()}
+        )
+    return found
+
+
+def _labels(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, Any]:
+    settings, size = stage["settings"], data_size(plan, rows_of(plan, stage))
+    model = stage_architecture(plan, stage["needs"]["model"])
+    effort = None if size is None else label_effort(settings, model, size)
+    return {
+        "rows": UNRESOLVED if size is None else size.rows,
+        "tokens": UNRESOLVED if effort is None else effort.tokens,
+        **_arithmetic(None if effort is None else effort.flops, settings["precision"], GENERATION_UTILISATION, devices),
+        "disk_gb": UNRESOLVED if size is None else _rounded(label_bytes(size) / GB),
+        "data": UNRESOLVED if size is None else size.origin,
+    }
+
+
+def _arithmetic(flops: float | None, precision: str, utilisation: float, devices: Sequence[Device]) -> dict[str, Any]:
+    if flops is None:
+        return {"petaflops": UNRESOLVED, "hours": {device.name: UNRESOLVED for device in devices}}
+    hours = {device.name: _rounded(device.hours(flops, precision, utilisation)) for device in devices}
+    return {"petaflops": _rounded(flops / 1e15), "hours": hours}
+
+
+def _workload(plan: Plan, stage: Stage, site: Site | None) -> Workload:
+    where, settings, data = plan["site"], stage["settings"], rows_of(plan, stage)["settings"]
+    lengths = data["max_source_tokens"], data["max_target_tokens"]
+    zero = stage["execution"]["deepspeed"]["zero_optimization"]
+    offload = "parameters" if "offload_param" in zero else "optimizer" if "offload_optimizer" in zero else "none"
+    return Workload(
+        architecture=stage_architecture(plan, stage["id"]),
+        freeze=tuple(settings["freeze"]),
+        precision=settings["precision"],
+        optimizer=settings["optimizer"]["name"],
+        offload=offload,  # type: ignore[arg-type]
+        world=where["nodes"] * where["per_node"],
+        per_node=where["per_node"],
+        device=where["device"],
+        memory_gb=None if site is None else site.memory_gb,
+        lengths=lengths,
+        step_tokens=planned_step_tokens(settings["batch"], lengths),
+        teaching=teaching_in(plan, stage),
+        shard_teacher="teacher_deepspeed" in stage["execution"],
+        checkpointing="checkpointing" in stage["execution"],
+    )
+
+
+def _reason(load: Workload, site: Site) -> str:
+    wanted = replace(load, shard_teacher=site.shard_teacher, checkpointing=site.checkpointing)
+    return placement_reason(wanted, site.zero, site.micro_batch_tokens)
+
+
+def _shown(load: Workload, zero: int, table: MemoryTable) -> dict[str, Any]:
+    known = load.memory_gb is not None
+    return {
+        **{f"{name}_gb": _gib(value) for name, value in table.parts().items()},
+        "total_gb": _gib(table.total),
+        "possible": zero >= lowest_zero(load),
+        "fits": table.total <= available(load) if known else None,
+        "most_tokens": most_tokens(load, zero) if known else None,
+    }
+
+
+def _devices(plan: Plan, site: Site | None) -> tuple[Device, ...]:
+    return shown_devices(plan["site"]["device"], "" if site is None else site.device_name)
+
+
+def _of_kind(plan: Plan, kind: str) -> list[Stage]:
+    return [stage for stage in plan["stages"] if stage["kind"] == kind]
+
+
+def _gib(size: float) -> float:
+    return round(size / GIB, 4)
+
+
+def _rounded(value: float) -> float:
+    """Four significant figures: no estimate has more."""
+    return float(f"{value:.4g}")

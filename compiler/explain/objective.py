@@ -1,0 +1,90 @@
+"""What a student is trained on, in words: the terms of its loss with their weights, and whose texts are its targets."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from ..plan.plan_models import stage_architecture, stage_of
+from ..resolve.model_config import ArchitectureError
+
+Plan = Mapping[str, Any]
+
+STACKS = {
+    "encoder": "of the encoder", "decoder": "of the decoder", "encoder_self": "of the encoder",
+    "decoder_self": "of the decoder", "decoder_cross": "of the decoder to the encoder",
+}  # fmt: skip
+NAMES = {"hidden": "hidden states", "attention": "attention maps"}
+UNSAID = {"smoothing": 0.0, "layer_norm": "none", "align": "outputs"}  # what is off
+
+
+def objective_lines(plan: Plan) -> list[str]:
+    """One line for the loss, and one for the targets where they are not the data's own."""
+    train = stage_of(plan, "train")
+    lines = [f"loss: {' + '.join(_terms(train['settings']['objective']))}"]
+    if (mix := next((stage for stage in plan["stages"] if stage["kind"] == "targets"), None)) is not None:
+        lines.append(f"targets: {' + '.join(_targets(plan, mix))}")
+    return lines
+
+
+def _terms(objective: Mapping[str, Any]) -> Iterator[str]:
+    scheduled = set(objective.get("schedules", {}))
+    own = objective["own"]
+    for name, term in {**{key: value for key, value in objective.items() if key not in OTHERS}, **own}.items():
+        if term is None:
+            continue
+        settings = term if isinstance(term, Mapping) else {"weight": term}
+        weights = {key: value for key, value in settings.items() if key == "weight" or key in STACKS}
+        said = _options({key: value for key, value in settings.items() if key not in weights})
+        for key, weight in weights.items():
+            path = name if not isinstance(term, Mapping) else f"{name}.{key}"
+            if not weight and path not in scheduled:
+                continue
+            times = "" if weight == 1 else f"{weight:g} x "
+            times = "(changing) x " if path in scheduled else times
+            where = f" {STACKS[key]}" if key in STACKS else ""
+            yield f"{times}{NAMES.get(name, name)}{where}{said}"
+
+
+OTHERS = ("own", "phi", "schedules")
+
+
+def _options(settings: Mapping[str, Any]) -> str:
+    words = [
+        f"{key} {_told(value)}" for key, value in settings.items() if value is not None and UNSAID.get(key) != value
+    ]
+    return f" ({', '.join(words)})" if words else ""
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return " ".join(str(item) for item in value.values() if item is not None)
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _targets(plan: Plan, mix: Mapping[str, Any]) -> Iterator[str]:
+    shares = mix["settings"].get("shares", {})
+    for name in mix["settings"]["targets"]:
+        share = shares.get(name, 1)
+        times = "" if share == 1 else f"{share:g} x "
+        labels = mix["needs"].get(f"labels.{name}")
+        yield f"{times}{name}" + ("" if labels is None else f" ({_labeller(plan, labels)})")
+
+
+def _labeller(plan: Plan, id: str) -> str:
+    stage = stage_of(plan, id)
+    while "labels" in stage["needs"]:  # rules over labels that are written
+        stage = stage_of(plan, stage["needs"]["labels"])
+    settings = stage["settings"]
+    if settings["source"] == "file":
+        return "a file"
+    model = stage["needs"]["model"]
+    try:
+        found = stage_architecture(plan, model)
+        told = f"{found.family} {found.encoder_layers}-{found.decoder_layers}, {model}"
+    except (OSError, ArchitectureError):  # its folder has gone since
+        told = model
+    generation = settings["generation"]
+    beams = "" if generation["beams"] is None else f", {generation['beams']} beams"
+    best = f", the best of {generation['n_best']}" if "n_best" in generation else ""
+    return f"by {told}: {generation['engine']}{beams}{best}"

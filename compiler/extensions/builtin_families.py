@@ -1,0 +1,127 @@
+"""The model families, one row each: what config.json calls their sizes, what they are made of, what they can do.
+
+A field's default is what transformers 5 takes when config.json does not have it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+from ..tasks.task import Head
+
+
+class Family(NamedTuple):
+    """One family of models.
+
+    `fields`: our name -> (the family's name in config.json, its default); no decoder among them: an
+    encoder-only family. `positions`: learned tables, sinusoidal ones (parameters that are never trained), or
+    relative biases. `spare_positions`: rows of the table that no position uses; `config_counts_spare`: are
+    they part of max_position_embeddings? `embedding_norm`, `final_norm`: norms before and after the layers of
+    a stack. `num_labels`: classes of a classification head when config.json names none. `takes_layers_of`:
+    other families whose layers have a place in its own. `scratch`: is it built from an `architecture`?
+    `fp16_safe`: fp16 does not overflow in it; `convertible`: the run half can convert it to ctranslate2.
+    """
+
+    fields: Mapping[str, tuple[str, int | None]]
+    heads: tuple[Head, ...]
+    positions: Literal["learned", "sinusoidal", "relative"] = "learned"
+    spare_positions: int = 0
+    config_counts_spare: bool = False
+    embedding_norm: bool = False
+    final_norm: bool = False
+    num_labels: int = 2
+    takes_layers_of: tuple[str, ...] = ()
+    scratch: bool = False
+    fp16_safe: bool = True
+    convertible: bool = False
+
+    @property
+    def encoder_only(self) -> bool:
+        """Has it no decoder?"""
+        return "decoder_layers" not in self.fields
+
+
+_BART = {
+    "encoder_layers": ("encoder_layers", 12),
+    "decoder_layers": ("decoder_layers", 12),
+    "d_model": ("d_model", 1024),
+    "encoder_heads": ("encoder_attention_heads", 16),
+    "decoder_heads": ("decoder_attention_heads", 16),
+    "encoder_ffn_dim": ("encoder_ffn_dim", 4096),
+    "decoder_ffn_dim": ("decoder_ffn_dim", 4096),
+    "vocab_size": ("vocab_size", 50265),
+    "max_positions": ("max_position_embeddings", 1024),
+}
+_T5 = {
+    "encoder_layers": ("num_layers", 6),
+    "decoder_layers": ("num_decoder_layers", None),  # as many as the encoder's
+    "d_model": ("d_model", 512),
+    "encoder_heads": ("num_heads", 8),
+    "decoder_heads": ("num_heads", 8),
+    "encoder_ffn_dim": ("d_ff", 2048),
+    "decoder_ffn_dim": ("d_ff", 2048),
+    "vocab_size": ("vocab_size", 32128),
+}
+_BERT = {
+    "encoder_layers": ("num_hidden_layers", 12),
+    "d_model": ("hidden_size", 768),
+    "encoder_heads": ("num_attention_heads", 12),
+    "encoder_ffn_dim": ("intermediate_size", 3072),
+    "vocab_size": ("vocab_size", 30522),
+    "max_positions": ("max_position_embeddings", 512),
+    "token_types": ("type_vocab_size", 2),
+}
+_DISTILBERT = {
+    "encoder_layers": ("n_layers", 6),
+    "d_model": ("dim", 768),
+    "encoder_heads": ("n_heads", 12),
+    "encoder_ffn_dim": ("hidden_dim", 3072),
+    "vocab_size": ("vocab_size", 30522),
+    "max_positions": ("max_position_embeddings", 512),
+}
+
+OURS: Mapping[str, Family] = {
+    "bart": Family(
+        fields=_BART, heads=("lm", "classification"), spare_positions=2, embedding_norm=True, num_labels=3,
+        scratch=True, convertible=True,
+    ),
+    "bert": Family(fields=_BERT, heads=("masked-lm", "classification"), embedding_norm=True),
+    # Layers of BERT under other names; no token types and no pooler (arXiv 1910.01108, section 3).
+    "distilbert": Family(
+        fields=_DISTILBERT, heads=("masked-lm", "classification"), embedding_norm=True, takes_layers_of=("bert",)
+    ),
+    "marian": Family(
+        fields={**_BART, "vocab_size": ("vocab_size", 58101)}, heads=("lm",), positions="sinusoidal", scratch=True,
+        convertible=True,
+    ),
+    "mbart": Family(
+        fields=_BART, heads=("lm",), spare_positions=2, embedding_norm=True, final_norm=True, convertible=True
+    ),
+    "pegasus": Family(
+        fields=_BART, heads=("lm",), positions="sinusoidal", final_norm=True, scratch=True, fp16_safe=False,
+        convertible=True,
+    ),
+    # Positions are counted from pad_token_id + 1 on, so the rows before it are spare: 514 rows, 512 positions.
+    "roberta": Family(
+        fields={**_BERT, "vocab_size": ("vocab_size", 50265)}, heads=("masked-lm", "classification"),
+        spare_positions=2, config_counts_spare=True, embedding_norm=True,
+    ),
+    "t5": Family(
+        fields=_T5, heads=("lm",), positions="relative", final_norm=True, scratch=True, fp16_safe=False,
+        convertible=True,
+    ),
+}  # fmt: skip
+
+# Older names of config fields, read where the field itself is not there.
+ALIASES: Mapping[str, str] = {
+    "encoder_layers": "num_hidden_layers",
+    "num_layers": "num_hidden_layers",
+    "n_layers": "num_hidden_layers",
+    "d_model": "hidden_size",
+    "dim": "hidden_size",
+    "encoder_attention_heads": "num_attention_heads",
+    "num_heads": "num_attention_heads",
+    "n_heads": "num_attention_heads",
+    "d_kv": "head_dim",
+}

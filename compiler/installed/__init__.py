@@ -1,1 +1,0 @@
-"""Terms, metrics and families of installed packages."""

@@ -1,0 +1,1 @@
+"""Typed runs -> plans: stages with keys, kept signals, the files of a plan."""

@@ -1,0 +1,163 @@
+"""A plan -> its folder: plan.json, deepspeed.<stage>.json, launch.sh, lock.yaml."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache, lru_cache
+from pathlib import Path
+from typing import Any
+
+from ..extensions.schema_files import validator
+from .launch import launch_script
+from .lock import lock_text, make_lock
+
+SCHEMA = Path(__file__).resolve().parents[2] / "schema" / "plan.schema.json"
+
+
+def emit(plan: Mapping[str, Any], folder: Path) -> Path:
+    """Write a plan folder, each file whole or not at all; returns the folder.
+
+    Raises `ValueError` when the plan does not fit `schema/plan.schema.json`, which is a mistake in distilc,
+    and `OSError` when the folder cannot be written.
+    """
+    return _write(plan_files(plan), folder)
+
+
+def emit_all(plans: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write each plan into the folder of its name below `folder`. Raises as `emit` does."""
+    # Making a file takes the system as long as thinking of its text: the two go side by side.
+    with ThreadPoolExecutor(max_workers=2) as pool:
+        written = [pool.submit(_write, plan_files(plan), folder / plan["name"]) for plan in plans]
+        return [future.result() for future in written]
+
+
+def plan_files(plan: Mapping[str, Any]) -> dict[str, str]:
+    """The files of a plan folder: name -> text. Raises `ValueError` when the plan does not fit its schema."""
+    validate_plan(plan)
+    files = {
+        "plan.json": plan_text(plan),
+        "lock.yaml": lock_text(make_lock(plan)),
+        "launch.sh": launch_script(plan),
+    }
+    for stage in plan["stages"]:
+        if stage["execution"]["deepspeed"] is not None:
+            files[f"deepspeed.{stage['id'].replace('/', '.')}.json"] = plan_text(stage["execution"]["deepspeed"])
+        if (config := stage["execution"].get("teacher_deepspeed")) is not None:
+            files[f"deepspeed.{stage['id'].replace('/', '.')}.teacher.json"] = plan_text(config)
+    return files
+
+
+def _write(files: Mapping[str, str], folder: Path) -> Path:
+    folder.mkdir(parents=True, exist_ok=True)
+    for stale in folder.glob("deepspeed.*.json"):
+        if stale.name not in files:
+            stale.unlink()  # of a plan that was compiled here before
+    for name, text in files.items():
+        temporary = folder / f".{name}.{os.getpid()}"
+        temporary.write_text(text, "utf-8")
+        if name.endswith(".sh"):
+            temporary.chmod(0o755)
+        temporary.replace(folder / name)
+    return folder
+
+
+def plan_text(tree: Mapping[str, Any]) -> str:
+    """Canonical JSON for people: sorted keys, one form of every number, what holds no other mapping or list on
+    one line, a newline at the end. Raises `ValueError` for NaN and infinities."""
+    return _pretty(tree, "\n") + "\n"
+
+
+def _pretty(value: Any, line: str) -> str:
+    """`line`: the line break and the indentation of the value."""
+    if not isinstance(value, dict | list):
+        return _scalar(value)
+    deeper = line + " "
+    if isinstance(value, dict):
+        if any(isinstance(item, dict | list) for item in value.values()):
+            inside = [f"{_scalar(key)}: {_pretty(value[key], deeper)}" for key in sorted(value)]
+            return f"{{{deeper}{f',{deeper}'.join(inside)}{line}}}"
+    elif any(isinstance(item, dict | list) for item in value):
+        inside = [_pretty(item, deeper) for item in value]
+        return f"[{deeper}{f',{deeper}'.join(inside)}{line}]"
+    return _flat(value)
+
+
+def _flat(value: Any) -> str:
+    """On one line."""
+    if isinstance(value, dict):
+        return f"{{{', '.join([f'{_scalar(key)}: {_flat(value[key])}' for key in sorted(value)])}}}"
+    return f"[{', '.join(map(_flat, value))}]" if isinstance(value, list) else _scalar(value)
+
+
+@lru_cache(maxsize=1 << 16, typed=True)  # 1, 1.0 and true are equal and not the same text
+def _scalar(value: Any) -> str:
+    return json.dumps(value, ensure_ascii=False, allow_nan=False)
+
+
+def validate_plan(plan: Mapping[str, Any]) -> None:
+    """Hold a plan to its schema. Raises `ValueError` naming the first thing that does not fit.
+
+    The runs of a sweep share most of their values: what fitted before is not looked at again.
+    """
+    schema = _schema()
+    stages, places = plan.get("stages"), plan.get("places")
+    _fit_mapping("plan", {**plan, "stages": [], "places": {}}, schema)
+    if not isinstance(stages, list) or not isinstance(places, dict):
+        raise ValueError("the plan does not fit its schema: it has no stages or no places")
+    of_place = schema["properties"]["places"]["additionalProperties"]
+    for path, place in places.items():
+        _fit(f"places.{path}", place, of_place)
+    for stage in stages:
+        if not isinstance(stage, dict) or not isinstance(stage.get("settings"), dict):
+            raise ValueError("the plan does not fit its schema: it has a stage without settings")
+        if not isinstance(stage.get("kind"), str):
+            raise ValueError("the plan does not fit its schema: it has a stage without a kind")
+        where = f"stage {stage.get('id')}"
+        settings = schema["$defs"][_settings_of(stage["kind"])]
+        _fit_mapping(where, {**stage, "settings": {}}, schema["$defs"]["Stage"])
+        _fit_mapping(f"{where}.settings", stage["settings"], settings)
+
+
+def _fit_mapping(where: str, value: Any, schema: Mapping[str, Any]) -> None:
+    """A closed mapping, key by key."""
+    known = schema["properties"]
+    if not isinstance(value, dict) or value.keys() - known.keys() or not value.keys() >= set(schema["required"]):
+        _fit(where, value, schema)
+    for name, item in value.items():
+        _fit(f"{where}.{name}", item, known[name])
+
+
+_FITTED: set[tuple[int, str]] = set()
+
+
+def _fit(where: str, value: Any, schema: Mapping[str, Any]) -> None:
+    mark = (id(schema), _flat(value))  # the fragments live as long as the schema, which is kept
+    if mark in _FITTED:
+        return
+    for error in _validator().evolve(schema=schema).iter_errors(value):
+        raise ValueError(f"the plan does not fit its schema at {where}{error.json_path[1:]}: {error.message}")
+    _FITTED.add(mark)
+
+
+@cache
+def _settings_of(kind: str) -> str:
+    """The definition of a kind's settings."""
+    for rule in _schema()["$defs"]["Stage"]["allOf"]:
+        if rule["if"]["properties"]["kind"]["const"] == kind:
+            name: str = rule["then"]["properties"]["settings"]["$ref"]
+            return name.removeprefix("#/$defs/")
+    raise ValueError(f"the plan does not fit its schema: there is no kind of stage {kind!r}")
+
+
+@cache
+def _schema() -> dict[str, Any]:
+    schema: dict[str, Any] = json.loads(SCHEMA.read_text("utf-8"))
+    return schema
+
+
+@cache
+def _validator() -> Any:
+    return validator(_schema())

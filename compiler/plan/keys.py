@@ -1,0 +1,43 @@
+"""The key of a stage: what its artifact is called in the store.
+
+A key is the sha256 of everything that changes the stage's result and of nothing else: kind, format of the
+stage's code, settings, and the keys of the stages it needs. Where and how a stage runs (`execution`) and
+what the run is called do not enter.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+# The format of each stage kind, raised by one when its code gives another result from equal settings. The runtime,
+# which holds plans to their keys, reads the same file.
+STAGE_FORMATS: dict[str, int] = json.loads(
+    (Path(__file__).resolve().parents[2] / "schema" / "stage-formats.json").read_text("utf-8")
+)
+
+
+def canonical(value: Any) -> str:
+    """JSON with one form for equal values: sorted keys, no spaces, floats in shortest round-trip form.
+
+    Raises `ValueError` for NaN and infinities, which JSON has no words for.
+    """
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)
+
+
+def digest(value: Any) -> str:
+    """sha256 of the canonical form, 64 hexadecimal digits."""
+    return hashlib.sha256(canonical(value).encode("utf-8")).hexdigest()
+
+
+def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) -> str:
+    """The key of a stage. `needs`: role -> key of the stage in that role."""
+    return digest({"kind": kind, "format": STAGE_FORMATS[kind], "settings": settings, "needs": needs})
+
+
+def run_key(stages: Sequence[Mapping[str, Any]]) -> str:
+    """The key of a run: a hash of its stages' ids and keys, but for those of signals, which a site may keep or not."""
+    return digest([[stage["id"], stage["key"]] for stage in stages if stage["kind"] != "signals"])

@@ -1,0 +1,109 @@
+"""Data sources of a spec -> what names them in a plan: file hashes, commits, versions of built-in corpora."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from os.path import isdir, isfile
+from pathlib import Path, PurePath
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, Trail, listed, shown_path
+from ..diagnostics.regular_file import why_not
+from ..spec.experiment import DataSource
+from ..spec.file_kinds import FILE_KINDS
+from ..spec.paths import missing_hint, shown_location
+from .fingerprint import UNRESOLVED, Fingerprints, fingerprint_of
+from .hub import HubError, cached_commit, fetch_commit, is_offline
+from .site import Site
+
+# Version of the generator of each corpus that the runtime ships; a test compares them with the runtime's.
+BUILTIN_VERSIONS = {"bulletins": "1"}
+
+
+def resolve_sources(
+    sources: Sequence[DataSource],
+    path: Trail,
+    split: str,
+    reporter: Reporter,
+    site: Site,
+    fingerprints: Fingerprints | None,
+) -> tuple[list[dict[str, Any]], dict[str, str]]:
+    """(sources as a plan has them, fingerprint -> file). `split` is taken where a source names none.
+
+    `fingerprints` None: nothing is hashed and nobody is asked, everything is "unresolved"; files must be
+    there all the same. Reports E508 (a file that is not there or cannot be read), E412 (one without a suffix).
+    File locations are absolute here.
+    """
+    resolved: list[dict[str, Any]] = []
+    locations: dict[str, str] = {}
+    for i, source in enumerate(sources):
+        here = (*path, i)
+        entry: dict[str, Any] = {
+            "kind": "files",
+            "name": None,
+            "config": source.config,
+            "revision": None,
+            "split": source.split,
+            "fingerprints": [],
+            "limit": source.limit,
+        }
+        if source.files is not None:
+            entry["fingerprints"] = _files(source.files, (*here, "files"), reporter, fingerprints, locations)
+            entry |= table_fact(source.files)
+        elif source.hub is not None:
+            revision = _data_commit(source.hub, source.revision or "main", site, fingerprints)
+            entry |= {"kind": "hub", "name": source.hub, "revision": revision, "split": source.split or split}
+        else:
+            assert source.builtin is not None
+            version = BUILTIN_VERSIONS[source.builtin]
+            entry |= {"kind": "builtin", "name": source.builtin, "revision": version}
+            entry["split"] = source.split or split
+        resolved.append(entry)
+    return resolved, locations
+
+
+def table_fact(files: Sequence[str]) -> dict[str, str]:
+    """What a plan says of files among which there are tables of tab-separated cells: these have no quoting, and once
+    were read as if they had. So nothing that was made of them then has the key of what is made of them now."""
+    return {"table": "tabs"} if any(PurePath(file).suffix.lower() == ".tsv" for file in files) else {}
+
+
+def _files(
+    files: Sequence[str],
+    path: Trail,
+    reporter: Reporter,
+    fingerprints: Fingerprints | None,
+    locations: dict[str, str],
+) -> list[str]:
+    found: list[str] = []
+    for i, text in enumerate(files):
+        file = Path(text)
+        if not isfile(file):
+            here, what, hint = (*path, i), why_not(file), missing_hint(text, (*path, i), reporter)
+            if isdir(file):
+                hint = "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
+            reporter.error("E508", here, f"the data file {shown_location(file, here, reporter)} {what}", hint)
+            continue
+        if not file.suffix:
+            message = f"{shown_location(file, (*path, i), reporter)} has no suffix that says what it is"
+            reporter.error("E412", (*path, i), message, f"there is {listed(FILE_KINDS, 'and')}")
+            continue
+        try:
+            fingerprint = fingerprint_of(file, fingerprints)
+        except OSError as error:
+            message = f"cannot read {shown_path(file)}: {error.strerror}"
+            reporter.error("E508", (*path, i), message, "check its permissions")
+            continue
+        found.append(fingerprint)
+        locations[fingerprint] = str(file)
+    return found
+
+
+def _data_commit(repository: str, revision: str, site: Site, fingerprints: Fingerprints | None) -> str:
+    commit = cached_commit("datasets", repository, revision)
+    if commit is None and fingerprints is not None and not is_offline(site.offline):
+        try:
+            commit = fetch_commit("datasets", repository, revision)
+        except HubError:
+            commit = None  # the data stage asks again when it needs the rows, and says why it cannot have them
+    return commit or UNRESOLVED

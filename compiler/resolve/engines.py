@@ -1,0 +1,144 @@
+"""Which engine writes a model's texts, and in which type it calculates: decided here, because results depend on it.
+
+`auto` takes ctranslate2 where it supports the family and all settings, and gives what transformers gives. What a
+spec leaves to a checkpoint is not known here; the runtime looks at that, and takes transformers where the two
+would differ. An engine that is named has its own way.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, Trail
+from ..extensions.families import FAMILIES
+from ..spec.experiment import Generation
+from .site import Site
+
+ON_CPU = ("fp32", "int8")
+
+
+@dataclass(frozen=True)
+class Engine:
+    """`compute_type` None: as the precision says (transformers). `named`: asked for by name."""
+
+    name: str
+    compute_type: str | None = None
+    named: bool = False
+
+
+TRANSFORMERS = Engine("transformers")
+
+
+def choose_engine(generation: Generation, family: str, precision: str, site: Site) -> Engine:
+    """The engine for texts of a model of this family."""
+    if why_transformers(generation, family, precision, site):
+        return TRANSFORMERS
+    return Engine("ctranslate2", generation.compute_type or precision, _is_named(generation, site))
+
+
+def why_transformers(generation: Generation, family: str, precision: str, site: Site) -> str:
+    """Why transformers writes the texts of a model of this family; "": it is ctranslate2 that does."""
+    if _wanted(generation, site) == "transformers":
+        return "the spec asks for it" if generation.engine == "transformers" else "the site asks for it"
+    if _is_named(generation, site):
+        return ""
+    if (found := _lacking(generation, family, generation.compute_type or precision, site)) is not None:
+        return f"ctranslate2 {found[1]}"
+    if (own := _own_way(generation)) is not None:
+        return f"ctranslate2 has its own way with {own[0]}"
+    return ""
+
+
+def check_engine(
+    generation: Generation, path: Trail, family: str, precision: str, reporter: Reporter, site: Site
+) -> None:
+    """An engine that is asked for by name, or by a compute type, can do what it is asked for (E571, E572); where
+    it does so in its own way, that is said (W571). Sampling has no beams (E573)."""
+    sampling, compute_type = generation.sampling, generation.compute_type
+    if sampling is not None and (generation.beams or 1) > 1:
+        reporter.error(
+            "E573",
+            (*path, "sampling"),
+            f"sampling draws one token after the other, and beams is {generation.beams}",
+            "write `beams: 1`, or leave sampling out",
+            because=[(*path, "beams")],
+        )
+    wanted = _wanted(generation, site)
+    if compute_type is not None and wanted == "transformers":
+        reporter.error(
+            "E572",
+            (*path, "compute_type"),
+            f"transformers calculates in the run's precision, {precision}",
+            "leave compute_type out, or write `engine: ctranslate2`",
+            because=[(*path, "engine")] if generation.engine == "transformers" else [],
+        )
+        return
+    if wanted != "ctranslate2" and compute_type is None:
+        return
+    where: Trail = (*path, "engine") if generation.engine == "ctranslate2" else (*path, "compute_type")
+    if generation.engine != "ctranslate2" and compute_type is None:
+        where = path  # the site names the engine
+    if (found := _lacking(generation, family, compute_type or precision, site)) is not None:
+        code = "E572" if found[0] == "compute_type" else "E571"
+        reporter.error(
+            code,
+            (*path, "compute_type") if found[0] == "compute_type" and compute_type is not None else where,
+            f"ctranslate2 {found[1]}",
+            "write `compute_type: fp32`" if found[0] == "compute_type" else "write `engine: transformers`",
+            because=[(*path, found[0])] if found[0] == "sampling" else [],
+        )
+    elif (own := _own_way(generation)) is not None:
+        reporter.warning(
+            "W571",
+            (*path, own[0]),
+            f"ctranslate2 has its own way with {own[0]}: {own[1]}",
+            "`engine: auto` takes transformers here",
+        )
+
+
+def engine_settings(generation: dict[str, Any], engine: Engine) -> dict[str, Any]:
+    """The generation settings of a stage with its engine. What is off is left out."""
+    return {
+        **generation,
+        "engine": engine.name,
+        **({} if engine.compute_type is None else {"compute_type": engine.compute_type}),
+        **({"named": True} if engine.named else {}),
+    }
+
+
+def _wanted(generation: Generation, site: Site) -> str:
+    spec = generation.engine or "auto"
+    return site.engine if spec == "auto" else spec
+
+
+def _is_named(generation: Generation, site: Site) -> bool:
+    """Is ctranslate2 asked for, by its name or by a type that only it calculates in?"""
+    return _wanted(generation, site) == "ctranslate2" or generation.compute_type is not None
+
+
+def _lacking(generation: Generation, family: str, compute_type: str, site: Site) -> tuple[str, str] | None:
+    """(what is asked for, why ctranslate2 cannot do it)."""
+    if not FAMILIES[family].convertible:
+        return "engine", f"has no models of the family {family}"
+    if generation.sampling is not None:
+        return "sampling", "has no sampling whose draws do not depend on how the work is shared out"
+    if compute_type == "fp16" and not FAMILIES[family].fp16_safe:
+        return "compute_type", f"overflows in fp16 with {family} models"
+    if site.device == "cpu" and compute_type not in ON_CPU:
+        return "compute_type", f"does not calculate in {compute_type} on a CPU"
+    return None
+
+
+def _own_way(generation: Generation) -> tuple[str, str] | None:
+    """(setting, what ctranslate2 makes of it) where that is not what transformers makes of it: as
+    runtime/generation/fit.py, on what the spec says."""
+    if generation.min_length is not None and generation.min_length > 1:
+        return "min_length", "it scores the other tokens as if the end did not exist"
+    if generation.no_repeat_ngram:
+        return "no_repeat_ngram", "it scores the other tokens as if the forbidden ones did not exist"
+    if (generation.beams or 1) == 1:
+        return None
+    if generation.early_stopping is False and generation.length_penalty != 0:
+        return "early_stopping", "it ends a search when as many beams have ended as there are"
+    return None

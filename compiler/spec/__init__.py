@@ -1,0 +1,1 @@
+"""Text -> typed runs: parsed, composed, multiplied out, held to the schema, bound."""

@@ -1,0 +1,165 @@
+"""The spec of one run, alone and complete: what `explain --resolved` prints and `diff` compares.
+
+What is printed is a spec itself, with nothing left to extend, to vary or to fill in, and compiles to the same
+keys. Defaults that mean nothing for this run are not in it: in a spec they would be refused.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ..diagnostics.diagnostic import Trail
+from ..tasks.task import TASKS, column_keys
+from .compiled import Run
+from .experiment import Experiment, Training, bind_experiment
+from .structure import Fragment, Schema, kind_of, load_schema, with_defaults
+from .ways import TEXT_ONLY
+from .yaml_text import yaml_text
+
+OF_SEVERAL_RUNS = ("extends", "variants", "matrix")
+MAX_NAME = 100  # characters, as the schema says; a run's full name may be longer
+
+
+def resolved_yaml(run: Run) -> str:
+    """The resolved tree of a run as YAML, without what means nothing for it."""
+    experiment = run.experiment
+    tree = resolved_tree(run.tree, experiment)
+    if "pseudo_labels" in tree:
+        used = {name: item for name, item in tree.pop("pseudo_labels").items() if name in experiment.targets}
+        tree = {**tree, **({"pseudo_labels": used} if used else {})}
+    paths: list[Trail] = [] if experiment.training.loss.needs_phi else [("phi",)]
+    if not TASKS[experiment.task].writes_texts:
+        paths += TEXT_ONLY
+        # Only the model could say whether there is a decoder; who wrote of it knew. The loss is measured always.
+        doubtful: list[Trail] = [("student", "init", "decoder"), ("phi", "decoder")]
+        doubtful += [("evaluation", "metrics")] if "loss" in experiment.evaluation.metrics else []
+        paths += [path for path in doubtful if not run.reporter.written(path)]
+    for path in paths:
+        tree = _without(tree, path)
+    return yaml_text(_ordered(tree, load_schema("experiment"), load_schema("experiment").root))
+
+
+def _without(tree: dict[str, Any], path: Trail) -> dict[str, Any]:
+    """The tree without what stands at a path of keys; the tree itself is not changed."""
+    first, rest = path[0], path[1:]
+    if first not in tree:
+        return tree
+    if rest:
+        return {**tree, first: _without(tree[first], rest)}
+    return {key: value for key, value in tree.items() if key != first}
+
+
+def resolved_tree(tree: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    """A run's tree, whose defaults of the schema are filled in, with those as well that depend on the task or on
+    other keys; in the order of the schema."""
+    resolved = {key: value for key, value in tree.items() if key not in OF_SEVERAL_RUNS}
+    resolved["name"] = _short(experiment.name)
+    resolved["seeds"] = [experiment.seed]
+    resolved["tracking"] = {**tree["tracking"], "experiment": experiment.tracking.experiment}
+    resolved["data"] = {**tree["data"], "columns": _columns(tree["data"]["columns"], experiment)}
+    if experiment.data.masking is not None:
+        resolved["data"]["masking"] = asdict(experiment.data.masking)
+    resolved["evaluation"] = {**tree["evaluation"], "metrics": list(experiment.evaluation.metrics)}
+    resolved |= _training(resolved, experiment.training)
+    own = experiment.teacher.train
+    if own is not None:
+        train = tree["teacher"]["train"]
+        resolved["teacher"] = {**tree["teacher"], "train": {**train, **_training(train, own)}}
+    if experiment.pseudo_labels:
+        resolved["pseudo_labels"] = {
+            name: {**item, "columns": {"id": labeller.file_id, "text": labeller.file_text}} if labeller.file else item
+            for name, item in tree["pseudo_labels"].items()
+            for labeller in [experiment.pseudo_labels[name]]
+        }
+    schema = load_schema("experiment")
+    ordered: dict[str, Any] = _ordered(resolved, schema, schema.root)
+    return ordered
+
+
+def _ordered(value: Any, schema: Schema, fragment: Fragment) -> Any:
+    """The same with the keys of every mapping as the schema has them; free names stay as they are."""
+    chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
+    if chosen is None:
+        return value
+    if isinstance(value, Mapping):
+        keys = [key for key in chosen.get("properties", {}) if key in value]
+        keys += [key for key in value if key not in keys]
+        return {key: _ordered(value[key], schema, schema.child(chosen, key) or {}) for key in keys}
+    if isinstance(value, list) and isinstance(items := chosen.get("items"), Mapping):
+        return [_ordered(item, schema, items) for item in value]
+    return value
+
+
+def completed_tree(spec: Mapping[str, Any]) -> dict[str, Any]:
+    """The resolved tree that a plan holds, as the present version would write it: keys that came later have
+    their defaults. As it is, when it does not fit the present language."""
+    from ..diagnostics.diagnostic import Places, Reporter
+    from .validate import validate
+
+    schema = load_schema("experiment")
+    if not isinstance(name := spec.get("name"), str):
+        return dict(spec)
+    spec = {**spec, "name": _short(name)}
+    reporter = Reporter(Places())
+    if validate(spec, schema, reporter) or reporter.failed:
+        return spec
+    tree = with_defaults(schema, schema.root, spec)
+    try:
+        return resolved_tree(tree, bind_experiment(tree))
+    except (AttributeError, KeyError, TypeError, ValueError):  # a short form fits the schema, and is in no plan of ours
+        return spec
+
+
+def without_locations(tree: Mapping[str, Any]) -> dict[str, Any]:
+    """A resolved tree without the places of its models and files. They say nothing about what lies there: that
+    do the fingerprints of a plan's inputs. Of a spec that is named for a model, the name of its file stays."""
+    schema = load_schema("experiment")
+
+    def keep(value: Any, fragment: Fragment) -> Any:
+        chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
+        if chosen is None:
+            return value
+        if isinstance(value, Mapping):
+            below = {key: schema.child(chosen, key) or {} for key in value}
+            kept = {key: keep(value[key], below[key]) for key in value if not is_place(below[key])}
+            if isinstance(value.get("spec"), str) and is_place(below["spec"]):
+                kept["spec"] = Path(value["spec"]).name
+            return {key: kept[key] for key in value if key in kept}
+        items = chosen.get("items")
+        return [keep(item, items) for item in value] if isinstance(value, list) and items is not None else value
+
+    def is_place(fragment: Fragment) -> bool:
+        fragment = schema.resolve(fragment)
+        return "x-location" in fragment or any(map(is_place, fragment.get("anyOf", ())))
+
+    found: dict[str, Any] = keep(tree, schema.root)
+    return found
+
+
+def _training(tree: Mapping[str, Any], training: Training) -> dict[str, Any]:
+    """The sections of a training with what its other keys decide: the monitor, and the options of a divergence."""
+    sections: dict[str, Any] = {"stopping": {**tree["stopping"], "monitor": training.stopping.monitor}}
+    logits = training.loss.logits
+    if logits is not None:
+        decided = {name: getattr(logits, name) for name in ("beta", "alpha", "positions")}
+        given = {name: value for name, value in decided.items() if value is not None}
+        sections["loss"] = {**tree["loss"], "logits": {**tree["loss"]["logits"], **given}}
+    return sections
+
+
+def _columns(tree: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+    columns = experiment.data.columns
+    source, target = column_keys(experiment.task, paired=columns.hypothesis is not None)
+    found = {source: columns.source, "hypothesis": columns.hypothesis, target: columns.target}
+    return {**tree, **{key: column for key, column in found.items() if key and column is not None}}
+
+
+def _short(name: str) -> str:
+    """A name that a spec may have. One that was cut ends in a hash of all of it, so that it stays its own."""
+    if len(name) <= MAX_NAME:
+        return name
+    return f"{name[: MAX_NAME - 9]}-{hashlib.sha256(name.encode()).hexdigest()[:8]}"

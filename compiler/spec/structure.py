@@ -1,0 +1,187 @@
+"""The schemas as the compiler walks them: references followed, alternatives chosen, annotations read.
+
+In: `schema/*.schema.json`, the single source of structure, defaults and descriptions. Beside the words of
+JSON Schema they hold these annotations (compiler/README.md):
+
+    x-either    keys of which exactly one decides what a mapping is (a model is hub, path, ...)
+    x-short     a short form: `weight`, `model`, `teacher-or-model`, `list`, `test`
+    x-location  a string that is a place in the file system: `file` or `folder`
+    x-words     what a `pattern` means, in words
+    x-overlay   a variant: it is made as the whole spec is
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
+from typing import Any
+
+from ..extensions.installed import installed
+from ..extensions.schema_files import FOLDER, read_schema, validator
+
+Fragment = Mapping[str, Any]
+
+
+class Schema:
+    """One schema file. A fragment is a part of it; the methods follow `$ref` themselves."""
+
+    def __init__(self, root: Fragment) -> None:
+        self.root = root
+
+    def resolve(self, fragment: Fragment) -> Fragment:
+        """The fragment with its `$ref` followed; what stands beside the reference wins."""
+        while "$ref" in fragment:
+            target = self.root
+            for step in fragment["$ref"].removeprefix("#/").split("/"):
+                target = target[step]
+            fragment = {**target, **{key: value for key, value in fragment.items() if key != "$ref"}}
+        return self.root if fragment.get("x-overlay") else fragment
+
+    def is_overlay(self, fragment: Fragment) -> bool:
+        """Is this a variant?"""
+        return fragment.get("$ref") == "#/$defs/overlay"
+
+    def choose(self, fragment: Fragment, kind: str, keys: Iterable[str] = ()) -> Fragment | None:
+        """The alternative for a value of JSON type `kind` (with these keys, if a mapping); None: no
+        alternative takes it. A mapping goes where its keys are known."""
+        fragment = self.resolve(fragment)
+        if "anyOf" not in fragment:
+            return fragment if kind in self.kinds(fragment) else None
+        keys = list(keys)
+        best: tuple[int, Fragment] | None = None
+        for branch in fragment["anyOf"]:
+            chosen = self.choose(branch, kind, keys)
+            if chosen is None:
+                continue
+            fixed = chosen.get("properties")
+            score = sum(key in fixed for key in keys) if fixed is not None else (0 if keys else -1)
+            if fixed is not None and not score:
+                score = -1
+            if best is None or score > best[0]:
+                best = (score, chosen)
+        return best[1] if best else None
+
+    def required(self, fragment: Fragment) -> tuple[str, ...]:
+        """The keys that must be there. A spec has all of its own once what it extends is laid below it."""
+        return tuple(fragment.get("required", fragment.get("then", {}).get("required", ())))
+
+    def kinds(self, fragment: Fragment) -> tuple[str, ...]:
+        """The JSON types that a fragment takes."""
+        fragment = self.resolve(fragment)
+        if "anyOf" in fragment:
+            found = [kind for branch in fragment["anyOf"] for kind in self.kinds(branch)]
+            return tuple(dict.fromkeys(found))
+        kinds = fragment.get("type", ())
+        kinds = (kinds,) if isinstance(kinds, str) else tuple(kinds)
+        return (*kinds, "integer") if "number" in kinds else kinds
+
+    def child(self, fragment: Fragment, step: str | int) -> Fragment | None:
+        """The fragment of a key of a mapping or an item of a list; None: not known there."""
+        if isinstance(step, int):
+            found = fragment.get("items")
+        elif step in fragment.get("properties", {}):
+            found = fragment["properties"][step]
+        else:
+            found = fragment.get("additionalProperties")
+        return found if isinstance(found, Mapping) else None
+
+    def at(self, path: Iterable[str | int]) -> Fragment | None:
+        """The fragment of a path, through whichever alternative knows its steps; None: there is no such path."""
+        fragment: Fragment | None = self.root
+        for step in path:
+            if fragment is None:
+                return None
+            chosen = self.choose(fragment, "array" if isinstance(step, int) else "object", (str(step),))
+            fragment = None if chosen is None else self.child(chosen, step)
+        return fragment
+
+    def takes(self, fragment: Fragment, value: Any) -> bool:
+        """Does the value fit the fragment?"""
+        whole = {**self.resolve(fragment), "$defs": self.root.get("$defs", {})}
+        return bool(validator(whole).is_valid(value))
+
+    def nullable(self, fragment: Fragment) -> bool:
+        """Is null a value here?"""
+        return "null" in self.kinds(fragment)
+
+    def example(self, fragment: Fragment) -> Any:
+        """The first example of a fragment; of an item without its own, a value of its type."""
+        fragment = self.resolve(fragment)
+        if "examples" in fragment:
+            return fragment["examples"][0]
+        if "anyOf" in fragment:
+            return self.example(fragment["anyOf"][0])
+        if fragment.get("minItems") and isinstance(fragment.get("items"), Mapping):
+            return [self.example(fragment["items"])]
+        plain = {"object": {}, "array": [], "string": "text", "boolean": True}
+        return plain.get(self.kinds(fragment)[0], fragment.get("minimum", 1))
+
+    def key_paths(self) -> Iterator[tuple[str, ...]]:
+        """The paths of all keys with a fixed name, outermost first."""
+
+        def visit(fragment: Fragment, path: tuple[str, ...], seen: tuple[str, ...]) -> Iterator[tuple[str, ...]]:
+            reference = fragment.get("$ref")
+            if reference in seen:
+                return
+            seen = (*seen, reference) if reference else seen
+            fragment = self.resolve(fragment)
+            for branch in fragment.get("anyOf", ()):
+                yield from visit(branch, path, seen)
+            for key, below in fragment.get("properties", {}).items():
+                yield (*path, key)
+                yield from visit(below, (*path, key), seen)
+
+        yield from sorted(visit(self.root, (), ()), key=len)
+
+
+def kind_of(value: Any) -> str:
+    """The JSON type of a plain value (or of the value of a node)."""
+    if isinstance(value, Mapping):
+        return "object"
+    if isinstance(value, list):
+        return "array"
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "boolean"
+    return "integer" if isinstance(value, int) else "number" if isinstance(value, float) else "string"
+
+
+@cache
+def load_schema(name: str) -> Schema:
+    """The schema `experiment`, with what installed packages add to it, or `site`."""
+    root = read_schema(name)
+    if name == "experiment" and (there := installed()):
+        from ..extensions.extension_schema import extend_schema
+
+        root = extend_schema(root, there)
+    return Schema(root)
+
+
+def schema_text(name: str) -> str:
+    """A schema as text: the file itself, unless installed packages add to it."""
+    text = (FOLDER / f"{name}.schema.json").read_text("utf-8")
+    root = load_schema(name).root
+    return text if root == json.loads(text) else json.dumps(root, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def with_defaults(schema: Schema, fragment: Fragment, value: Any) -> Any:
+    """A copy of a valid value in which every key that has a `default` is there."""
+    chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
+    if chosen is None:
+        return value
+    if isinstance(value, Mapping):
+        filled = {}
+        for key, item in value.items():
+            below = schema.child(chosen, key)
+            filled[key] = item if below is None else with_defaults(schema, below, item)
+        for key, below in chosen.get("properties", {}).items():
+            resolved = schema.resolve(below)
+            if key not in value and "default" in resolved:
+                filled[key] = with_defaults(schema, below, resolved["default"])
+        return filled
+    if isinstance(value, list):
+        items = chosen.get("items")
+        return [item if items is None else with_defaults(schema, items, item) for item in value]
+    return value

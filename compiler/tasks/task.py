@@ -1,0 +1,98 @@
+"""The tasks, one row each: what their data look like, what is measured, what stands on top of their models."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal, NamedTuple
+
+Head = Literal["lm", "masked-lm", "classification"]
+TaskName = Literal["summarization", "translation", "classification", "masked-lm"]
+
+ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+LOSS = "loss"  # measured by every task
+
+
+class Task(NamedTuple):
+    """One task.
+
+    `head`: what stands on top of the model; it decides the class that transformers builds. `columns`: the keys of
+    `data.columns`; `source`, `target`: those that are read and written ("": nothing is), `pair`: the keys of a task
+    that can also read two texts. `metrics`: those of ours that fit, the loss apart; `measured`: those of the result
+    table; `monitor`: the one that decides what is best; `label_metric`: what pseudo-labels are judged by.
+    `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section. `can_be_run`: the run
+    half of this release has code for it.
+    """
+
+    head: Head
+    columns: tuple[str, ...]
+    source: str
+    target: str
+    metrics: tuple[str, ...]
+    measured: tuple[str, ...]
+    monitor: str
+    pair: tuple[str, str] | None = None
+    label_metric: str | None = None
+    writes_texts: bool = False
+    has_labels: bool = False
+    has_masking: bool = False
+    can_be_run: bool = False
+
+
+TASKS: Mapping[str, Task] = {
+    "summarization": Task(
+        head="lm",
+        columns=("source", "target", "id"),
+        source="source",
+        target="target",
+        metrics=(*ROUGE, "bleu", "chrf"),
+        measured=("rouge1", "rouge2", "rougeLsum"),
+        monitor="rouge2",
+        label_metric="rouge2",
+        writes_texts=True,
+        can_be_run=True,
+    ),
+    "translation": Task(
+        head="lm",
+        columns=("source", "target", "id"),
+        source="source",
+        target="target",
+        metrics=("bleu", "chrf"),  # ROUGE's tokenizer knows ASCII words only: no measure of a translation
+        measured=("bleu", "chrf"),
+        monitor="bleu",
+        label_metric="bleu",
+        writes_texts=True,
+        can_be_run=True,
+    ),
+    "classification": Task(
+        head="classification",
+        columns=("text", "premise", "hypothesis", "label", "id"),
+        source="text",
+        target="label",
+        pair=("premise", "hypothesis"),
+        metrics=("accuracy",),
+        measured=("accuracy",),
+        monitor="accuracy",
+        has_labels=True,
+    ),
+    "masked-lm": Task(
+        head="masked-lm",
+        columns=("text", "id"),
+        source="text",
+        target="",
+        metrics=(),
+        measured=(LOSS,),
+        monitor=LOSS,
+        has_masking=True,
+    ),
+}
+
+
+def column_keys(task: str, *, paired: bool) -> tuple[str, str]:
+    """The keys of `data.columns` that a task reads and writes ("": nothing); `paired`: it reads two texts."""
+    row = TASKS[task]
+    return row.pair[0] if paired and row.pair is not None else row.source, row.target
+
+
+MEASURED = tuple(dict.fromkeys(metric for task in TASKS.values() for metric in task.metrics))
+WRITING = tuple(name for name, task in TASKS.items() if task.writes_texts)
+CAN_BE_RUN = tuple(name for name, task in TASKS.items() if task.can_be_run)
