@@ -119,7 +119,7 @@ def _is_named(generation: Generation, site: Site) -> bool:
 
 def _lacking(generation: Generation, family: str, compute_type: str, site: Site) -> tuple[str, str] | None:
     """(what is asked for, why ctranslate2 cannot do it)."""
-    if not FAMILIES[family].convertible:
+    if family not in FAMILIES or not FAMILIES[family].convertible:
         return "engine", f"has no models of the family {family}"
     if generation.sampling is not None:
         return "sampling", "has no sampling whose draws do not depend on how the work is shared out"

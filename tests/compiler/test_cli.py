@@ -82,7 +82,7 @@ def test_the_group_lists_its_commands_and_exit_codes() -> None:
     assert run("--version").output.startswith("distilc 0.")
     files = {file.stem for file in (ROOT / "compiler" / "commands").glob("*.py")}
     assert set(COMMANDS) <= files
-    rooms = {"__init__", "options", "output", "plans", "hand_over"}  # what the commands share
+    rooms = {"__init__", "outlet", "options", "output", "plans", "hand_over"}  # what the commands share
     assert files - set(COMMANDS) == rooms, "every other file is a command, and is listed"
 
 

@@ -4,6 +4,7 @@ import pytest
 
 from distilc.compiler.estimates.effort import forward_flops, label_effort, row_flops, training_effort, training_steps
 from distilc.compiler.estimates.workload import Teaching
+from distilc.compiler.resolve.architecture import decoder_layer, encoder_layer
 from distilc.compiler.resolve.data_sizes import DataSize
 from distilc.compiler.resolve.model_config import architecture_of
 
@@ -13,8 +14,8 @@ FROZEN = ("encoder", "embeddings", "positions")
 D = 1024
 HEAD = 2 * 50265 * D
 CROSS = 2 * 2 * D * D  # keys and values of a source token in one decoder layer
-DECODER = 2 * BART.decoder_layer() - CROSS
-ENCODER = 2 * BART.encoder_layer()
+DECODER = 2 * decoder_layer(BART) - CROSS
+ENCODER = 2 * encoder_layer(BART)
 
 
 def settings(unit="examples", size=10, **stopping):
