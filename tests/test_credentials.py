@@ -10,11 +10,7 @@ import pytest
 from click.testing import CliRunner
 
 from distilc.compiler.cli import distilc
-<<<<<<< HEAD
-=======
 from distilc.compiler.diagnostics import credentials as of_compiler
-from distilc.runtime import credentials as of_runtime
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
 from distilc.runtime.failure import Failure
 from distilc.runtime.messages import credentials as of_runtime
 from distilc.runtime.messages.notices import Notice, Notices

@@ -18,13 +18,8 @@ from typing import Any
 import pytest
 import torch
 
-<<<<<<< HEAD
-from distilc.compiler.installed import package_content as compiled_content
-from distilc.runtime import available, extensions
-=======
 from distilc.compiler.extensions import package_content as compiled_content
-from distilc.runtime import available, extensions, package_content
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
+from distilc.runtime import available, extensions
 from distilc.runtime.available import check_available
 from distilc.runtime.extensions import entries, require, survey
 from distilc.runtime.failure import Failure

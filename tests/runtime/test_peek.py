@@ -13,12 +13,8 @@ import torch
 from rich.console import Console
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
-<<<<<<< HEAD
-from distilc.compiler.site import SiteOptions, load_site
-from distilc.runtime.commands.peek import main
-=======
 from distilc.compiler.resolve.site import SiteOptions, load_site
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
+from distilc.runtime.commands.peek import main
 from distilc.runtime.data.batches import collate, micro_batches
 from distilc.runtime.data.rows import Rows
 from distilc.runtime.execution.store import Store

@@ -13,14 +13,8 @@ import numpy as np
 import pytest
 import torch
 
-<<<<<<< HEAD
-from distilc.compiler.candidates import candidate_bytes
-from distilc.compiler.data.data_sizes import DataSize
-=======
 from distilc.compiler.estimates.candidates import candidate_bytes
 from distilc.compiler.resolve.data_sizes import DataSize
-from distilc.runtime.context import Context, Journal, Progress
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
 from distilc.runtime.data.batches import collate
 from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.execution.context import Context, Journal, Progress

@@ -6,13 +6,8 @@ import json
 
 import torch
 
-<<<<<<< HEAD
-from distilc.compiler.architecture import architecture_of
-from distilc.runtime.execution.context import Context, Journal, Progress
-=======
 from distilc.compiler.resolve.model_config import architecture_of
-from distilc.runtime.context import Context, Journal, Progress
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
+from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.models.load import load_model
 from distilc.runtime.plan import Execution, StackInit, Stage, StudentSettings
 from distilc.runtime.stages.student import PARALLEL, run

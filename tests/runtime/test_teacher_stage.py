@@ -10,20 +10,12 @@ from types import SimpleNamespace
 import pytest
 import torch
 
-<<<<<<< HEAD
-from distilc.compiler.architecture import architecture_of
-from distilc.compiler.experiment import Architecture
-from distilc.compiler.fingerprint import Fingerprints
-from distilc.compiler.models.scratch import from_scratch, scratch_config
-from distilc.runtime.execution.context import Context, Journal, Progress
-from distilc.runtime.execution.store import Store
-=======
 from distilc.compiler.resolve.fingerprint import Fingerprints
 from distilc.compiler.resolve.model_config import architecture_of
 from distilc.compiler.resolve.scratch import from_scratch, scratch_config
 from distilc.compiler.spec.experiment import Architecture
-from distilc.runtime.context import Context, Journal, Progress
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
+from distilc.runtime.execution.context import Context, Journal, Progress
+from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.files.integrity import Hashes, model_files, require_model
 from distilc.runtime.files.integrity import fingerprint as fingerprint_of

@@ -13,17 +13,12 @@ import pytest
 import torch
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
-<<<<<<< HEAD
-from distilc.compiler.site import SiteOptions, load_site
+from distilc.compiler.resolve.site import SiteOptions, load_site
 from distilc.runtime.commands import verify as command
 from distilc.runtime.execution.control import Control
 from distilc.runtime.execution.processes import Ranks, StopRequest
 from distilc.runtime.execution.store import Store
 from distilc.runtime.execution.worker import run_stage
-=======
-from distilc.compiler.resolve.site import SiteOptions, load_site
-from distilc.runtime.control import Control
->>>>>>> 1af83bb (The compile half in the rooms of its phases, without circles; one row a task, fp16 and ctranslate2 in a family's row)
 from distilc.runtime.extensions import require
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.load import load_model
