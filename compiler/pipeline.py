@@ -57,7 +57,6 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
     """The plans of the runs, and what was found out on the way. `fingerprints` False looks only whether
     models and data are there; the plans of a run whose model is not on this machine are then missing."""
     from .plan.lower import Lowering
-    from .plan.signals import add_signals
 
     lowering = Lowering(site, fingerprints=fingerprints)
     plans = []
@@ -66,7 +65,10 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
         if plan is not None:
             plans.append(plan)
     lowering.close()
-    add_signals(plans, site)
+    if plans:
+        from .plan.signals import add_signals
+
+        add_signals(plans, site)
     return plans, compiled
 
 
