@@ -23,8 +23,8 @@ from typing import Any
 import torch
 
 from distilc.runtime.data.rows import Rows
+from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.generation.conversion import convert
-from distilc.runtime.generation.engine import open_engine
 from distilc.runtime.models.load import model_folder
 from distilc.runtime.plan import GenerationSettings
 

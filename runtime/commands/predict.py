@@ -236,7 +236,7 @@ def _tokenized(texts: Texts, tokenizer: Any, settings: DataSettings) -> tuple[li
 @contextmanager
 def _engine(job: Job) -> Iterator[Any]:
     """The engine, opened; a conversion that it needs lives as long as it does."""
-    from ..generation.engine import open_engine
+    from ..generation.choose import open_engine
 
     with tempfile.TemporaryDirectory(prefix="distilc-predict-") as temporary:
         converted = None

@@ -25,7 +25,7 @@ from .transformers_engine import TransformersEngine
 Found = list[tuple[list[int], float]]  # the hypotheses of one source: (ids after the decoder's start, score)
 
 
-class Unfit(Exception):
+class Unsupported(Exception):
     """Why ctranslate2 is not the engine for this model, these settings, or this machine."""
 
 
@@ -48,10 +48,10 @@ class CTranslate2Engine:
         num_threads: int,
         one_at_a_time: bool = False,
     ) -> None:
-        """Raises `Unfit`, and `Failure` R226, R322."""
+        """Raises `Unsupported`, and `Failure` R226, R322."""
         record = _record(converted)
         if record["reason"] is not None:
-            raise Unfit(f"cannot be this model: {record['reason']}")
+            raise Unsupported(f"cannot be this model: {record['reason']}")
         from transformers import GenerationConfig
 
         own = GenerationConfig.from_pretrained(converted, local_files_only=True)
@@ -60,9 +60,9 @@ class CTranslate2Engine:
         if labels is not None and has_languages(self.tokenizer):
             answer_in_language(self.config, record["model_type"], labels)
         if reason := lacking(self.config, sampling=settings.sampling is not None):
-            raise Unfit(f"has nothing for {reason}")
+            raise Unsupported(f"has nothing for {reason}")
         if not settings.named and (reason := differing(self.config)):
-            raise Unfit(f"has its own way with {reason}")
+            raise Unsupported(f"has its own way with {reason}")
         self.settings, self.length_penalty = settings, length_penalty(own, settings)
         self.num_hypotheses = settings.n_best or 1
         self.tokens = vocabulary_of(converted)
@@ -83,7 +83,7 @@ class CTranslate2Engine:
         if model_type == "mbart":
             start = self.config.decoder_start_token_id
             if start is None:
-                raise Unfit("is not told in which language to answer")
+                raise Unsupported("is not told in which language to answer")
             prefix.append(int(start))
         if self.config.forced_bos_token_id is not None:
             prefix.append(int(self.config.forced_bos_token_id))
@@ -220,7 +220,7 @@ def _translator(converted: Path, device: str, compute_type: ComputeType, num_wor
     place, _, index = device.partition(":")
     wanted = COMPUTE_TYPES[compute_type]
     if wanted not in ctranslate2.get_supported_compute_types(place):
-        raise Unfit(f"does not calculate in {compute_type} on this {'GPU' if place == 'cuda' else 'CPU'}")
+        raise Unsupported(f"does not calculate in {compute_type} on this {'GPU' if place == 'cuda' else 'CPU'}")
     try:
         with quiet_ctranslate2():
             return ctranslate2.Translator(
@@ -228,4 +228,4 @@ def _translator(converted: Path, device: str, compute_type: ComputeType, num_wor
                 inter_threads=num_workers, intra_threads=num_threads,
             )  # fmt: skip
     except RuntimeError as error:
-        raise Unfit(f"cannot load it here: {error}") from error
+        raise Unsupported(f"cannot load it here: {error}") from error

@@ -1,6 +1,6 @@
 """Generation engines behind one interface: sources in, hypotheses with scores out, batch by batch.
 
-`open_engine` opens the engine that the plan names. What must not differ between engines is here or in
+`choose.open_engine` opens the engine that the plan names. What must not differ between engines is here or in
 `search.py`: how settings are understood, how batches are made, what a score is.
 
 **Score** of a hypothesis: the sum of the natural logarithms of its tokens' probabilities, divided by
@@ -13,18 +13,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from ..data.batches import sorted_batches
 from ..data.rows import Rows
-from ..failure import Failure
-from ..models.load import Precision, read_config
-from ..plan import GenerationSettings
 
 BATCH_TOKENS = 8192  # source tokens x hypotheses that are worked on at once
 MAX_ROWS = 256
@@ -75,67 +70,6 @@ class Engine(Protocol):
         is shared out (its row); draws of a sampling depend on it. None: the positions. `batch_size` fixes the
         rows of a batch (for measuring speed); otherwise the token budget decides.
         """
-
-
-def open_engine(
-    settings: GenerationSettings,
-    folder: Path,
-    converted: Path | None = None,
-    *,
-    precision: Precision,
-    device: str,
-    labels: Source | None = None,
-    num_threads: int | None = None,
-    one_at_a_time: bool = False,
-    with_scores: bool = True,
-) -> Engine:
-    """The engine that the plan names, ready to work.
-
-    `folder`: the model's (of transformers, with its tokenizer). `converted`: the artifact of the `convert`
-    stage (needed by ctranslate2). `labels`: those of any example, from which a multilingual model learns in
-    which language to answer. `num_threads`: of ctranslate2 on the CPU; None: those that torch has.
-    `one_at_a_time`: all threads work on one batch (for measuring latency), where several would be faster.
-    `with_scores` False: scores may be NaN, which spares transformers a pass of the decoder.
-
-    Raises `Failure` R221-R226 (loading), R320 (texts longer than the model has positions), R321 (ctranslate2,
-    asked for by name, cannot do it), R322 (the conversion is not there or damaged).
-    """
-    from .transformers_engine import TransformersEngine
-
-    _require_positions(settings, folder)
-
-    def reference(note: str = "") -> TransformersEngine:
-        return TransformersEngine.open(
-            settings, folder, precision=precision, device=device, labels=labels, note=note, with_scores=with_scores
-        )
-
-    if settings.engine == "transformers":
-        return reference()
-    from .ctranslate2_engine import CTranslate2Engine, Unfit
-
-    if converted is None:
-        raise Failure("R322", "ctranslate2 has no converted model to work with", "compile the spec again")
-    try:
-        return CTranslate2Engine(
-            converted, folder, settings, device, labels, reference,
-            num_threads=num_threads or torch.get_num_threads(), one_at_a_time=one_at_a_time,
-        )  # fmt: skip
-    except Unfit as reason:
-        if settings.named:
-            raise Failure(
-                "R321", f"ctranslate2 was asked for and {reason}", "take `engine: auto` or `engine: transformers`"
-            ) from reason
-        return reference(f"ctranslate2 {reason}")
-
-
-def _require_positions(settings: GenerationSettings, folder: Path) -> None:
-    """A text that comes to the end of the model's table of positions would end the work in the middle."""
-    positions = getattr(read_config(folder), "max_position_embeddings", None)  # None: it has no table (T5)
-    if positions is not None and (settings.max_length or 0) > positions:
-        raise Failure(
-            "R320", f"a text of {settings.max_length} tokens is asked for, and the model has {positions} positions",
-            f"take {positions} or less (`max_length` of a generation, `--max-length` of `predict`)",
-        )  # fmt: skip
 
 
 def batches(

@@ -27,7 +27,8 @@ from ..failure import Failure
 from ..models.families import count_parameters
 from ..models.load import Precision
 from ..plan import GenerationSettings
-from .engine import Engine, Hypothesis, Source, open_engine
+from .choose import open_engine
+from .engine import Engine, Hypothesis, Source
 from .transformers_engine import TransformersEngine
 
 LATENCY_BATCHES = (1, 32)

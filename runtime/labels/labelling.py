@@ -10,7 +10,8 @@ import numpy as np
 
 from ..data.rows import Rows
 from ..execution.context import Context
-from ..generation.engine import Engine, Hypothesis, open_engine, written_by
+from ..generation.choose import open_engine
+from ..generation.engine import Engine, Hypothesis, written_by
 from ..generation.rounds import OnProgress, Work, work_in_rounds
 from ..generation.shards import Shard
 from ..models.load import model_folder

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from ..protocol import CandidateTokens, Term, TermInputs
+from ..signals.candidates import with_rest
 
 
 def divergence_sum(
@@ -115,13 +116,6 @@ def sampled_divergence_sum(
         assert alpha is not None
         log_q = _mixture(log_p, log_q, alpha)
     return (log_p - log_q).sum() / teacher.ids.shape[-1] * temperature**2
-
-
-def with_rest(log_q: Tensor, ids: Tensor) -> Tensor:
-    """Log-probabilities (..., K + 1) of ids (..., K), all different, and of all other tokens together, out of
-    log_q (..., V)."""
-    rest = log_q.scatter(-1, ids, -math.inf).logsumexp(dim=-1, keepdim=True)  # no 1 - sum: nothing cancels
-    return torch.cat([log_q.gather(-1, ids), rest], dim=-1)
 
 
 def _log_student(student: Tensor, teacher: CandidateTokens, temperature: float) -> Tensor:

@@ -14,10 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from ..models.families import head, head_scale
-
-CHUNK_BYTES = 128 << 20  # of one chunk's logits and what a term makes of them
-_COPIES = 6 * 4  # float32 tensors of the logits' size that a divergence keeps for its gradient
+from ..models.head import Head, chunks
 
 BLOCK_BYTES = 2 << 20  # of one block's logits, for each thread of a CPU
 
@@ -25,22 +22,6 @@ BLOCK_BYTES = 2 << 20  # of one block's logits, for each thread of a CPU
 Terms = Callable[[int, int, Tensor, Tensor | None], tuple[Tensor, Tensor]]
 # (first row, end row) -> the teacher's logits of a chunk (n, V'); None where no term looks at them
 TeacherLogits = Callable[[int, int], Tensor | None]
-
-
-class Head(nn.Module):
-    """The projection of one model: weight (V, d), the bias that some families keep as a buffer, T5's scale."""
-
-    def __init__(self, model: Any) -> None:
-        super().__init__()
-        self.linear: Any = head(model)
-        self.scale = head_scale(model)
-        bias = getattr(model, "final_logits_bias", None)
-        self.bias: Tensor | None = bias
-
-    def forward(self, rows: Tensor) -> Tensor:
-        """Logits (n, V) of decoder states (n, d)."""
-        logits: Tensor = self.linear(rows * self.scale if self.scale != 1.0 else rows)
-        return logits if self.bias is None else logits + self.bias.to(logits)
 
 
 class HeadTerms(nn.Module):
@@ -125,12 +106,6 @@ class _Chunked(torch.autograd.Function):
             None if bias_grad is None else (bias_grad * outer).to(bias_kind),
             *[None] * 6,
         )
-
-
-def chunks(num_rows: int, vocabulary: int) -> Sequence[tuple[int, int]]:
-    """(first row, end row) of each chunk; no rows are one empty chunk, so that every rank does the same."""
-    size = max(16, CHUNK_BYTES // (_COPIES * vocabulary))
-    return [(start, min(start + size, num_rows)) for start in range(0, max(1, num_rows), size)]
 
 
 def blocks(logits: Tensor) -> Sequence[tuple[int, int]]:

@@ -14,12 +14,13 @@ from ..failure import Failure
 from ..models.families import STACKS
 from ..models.forward import decode, decoder_inputs, encode, use_eager_attention
 from ..models.freeze import set_train_mode
+from ..models.head import Head
 from ..plan import LayerMaps, ObjectiveSettings
 from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, TermInputs
 from ..signals.candidates import IDS, LOG_PROBABILITIES
 from ..signals.read import CANDIDATES, signal
 from .assembly import Active, Now, assemble, scheduled_setting
-from .head import Head, HeadTerms
+from .head import HeadTerms
 from .projection import Projections
 from .states import States
 from .teacher import Teacher

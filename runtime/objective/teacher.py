@@ -12,9 +12,9 @@ from torch import Tensor, nn
 
 from ..models.families import family_of, stack_of
 from ..models.forward import decode, encode, equal_parts
+from ..models.head import Head
 from ..models.load import DTYPES, Precision, load_model
 from ..protocol import Stack
-from .head import Head
 from .sharding import shard, whole
 
 Result = TypeVar("Result")

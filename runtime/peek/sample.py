@@ -18,15 +18,15 @@ from ..execution.store import Store
 from ..failure import Failure
 from ..models.families import STACKS
 from ..models.forward import decode, decoder_inputs, encode
+from ..models.head import Head
 from ..models.load import load_tokenizer, model_folder
-from ..objective.head import Head
+from ..objective.build import objective_of
 from ..objective.objective import Objective, factors_of
 from ..objective.terms import IGNORED
 from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
 from ..signals.candidates import candidates_of
 from ..signals.read import CANDIDATES, signal
 from ..training.course import Course, Step
-from ..training.loop import objective_of
 from ..verify.subject import counts_of
 from .prepare import Prepared
 from .remarks import batch_remarks, row_remarks

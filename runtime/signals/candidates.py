@@ -6,6 +6,7 @@ depends on the seed, the row and the position alone: not on the batch, the rank 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -13,8 +14,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..objective.divergence import with_rest
-from ..objective.head import Head, chunks
+from ..models.head import Head, chunks
 from ..plan import KeptCandidates
 
 IDS, LOG_PROBABILITIES = "ids", "log-probabilities"
@@ -68,6 +68,13 @@ def probabilities_of(log_p: Tensor, ids: Tensor, settings: KeptCandidates) -> Te
     """What a distribution (..., vocabulary) gives ids (..., K): as they are kept."""
     ids = ids.long()
     return with_rest(log_p, ids) if settings.kind == "top-k" else log_p.gather(-1, ids)
+
+
+def with_rest(log_q: Tensor, ids: Tensor) -> Tensor:
+    """Log-probabilities (..., K + 1) of ids (..., K), all different, and of all other tokens together, out of
+    log_q (..., V)."""
+    rest = log_q.scatter(-1, ids, -math.inf).logsumexp(dim=-1, keepdim=True)  # no 1 - sum: nothing cancels
+    return torch.cat([log_q.gather(-1, ids), rest], dim=-1)
 
 
 def draws(settings: KeptCandidates, row: int, num_tokens: int) -> NDArray[np.float64]:

@@ -23,7 +23,7 @@ from ..execution.context import Context
 from ..failure import Failure, interrupted
 from ..models.families import family_of, layers
 from ..models.forward import decode, decoder_inputs, encode, taking
-from ..objective.head import Head
+from ..models.head import Head
 from ..plan import SignalsSettings
 from .candidates import FILES, IDS, LOG_PROBABILITIES, candidates_of, distribution, probabilities_of
 from .layout import LAST, OFFSETS, STORED, Facts, create, file_names, layer_name, open_array, to_stored, write_facts

@@ -21,8 +21,9 @@ from ..data.batches import collate, sorted_batches
 from ..data.rows import Rows, references_of, split_names
 from ..execution.context import Context
 from ..failure import interrupted
+from ..generation.choose import open_engine
 from ..generation.ends import Ends
-from ..generation.engine import Engine, batches, generate_texts, open_engine, written_by
+from ..generation.engine import Engine, batches, generate_texts, written_by
 from ..generation.rounds import work_in_rounds
 from ..generation.shards import Shard, in_order, whole_batches
 from ..generation.transformers_engine import TransformersEngine

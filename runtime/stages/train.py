@@ -9,6 +9,7 @@ from ..execution.context import Context
 from ..metrics.words import require_seen
 from ..plan import Stage, TrainSettings
 from ..training.loop import train
+from ..verify.quick import prove_quickly
 
 PARALLEL = True
 SEEN_ROWS = 500  # that say in which script the references are
@@ -18,7 +19,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     """Train under the plan's engine; resumes from `context.scratch`. Raises `Failure` R357: what decides about stopping
     does not see the references."""
     _require_monitor(stage, context)
-    return train(stage, context)
+    return train(stage, context, prove_quickly)
 
 
 def _require_monitor(stage: Stage, context: Context) -> None:

@@ -9,72 +9,52 @@ from __future__ import annotations
 
 import json
 import math
-import re
 import shutil
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass
-from pathlib import Path
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
 import torch.distributed as dist
 
-from ..data.batches import collate, micro_batches
 from ..data.rows import Rows
 from ..execution.context import Context
 from ..failure import Failure, interrupted
 from ..files.integrity import Hashes, changed_file, sha256, sync_tree
 from ..messages.notices import Notice
-from ..models.dropout import set_dropout
-from ..models.freeze import freeze
-from ..models.load import load_model, load_tokenizer, model_folder
+from ..models.load import load_tokenizer, model_folder
 from ..models.save import save_model
-from ..objective.objective import Objective, factors_of
-from ..objective.teacher import load_teacher
+from ..objective.build import objective_of
+from ..objective.objective import Objective
 from ..plan import Stage, TrainSettings
-from ..protocol import Items
-from ..signals.read import Kept, signals_of, with_signals
+from ..signals.read import Signals, signals_of
 from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
 from .course import ENDLESS, Course, Step
-from .engine import backward, gradient_norm, set_learning_rate, start_engine, stop_engine, whole_parameters
+from .engine import gradient_norm, start_engine, stop_engine, whole_parameters
+from .step import Training, diverged, train_step
 from .stopping import Progress, Stopping
 from .validation import validate
 
 LOG_EVERY_STEPS = 10
-_OVERFLOW = re.compile(r"without overflow|loss scale already at minimum")  # torch, DeepSpeed
 WRITTEN = "written.json"  # beside the best weights: their files as they were written
 
 
-@dataclass
-class Training:
-    """What a training stage works with, from its start to its end."""
-
-    settings: TrainSettings
-    context: Context
-    objective: Objective
-    engine: Any
-    source: Path  # the folder of the model that is trained
-    tokenizer: Any
-    rows: Rows
-    validation_rows: Rows
-    course: Course
-    stopping: Stopping
-    micro_batch_tokens: int
-    signals: Kept | None
+# What is proved of an objective before its first step; raises `Failure` R31x where it is not what the plan says.
+Prove = Callable[[Stage, Context, Objective, Rows, int, Signals | None], None]
 
 
-def train(stage: Stage, context: Context) -> dict[str, Any]:
-    """Train, validate, keep the best. Returns the artifact's summary. Raises `Failure` R3xx."""
-    training = _prepare(stage, context)
+def train(stage: Stage, context: Context, prove: Prove) -> dict[str, Any]:
+    """Train, validate, keep the best. `prove` is called before the first step of a training that is not resumed.
+    Returns the artifact's summary. Raises `Failure` R3xx."""
+    training = _prepare(stage, context, prove)
     checkpoints = Checkpoints(context, training.engine)
     step = _resume(training, checkpoints)
     _run(training, checkpoints, step)
     return _finish(training, checkpoints)
 
 
-def _prepare(stage: Stage, context: Context) -> Training:
+def _prepare(stage: Stage, context: Context, prove: Prove) -> Training:
     settings: TrainSettings = stage.settings
     source = model_folder(context.inputs["model"])
     # A sharded teacher goes to the device weight by weight, when the engine starts.
@@ -92,9 +72,7 @@ def _prepare(stage: Stage, context: Context) -> Training:
     tokenizer = load_tokenizer(source)
     signals = signals_of(stage, context, objective, rows)
     if not (context.scratch / MARKER).is_file():  # a training that goes on was looked at when it began
-        from ..verify.quick import prove_quickly  # it uses this module
-
-        prove_quickly(stage, context, objective, rows, tokenizer.pad_token_id, signals)
+        prove(stage, context, objective, rows, tokenizer.pad_token_id, signals)
     if signals is not None and objective.teacher is not None:
         objective.teacher.rest(*objective.states.idle_stacks(signals.states))
     return Training(
@@ -124,21 +102,6 @@ def _too_long(course: Course) -> Notice | None:
         "write a shorter one, for example `warmup: {ratio: 0.1}`",
         "training.warmup",
     )
-
-
-def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: str) -> Objective:
-    """What a stage trains, from the folders of its inputs: the student loaded and frozen in parts, the teacher
-    beside it on the device, the terms over both. Leaves torch's random state at the stage's seed."""
-    model = load_model(model_folder(inputs["model"]), precision="fp32")
-    if settings.dropout is not None:
-        set_dropout(model, settings.dropout.hidden)
-    freeze(model, settings.freeze)
-    teacher = None
-    if "teacher" in inputs:
-        folder = model_folder(inputs["teacher"])
-        teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(device)
-    torch.manual_seed(settings.seed)  # projections are drawn from it
-    return Objective(model, settings.objective, settings.freeze, teacher)
 
 
 def _resume(training: Training, checkpoints: Checkpoints) -> int:
@@ -200,7 +163,7 @@ def _validate(training: Training, step: int) -> None:
     scores = validate(training, step)
     wrong = [name for name, value in scores.items() if not math.isfinite(value)]
     if wrong:
-        raise _diverged(training, f"the validation after step {step} gives no finite {' and no '.join(wrong)}")
+        raise diverged(training, f"the validation after step {step} gives no finite {' and no '.join(wrong)}")
     if training.stopping.validated(scores, step):
         _keep_best(training)
 
@@ -208,53 +171,6 @@ def _validate(training: Training, step: int) -> None:
 def _agree(context: Context, value: Any) -> Any:
     """Rank 0's word: what depends on the clock must not differ between ranks."""
     return context.gather(value)[0]
-
-
-def train_step(training: Training, step: Step, record: _Record) -> None:
-    """One optimizer step: forward and backward over its micro-batches, then the update."""
-    context, engine, rows = training.context, training.engine, training.rows
-    parts = micro_batches(
-        step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
-    )
-    counts = _num_items(training, step)  # means are over the whole step
-    factors = factors_of(counts, context.world)
-    # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
-    torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
-    set_learning_rate(engine, training.course.learning_rate(step.number))
-    training.objective.go_to(training.course.scheduled(step.number))
-    sums: dict[str, torch.Tensor] = {}
-    for index, micro_step in enumerate(parts):
-        ids = micro_step[context.rank]
-        collated = with_signals(collate(rows, ids, training.tokenizer.pad_token_id), training.signals, ids)
-        batch = {name: tensor.to(engine.device, non_blocking=True) for name, tensor in collated.items()}
-        share, terms = engine(batch, factors)
-        backward(engine, share, last=index == len(parts) - 1)
-        for name, term in terms.items():
-            sums[name] = sums.get(name, 0) + term
-    _update(training, step)
-    items = training.objective.items()
-    record.add(step, {name: value / counts[items[name]] for name, value in sums.items()})
-
-
-def _update(training: Training, step: Step) -> None:
-    """The optimizer's part of a step. Raises `Failure` R301: it multiplies by a number that float32 has no room for, or
-    fp16 gradients overflow whatever they are scaled by."""
-    try:
-        training.engine.step()
-    except Exception as error:
-        if not _OVERFLOW.search(str(error)):
-            raise
-        raise _diverged(training, f"the optimizer cannot make step {step.number}: {error}") from error
-
-
-def _num_items(training: Training, step: Step) -> dict[Items, int]:
-    """How many items of each kind the step has, on all ranks."""
-    rows = training.rows
-    return {
-        "label-tokens": int(rows.target_lengths[step.ids].sum()),
-        "source-tokens": int(rows.source_lengths[step.ids].sum()),
-        "examples": len(step.ids),
-    }
 
 
 class _Record:
@@ -328,22 +244,11 @@ class _Record:
         wrong = [name for name, value in zip(self._names, values, strict=True) if not math.isfinite(value)]
         if wrong:
             ids = [self._training.rows.raw(int(i))["id"] for i in step.ids[:5]]
-            raise _diverged(
+            raise diverged(
                 self._training,
                 f"the loss is not finite at step {step.number} (term {', '.join(wrong)}; first examples of the step: "
                 f"{', '.join(map(str, ids))})",
             )
-
-
-def _diverged(training: Training, what: str) -> Failure:
-    """R301, with what there is to go back to."""
-    kept = (training.context.scratch / MARKER).is_file()
-    return Failure(
-        "R301",
-        f"{what}; {'the last checkpoint is kept' if kept else 'there was no checkpoint yet'}",
-        "lower training.learning_rate, lengthen the warm-up, or use fp32",
-        spec_path="training.learning_rate",
-    )
 
 
 def _keep_best(training: Training) -> None:

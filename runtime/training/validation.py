@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import torch
@@ -16,9 +16,7 @@ from ..generation.transformers_engine import TransformersEngine
 from ..metrics.score import needing, score, score_loss
 from ..models.load import load_model, model_folder
 from .engine import whole_parameters
-
-if TYPE_CHECKING:
-    from .loop import Training
+from .step import Training
 
 
 def validate(training: Training, step: int) -> dict[str, float]:

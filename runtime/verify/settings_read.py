@@ -13,11 +13,12 @@ import torch
 
 from ..models.load import load_tokenizer, model_folder
 from ..objective.assembly import Active
+from ..objective.build import objective_of
 from ..objective.objective import Objective
 from ..plan import Scoring, TrainSettings
-from ..training import loop
 from ..training.course import Course
 from ..training.engine import optimizer_of
+from ..training.step import Training, train_step
 from ..training.stopping import Stopping
 from ..training.validation import validate
 from .proof import Proof, held
@@ -94,14 +95,14 @@ def _is_read_elsewhere(subject: Subject, path: str) -> bool:
 
 def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> None:
     with torch.random.fork_rng(devices=[]):
-        objective = loop.objective_of(settings, subject.inputs, "cpu")
+        objective = objective_of(settings, subject.inputs, "cpu")
         _watch_terms(objective, settings, seen)
         parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         rows = FewRows(subject.rows, np.arange(min(_ROWS, len(subject.rows))))
         Course(settings, subject.rows.whole)  # the schedules of the loss are made for all rows
         course = course_of_few(settings, rows)
         teachers = dict.fromkeys(settings.stopping.retention or {}, 0.0)  # its scores
-        training = loop.Training(
+        training = Training(
             settings=settings,
             context=subject.context(0, 1),
             objective=objective,
@@ -116,7 +117,7 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
             signals=subject.candidates,
         )
         step = course.steps(after=0)[0]
-        loop.train_step(training, step, cast(Any, Kept()))
+        train_step(training, step, cast(Any, Kept()))
         course.learning_rate(1 << 40)  # past every warm-up
         training.stopping.validated(validate(training, step.number), step.number)
         training.stopping.progress.best_metrics = None  # so that the other rules are asked, too

@@ -17,9 +17,9 @@ from torch import Tensor, nn
 from ..data.rows import Rows
 from ..models.families import STACKS, family_of, stack_of
 from ..objective.objective import Objective
-from ..training import loop
 from ..training.course import Step
 from ..training.engine import optimizer_of
+from ..training.step import Training, train_step
 from ..training.stopping import Stopping
 from .proof import Proof, exempt, held, measured
 from .subject import ZERO_BY_NATURE, Gradients, Subject, course_of_few, difference, relative
@@ -72,7 +72,7 @@ def run_step(
     engine = LocalEngine(objective, optimizer_of(parameters, settings, on_cpu=False), updates)
     rows: Rows = subject.rows
     course = course_of_few(settings, rows)
-    training = loop.Training(
+    training = Training(
         settings=settings,
         context=subject.context(rank, world),
         objective=objective,
@@ -91,7 +91,7 @@ def run_step(
     for parameter in parameters:
         parameter.grad = None
     with torch.random.fork_rng(devices=[]):
-        loop.train_step(training, step, cast(Any, kept))
+        train_step(training, step, cast(Any, kept))
     found = {
         name: parameter.grad.clone()
         for name, parameter in objective.named_parameters()

@@ -19,14 +19,15 @@ from ..data.rows import Ids, Rows
 from ..execution.context import Context, Journal, Progress
 from ..execution.store import Store
 from ..failure import Failure
+from ..models import head as model_head
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective import head
+from ..objective.build import objective_of
 from ..objective.objective import Objective, factors_of
 from ..plan import Plan, Stage, StudentSettings, TrainSettings
 from ..protocol import Items
 from ..signals.read import CANDIDATES, Kept, with_signals
 from ..training.course import Course
-from ..training.loop import objective_of
 
 MANY, FEW = 8, 4  # rows; few for a large model
 LARGE = 100_000_000  # parameters
@@ -210,9 +211,9 @@ def relative(found: float, expected: float, near_zero: float) -> float:
 @contextmanager
 def small_chunks() -> Iterator[None]:
     """Within it the head works in the smallest chunks and blocks there are: a few rows would be one chunk otherwise."""
-    before = head.CHUNK_BYTES, head.BLOCK_BYTES
-    head.CHUNK_BYTES = head.BLOCK_BYTES = 0
+    before = model_head.CHUNK_BYTES, head.BLOCK_BYTES
+    model_head.CHUNK_BYTES = head.BLOCK_BYTES = 0
     try:
         yield
     finally:
-        head.CHUNK_BYTES, head.BLOCK_BYTES = before
+        model_head.CHUNK_BYTES, head.BLOCK_BYTES = before

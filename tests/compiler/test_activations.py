@@ -147,7 +147,7 @@ def test_the_mix_that_takes_most_is_what_counts():
 
 
 def test_the_chunks_of_the_head_are_the_runtimes():
-    from distilc.runtime.objective import head
+    from distilc.runtime.models import head
 
     assert HEAD_CHUNK_BYTES == head.CHUNK_BYTES
     rows = [end - start for start, end in head.chunks(100_000, 50_265)]

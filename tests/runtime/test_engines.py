@@ -11,8 +11,9 @@ import numpy as np
 import pytest
 
 from distilc.runtime.failure import Failure
+from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.generation.conversion import convert, vocabulary_of
-from distilc.runtime.generation.engine import Engine, Hypothesis, open_engine, written_by
+from distilc.runtime.generation.engine import Engine, Hypothesis, written_by
 from distilc.runtime.models.load import load_tokenizer, read_config
 from distilc.runtime.plan import GenerationSettings, SamplingSettings
 

@@ -15,6 +15,7 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.plan import StoppingSettings
 from distilc.runtime.training import loop
 from distilc.runtime.training.checkpoint import MARKER
+from distilc.runtime.training.step import _update
 from distilc.runtime.training.stopping import Progress, Stopping
 
 SETTINGS = StoppingSettings(
@@ -140,5 +141,5 @@ def test_an_update_that_float32_has_no_room_for_is_a_diagnosis(tmp_path: Path, s
 
     training: Any = SimpleNamespace(engine=SimpleNamespace(step=step), context=SimpleNamespace(scratch=tmp_path))
     with pytest.raises(Failure) as caught:
-        loop._update(training, SimpleNamespace(number=7))  # type: ignore[arg-type]
+        _update(training, SimpleNamespace(number=7))  # type: ignore[arg-type]
     assert caught.value.code == "R301" and "step 7" in caught.value.message

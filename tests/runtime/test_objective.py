@@ -205,7 +205,6 @@ def test_chunks_and_cuts_and_padding_change_nothing(
         return loss, [torch.zeros(1) if p.grad is None else p.grad.clone() for p in parameters]
 
     whole = loss_and_gradient([batch])
-    monkeypatch.setattr(head, "CHUNK_BYTES", 1)
     monkeypatch.setattr(head, "BLOCK_BYTES", 3 * 8 * 40)  # three of the four rows of a chunk
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     monkeypatch.setattr(head, "chunks", lambda rows, vocabulary: [(i, min(i + 4, rows)) for i in range(0, rows, 4)])

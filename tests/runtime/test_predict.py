@@ -18,7 +18,7 @@ from distilc.runtime.commands.predict import _piece, main
 from distilc.runtime.commands.trained_as import find_student, trained_as
 from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
-from distilc.runtime.generation.engine import open_engine
+from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.messages.outlet import Outlet
 from distilc.runtime.models.load import load_tokenizer
 from distilc.runtime.plan import GenerationSettings

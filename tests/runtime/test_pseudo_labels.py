@@ -21,7 +21,7 @@ from distilc.runtime.data.rows import Rows, split_names
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation import shards
-from distilc.runtime.generation.engine import open_engine
+from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.metrics.rouge import rouge_of_examples
 from distilc.runtime.models.load import load_tokenizer
 from distilc.runtime.plan import (

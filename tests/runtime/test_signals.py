@@ -19,6 +19,7 @@ from distilc.runtime.data.batches import collate
 from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
+from distilc.runtime.models import head as model_head
 from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.load import load_model
 from distilc.runtime.objective import head
@@ -367,7 +368,7 @@ def test_candidates_train_a_student_without_a_teacher(
     whole = torch.autograd.grad(share, student.model.shared.weight)[0]
     monkey = pytest.MonkeyPatch()
     with monkey.context() as patch:  # a row at a time
-        patch.setattr(head, "CHUNK_BYTES", 0)
+        patch.setattr(model_head, "CHUNK_BYTES", 0)
         patch.setattr(head, "BLOCK_BYTES", 0)
         cut = torch.autograd.grad(objective(batch, factors_of(items, world=1))[0], student.model.shared.weight)[0]
     torch.testing.assert_close(cut, whole, rtol=1e-4, atol=1e-6)

@@ -21,14 +21,15 @@ from distilc.runtime.execution.store import Store
 from distilc.runtime.execution.worker import run_stage
 from distilc.runtime.extensions import require
 from distilc.runtime.failure import Failure
+from distilc.runtime.models import head
 from distilc.runtime.models.load import load_model
 from distilc.runtime.models.save import save_model
-from distilc.runtime.objective import divergence, head, hidden, objective, teacher
+from distilc.runtime.objective import build, divergence, hidden, objective, teacher
 from distilc.runtime.objective.assembly import TERMS
 from distilc.runtime.objective.objective import Objective
 from distilc.runtime.plan import GenerationSettings, load_plan
 from distilc.runtime.protocol import Term, TermInputs
-from distilc.runtime.training import loop
+from distilc.runtime.training import step
 from distilc.runtime.training.course import Course
 from distilc.runtime.verify import quick
 from distilc.runtime.verify.equality import prove_identity
@@ -206,8 +207,8 @@ def teacher_in_train_mode(patch: pytest.MonkeyPatch, subjects: Made, folder: Pat
 
 
 def unfrozen_encoder(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
-    right = loop.freeze
-    patch.setattr(loop, "freeze", lambda model, parts: right(model, [part for part in parts if part != "encoder"]))
+    right = build.freeze
+    patch.setattr(build, "freeze", lambda model, parts: right(model, [part for part in parts if part != "encoder"]))
     return subjects("marian", FROZEN, OF_DECODER)
 
 
@@ -215,7 +216,7 @@ def shared_encoder(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> S
     def always(place: Path, student: Any, freeze: Any, precision: Any) -> teacher.Teacher:
         return teacher.Teacher(load_model(place), shares_encoder=True)
 
-    patch.setattr(loop, "load_teacher", always)
+    patch.setattr(build, "load_teacher", always)
     return subjects("bart", SHALLOW, OF_LOGITS)
 
 
@@ -254,7 +255,7 @@ def vocabulary_padded_with_zeros(patch: pytest.MonkeyPatch, subjects: Made, fold
 
 def accumulation_without_weighting(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
     """A mean over micro-batches of their means."""
-    cut, right, parts = loop.micro_batches, Objective.forward, [1]
+    cut, right, parts = step.micro_batches, Objective.forward, [1]
 
     def counted(*arguments: Any) -> Any:
         found = cut(*arguments)
@@ -272,7 +273,7 @@ def accumulation_without_weighting(patch: pytest.MonkeyPatch, subjects: Made, fo
         )
         return right(self, batch, {items: value / parts[0] for items, value in own.items()})
 
-    patch.setattr(loop, "micro_batches", counted)
+    patch.setattr(step, "micro_batches", counted)
     patch.setattr(Objective, "forward", of_means)
     return subjects("bart", SHALLOW, OF_LOGITS)
 

@@ -30,8 +30,8 @@ MAX_LENGTH = 32
 
 def measure(num_sources: int = NUM_SOURCES, times: int = 3, num_threads: int = 2) -> Iterator[Row]:
     """Rows of the table, on `num_threads` cores."""
+    from distilc.runtime.generation.choose import open_engine
     from distilc.runtime.generation.conversion import convert
-    from distilc.runtime.generation.engine import open_engine
     from distilc.runtime.generation.transformers_engine import TransformersEngine
     from distilc.runtime.models.build import build
     from distilc.runtime.models.load import load_tokenizer

@@ -1,0 +1,30 @@
+"""The objective of a training stage, built from the folders of its inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import torch
+
+from ..models.dropout import set_dropout
+from ..models.freeze import freeze
+from ..models.load import load_model, model_folder
+from ..plan import TrainSettings
+from .objective import Objective
+from .teacher import load_teacher
+
+
+def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: str) -> Objective:
+    """What a stage trains, from the folders of its inputs: the student loaded and frozen in parts, the teacher
+    beside it on the device, the terms over both. Leaves torch's random state at the stage's seed."""
+    model = load_model(model_folder(inputs["model"]), precision="fp32")
+    if settings.dropout is not None:
+        set_dropout(model, settings.dropout.hidden)
+    freeze(model, settings.freeze)
+    teacher = None
+    if "teacher" in inputs:
+        folder = model_folder(inputs["teacher"])
+        teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(device)
+    torch.manual_seed(settings.seed)  # projections are drawn from it
+    return Objective(model, settings.objective, settings.freeze, teacher)

@@ -1,0 +1,108 @@
+"""One optimizer step: a batch of the schedule cut into micro-batches, forward, backward, the update."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+import torch
+
+from ..data.batches import collate, micro_batches
+from ..data.rows import Rows
+from ..execution.context import Context
+from ..failure import Failure
+from ..objective.objective import Objective, factors_of
+from ..plan import TrainSettings
+from ..protocol import Items
+from ..signals.read import Kept, with_signals
+from .checkpoint import MARKER
+from .course import Course, Step
+from .engine import backward, set_learning_rate
+from .stopping import Stopping
+
+_OVERFLOW = re.compile(r"without overflow|loss scale already at minimum")  # torch, DeepSpeed
+
+
+@dataclass
+class Training:
+    """What a training stage works with, from its start to its end."""
+
+    settings: TrainSettings
+    context: Context
+    objective: Objective
+    engine: Any
+    source: Path  # the folder of the model that is trained
+    tokenizer: Any
+    rows: Rows
+    validation_rows: Rows
+    course: Course
+    stopping: Stopping
+    micro_batch_tokens: int
+    signals: Kept | None
+
+
+class Record(Protocol):
+    """What is told of each step: term -> its mean on this rank's share of the step, a scalar."""
+
+    def add(self, step: Step, terms: Mapping[str, torch.Tensor]) -> None: ...
+
+
+def train_step(training: Training, step: Step, record: Record) -> None:
+    """One optimizer step: forward and backward over its micro-batches, then the update."""
+    context, engine, rows = training.context, training.engine, training.rows
+    parts = micro_batches(
+        step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
+    )
+    counts = _num_items(training, step)  # means are over the whole step
+    factors = factors_of(counts, context.world)
+    # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
+    torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
+    set_learning_rate(engine, training.course.learning_rate(step.number))
+    training.objective.go_to(training.course.scheduled(step.number))
+    sums: dict[str, torch.Tensor] = {}
+    for index, micro_step in enumerate(parts):
+        ids = micro_step[context.rank]
+        collated = with_signals(collate(rows, ids, training.tokenizer.pad_token_id), training.signals, ids)
+        batch = {name: tensor.to(engine.device, non_blocking=True) for name, tensor in collated.items()}
+        share, terms = engine(batch, factors)
+        backward(engine, share, last=index == len(parts) - 1)
+        for name, term in terms.items():
+            sums[name] = sums.get(name, 0) + term
+    _update(training, step)
+    items = training.objective.items()
+    record.add(step, {name: value / counts[items[name]] for name, value in sums.items()})
+
+
+def _update(training: Training, step: Step) -> None:
+    """The optimizer's part of a step. Raises `Failure` R301: it multiplies by a number that float32 has no room for, or
+    fp16 gradients overflow whatever they are scaled by."""
+    try:
+        training.engine.step()
+    except Exception as error:
+        if not _OVERFLOW.search(str(error)):
+            raise
+        raise diverged(training, f"the optimizer cannot make step {step.number}: {error}") from error
+
+
+def _num_items(training: Training, step: Step) -> dict[Items, int]:
+    """How many items of each kind the step has, on all ranks."""
+    rows = training.rows
+    return {
+        "label-tokens": int(rows.target_lengths[step.ids].sum()),
+        "source-tokens": int(rows.source_lengths[step.ids].sum()),
+        "examples": len(step.ids),
+    }
+
+
+def diverged(training: Training, what: str) -> Failure:
+    """R301, with what there is to go back to."""
+    kept = (training.context.scratch / MARKER).is_file()
+    return Failure(
+        "R301",
+        f"{what}; {'the last checkpoint is kept' if kept else 'there was no checkpoint yet'}",
+        "lower training.learning_rate, lengthen the warm-up, or use fp32",
+        spec_path="training.learning_rate",
+    )
