@@ -11,7 +11,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from .checks.check import check, check_together
+from .checks.check import SPEC, check_together, hold
+from .checks.context import SpecContext
 from .diagnostics.diagnostic import Diagnostic, Places, Reporter
 from .resolve.site import Site
 from .spec.compiled import Compiled, Run
@@ -159,7 +160,7 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
     for part in (root, *parts.values()):
         reporter.take(part.diagnostics)
     reporter.take(point.diagnostics)
-    check(experiment, tree, reporter)
+    hold(SPEC, SpecContext(experiment, tree, reporter))
     unsure = tuple(path for path in refused if not path or path[0] in OF_MODELS)
     return Run(experiment, tree, reporter, path, point.label, unsure)
 

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from pathlib import PurePath
 
-from ..diagnostics.diagnostic import Reporter, did_you_mean, listed, quoted
-from ..spec.experiment import Experiment
+from ..diagnostics.diagnostic import did_you_mean, listed, quoted
 from ..spec.file_kinds import BASELINE_KINDS, not_read
-from ..spec.ways import Tree, baseline_path
+from ..spec.ways import baseline_path
 from ..tasks.task import TASKS
+from .context import SpecContext
 
 
-def check_baselines(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_baselines(spec: SpecContext) -> None:
     """The predictions are of a test set, of a task that has some, in files that are read."""
+    run, reporter = spec.run, spec.reporter
     for name, baseline in run.baselines.items():
         if not TASKS[run.task].target:
             reporter.error("E404", ("baselines", name), f"the task {run.task} writes nothing that could be compared",

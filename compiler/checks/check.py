@@ -1,22 +1,35 @@
-"""Rules across the fields of a run, one function a rule (E4xx, W4xx). Nothing here looks at the machine.
-
-What needs a model's config.json (depths, widths, families) or the data files is judged in `lower`. The rules
-themselves are in rules/, by subject.
-"""
+"""The rules, one function a rule, in tuples by what has to be known: the spec alone, its site, who writes labels, the
+teacher, all models, the data, the plan. The rules themselves are beside this file, by subject; those of
+`check --data`, which read whole files, are in `check_data.py`."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
 
 from ..diagnostics.diagnostic import Reporter
 from ..spec.experiment import Experiment
-from ..spec.ways import Tree
 from .baselines import check_baselines
 from .data import check_leakage, check_sources
+from .devices import check_offload, check_precision
+from .engines import check_engines
 from .extensions import check_extensions
+from .fit import check_memory
+from .languages import check_languages
 from .models import check_available, check_freeze, check_teacher
 from .objective import check_alignment, check_logits, check_loss, check_phi_used
+from .row_counts import check_described_end, check_known_end, check_shares
 from .schedules import check_schedules
+from .scoring import check_scoring
+from .shapes import (
+    check_beams,
+    check_candidates,
+    check_encoder,
+    check_label_lengths,
+    check_lengths,
+    check_reach,
+    check_stacks,
+)
 from .targets import (
     check_known_to_hurt,
     check_labellers,
@@ -36,9 +49,16 @@ from .task import (
     check_task_keys,
     check_text_columns,
 )
-from .training import check_bounds, check_generation, check_search_settings, check_validations, check_warmup
+from .training import (
+    check_bounds,
+    check_generation,
+    check_retention,
+    check_search_settings,
+    check_validations,
+    check_warmup,
+)
 
-CHECKS = (
+SPEC = (
     check_available,
     check_can_be_run,
     check_extensions,
@@ -56,6 +76,7 @@ CHECKS = (
     check_bounds,
     check_validations,
     check_warmup,
+    check_retention,
     check_generation,
     check_search_settings,
     check_loss,
@@ -71,12 +92,20 @@ CHECKS = (
     check_freeze,
 )
 TOGETHER = (check_labellers_used, check_phi_used)
+SITE = (check_offload, check_scoring)
+WRITERS = (check_label_lengths,)
+TEACHER = (check_languages, check_lengths, check_beams, check_stacks, check_encoder, check_precision)
+MODELS = (check_memory, check_engines, check_reach, check_candidates)
+DATA = (check_described_end,)
+PLAN = (check_known_end, check_shares)
+
+Context = TypeVar("Context")
 
 
-def check(run: Experiment, tree: Tree, reporter: Reporter) -> None:
-    """Hold a run to every rule."""
-    for rule in CHECKS:
-        rule(run, tree, reporter)
+def hold(rules: Iterable[Callable[[Context], None]], context: Context) -> None:
+    """Hold a run to rules, all of which need the same to be known."""
+    for rule in rules:
+        rule(context)
 
 
 def check_together(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:

@@ -7,13 +7,14 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
-from ..spec.experiment import Experiment
 from ..spec.file_kinds import FILE_KINDS, not_read, unpacked
-from ..spec.ways import Tree, data_sources
+from ..spec.ways import data_sources
+from .context import SpecContext
 
 
-def check_sources(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_sources(spec: SpecContext) -> None:
     """Keys of a data source that its kind does not have; files that nobody can read."""
+    run, reporter = spec.run, spec.reporter
     for path, source in data_sources(run.data):
         if source.split is not None and source.files is not None:
             reporter.error(
@@ -54,8 +55,9 @@ BUILTIN_SPLITS = ("train", "validation", "test")
 _SPLITS = listed(BUILTIN_SPLITS, "and")
 
 
-def check_leakage(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_leakage(spec: SpecContext) -> None:
     """Nobody tests on what was trained on, unless by mistake."""
+    run, reporter = spec.run, spec.reporter
     trained: dict[Any, Trail] = {}
     for path, source in data_sources(run.data):
         split = source.split or path[1]

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Literal
 
-from ..diagnostics.diagnostic import Reporter, Trail, listed
+from ..diagnostics.diagnostic import Trail, listed
 from ..extensions.installed import WORDS, Kind, installed
 from ..spec.experiment import Experiment
 from ..spec.ways import Tree, trainings
+from .context import SpecContext
 
 
-def check_extensions(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_extensions(spec: SpecContext) -> None:
     """What a run uses of installed packages can be used, and for its task."""
+    run, tree, reporter = spec.run, spec.tree, spec.reporter
     there = installed()
     if not there:
         return

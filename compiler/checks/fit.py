@@ -13,35 +13,30 @@ from ..estimates.workload import Workload, row_lengths, step_tokens, student_tea
 from ..resolve.architecture import Architecture
 from ..resolve.objective import objective_settings
 from ..resolve.site import Site
-from ..resolve.student import ResolvedStudent
 from ..spec.experiment import Experiment, Training
+from .context import ModelContext
 
 _MOST_DEVICES = 64
 _CARDS_GIB = (8, 12, 16, 24, 32, 40, 48, 64, 80, 96, 141, 192, 288)
 _SHARE_NAMED = 0.15  # of the whole: smaller parts are not worth a word
 
 
-def check_memory(
-    experiment: Experiment,
-    teacher: Architecture,
-    student: ResolvedStudent | None,
-    precisions: tuple[str, str],
-    reporter: Reporter,
-    site: Site,
-) -> None:
+def check_memory(models: ModelContext) -> None:
     """Reports E541 (W541 on a CPU, whose memory others use and swap extends): a training that does not fit
-    the devices, whatever is sharded and however small the micro-batches are. `precisions`: of the student's
-    training, of the teacher's own. Nothing is reported where the memory of a device is not known."""
+    the devices, whatever is sharded and however small the micro-batches are. Nothing is
+    reported where the memory of a device is not known."""
+    experiment, reporter, site = models.run, models.reporter, models.site
+    teacher, student = models.teacher.architecture, models.student
     if site.memory_gb is None:
         return
     own = experiment.teacher.train
     if own is not None:
-        load = _load(experiment, own, teacher, (), precisions[1], site)
+        load = _load(experiment, own, teacher, (), models.teacher_precision, site)
         _check("the teacher", load, ("teacher", "train"), reporter, site)
     if student is None:
         return
     training = experiment.training
-    load = _load(experiment, training, student.architecture, student.freeze, precisions[0], site)
+    load = _load(experiment, training, student.architecture, student.freeze, models.precision, site)
     if training.loss.needs_teacher:
         objective = objective_settings(training.loss, None)
         load = replace(load, teaching=student_teaching(objective, teacher, student))

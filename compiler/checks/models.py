@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..diagnostics.diagnostic import Reporter, Trail, quoted
-from ..spec.experiment import Experiment
-from ..spec.ways import Tree
+from ..diagnostics.diagnostic import Trail, quoted
+from .context import SpecContext
 
 
-def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_available(spec: SpecContext) -> None:
     """The language knows a kind of model that this release does not find: it is refused, never ignored."""
+    tree, reporter = spec.tree, spec.reporter
     models: dict[Trail, Any] = {("teacher",): tree["teacher"]}
     for stack in ("encoder", "decoder"):
         origin = tree["student"]["init"][stack]
@@ -31,8 +31,9 @@ def check_available(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_teacher(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_teacher(spec: SpecContext) -> None:
     """A teacher from scratch is trained."""
+    run, reporter = spec.run, spec.reporter
     if run.teacher.architecture is not None and run.teacher.train is None:
         reporter.error(
             "E410",
@@ -44,8 +45,9 @@ def check_teacher(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         )
 
 
-def check_freeze(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_freeze(spec: SpecContext) -> None:
     """Random weights are not frozen."""
+    run, reporter = spec.run, spec.reporter
     student = run.student
     if isinstance(student.freeze, str):
         return

@@ -8,13 +8,15 @@ from ..diagnostics.diagnostic import Reporter
 from ..spec.experiment import Experiment, is_schedule
 from ..spec.ways import Tree, trainings
 from ..tasks.task import TASKS
+from .context import SpecContext
 
 DIVERGENCE_OPTIONS = {"beta": "jsd", "alpha": "skew-kl"}
 OF_TEACHER = ("forward-kl", "skew-kl")  # means over the teacher's distribution
 
 
-def check_loss(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_loss(spec: SpecContext) -> None:
     """Something is learned."""
+    run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         loss = part.loss
         if loss.labels is None and loss.logits is None and not loss.needs_teacher and not loss.own:
@@ -27,8 +29,9 @@ def check_loss(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_logits(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_logits(spec: SpecContext) -> None:
     """Options of another divergence or another task would be ignored: they are refused."""
+    run, tree, reporter = spec.run, spec.tree, spec.reporter
     term = tree["loss"].get("logits", {})
     for option, divergence in DIVERGENCE_OPTIONS.items():
         if option in term and term["divergence"] != divergence:
@@ -85,8 +88,9 @@ def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
         )
 
 
-def check_alignment(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_alignment(spec: SpecContext) -> None:
     """The comparison of layer inputs repeats a mistake, knowingly or not."""
+    run, reporter = spec.run, spec.reporter
     hidden = run.training.loss.hidden
     if hidden is not None and hidden.align == "inputs":
         reporter.warning(

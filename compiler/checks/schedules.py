@@ -6,14 +6,15 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail
-from ..spec.experiment import Experiment, Moment, Schedule, Stopping, is_schedule
-from ..spec.ways import Tree
+from ..spec.experiment import Moment, Schedule, Stopping, is_schedule
+from .context import SpecContext
 
 NEVER = Moment(epochs=None, steps=None, ratio=1.0)  # where a schedule that names no end ends
 
 
-def check_schedules(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_schedules(spec: SpecContext) -> None:
     """Each schedule changes something, in a time that the training has."""
+    run, tree, reporter = spec.run, spec.tree, spec.reporter
     stopping = run.training.stopping
     for path, written in _written(tree["loss"]):
         if not written["from"] and not written["to"]:

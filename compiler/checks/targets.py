@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from pathlib import PurePath
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed
-from ..spec.experiment import ORIGINAL, Experiment, Labeller
+from ..spec.experiment import ORIGINAL, STUDENT, Experiment, Labeller
 from ..spec.file_kinds import FILE_KINDS, not_read
-from ..spec.ways import Tree
 from ..tasks.task import TASKS
+from .context import SpecContext
 
 
-def check_targets(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_targets(spec: SpecContext) -> None:
     """Every target is the original one or a labeller's; only text can be written by a labeller."""
+    run, reporter = spec.run, spec.reporter
     known = [ORIGINAL, *run.pseudo_labels]
     for i, name in enumerate(run.targets):
         if name not in known:
@@ -37,8 +38,9 @@ def check_targets(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_targets_once(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_targets_once(spec: SpecContext) -> None:
     """A target stands once: how often its rows are there is its share."""
+    run, reporter = spec.run, spec.reporter
     for i, name in enumerate(run.targets):
         if name in run.targets[:i]:
             reporter.error(
@@ -50,8 +52,9 @@ def check_targets_once(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_labellers(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_labellers(spec: SpecContext) -> None:
     """What is asked of the labellers that are used can be done."""
+    run, reporter = spec.run, spec.reporter
     for name in dict.fromkeys(run.targets):
         labeller = run.pseudo_labels.get(name)
         if labeller is None:
@@ -77,9 +80,6 @@ def check_labellers(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
         if labeller.file is not None:
             _check_file(run, labeller, path, reporter)
-
-
-STUDENT = "student"  # the hub's old models without an organisation have other names
 
 
 def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
@@ -127,8 +127,9 @@ def check_labellers_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: 
                 )
 
 
-def check_known_to_hurt(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_known_to_hurt(spec: SpecContext) -> None:
     """Pseudo-labels where the literature found that they lose (arXiv 2010.13002, Table 10 and section 6.2)."""
+    run, reporter = spec.run, spec.reporter
     names = [name for name in run.targets if name != ORIGINAL]
     for i, source in enumerate(run.data.train):
         if names and source.hub is not None and source.hub.lower().rsplit("/", 1)[-1] in CNN:
@@ -144,8 +145,9 @@ def check_known_to_hurt(run: Experiment, tree: Tree, reporter: Reporter) -> None
 CNN = ("cnn_dailymail", "cnn-dailymail", "cnn_dm")
 
 
-def check_off_policy(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_off_policy(spec: SpecContext) -> None:
     """A teacher's distribution on texts that another model wrote is off its own distribution."""
+    run, reporter = spec.run, spec.reporter
     if run.training.loss.logits is None:
         return
     for i, name in enumerate(run.targets):

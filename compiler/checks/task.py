@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
+from ..diagnostics.diagnostic import Trail, did_you_mean, listed, quoted
 from ..extensions.installed import installed, usable_metrics
-from ..spec.experiment import Experiment
-from ..spec.ways import TEXT_ONLY, Tree, trainings
+from ..spec.ways import TEXT_ONLY, trainings
 from ..tasks.task import CAN_BE_RUN, MEASURED, TASKS
+from .context import SpecContext
 
 
-def check_can_be_run(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_can_be_run(spec: SpecContext) -> None:
     """What this release compiles and cannot run is said before a run is begun."""
+    run, reporter = spec.run, spec.reporter
     if not TASKS[run.task].can_be_run:
         reporter.warning(
             "W417",
@@ -20,8 +21,9 @@ def check_can_be_run(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         )
 
 
-def check_metrics(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_metrics(spec: SpecContext) -> None:
     """Metrics fit the task."""
+    run, reporter = spec.run, spec.reporter
     known = (*TASKS[run.task].metrics, *usable_metrics(run.task))
     broken = [name for name in installed().names["metrics"] if installed().problem("metrics", name)]
     lists: list[tuple[Trail, tuple[str, ...]]] = [(("evaluation", "metrics"), run.evaluation.metrics)]
@@ -38,8 +40,9 @@ def check_metrics(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 )
 
 
-def check_monitor(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_monitor(spec: SpecContext) -> None:
     """What decides about stopping is measured while training."""
+    run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         metrics = part.validation.metrics
         names = [((*path, "stopping", "monitor"), part.stopping.monitor)]
@@ -56,8 +59,9 @@ def check_monitor(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 )
 
 
-def check_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_columns(spec: SpecContext) -> None:
     """Keys of `data` that belong to another task would be ignored: they are refused."""
+    run, tree, reporter = spec.run, spec.tree, spec.reporter
     known = TASKS[run.task].columns
     for name in tree["data"]["columns"]:
         if name not in known:
@@ -80,8 +84,9 @@ def check_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         )
 
 
-def check_text_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_text_columns(spec: SpecContext) -> None:
     """A classification reads one text or a pair, not both."""
+    run, tree, reporter = spec.run, spec.tree, spec.reporter
     columns, task = tree["data"]["columns"], TASKS[run.task]
     if task.pair is not None and task.source in columns and {*task.pair} & set(columns):
         reporter.error(
@@ -94,8 +99,9 @@ def check_text_columns(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         )
 
 
-def check_masking(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_masking(spec: SpecContext) -> None:
     """The shares of what is done to a predicted token are shares of one whole."""
+    run, reporter = spec.run, spec.reporter
     masking = run.data.masking
     if masking is not None and masking.masked + masking.random > 100:
         reporter.error(
@@ -107,8 +113,9 @@ def check_masking(run: Experiment, tree: Tree, reporter: Reporter) -> None:
         )
 
 
-def check_columns_differ(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_columns_differ(spec: SpecContext) -> None:
     """Source and target are two columns."""
+    run, reporter = spec.run, spec.reporter
     columns = run.data.columns
     if columns.source == columns.target and columns.source:
         reporter.error(
@@ -120,8 +127,9 @@ def check_columns_differ(run: Experiment, tree: Tree, reporter: Reporter) -> Non
         )
 
 
-def check_task_keys(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_task_keys(spec: SpecContext) -> None:
     """Sections of another task would be ignored: they are refused."""
+    run, reporter = spec.run, spec.reporter
     foreign: list[Trail] = []
     if not TASKS[run.task].writes_texts:
         foreign += TEXT_ONLY
@@ -139,8 +147,9 @@ def check_task_keys(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_expected(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_expected(spec: SpecContext) -> None:
     """A published score on a test set names one that there is."""
+    run, reporter = spec.run, spec.reporter
     for who, expectation in run.expect.items():
         for name in expectation.scores:
             test_set, dot, metric = name.rpartition(".")

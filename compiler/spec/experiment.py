@@ -507,6 +507,7 @@ class Experiment:
 # --- binding -------------------------------------------------------------------------------------
 
 ORIGINAL = "original"  # the target that the data themselves have
+STUDENT = "student"  # no model: the hub's old ones without an organisation have other names
 EXPECTED: tuple[Literal["teacher", "student"], ...] = ("teacher", "student")
 
 

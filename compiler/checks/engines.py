@@ -1,0 +1,80 @@
+"""Rules about the engines that write texts."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from ..diagnostics.diagnostic import Reporter, Trail
+from ..resolve.engines import lacking, own_way, wanted_engine
+from ..resolve.site import Site
+from ..spec.experiment import Generation
+from .context import ModelContext
+
+
+def check_engines(models: ModelContext) -> None:
+    """Every engine that is asked for by name can do what it is asked for."""
+    run, teacher, student = models.run, models.teacher, models.student
+    evaluation = run.evaluation
+    written: list[tuple[Trail, Generation, str]] = [
+        (("evaluation", "teacher_generation"), evaluation.teacher_generation, teacher.architecture.family)
+    ]
+    if student is not None:
+        family = student.architecture.family
+        written.append((("evaluation", "generation"), evaluation.generation, family))
+        for i, export in enumerate(evaluation.exports):
+            served = replace(evaluation.generation, engine=export.engine, compute_type=export.compute_type)
+            written.append((("evaluation", "exports", i), served, family))
+    for name, resolved in models.labels.items():
+        if resolved.file is None:
+            family = (resolved.model or teacher).architecture.family
+            labeller = run.pseudo_labels[name]
+            written.append((("pseudo_labels", name, "generation"), labeller.generation, family))
+    for path, generation, family in written:
+        _check_engine(generation, path, family, models.precision, models.reporter, models.site)
+
+
+def _check_engine(
+    generation: Generation, path: Trail, family: str, precision: str, reporter: Reporter, site: Site
+) -> None:
+    """An engine that is asked for by name, or by a compute type, can do what it is asked for (E571, E572); where
+    it does so in its own way, that is said (W571). Sampling has no beams (E573)."""
+    sampling, compute_type = generation.sampling, generation.compute_type
+    if sampling is not None and (generation.beams or 1) > 1:
+        reporter.error(
+            "E573",
+            (*path, "sampling"),
+            f"sampling draws one token after the other, and beams is {generation.beams}",
+            "write `beams: 1`, or leave sampling out",
+            because=[(*path, "beams")],
+        )
+    wanted = wanted_engine(generation, site)
+    if compute_type is not None and wanted == "transformers":
+        reporter.error(
+            "E572",
+            (*path, "compute_type"),
+            f"transformers calculates in the run's precision, {precision}",
+            "leave compute_type out, or write `engine: ctranslate2`",
+            because=[(*path, "engine")] if generation.engine == "transformers" else [],
+        )
+        return
+    if wanted != "ctranslate2" and compute_type is None:
+        return
+    where: Trail = (*path, "engine") if generation.engine == "ctranslate2" else (*path, "compute_type")
+    if generation.engine != "ctranslate2" and compute_type is None:
+        where = path  # the site names the engine
+    if (found := lacking(generation, family, compute_type or precision, site)) is not None:
+        code = "E572" if found[0] == "compute_type" else "E571"
+        reporter.error(
+            code,
+            (*path, "compute_type") if found[0] == "compute_type" and compute_type is not None else where,
+            f"ctranslate2 {found[1]}",
+            "write `compute_type: fp32`" if found[0] == "compute_type" else "write `engine: transformers`",
+            because=[(*path, found[0])] if found[0] == "sampling" else [],
+        )
+    elif (own := own_way(generation)) is not None:
+        reporter.warning(
+            "W571",
+            (*path, own[0]),
+            f"ctranslate2 has its own way with {own[0]}: {own[1]}",
+            "`engine: auto` takes transformers here",
+        )

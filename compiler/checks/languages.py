@@ -1,0 +1,73 @@
+"""Rules about languages: what a model has to be told, and what means nothing to it."""
+
+from __future__ import annotations
+
+from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
+from ..resolve.languages import Languages
+from ..resolve.scoring import language_decides
+from .context import ModelContext
+
+MOST_NAMES = 8  # of languages that a message lists
+
+
+def check_languages(models: ModelContext) -> None:
+    """Of the teacher and of other models that write labels. Reports E515 (mBART is not told a language), E404 (a
+    language that nothing depends on), E545 (one that a model has no token for), W515 (a model of several languages that
+    is not told which)."""
+    run, reporter = models.run, models.reporter
+    layout, languages = models.teacher.architecture.layout, models.teacher.languages
+    labellers = {name: found.model.languages for name, found in models.labels.items() if found.model is not None}
+    data = run.data
+    given = {name: getattr(data, name) for name in ("source_language", "target_language")}
+    if languages.kind == "codes":
+        for name, language in given.items():
+            if language is None:
+                reporter.error(
+                    "E515",
+                    ("data", name),
+                    f"mbart writes the language into every sequence: data.{name} is missing",
+                    f"write for example `{name}: en_XX`",
+                )
+        return
+    target, others = data.target_language, [found.kind for found in labellers.values()]
+    _check_token(target, ("teacher",), languages, reporter)
+    for name, found in labellers.items():
+        _check_token(target, ("pseudo_labels", name, "by"), found, reporter)
+    if languages.known is not None and len(languages.known) > 1 and target is None and ">>" not in data.prefix:
+        reporter.warning(
+            "W515",
+            ("teacher",),
+            f"the model writes {len(languages.known)} languages, and nothing says which: its sources must begin with "
+            "the token of one",
+            f"write for example `data: {{target_language: {languages.known[0]}}}`",
+        )
+    for name, language in given.items():
+        used = "codes" in others
+        if name == "target_language":
+            used |= "tokens" in (languages.kind, *others) or language_decides(run)
+        if language is None or used:
+            continue
+        what = "no metric depends on it, either" if name == "target_language" else "nothing else depends on it"
+        reporter.error(
+            "E404",
+            ("data", name),
+            f"`data.{name}` means nothing to this {layout} model: its tokenizer has no such languages, and {what}",
+            "remove it; what a model is told in its source is `data.prefix`",
+            at="key",
+            because=[("teacher",)],
+        )
+
+
+def _check_token(target: str | None, model: Trail, languages: Languages, reporter: Reporter) -> None:
+    """Has a model of several languages a token for this one?"""
+    if languages.known is None or target is None or target in languages.known:
+        return
+    near = did_you_mean(target, languages.known)
+    few = listed(languages.known[:MOST_NAMES], "and") + (" ..." if len(languages.known) > MOST_NAMES else "")
+    reporter.error(
+        "E545",
+        ("data", "target_language"),
+        f"the model has no token for the language {quoted(target)}",
+        f"did you mean {near}?" if near else f"it has those of {few}",
+        because=[model],
+    )
