@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from itertools import islice
 from os.path import isfile
 from pathlib import Path, PurePath
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, shown_path
+from ..diagnostics.record import record
 from ..resolve.data_files import UnreadableFile, records
 from ..spec.experiment import Baseline, Experiment
 from ..spec.file_kinds import BASELINE_KINDS
@@ -20,7 +20,7 @@ from .row_check import Layout, RowCheck
 TEXTS = ("prediction", "predictions", "hypothesis", "text")  # what the column of texts is usually called
 
 
-@dataclass(frozen=True)
+@record
 class Tested:
     """The rows of a test set that are evaluated. `ids`: where each is, None where they are not known; `count`: None
     where it is not known; `numbered`: the rows have no ids of their own; `whole`: are these all rows of the set?"""

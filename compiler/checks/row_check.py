@@ -7,12 +7,13 @@ the spec. Rows are counted from 1; in a file of JSON lines they are its lines.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field
+from dataclasses import field
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted, shown_path
+from ..diagnostics.record import record
 from ..resolve.data_files import UnreadableFile, UnreadableRow, find_cell, records
 from ..spec.yaml_text import PLAIN
 from .data_faults import Faults
@@ -24,7 +25,7 @@ MOST_NAMES = 12  # of columns that a message lists
 NUMBERED = ("id", "label")  # these columns may hold whole numbers
 
 
-@dataclass(frozen=True)
+@record
 class Layout:
     """What the rows of a file hold. `columns`: key of the spec -> column, the keys standing at `path`;
     `labels`: the names that a label may have (None: any); `limits`: key -> (setting, tokens); `several`: a target may

@@ -7,8 +7,7 @@ its input, and one layer at a time the rest.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+from ..diagnostics.record import record
 from ..resolve.architecture import Architecture
 from .workload import Teaching, Workload
 
@@ -25,7 +24,7 @@ _MAP_COPIES_AGAIN = 2  # with checkpointing: that map, and the others of the lay
 _AT_WORK = 5  # multiples of d_model that a layer without backward needs while it runs, beside its ffn
 
 
-@dataclass(frozen=True)
+@record
 class LayerWidths:
     """Numbers that a layer keeps for each token, in multiples of d_model and of ffn_dim."""
 
@@ -34,7 +33,7 @@ class LayerWidths:
     ffn: int
 
 
-@dataclass(frozen=True)
+@record
 class Tokens:
     """Padded tokens of a micro-batch by what reads them: the encoder, the decoder, the vocabulary head."""
 
@@ -43,7 +42,7 @@ class Tokens:
     head: int
 
 
-@dataclass(frozen=True)
+@record
 class BatchMemory:
     """Bytes."""
 

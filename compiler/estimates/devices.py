@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+from ..diagnostics.record import record
 
 # Shares of the peak that are reached, assumed everywhere: training is bound by arithmetic, generation with its one
 # token at a time by memory.
@@ -11,7 +12,7 @@ TRAINING_UTILISATION = 0.4
 GENERATION_UTILISATION = 0.05
 
 
-@dataclass(frozen=True)
+@record
 class Device:
     """One device. `half`: dense 16-bit matrix arithmetic with fp32 accumulation, `single`: fp32 without
     TF32, both in teraflops at the peak."""

@@ -7,10 +7,10 @@ input, 2 for the weight's own); scores of attention, norms and softmax are left 
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from math import ceil
 from typing import Any
 
+from ..diagnostics.record import record
 from ..resolve.architecture import Architecture, decoder_layer, encoder_layer
 from ..resolve.data_sizes import DataSize
 from .workload import Teaching
@@ -18,7 +18,7 @@ from .workload import Teaching
 ASSUMED_BEAMS = 4  # where a spec leaves them to the checkpoint
 
 
-@dataclass(frozen=True)
+@record
 class Effort:
     """`steps` None: no optimizer is at work. `tokens`: source and target, all epochs together."""
 
@@ -27,7 +27,7 @@ class Effort:
     flops: float
 
 
-@dataclass(frozen=True)
+@record
 class ForwardFlops:
     """Operations of a forward pass: `encoder` and `cross` (the keys and values that the decoder makes of it)
     for each source token, `decoder` and `head` for each target token."""

@@ -7,9 +7,10 @@ estimate (`activations`). Everything is in bytes on one device unless a name say
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields, replace
+from dataclasses import fields, replace
 from typing import Literal
 
+from ..diagnostics.record import record
 from ..resolve.architecture import Architecture, decoder_layer, encoder_layer
 from .activations import BatchMemory, batch_memory
 from .deepspeed_config import STAGE_3_LIVE_NUMBERS
@@ -27,7 +28,7 @@ _FRAMEWORK_BYTES = 1 << 30  # the device's context, kernels and their scratch sp
 _STEP = 256  # a derived micro-batch is a multiple of it below 4096 tokens, of 1024 above
 
 
-@dataclass(frozen=True)
+@record
 class MemoryTable:
     """Bytes on one device: weights of the student, their gradients, master weights and moments, weights of
     the teacher, what backward needs, logits, states of the teacher, buffers of the framework."""
@@ -55,7 +56,7 @@ class MemoryTable:
         return {part.name: getattr(self, part.name) for part in fields(self)}
 
 
-@dataclass(frozen=True)
+@record
 class Placement:
     """How a load runs: ZeRO stage, micro-batch in padded source + target tokens, is each device's a share of the
     teacher, are activations computed again, what that takes. `fits` None: the memory of the device is not known."""

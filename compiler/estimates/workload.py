@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Literal
 
+from ..diagnostics.record import record
 from ..resolve.architecture import Architecture
 from ..resolve.site import Site
 from ..resolve.student import ResolvedStudent, shares_encoder
@@ -14,7 +14,7 @@ from ..spec.experiment import Experiment
 TEACHER_TERMS = ("logits", "hidden", "attention", "cosine", "embedding")
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Teaching:
     """What a training asks of its teacher.
 
@@ -29,7 +29,7 @@ class Teaching:
     resting: frozenset[str] = frozenset()
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Workload:
     """One training on one device. `memory_gb` in GiB; None: unknown, nothing is ever too large. `lengths`:
     the longest source and target in tokens, None: not known. `step_tokens`: what an optimizer step has at most, None:

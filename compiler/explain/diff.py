@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..diagnostics.diagnostic import dotted
+from ..diagnostics.record import record
 from ..plan.lock import plan_inputs
 from ..resolve.fingerprint import UNRESOLVED
 from ..spec.differences import differences
@@ -18,7 +18,7 @@ from .sides import Subject
 SHAPE = ("encoder_layers", "decoder_layers", "d_model", "heads", "ffn_dim")
 
 
-@dataclass(frozen=True)
+@record
 class StageDifference:
     """A stage of one or both runs. `a`, `b`: its keys, None where it is not; "unresolved" where an input is not
     known here. `changed`: its own settings that differ; `upstream`: the needed stages that do."""
@@ -37,7 +37,7 @@ class StageDifference:
         return self.a == self.b
 
 
-@dataclass(frozen=True)
+@record
 class Result:
     """A number of a finished run, in both; None: not measured."""
 
@@ -50,7 +50,7 @@ class Result:
         return None if self.a is None or self.b is None else self.b - self.a
 
 
-@dataclass(frozen=True)
+@record
 class RunDifference:
     """Two runs beside each other. `stages` None: one of them could not be lowered; `results` None: not both are
     finished."""
@@ -72,7 +72,7 @@ class RunDifference:
         )  # fmt: skip
 
 
-@dataclass(frozen=True)
+@record
 class Pairing:
     """The runs of two sides that belong together, and those that are alone."""
 

@@ -15,7 +15,8 @@ the right of the students, back to the row that supervises it.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+
+from ..diagnostics.record import record
 
 WHOLE_UP_TO = 16  # deeper stacks are drawn without their idle stretches
 LONGEST_NAME = 40
@@ -27,7 +28,7 @@ _COPY, _FRAME = "36", "2"  # colours of a terminal
 _LANES = ("35", "33", "32", "34", "31")
 
 
-@dataclass(frozen=True)
+@record
 class LayerMap:
     """`copied` None: random weights; `phi` None: nothing supervises. Both name a layer for each student layer,
     `copied` of `origin` and `phi` of the teacher; `foreign`: those are two models."""
@@ -47,7 +48,7 @@ def draw_layers(layers: LayerMap, *, color: bool = False) -> list[str]:
     return _Drawing(layers).lines(color)
 
 
-@dataclass(frozen=True)
+@record
 class _Wire:
     """A φ: from the line of a student to the line of the teacher layer that it learns from, in a lane."""
 

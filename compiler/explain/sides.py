@@ -10,12 +10,13 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os.path import exists, expanduser, isdir, isfile
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Diagnostic, Position, Reporter, did_you_mean, quoted, shown_path
+from ..diagnostics.record import record
 from ..pipeline import compile_spec, lower_runs
 from ..plan.plan_folders import PLAN, find_plans, is_plan, read_plan
 from ..resolve.site import Site
@@ -25,7 +26,7 @@ from ..spec.selection import choose_runs
 KEY_SUFFIX = re.compile(r"-[0-9a-f]{8}\Z")
 
 
-@dataclass(frozen=True)
+@record
 class Subject:
     """One run. `label`: its name without the spec's, None where that is not known; `tree`: its resolved spec;
     `plan` None: it could not be lowered; `summary` None: it has not been run to its end."""
@@ -37,7 +38,7 @@ class Subject:
     summary: Mapping[str, Any] | None
 
 
-@dataclass(frozen=True)
+@record
 class Side:
     """The runs that one word of the command line means. `source`: what they were read from."""
 

@@ -9,11 +9,11 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Position, Reporter, did_you_mean, quoted
+from ..diagnostics.record import record
 from ..resolve.fingerprint import UNRESOLVED
 from ..spec.setting_paths import Change, changed_settings
 from .explain import stage_states
@@ -22,7 +22,7 @@ Plan = Mapping[str, Any]
 Stage = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@record
 class Artifact:
     """What a manifest says. `settings` and `needs` (role -> key) are None in a manifest that does not record
     them; `created` in seconds since 1970."""
@@ -35,7 +35,7 @@ class Artifact:
     needs: Mapping[str, str] | None
 
 
-@dataclass(frozen=True)
+@record
 class Comparison:
     """A stage beside an artifact of its kind. `changed`: its own settings, `a` here and `b` there; `notes`: what
     else differs, in words; `upstream`: the stages that it needs and that differ."""
@@ -51,7 +51,7 @@ class Comparison:
         return len(self.changed) + len(self.notes) + sum(found.num_causes for found in self.upstream)
 
 
-@dataclass(frozen=True)
+@record
 class Why:
     """Why a stage of a run is to be computed. `stored`: it is not, here is its artifact; `nearest` None: there
     is none to compare with; `num_silent`: artifacts of its kind whose manifests do not say what they are of."""

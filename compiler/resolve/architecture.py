@@ -8,17 +8,18 @@ the meta device and compares.
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cache
 from typing import Any
 
+from ..diagnostics.record import record
 from ..extensions.families import FAMILIES, layout_of
 from ..tasks.task import Head
 
 Groups = list[tuple[int, frozenset[str]]]
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Architecture:
     """A model's shape. Depths in layers, widths in units, `max_positions` in tokens (None: no such table).
 

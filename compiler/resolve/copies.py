@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed
+from ..diagnostics.record import record
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment, LayerOrigin
 from .architecture import Architecture
@@ -19,7 +19,7 @@ Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, Stack] = ("encoder", "decoder")
 
 
-@dataclass(frozen=True)
+@record
 class Copies:
     """`layers` by stack; None: random weights, or no such stack. `origins`: the models other than the teacher
     that layers come from. `impossible`: the stacks that something was reported about."""

@@ -6,11 +6,11 @@ import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import listed, quoted
+from ..diagnostics.record import record
 
 MOST_LINE_BYTES = 64 << 20  # more is no row: often a file of another kind
 _DELIMITERS = {",": "commas", "\t": "tabs", ";": "`;`", "|": "`|`"}
@@ -20,7 +20,7 @@ class UnreadableFile(Exception):
     """A file of which no more rows can be had: message and hint."""
 
 
-@dataclass(frozen=True)
+@record
 class UnreadableRow:
     """What stands for a row that cannot be read. Rows of one `problem` are of a kind; `detail` is what is
     special about this one. `to_show`: a row as it should be helps, and follows the hint."""

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import islice
 from os.path import isfile
 from pathlib import Path
 from typing import Any, Literal
 
+from ..diagnostics.record import record
 from ..tasks.task import TASKS
 from .data_files import UnreadableFile, cell, even_sample, records
 
@@ -25,7 +25,7 @@ _COUNTED_BYTES = 64 << 20  # of all files of a training set together: up to here
 _MOST_JSON_BYTES = 64 << 20  # a .json file is one value: it cannot be read in part
 
 
-@dataclass(frozen=True)
+@record
 class DataSize:
     """Rows, and their mean lengths in tokens as they are trained on (cut at the limits)."""
 

@@ -7,9 +7,9 @@ would differ. An engine that is named has its own way.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
+from ..diagnostics.record import record
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Generation
 from .site import Site
@@ -17,7 +17,7 @@ from .site import Site
 ON_CPU = ("fp32", "int8")
 
 
-@dataclass(frozen=True)
+@record
 class Engine:
     """`compute_type` None: as the precision says (transformers). `named`: asked for by name."""
 

@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Position, Reporter, quoted, shown_path
+from ..diagnostics.record import record
 from ..spec.parse import MAX_BYTES, decode
 
 LINE = "write `NAME slots=DEVICES`, for example `worker-1 slots=8`"
@@ -20,7 +20,7 @@ NAME = re.compile(r"(?:[\w.-]+@)?[A-Za-z0-9_:](?:[\w.:-]*[A-Za-z0-9_])?", re.ASC
 SLOTS = re.compile(r"slots=([1-9]\d{0,5})", re.ASCII)
 
 
-@dataclass(frozen=True)
+@record
 class Host:
     """`slots_at`: where the number of its devices is written."""
 

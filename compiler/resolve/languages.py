@@ -6,16 +6,17 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os.path import isfile
 from pathlib import Path
 from typing import Any, Literal
+
+from ..diagnostics.record import record
 
 _LINE_BREAK = b"<n>"
 _TOKEN = re.compile(r">>(.+)<<\Z")
 
 
-@dataclass(frozen=True)
+@record
 class Languages:
     """kind codes: sequences have the codes of their languages. tokens: a source begins with the token of the target's;
     `known`: of which ones, None: its vocabulary is not here. none: to this tokenizer languages mean nothing."""

@@ -8,10 +8,10 @@ them. Beyond them a documented formula decides, and every answer says which of t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Literal
 
 from ..diagnostics.diagnostic import listed
+from ..diagnostics.record import record
 
 # teacher depth -> student depth -> copied teacher layers (arXiv 2010.13002 section 3.1 and its code).
 COPY_TABLES: dict[int, dict[int, tuple[int, ...]]] = {
@@ -48,7 +48,7 @@ PHI_TABLES: dict[int, dict[int, tuple[int, ...]]] = {
 STRATEGIES = ("spaced", "first", "last", "middle", "all")
 
 
-@dataclass(frozen=True)
+@record
 class Layers:
     """`layers[i]` is the teacher layer of student layer i; `source` says what decided it."""
 

@@ -7,9 +7,10 @@ import platform
 import re
 import shutil
 import subprocess
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
+
+from ..diagnostics.record import record
 
 # Generations without bfloat16 arithmetic: Kepler to Turing.
 _NO_BF16 = re.compile(
@@ -19,7 +20,7 @@ _NO_BF16 = re.compile(
 )
 
 
-@dataclass(frozen=True)
+@record
 class Machine:
     """`count` devices of one kind; `memory_gb` of one device (GiB), for a CPU that of the whole machine;
     None: it could not be found out."""

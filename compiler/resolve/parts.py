@@ -7,13 +7,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, quoted, shown_path
+from ..diagnostics.record import record
 from ..diagnostics.regular_file import open_regular
 from .architecture import Architecture
 from .fingerprint import weight_files
@@ -106,7 +106,7 @@ def _check_types(folder: Path, path: Trail, reporter: Reporter) -> None:
 # --- tokens ----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
+@record
 class Vocabulary:
     """What a folder's tokenizer can give: token -> id, as far as its files are JSON; those of targets apart where a
     Marian has two. `special`: name ("pad", "eos", "mask") -> token."""

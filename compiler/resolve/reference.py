@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, shown_path
+from ..diagnostics.record import record
 from ..diagnostics.regular_file import real_path
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment, ModelReference
@@ -25,7 +26,7 @@ from .parts import adapter_words, check_parts, is_adapter, stored_types
 from .site import Site
 
 
-@dataclass(frozen=True)
+@record
 class ResolvedModel:
     """`name` is what the spec calls it; `settings` are a teacher stage's; `locations` its `execution`'s;
     `config` is its config.json, as far as it is known. `made`: the run of another spec that makes it; then
@@ -44,7 +45,7 @@ class ResolvedModel:
     line_break: bool = False
 
 
-@dataclass(frozen=True)
+@record
 class MadeModel:
     """How the run of another spec makes a model: the stages that it takes, in order, the id of the one that
     publishes the model and of the one with its tokenizer. `owner`: what the run is called here. Of a quick look,
@@ -56,7 +57,7 @@ class MadeModel:
     tokenizer: str
 
 
-@dataclass(frozen=True)
+@record
 class Use:
     """What a model is wanted for: the task, which decides its head, and the number of classes (None: as many
     as its config names)."""

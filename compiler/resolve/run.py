@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, field
 from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail
+from ..diagnostics.record import record
 from ..diagnostics.regular_file import why_not
 from ..spec.experiment import ORIGINAL, STUDENT, Experiment, Labeller, ModelReference, Training
 from ..spec.paths import missing_hint, shown_location
@@ -22,7 +23,7 @@ from .site import Site
 from .student import ResolvedStudent
 
 
-@dataclass(frozen=True)
+@record
 class ResolvedData:
     """Settings of the data stage; where all of its files are, and where the training files alone are."""
 
@@ -31,7 +32,7 @@ class ResolvedData:
     train_locations: dict[str, str]
 
 
-@dataclass(frozen=True)
+@record
 class ResolvedLabels:
     """Who writes the labels of one name: a model other than the teacher, the teacher (both None), or a file
     (its fingerprint and where it is)."""
@@ -40,7 +41,7 @@ class ResolvedLabels:
     file: tuple[str, str] | None
 
 
-@dataclass(frozen=True)
+@record
 class ResolvedRun:
     """Everything a run needs from outside of its spec, found. `precision` of the student's training,
     `teacher_precision` of the teacher's own. `baselines`: name -> test set -> the fingerprint of the file of

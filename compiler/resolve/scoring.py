@@ -9,9 +9,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
+from ..diagnostics.record import record
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
 from ..tasks.task import ROUGE, TASKS
@@ -26,7 +26,7 @@ _BLEU_OF: Mapping[str, str] = {
 _ENGLISH = ("en", "eng")
 
 
-@dataclass(frozen=True)
+@record
 class Scoring:
     """As resolved: ROUGE's tokenizer and stemmer, BLEU's tokenizer."""
 

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from os.path import expanduser, isdir, isfile
 from pathlib import Path
 from typing import Any, Literal
 
 from ..diagnostics.diagnostic import Diagnostic, Places, Reporter, quoted, shown_path
+from ..diagnostics.record import record
 from ..diagnostics.regular_file import real_path
 from ..spec.merging import clean, merge, spell_out
 from ..spec.parse import Node, flatten, read_source
@@ -22,7 +22,7 @@ from ..spec.validate import validate
 from .hostfile import check_hostfile
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class Site:
     """Folders are absolute. `memory_gb` of one device, None: unknown. `micro_batch_tokens` None: derived.
     `scratch`: where states of the teacher are kept, None: in the store."""
@@ -51,7 +51,7 @@ class Site:
     engine: Literal["auto", "ctranslate2", "transformers"] = "auto"
 
 
-@dataclass(frozen=True, kw_only=True)
+@record
 class SiteOptions:
     """What the command line says about the site. Folders are relative to the current one."""
 
@@ -63,7 +63,7 @@ class SiteOptions:
     paths: Mapping[str, Path] | None = None
 
 
-@dataclass(frozen=True)
+@record
 class LoadedSite:
     """`site` is None when there were errors. `texts`: file -> text, for printing the diagnostics."""
 

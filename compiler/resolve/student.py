@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import field
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed
+from ..diagnostics.record import record
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment
 from .architecture import Architecture
@@ -19,7 +20,7 @@ from .site import Site
 PARTS = ("encoder", "embeddings", "positions")
 
 
-@dataclass(frozen=True)
+@record
 class ResolvedStudent:
     """`copies` and `phi` by stack; None: random weights, or nothing to supervise, or no such stack.
     `origins`: the models other than the teacher that layers come from, by stack."""

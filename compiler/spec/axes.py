@@ -5,10 +5,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
+from ..diagnostics.record import record
 from .overrides import Assignment, split_path
 from .parse import Node
 
@@ -16,7 +16,7 @@ OF_A_SPEC = ("version", "name", "extends", "variants", "matrix", "seeds", "expec
 NOT_IN_A_MATRIX = tuple(key for key in OF_A_SPEC if key != "expect")
 
 
-@dataclass(frozen=True)
+@record
 class Axis:
     """One path of the matrix: what it assigns, and the suffix that each value gives a run's name."""
 

@@ -7,15 +7,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 from typing import Any, Literal
 
 from ..diagnostics.diagnostic import Diagnostic, Reporter, Trail, in_order
+from ..diagnostics.record import record
 from .experiment import Experiment
 
 
-@dataclass(frozen=True)
+@record
 class Run:
     """One run of a spec: typed, as a resolved tree (JSON values, defaults filled in), and its reporter.
     `label` is its name without the spec's ("" when it is the only run); `unsure`: what of its task and its models was
@@ -30,7 +31,7 @@ class Run:
     named: Mapping[Trail, NamedRun] = field(default_factory=dict)
 
 
-@dataclass(frozen=True)
+@record
 class NamedRun:
     """A run that is named for a model that it makes: its student, or its teacher. `spec`: the spec it is of;
     `run` None: that is so wrong that its runs are not known."""
@@ -40,7 +41,7 @@ class NamedRun:
     model: Literal["student", "teacher"]
 
 
-@dataclass(frozen=True)
+@record
 class Compiled:
     """The runs of a spec, as far as they could be made out. `texts`: file -> text, for printing; `general`:
     what there is to say about the spec as a whole; `is_spec`: does it look like one at all?"""

@@ -7,11 +7,12 @@ spelled out and overlays merged, and every value still knows who wrote it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from os.path import isfile
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Reporter, Trail, dotted, quoted, shown_path
+from ..diagnostics.record import record
 from ..diagnostics.regular_file import real_path
 from .merging import is_there, merge, removals, removes, spell_out
 from .overrides import Assignment, Steps, assign, read_overrides
@@ -26,7 +27,7 @@ FRAME = ("variants", "matrix", "seeds", "expect")  # set before the runs are mad
 LAID_LAST = ("seeds", "expect")  # of those, what a variant may say of itself, too
 
 
-@dataclass(frozen=True)
+@record
 class Composed:
     """`tree`: of the spec; `later`: the values of the command line that are to be laid over each of its runs;
     `removed`: what a null took out of the spec, by its path, with the null."""

@@ -4,10 +4,10 @@ another one. A baseline without a term has none in any of its runs."""
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ..diagnostics.diagnostic import Diagnostic, Position, Reporter, Trail, dotted, quoted
+from ..diagnostics.record import record
 from .axes import Axis, plain
 from .merging import is_there, node_at, removals
 from .overrides import Assignment
@@ -28,7 +28,7 @@ class Undone(NamedTuple):
         return self.node.key or self.node.place
 
 
-@dataclass(frozen=True)
+@record
 class Conflicts:
     """`removed`: what nulls took out of the spec, by its path; `overlays`: its variants as they are written; `put`: a
     tree and an assignment -> the tree with it done."""

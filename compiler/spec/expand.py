@@ -15,6 +15,7 @@ from math import prod
 from typing import Any
 
 from ..diagnostics.diagnostic import Diagnostic, Position, Reporter, Trail, did_you_mean, listed, quoted
+from ..diagnostics.record import record
 from .axes import Axis, check_left_out, plain, read_axes, read_exclusions, same, slug, tell_set_and_varied
 from .conflicts import Conflicts
 from .experiment import EXPECTED
@@ -27,7 +28,7 @@ MAX_RUNS = 10_000
 MAX_LABEL = 120  # characters; a name becomes a folder
 
 
-@dataclass(frozen=True)
+@record
 class Point:
     """One run before it is typed. `label` is its name without the name of the spec ("" when it is the only
     one); `replicated` that name without the seed: what all replicates are called. `diagnostics`: what is wrong with

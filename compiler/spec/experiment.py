@@ -13,8 +13,8 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
+from ..diagnostics.record import record
 from ..tasks.task import TASKS, TaskName, column_keys
-from .record import record
 
 Strategy = Literal["spaced", "first", "last", "middle", "all"]
 Part = Literal["encoder", "embeddings", "positions"]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Diagnostic, Places, Reporter, Trail
+from ..diagnostics.record import record
 from .merging import clean
 from .parse import Files, Node, flatten
 from .paths import Locator
@@ -20,7 +21,7 @@ from .structure import Schema, with_defaults
 from .validate import mend, stand_in, validate
 
 
-@dataclass(frozen=True)
+@record
 class Section:
     """`resolved` is the section's value with its defaults, None when nothing of it could be kept; `refused`
     are the paths in it that were refused or are missing."""

@@ -80,6 +80,10 @@ def test_a_good_spec_passes_every_rule() -> None:
         (["teacher={spec: other.yaml}"], [("E431", "teacher.spec")]),
         (["student.init.decoder={from: {spec: other.yaml}}"], [("E431", "student.init.decoder.from.spec")]),
         (["pseudo_labels={own: {by: {mlflow: models:/a/1}}}", "targets=[own]"], [("E401", "pseudo_labels.own.by.mlflow")]),
+        (
+            ["teacher.train={stopping: {retention: {rouge2: 99}}, validation: {metrics: [loss, rouge2]}}"],
+            [("E510", "teacher.train.stopping.retention")],
+        ),
         # terms of the loss
         (["loss={labels: 1, logits: {weight: 0}, hidden: {decoder: 0.0}, cosine: 0}"], []),
         (["loss={labels: 0, logits: {weight: 0}, cosine: 0}"], [("E409", "loss")]),

@@ -524,11 +524,6 @@ def test_the_plan_says_where_the_spec_says_what(compile_text, tmp_path):
         ("E505", "teacher.architecture.d_model", "teacher.architecture={d_model: 63, heads: 3}"),
         ("E505", "student.heads", "student.heads=5"),
         ("E508", "data.train.files", "data.train={files: nothing.jsonl}"),
-        (
-            "E510",
-            "teacher.train.stopping.retention",
-            "teacher.train={stopping: {retention: {rouge2: 99}}, validation: {metrics: [loss, rouge2]}}",
-        ),
         ("E512", "precision", "precision=fp16"),
         ("E521", "student.decoder_layers", "student.decoder_layers=7"),
         ("E521", "student.encoder_layers", "student={encoder_layers: 4, init: {encoder: random}}"),
