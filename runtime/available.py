@@ -3,21 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
 
 from .extensions import entries, told_facts
 from .failure import Failure
 from .plan import Plan, TrainSettings
 from .protocol import Need
 
-TASKS = ("summarization", "translation")
-STAGES = (
-    "tokenizer", "data", "teacher", "student", "pseudo-labels", "targets", "signals", "train", "evaluate", "baseline",
-    "benchmark", "convert",
-)  # fmt: skip
+STAGES = {file.stem.replace("_", "-") for file in Path(__file__).with_name("stages").glob("[a-z]*.py")}
 COMPUTED: frozenset[Need] = frozenset(
     {"logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"}
 )  # what there is to give to a term
-TERMS = ("logits", "hidden", "attention", "cosine", "embedding")  # there when they are registered
 
 
 def check_available(plan: Plan) -> None:
@@ -32,7 +28,7 @@ def check_available(plan: Plan) -> None:
 
 
 def _missing(plan: Plan) -> Iterator[str]:
-    if plan.task not in TASKS:
+    if plan.task not in entries("tasks"):
         yield f"the task {plan.task}"
     installed = {name for stage in plan.stages for name in getattr(stage.settings, "extensions", ())}
     for summary in (plan.teacher, plan.student):
@@ -42,8 +38,8 @@ def _missing(plan: Plan) -> Iterator[str]:
         if stage.kind not in STAGES:
             yield f"stages of the kind {stage.kind}"
         if isinstance(stage.settings, TrainSettings):
-            for term in TERMS:
-                if getattr(stage.settings.objective, term) is not None and term not in entries("terms"):
+            for term in stage.settings.objective.terms:
+                if term not in stage.settings.objective.own and term not in entries("terms"):
                     yield f"the loss term {term}"
             for term in stage.settings.objective.own:
                 if term in entries("terms") and (needs := {*told_facts("terms", term)["needs"]} - COMPUTED):

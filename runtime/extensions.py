@@ -1,4 +1,4 @@
-"""Terms, metrics and families by name: ours and those of installed packages, found through entry points.
+"""Terms, metrics, families and tasks by name: ours and those of installed packages, found through entry points.
 
 distilc's own are registered in the same groups as any other's. In a checkout they are read from its
 pyproject.toml, so that an editable install need not be made again for a new one; elsewhere from the
@@ -21,13 +21,13 @@ from typing import Any, Generic, TypeVar
 from .failure import Failure
 from .files.package_content import content_hash
 from .plan import ExtensionRecord, Stage
-from .protocol import Family, Metric, Term
+from .protocol import Family, Metric, Task, Term
 
 Kind = TypeVar("Kind")
 OWN = "distilc"
-KINDS = ("terms", "metrics", "families")
-WORDS = {"terms": "term", "metrics": "metric", "families": "family"}
-SPEC_PATHS = {"terms": "loss", "metrics": "evaluation.metrics", "families": "teacher"}
+KINDS = ("terms", "metrics", "families", "tasks")
+WORDS = {"terms": "term", "metrics": "metric", "families": "family", "tasks": "task"}
+SPEC_PATHS = {"terms": "loss", "metrics": "evaluation.metrics", "families": "teacher", "tasks": "task"}
 
 
 @dataclass(frozen=True)
@@ -94,6 +94,9 @@ class Registry(Mapping[str, Kind], Generic[Kind]):
             raise entry.failure(f"is a {type(found).__name__}, not a distilc.runtime.protocol.{self.type.__name__}")
         _check_facts(entry, found)
         return found
+
+
+TASKS: Registry[Task] = Registry("tasks", Task)
 
 
 def entry_of(kind: str, name: str) -> Entry:

@@ -1,4 +1,4 @@
-"""What a term, a metric and a family must be: ours, and those of installed packages.
+"""What a term, a metric, a family and a task must be: ours, and those of installed packages.
 
 A package registers objects of these classes as entry points, under the name that a spec calls them by:
 
@@ -10,14 +10,16 @@ A package registers objects of these classes as entry points, under the name tha
     plbart = "distilc_focal.focal:PLBART"             # a Family
 
 and says in `focal.schema.json`, beside `focal.py`, what the compiler has to know of them without importing
-them (`schema/extension.schema.json`). distilc's own are registered in its own pyproject.toml.
+them (`schema/extension.schema.json`). distilc's own are registered in its own pyproject.toml, and so are its tasks
+(`distilc.tasks`), which no package adds yet.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
 
 from .plan import Scoring
 
@@ -197,3 +199,95 @@ class Family:
     head: str
     head_scale: str | None
     decoder_start: Literal["eos", "pad", "language"]
+
+
+# --- tasks -----------------------------------------------------------------------------------------
+
+
+class Evaluation(Protocol):
+    """The answers of one model, judged. Every rank calls the same methods; what they return counts on rank 0 alone.
+    `account`: what there is to say of it in one line, each part after a `; ` (empty: nothing)."""
+
+    @property
+    def account(self) -> str: ...
+
+    def scores(self, rows: Any, num_examples: int, name: str) -> dict[str, Any]:
+        """Metric -> {value, low, high, ...} on the first rows of a set (`Rows`); keeps the answers in the artifact."""
+
+    def baselines(self, rows: Any, num_examples: int) -> dict[str, dict[str, Any]]:
+        """Baseline -> its scores on the same rows: what costs nothing, and must be beaten."""
+
+    def notices(self, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[Any]:
+        """What to warn of, by set: `scores` and, of each baseline, its scores."""
+
+
+class Task(ABC):
+    """One task: how a row becomes tokens, which of them count, how answers are judged and what is timed. The rest of
+    the run half asks it, by the name that the plan has (`extensions.TASKS`), and names none.
+
+    `auto_class`: of transformers, whose models have the task's head; None: the family's head over the vocabulary.
+    `metrics`: what answers are scored by unless others are asked for. `label_metric`: how close a pseudo-label is to
+    its row's own target. `pipeline`: the task on the hub.
+    """
+
+    auto_class: ClassVar[str | None] = None
+    metrics: tuple[str, ...]
+    label_metric: str
+    pipeline: str
+
+    @abstractmethod
+    def tokenize(
+        self,
+        rows: Iterable[dict[str, Any]],
+        tokenizer: Any,
+        settings: Any,
+        counts: Any,
+        on_progress: Callable[[int], None],
+    ) -> Iterator[tuple[list[int], list[int], dict[str, Any]]]:
+        """(what the first stack reads, labels, raw row) of each row, in token ids; counts as it goes."""
+
+    @abstractmethod
+    def whole_lengths(self, raw: Mapping[str, Any], tokenizer: Any, settings: Any) -> dict[str, int]:
+        """`source` and `target` of a raw row in tokens, before anything is cut."""
+
+    @abstractmethod
+    def collate(self, rows: Any, ids: Any, pad_id: int) -> dict[str, Tensor]:
+        """Padded tensors of these examples (`Rows`): `input_ids` and `attention_mask` (B, S), `labels`, -100 where
+        nothing counts. No ids gives one row in which nothing counts."""
+
+    @abstractmethod
+    def num_items(self, rows: Any, ids: Any) -> dict[Items, int]:
+        """What means are over, of these examples: the positions whose label counts, the tokens read, the examples."""
+
+    @abstractmethod
+    def evaluation(self, stage: Any, context: Any) -> Evaluation:
+        """Of the model of an `evaluate` stage."""
+
+    @abstractmethod
+    def validate(
+        self,
+        model: Any,
+        tokenizer: Any,
+        rows: Any,
+        ids: Any,
+        metrics: Sequence[str],
+        settings: Any,
+        context: Any,
+        device: Any,
+    ) -> dict[str, float]:
+        """Metrics of the answers of a model in training to these rows; the same numbers on every rank. `settings`:
+        `ValidationSettings`. The loss is not among them: it is the same for all tasks."""
+
+    @abstractmethod
+    def timed(self, stage: Any, context: Any, split: str) -> list[Timed]:
+        """What is timed of the model of a `benchmark` stage, the plan's form first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Timed:
+    """One form of a model on its way to be timed. measure(on_pass) returns the record of `speed.json`, with `engine`,
+    `note` and `parameters`; `on_pass(n)` is called after each pass."""
+
+    name: str
+    num_examples: int
+    measure: Callable[[Callable[[int], None]], dict[str, Any]]

@@ -13,6 +13,7 @@ from typing import Any
 from ..data.alignment import Aligned, align
 from ..data.text_files import Layout, Texts, read_texts
 from ..execution.console import Console
+from ..extensions import TASKS, entries
 from ..failure import Failure
 from ..messages.terminal import drawing_console, tell
 from ..metrics.words import unseen
@@ -20,11 +21,6 @@ from ..plan import Scoring
 
 PREDICTIONS = ("prediction", "predictions", "hypothesis", "text")
 REFERENCES = ("reference", "references", "target", "label", "text")
-METRICS = {
-    "summarization": ("rouge1", "rouge2", "rougeL", "rougeLsum"),
-    "translation": ("bleu", "chrf"),
-}
-ALL_OF_TEXTS = (*METRICS["summarization"], *METRICS["translation"])
 
 
 def main(argv: Sequence[str]) -> int:
@@ -33,7 +29,8 @@ def main(argv: Sequence[str]) -> int:
     try:
         predictions, references = _read(options)
         aligned = align(predictions, references, options.by)
-        metrics = options.metric or METRICS.get(options.task, ALL_OF_TEXTS)
+        tasks = [options.task] if options.task else list(entries("tasks"))
+        metrics = options.metric or [metric for task in tasks for metric in TASKS[task].metrics]
         scoring = Scoring(
             rouge_tokenizer=options.rouge_tokenizer,
             stemmer=options.stemmer == "yes",
@@ -124,7 +121,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distilc evaluate", description=__doc__)
     parser.add_argument("predictions", type=Path)
     parser.add_argument("references", type=Path, nargs="?")
-    parser.add_argument("--task", choices=METRICS)
+    parser.add_argument("--task", choices=list(entries("tasks")))
     parser.add_argument("--metric", action="append", default=[])
     parser.add_argument("--prediction-column")
     parser.add_argument("--reference-column")

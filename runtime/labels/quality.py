@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
+from ..extensions import TASKS
 from ..metrics.bleu import sentence_bleu
 from ..metrics.rouge import rouge_of_examples
 from ..metrics.score import with_line_breaks
@@ -16,7 +17,7 @@ from ..plan import PseudoLabelSettings, Scoring
 
 def proxy(task: str) -> str:
     """The metric by which the labels of a task are judged."""
-    return "bleu" if task == "translation" else "rouge2"
+    return TASKS[task].label_metric
 
 
 def asked(settings: PseudoLabelSettings) -> tuple[str, ...]:

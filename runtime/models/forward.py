@@ -8,7 +8,7 @@ in some families (domain facts 2.3, 11.3).
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
@@ -86,6 +86,17 @@ def decode(
         attentions.cross_attention = tuple(output.cross_attentions)
     states: Tensor = output.last_hidden_state
     return states
+
+
+def label_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
+    """Logits (B, T, V) for the labels of a batch, by the model as it is."""
+    logits: Tensor = model(
+        input_ids=batch["input_ids"],
+        attention_mask=batch["attention_mask"],
+        decoder_input_ids=decoder_inputs(model, batch["labels"]),
+        use_cache=False,
+    ).logits
+    return logits
 
 
 @contextmanager

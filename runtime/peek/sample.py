@@ -11,10 +11,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.batches import collate, micro_batches
+from ..data.batches import micro_batches
 from ..data.rows import Rows
 from ..data.tokenize import prepare as prepare_tokenizer
 from ..execution.store import Store
+from ..extensions import TASKS
 from ..failure import Failure
 from ..models.families import STACKS
 from ..models.forward import decode, decoder_inputs, encode
@@ -67,7 +68,7 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     tokenizer = load_tokenizer(model_folder(prepared.inputs["model"]))
     course = Course(settings, rows)
     batch, shown = _chosen(plan, course, rows, stage.execution.micro_batch_tokens or 1, asked)
-    tensors = collate(rows, batch.ids, tokenizer.pad_token_id)
+    tensors = TASKS[settings.task].collate(rows, batch.ids, tokenizer.pad_token_id)
     objective = objective_of(settings, prepared.inputs, "cpu").eval()
     few = {name: tensor[shown] for name, tensor in tensors.items()}
     data = plan.stage("data")
@@ -155,9 +156,7 @@ class _Lengths:
         prepare_tokenizer(self.tokenizer, settings)
 
     def of(self, raw: Mapping[str, Any]) -> dict[str, int]:
-        source = self.tokenizer(self.settings.prefix + raw["source"])["input_ids"]
-        target = self.tokenizer(text_target=raw["target"])["input_ids"]
-        return {"source": len(source), "target": len(target)}
+        return TASKS[self.settings.task].whole_lengths(raw, self.tokenizer, self.settings)
 
     def cut(self, rows: Rows, ids: Ids) -> dict[str, float]:
         """The share of these rows whose source or target was cut, in percent."""
@@ -321,11 +320,7 @@ def _objective(
     paths, schedules = objective.paths(), settings.objective.schedules
     ends = {name: [s.initial, s.final] for name, path in paths.items() if (s := schedules.get(path)) is not None}
     ids = batch.ids if batch.step is None else batch.step.ids
-    counts = {
-        "label-tokens": int(rows.target_lengths[ids].sum()),
-        "source-tokens": int(rows.source_lengths[ids].sum()),
-        "examples": len(ids),
-    }
+    counts = TASKS[settings.task].num_items(rows, ids)
     here = counts_of(few)
     _, raw = objective(few, factors_of(here, world=1))
     return [

@@ -6,10 +6,9 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from ..extensions import TASKS
 from ..plan import Plan
 from .table import table_markdown
-
-PIPELINE_TAGS = {"summarization": "summarization", "translation": "translation"}
 
 
 def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
@@ -64,8 +63,7 @@ def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
 def _front_matter(plan: Plan) -> list[str]:
     """YAML, from words that need no care but the hub's name of the teacher, which is quoted as JSON is."""
     lines = ["---", "library_name: transformers", "tags:", "- distillation", "- distilc", f"- {plan.student.family}"]
-    if plan.task in PIPELINE_TAGS:
-        lines.append(f"pipeline_tag: {PIPELINE_TAGS[plan.task]}")
+    lines.append(f"pipeline_tag: {TASKS[plan.task].pipeline}")
     repository = _repository(plan)
     if repository is not None:
         lines.append(f"base_model: {json.dumps(repository, allow_nan=False)}")

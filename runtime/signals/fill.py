@@ -17,9 +17,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.batches import collate, sorted_batches
+from ..data.batches import sorted_batches
 from ..data.rows import Lengths, Rows
 from ..execution.context import Context
+from ..extensions import TASKS
 from ..failure import Failure, interrupted
 from ..models.families import family_of, layers
 from ..models.forward import decode, decoder_inputs, encode, taking
@@ -159,7 +160,8 @@ class Filling:
     def _states(self, ids: Ids) -> tuple[States, dict[str, Tensor]]:
         """The states of these rows, the last ones included, and the batch that they are of."""
         settings, model = self.settings, self.model
-        batch = {name: tensor.to(self.context.device) for name, tensor in collate(self.rows, ids, self.pad_id).items()}
+        collated = TASKS[self.context.plan.task].collate(self.rows, ids, self.pad_id)
+        batch = {name: tensor.to(self.context.device) for name, tensor in collated.items()}
         mask = batch["attention_mask"]
         wanted = tuple(settings.layers)
         if settings.side == "encoder":

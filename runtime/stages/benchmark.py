@@ -12,21 +12,18 @@ matters little. The rest is that of the plan's engine, so that models are compar
 from __future__ import annotations
 
 import json
-from dataclasses import replace
 from typing import Any
 
 import torch
 
-from ..data.rows import Rows, split_names
+from ..data.rows import split_names
 from ..execution.context import Context
 from ..execution.processes import num_cores
+from ..extensions import TASKS
 from ..failure import Failure
-from ..generation.speed import Job, measure_alone
-from ..models.load import model_folder
-from ..plan import BenchmarkSettings, GenerationSettings, Stage
+from ..plan import BenchmarkSettings, Stage
 
 PARALLEL = False
-MODELS = ("benchmark-teacher", "benchmark-student")
 MEASURED = ("examples_per_second", "tokens_per_second", "seconds", "beams", "other_work")  # of the plan's engine, too
 
 
@@ -39,10 +36,10 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     notes: list[str] = []
     if torch.cuda.is_available():
         torch.cuda.empty_cache()  # what earlier stages left is no use to the process that measures
-    jobs = [_job(generation, stage, context, split) for generation in _engines(settings, stage)]
-    with context.progress.task("measuring speed", len(jobs) * (settings.repeats + 1), "passes") as update:
-        for number, job in enumerate(jobs):
-            if job.generation.engine in engines:
+    forms = TASKS[settings.task].timed(stage, context, split)
+    with context.progress.task("measuring speed", len(forms) * (settings.repeats + 1), "passes") as update:
+        for number, form in enumerate(forms):
+            if form.name in engines:
                 continue  # the plan's engine could not, and this one took its place
             before = number * (settings.repeats + 1)
 
@@ -50,7 +47,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
                 update(before + done)
 
             try:
-                found = measure_alone(job, on_pass)
+                found = form.measure(on_pass)
             except Failure as failure:
                 if not engines or failure.code == "R405":
                     raise
@@ -65,7 +62,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         "note": notes[0],
         "threads": num_cores() if context.device == "cpu" else 1,
         "batch_size": settings.batch_size,
-        "examples": jobs[0].num_examples,
+        "examples": forms[0].num_examples,
         **{name: measured[name] for name in MEASURED},
         "latency_ms_per_example": 1000 / measured["examples_per_second"],
         "parameters": parameters,
@@ -76,30 +73,3 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     context.journal.log({"speed/examples_per_second": measured["examples_per_second"]}, 0)
     line = ", ".join(f"{found['examples_per_second']:.1f} examples/s by {name}" for name, found in engines.items())
     return {**result, "line": line + (f"; {notes[0]}" if notes[0] else "")}
-
-
-def _engines(settings: BenchmarkSettings, stage: Stage) -> list[GenerationSettings]:
-    """The plan's first, then the other: ctranslate2 only where the plan has a model in its form. An export is one
-    form of a model that another stage measures."""
-    own = settings.generation
-    assert own is not None  # of tasks that write text
-    if own.engine == "transformers" or stage.id not in MODELS:
-        return [own]
-    return [own, replace(own, engine="transformers", compute_type=None, named=False)]
-
-
-def _job(generation: GenerationSettings, stage: Stage, context: Context, split: str) -> Job:
-    settings: BenchmarkSettings = stage.settings
-    rows = Rows.open(context.inputs["data"], split)
-    return Job(
-        generation=generation,
-        folder=model_folder(context.inputs["model"]),
-        converted=context.inputs.get("converted"),
-        precision=settings.precision,
-        device=context.device,
-        data=context.inputs["data"],
-        split=split,
-        num_examples=min(settings.examples, rows.num_examples),
-        batch_size=settings.batch_size,
-        repeats=settings.repeats,
-    )

@@ -8,8 +8,9 @@ from typing import Any
 from ..data.rows import write_rows
 from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.sources import read_sources
-from ..data.tokenize import Counts, embedded, tokenize
+from ..data.tokenize import Counts, embedded
 from ..execution.context import Context
+from ..extensions import TASKS
 from ..models.load import load_tokenizer, model_folder
 from ..models.parts import num_embeddings
 from ..plan import DataSettings, Source, Stage
@@ -21,7 +22,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     """Read, check, tokenize and write train, validation and each test set."""
     settings: DataSettings = stage.settings
     folder = model_folder(context.inputs["tokenizer"])
-    tokenizer = load_tokenizer(folder)
+    task, tokenizer = TASKS[settings.task], load_tokenizer(folder)
     embeddings = num_embeddings(folder)
     splits: dict[str, tuple[Source, ...]] = {"train": settings.train, "validation": settings.validation}
     splits |= {f"test.{name}": sources for name, sources in settings.test.items()}
@@ -35,7 +36,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         )
         with context.progress.task(f"tokenizing {split}", None, "examples") as update:
             watched = SetRemarks(place)
-            tokens = embedded(tokenize(rows, tokenizer, settings, counts, update), tokenizer, embeddings)
+            tokens = embedded(task.tokenize(rows, tokenizer, settings, counts, update), tokenizer, embeddings)
             write_rows(context.folder, split, watched.watch(tokens, tokenizer))
         remarks.append(watched)
         summary[split] = {**asdict(counts), **watched.counts()}

@@ -10,13 +10,14 @@ from typing import Any, Protocol
 
 import torch
 
-from ..data.batches import collate, micro_batches
+from ..data.batches import micro_batches
 from ..data.rows import Rows
 from ..execution.context import Context
+from ..extensions import TASKS
 from ..failure import Failure
 from ..objective.objective import Objective, factors_of
 from ..plan import TrainSettings
-from ..protocol import Items
+from ..protocol import Task
 from ..signals.read import Kept, with_signals
 from .checkpoint import MARKER
 from .course import Course, Step
@@ -43,6 +44,10 @@ class Training:
     micro_batch_tokens: int
     signals: Kept | None
 
+    @property
+    def task(self) -> Task:
+        return TASKS[self.settings.task]
+
 
 class Record(Protocol):
     """What is told of each step: term -> its mean on this rank's share of the step, a scalar."""
@@ -53,10 +58,11 @@ class Record(Protocol):
 def train_step(training: Training, step: Step, record: Record) -> None:
     """One optimizer step: forward and backward over its micro-batches, then the update."""
     context, engine, rows = training.context, training.engine, training.rows
+    task, pad_id = training.task, training.tokenizer.pad_token_id
     parts = micro_batches(
         step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens
     )
-    counts = _num_items(training, step)  # means are over the whole step
+    counts = task.num_items(rows, step.ids)  # means are over the whole step
     factors = factors_of(counts, context.world)
     # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
     torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
@@ -65,7 +71,7 @@ def train_step(training: Training, step: Step, record: Record) -> None:
     sums: dict[str, torch.Tensor] = {}
     for index, micro_step in enumerate(parts):
         ids = micro_step[context.rank]
-        collated = with_signals(collate(rows, ids, training.tokenizer.pad_token_id), training.signals, ids)
+        collated = with_signals(task.collate(rows, ids, pad_id), training.signals, ids)
         batch = {name: tensor.to(engine.device, non_blocking=True) for name, tensor in collated.items()}
         share, terms = engine(batch, factors)
         backward(engine, share, last=index == len(parts) - 1)
@@ -85,16 +91,6 @@ def _update(training: Training, step: Step) -> None:
         if not _OVERFLOW.search(str(error)):
             raise
         raise diverged(training, f"the optimizer cannot make step {step.number}: {error}") from error
-
-
-def _num_items(training: Training, step: Step) -> dict[Items, int]:
-    """How many items of each kind the step has, on all ranks."""
-    rows = training.rows
-    return {
-        "label-tokens": int(rows.target_lengths[step.ids].sum()),
-        "source-tokens": int(rows.source_lengths[step.ids].sum()),
-        "examples": len(step.ids),
-    }
 
 
 def diverged(training: Training, what: str) -> Failure:

@@ -14,10 +14,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..data.batches import collate
 from ..data.rows import Ids, Rows
 from ..execution.context import Context, Journal, Progress
 from ..execution.store import Store
+from ..extensions import TASKS
 from ..failure import Failure
 from ..models import head as model_head
 from ..models.load import load_model, load_tokenizer, model_folder
@@ -121,7 +121,7 @@ class Subject:
     def batch(self) -> dict[str, Tensor]:
         """All rows in one batch."""
         ids = np.arange(len(self.rows))
-        return with_signals(collate(self.rows, ids, self.pad_id), self.candidates, ids)
+        return with_signals(TASKS[self.settings.task].collate(self.rows, ids, self.pad_id), self.candidates, ids)
 
     def context(self, rank: int, world: int) -> Context:
         """A process of a training of that many."""

@@ -25,6 +25,8 @@ from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.plan import BenchmarkSettings, EvaluateSettings, Execution, GenerationSettings, Stage
 from distilc.runtime.stages import benchmark, evaluate
+from distilc.runtime.tasks import written
+from distilc.runtime.tasks.seq2seq import below_baseline
 from distilc.runtime.tracking import content
 
 GENERATION = GenerationSettings(
@@ -219,11 +221,11 @@ def test_interrupted_it_goes_on_to_the_same_files(
 ) -> None:
     inputs = artifacts(splits=("test.a", "test.b"))
     run(evaluate, settings(), inputs, tmp_path / "whole")
-    folder, written = tmp_path / "again", list[int]()
-    generate_texts = evaluate.generate_texts
+    folder, again = tmp_path / "again", list[int]()
+    generate_texts = written.generate_texts
     monkeypatch.setattr(
-        evaluate, "generate_texts",
-        lambda engine, rows, ids, *more: written.extend(ids) or generate_texts(engine, rows, ids, *more),
+        written, "generate_texts",
+        lambda engine, rows, ids, *more: again.extend(ids) or generate_texts(engine, rows, ids, *more),
     )  # fmt: skip
 
     def done() -> list[str]:
@@ -245,7 +247,7 @@ def test_interrupted_it_goes_on_to_the_same_files(
     (folder / ".scratch" / "shards.b").mkdir()
     (folder / ".scratch" / "shards.b" / "00000.123").write_text('"half', "utf-8")
     run(evaluate, settings(), inputs, folder)
-    assert sorted(written) == sorted([*range(5), *range(5)])  # no row was written twice
+    assert sorted(again) == sorted([*range(5), *range(5)])  # no row was written twice
     for name in ("predictions.a.jsonl", "predictions.b.jsonl", "metrics.json"):
         assert (folder / name).read_bytes() == (tmp_path / "whole" / name).read_bytes()
 
@@ -255,7 +257,7 @@ def test_what_was_written_is_kept_to_the_letter(
 ) -> None:
     """Whatever a text holds, it is the same after it lay in a shard."""
     texts = ["a\nline\r\n", "", "\u2028 Îți \u0085", '"quoted" \\n', "\U0001f41f\x00"]
-    monkeypatch.setattr(evaluate, "generate_texts", lambda engine, rows, ids, *more: [texts[i] for i in ids])
+    monkeypatch.setattr(written, "generate_texts", lambda engine, rows, ids, *more: [texts[i] for i in ids])
     run(evaluate, settings(metrics=("rouge1",)), artifacts(), tmp_path / "evaluated")
     predictions = (tmp_path / "evaluated" / "predictions.test.jsonl").read_text("utf-8").split("\n")
     assert [json.loads(line)["prediction"] for line in predictions[:-1]] == texts
@@ -301,7 +303,7 @@ def test_an_export_is_measured_in_its_form_alone(stage: str, engines: list[str])
         task="summarization", batch_size=2, repeats=3, examples=4, precision="fp32", device="cpu: x",
         generation=replace(GENERATION, engine="ctranslate2", compute_type="int8", named=True),
     )  # fmt: skip
-    found = benchmark._engines(chosen, SimpleNamespace(id=stage))  # type: ignore[arg-type]
+    found = written.engines_of(chosen, SimpleNamespace(id=stage))  # type: ignore[arg-type]
     assert [generation.engine for generation in found] == engines
 
 
@@ -347,5 +349,5 @@ def test_a_teacher_below_the_lead_is_told(tmp_path: Path, artifacts: Any) -> Non
     (shown,) = (record for record in read_notices(tmp_path / "shown.jsonl") if record["code"] == "R365")
     assert "on test the teacher's rouge2 is 0.00, and that of the lead baseline" in shown["message"]
     scores = {"rouge1": {"value": 30.0}, "rouge2": {"value": 10.0}}
-    assert evaluate.below_the_lead("test", scores, {**scores, "rouge1": {"value": 31.0}}) is None
-    assert evaluate.below_the_lead("test", scores, {"rouge1": {"value": 30.1}}) is not None
+    assert below_baseline("test", scores, {**scores, "rouge1": {"value": 31.0}}) is None
+    assert below_baseline("test", scores, {"rouge1": {"value": 30.1}}) is not None

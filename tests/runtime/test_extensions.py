@@ -173,7 +173,7 @@ def test_both_halves_compute_the_same_content_hash(focal_package: Path, install:
     arguments = (distribution, entry.module, extensions._origin(entry))
     assert package_content.content_hash(*arguments) == compiled_content.content_hash(*arguments)
     source = (ROOT / "runtime" / "files" / "package_content.py").read_text("utf-8").partition("    files = ")[2]
-    assert source == (ROOT / "compiler" / "installed" / "package_content.py").read_text("utf-8").partition("    files = ")[2]
+    assert source == (ROOT / "compiler" / "extensions" / "package_content.py").read_text("utf-8").partition("    files = ")[2]
 
 
 def test_the_focal_term_is_its_formula(focal_package: Path, install: Callable[[Path], None]) -> None:

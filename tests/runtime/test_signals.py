@@ -77,7 +77,7 @@ def filling(model: Any, rows: Rows, folder: Path, side: Any, encoder: Signals | 
     execution = Execution(locations={}, micro_batch_tokens=BUDGET, save_minutes=None, deepspeed=None)
     stage = Stage(id=f"signals-{side}", kind="signals", key="k", needs={}, settings=chosen, execution=execution)
     context = Context(
-        plan=SimpleNamespace(), stage=stage, folder=folder, scratch=folder / ".scratch", inputs={}, rank=0, world=1,
+        plan=SimpleNamespace(task="summarization"), stage=stage, folder=folder, scratch=folder / ".scratch", inputs={}, rank=0, world=1,
         device="cpu", journal=Journal(None), progress=Progress(None, stage.id),
     )  # fmt: skip
     context.scratch.mkdir(parents=True, exist_ok=True)

@@ -4,6 +4,7 @@ loop does. `signals`: fill the cache first, and read it in every step."""
 from __future__ import annotations
 
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 from torch import Tensor
@@ -155,7 +156,7 @@ def _stage(kind: str, settings: Any) -> Stage:
 
 
 def _context(stage: Stage, folder: Path, scratch: Path) -> Context:
-    plan: Any = None
+    plan: Any = SimpleNamespace(task="summarization")
     return Context(
         plan=plan, stage=stage, folder=folder, scratch=scratch, inputs={}, rank=0, world=1, device="cpu",
         journal=Journal(None), progress=Progress(None, stage.id),

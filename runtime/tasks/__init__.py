@@ -1,0 +1,1 @@
+"""One module a task: rows, the positions that count, how answers are judged, what is timed."""
