@@ -67,7 +67,8 @@ def test_the_wheel_has_the_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in [*(ROOT / "schema").glob("*.json"), *(ROOT / "specs" / "recipes").glob("*.yaml")]:
         assert f"distilc/{file.relative_to(ROOT)}" in names
-    modules = {str(file.relative_to(ROOT)) for half in HALVES for file in (ROOT / half).rglob("*.py")}
+    kinds = ("*.py", "*.toml", "*.json")
+    modules = {str(file.relative_to(ROOT)) for half in HALVES for kind in kinds for file in (ROOT / half).rglob(kind)}
     assert {f"distilc/{name}" for name in modules} <= names
     assert not any(name.startswith(("tests/", "compiler/", "distilc/tests/")) for name in names)
 
