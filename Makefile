@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/distilc
 
-.PHONY: help demo test lint bench clean
+.PHONY: help demo test schema lint bench clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1  \t/'
@@ -13,6 +13,10 @@ demo: .venv/installed  ## the quick start: a teacher, a student, a table (minute
 
 test: .venv/installed  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+
+schema: .venv/installed  ## put what is registered into schema/experiment.schema.json, for editors
+	$(RUN) schema > experiment.schema.new
+	@mv experiment.schema.new schema/experiment.schema.json
 
 lint: .venv/installed  ## ruff and mypy --strict
 	$(BIN)/ruff check .

@@ -19,7 +19,7 @@ def check_loss(spec: SpecContext) -> None:
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         loss = part.loss
-        if loss.labels is None and loss.logits is None and not loss.needs_teacher and not loss.own:
+        if not loss.terms:
             reporter.error(
                 "E409",
                 (*path, "loss"),

@@ -9,9 +9,9 @@ from os.path import isfile
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Trail
+from ..extensions.built_in import metrics_set_by
 from ..resolve.hub import is_offline
 from ..resolve.scoring import measured, resolve_scoring
-from ..tasks.task import ROUGE
 from .context import SiteContext
 
 # BLEU's tokenizers that need more than sacrebleu: modules, what to install for them.
@@ -32,9 +32,9 @@ def check_scoring(context: SiteContext) -> None:
     """Reports E404 (how a metric that nobody measures is computed), E546 (a tokenizer that is not installed)."""
     run, reporter, site = context
     asked = measured(run)
-    for section, metrics in (("rouge", set(ROUGE)), ("bleu", {"bleu"})):
+    for section in ("rouge", "bleu"):
         path: Trail = ("evaluation", section)
-        if reporter.written(path) and not asked & metrics:
+        if reporter.written(path) and not asked & {*metrics_set_by(section)}:
             reporter.error(
                 "E404",
                 path,

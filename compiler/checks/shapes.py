@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..diagnostics.diagnostic import Trail
 from ..estimates.candidates import ID_BYTES, PROBABILITY_BYTES, common_vocabulary, exact_token_bytes, token_bytes
+from ..extensions.terms import stacks_of, weight_stacks
 from ..spec.ways import generations
 from .context import ModelContext, WriterContext
 
@@ -76,14 +77,15 @@ def check_stacks(models: ModelContext) -> None:
     if teacher.decoder_layers:
         return
     loss = run.training.loss
-    for term, names in (("hidden", ("decoder",)), ("attention", ("decoder_self", "decoder_cross"))):
-        for name in names:
-            if getattr(getattr(loss, term), name, 0):
+    for term, settings in loss.terms.items():
+        stacks = weight_stacks(term)
+        for name, stack in stacks.items():
+            if stack == "decoder" and settings[name]:
                 reporter.error(
                     "E527",
                     ("loss", term, name),
                     f"a {teacher.family} model has no decoder to compare",
-                    f"write `{term}: {{{'encoder' if term == 'hidden' else 'encoder_self'}: ...}}`",
+                    f"write `{term}: {{{next(name for name in stacks if stacks[name] == 'encoder')}: ...}}`",
                     at="key",
                 )
 
@@ -112,12 +114,10 @@ def check_reach(models: ModelContext) -> None:
     if models.student is None:
         return
     phi, loss = models.student.phi, models.run.training.loss
-    if phi.get("encoder") is not None or loss.own or loss.labels or loss.logits or loss.cosine or loss.embedding:
+    if phi.get("encoder") is not None:
         return
-    hidden, attention = loss.hidden, loss.attention
-    if (hidden and hidden.decoder) or (attention and (attention.decoder_self or attention.decoder_cross)):
-        return
-    if hidden or attention:
+    terms = loss.terms
+    if terms and all(weight_stacks(name) and stacks_of(name, term) == {"encoder"} for name, term in terms.items()):
         models.reporter.error(
             "E528",
             ("loss",),

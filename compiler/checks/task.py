@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from ..diagnostics.diagnostic import Trail, did_you_mean, listed, quoted
+from ..extensions.built_in import measured_metrics
 from ..extensions.installed import installed, usable_metrics
 from ..spec.ways import TEXT_ONLY, trainings
-from ..tasks.task import CAN_BE_RUN, MEASURED, TASKS
+from ..tasks.task import CAN_BE_RUN, TASKS
 from .context import SpecContext
 
 
@@ -24,7 +25,7 @@ def check_can_be_run(spec: SpecContext) -> None:
 def check_metrics(spec: SpecContext) -> None:
     """Metrics fit the task."""
     run, reporter = spec.run, spec.reporter
-    known = (*TASKS[run.task].metrics, *usable_metrics(run.task))
+    known = (*measured_metrics(run.task), *usable_metrics(run.task))
     broken = [name for name in installed().names["metrics"] if installed().problem("metrics", name)]
     lists: list[tuple[Trail, tuple[str, ...]]] = [(("evaluation", "metrics"), run.evaluation.metrics)]
     lists += [((*path, "validation", "metrics"), part.validation.metrics) for path, part in trainings(run)]
@@ -48,7 +49,7 @@ def check_monitor(spec: SpecContext) -> None:
         names = [((*path, "stopping", "monitor"), part.stopping.monitor)]
         names += [((*path, "stopping", "retention", name), name) for name in part.stopping.retention or ()]
         for where, name in names:
-            if name not in metrics and (name in (*TASKS[run.task].metrics, *usable_metrics(run.task), "loss")):
+            if name not in metrics and (name in (*measured_metrics(run.task), *usable_metrics(run.task), "loss")):
                 reporter.error(
                     "E403",
                     where,
@@ -153,8 +154,8 @@ def check_expected(spec: SpecContext) -> None:
     for who, expectation in run.expect.items():
         for name in expectation.scores:
             test_set, dot, metric = name.rpartition(".")
-            if metric in MEASURED and metric not in run.evaluation.metrics:
-                fitting = TASKS[run.task].metrics
+            if metric in measured_metrics() and metric not in run.evaluation.metrics:
+                fitting = measured_metrics(run.task)
                 measure = f"write `evaluation: {{metrics: [{', '.join([*run.evaluation.metrics, metric])}]}}`"
                 if metric not in fitting:
                     metrics = f"its metrics are {listed(fitting, 'and')}" if fitting else "it has only the loss"

@@ -10,10 +10,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed, quoted, shown_path
+from ..extensions.built_in import metrics_set_by
 from ..resolve.scoring import measured, resolve_scoring
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
-from ..tasks.task import ROUGE
 
 _MEASURED = ("validation", "metrics")
 MOST_LOST = 50.0  # percent of the letters
@@ -131,7 +131,7 @@ def _unseen(run: Experiment, remarks: TextRemarks) -> Iterator[tuple[list[str], 
         return
     asked, scoring = measured(run), resolve_scoring(run)
     lost = 100 * (1 - remarks.ascii_letters / remarks.letters)
-    rouge = [metric for metric in ROUGE if metric in asked]
+    rouge = [metric for metric in metrics_set_by("rouge") if metric in asked]
     if rouge and scoring.rouge_tokenizer == "default" and lost > MOST_LOST:
         problem = f"ROUGE's tokenizer knows the letters a to z alone, and {lost:.0f} % of the targets' are others"
         yield rouge, problem, "write `evaluation: {rouge: {tokenizer: unicode}}`"

@@ -102,7 +102,7 @@ def _memory(load: Workload, tokens: Tokens) -> BatchMemory:
         signals = _signals(teaching, tokens)
         teacher = teaching.architecture
         at_work += [tokens.source * _working(teacher, "encoder"), tokens.target * _working(teacher, "decoder")]
-        if "attention" in teaching.terms and load.lengths is not None:
+        if "attention" in teaching.needs and load.lengths is not None:
             copies = _MAP_COPIES_AGAIN if checkpointing else _MAP_COPIES
             kept += _attention_maps(shape, tokens, load.lengths) * copies
             signals += _attention_maps(teacher, tokens, load.lengths)
@@ -128,7 +128,7 @@ def _signals(teaching: Teaching, tokens: Tokens) -> int:
     """Numbers of the teacher's states that are there when the loss is computed: the last one of each stack,
     and, where hidden states are compared, the outputs of all layers, which transformers gives together."""
     teacher = teaching.architecture
-    hidden = "hidden" in teaching.terms
+    hidden = "hidden" in teaching.needs
     layers = 1
     if hidden:
         layers += teacher.decoder_layers or teacher.encoder_layers
@@ -151,7 +151,7 @@ def _attention_maps(shape: Architecture, tokens: Tokens, lengths: tuple[int, int
 
 def _logits(load: Workload, tokens: Tokens) -> int:
     copies = _LABEL_COPIES
-    if load.teaching is not None and "logits" in load.teaching.terms:
+    if load.teaching is not None and "logits" in load.teaching.needs:
         copies += _TEACHER_COPIES
     chunk = HEAD_CHUNK_BYTES // (_CHUNK_COPIES * _LOGIT_BYTES * load.architecture.num_logits)
     rows = min(tokens.head, max(16, chunk))

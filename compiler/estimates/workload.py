@@ -6,25 +6,24 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 from ..diagnostics.record import record
+from ..extensions.terms import looks_at_teacher, needs_of, terms_on
 from ..resolve.architecture import Architecture
 from ..resolve.site import Site
 from ..resolve.student import ResolvedStudent, shares_encoder
 from ..spec.experiment import Experiment
-
-TEACHER_TERMS = ("logits", "hidden", "attention", "cosine", "embedding")
 
 
 @record
 class Teaching:
     """What a training asks of its teacher.
 
-    `terms`: those of the loss that look at it. `shared_encoder`: the student's encoder is
+    `needs`: of the terms of the loss that look at it. `shared_encoder`: the student's encoder is
     the teacher's and frozen, so it is stored and run once for both. `resting`: stacks that are not run, because
     their states are read.
     """
 
     architecture: Architecture
-    terms: frozenset[str]
+    needs: frozenset[str]
     shared_encoder: bool
     resting: frozenset[str] = frozenset()
 
@@ -126,7 +125,6 @@ def student_teaching(objective: Mapping[str, Any], teacher: Architecture, studen
 
 def teaching_of(objective: Mapping[str, Any], teacher: Architecture, *, shared_encoder: bool) -> Teaching:
     """What an objective with a term that looks at the teacher asks of it."""
-    terms = frozenset(name for name in TEACHER_TERMS if objective.get(name) is not None)
-    if "logits" in terms and objective["logits"].get("candidates") is not None:
-        terms -= {"logits"}  # those were kept before
-    return Teaching(architecture=teacher, terms=terms, shared_encoder=shared_encoder)
+    terms = [name for name, settings in terms_on(objective) if looks_at_teacher(name, settings)]
+    needs = frozenset[str]().union(*map(needs_of, terms))
+    return Teaching(architecture=teacher, needs=needs, shared_encoder=shared_encoder)

@@ -1,7 +1,9 @@
-"""The schema of a spec with the terms, metrics and families of installed packages in it.
+"""The schema of a spec with what is registered in it: our terms and metrics, and the terms, metrics and families of
+installed packages.
 
-With none installed it is the file, unchanged. A name whose package cannot be used is known, too, so that it is
-told what is wrong with the package, not that the name is unknown (`checks/extensions.py`).
+Ours stand in the file already, which editors read, and where the fragments say the same it stays as it is;
+`make schema` writes it anew. A name whose package cannot be used is known, too, so that it is told what is wrong
+with the package, not that the name is unknown (`checks/extensions.py`).
 """
 
 from __future__ import annotations
@@ -9,56 +11,77 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from .installed import Extension, Installed
+from .built_in import built_in, measured_metrics
+from .installed import Installed
 
-# An enumeration or a pattern with these names is one of all metrics, or of all families of encoder-decoders.
-SOME_METRICS = {"rouge2", "bleu"}
+# An enumeration with these names is one of all families of encoder-decoders.
 SOME_FAMILIES = {"marian", "t5"}
 
 
 def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
-    """Put what is installed into the schema of a spec; `root` is changed and returned."""
+    """Put what is registered into the schema of a spec; `root` is changed and returned. `x-metrics` marks where names
+    of metrics belong: `all` of them, or those that are `measured` by an evaluation."""
+    schedule = root["$defs"]["weight_schedule"]
+    terms = root["$defs"]["loss"]["properties"]
+    terms |= {name: term_schema(facts, facts["description"], schedule) for name, facts in built_in("terms").items()}
     for name, extension in installed.names["terms"].items():
-        root["$defs"]["loss"]["properties"][name] = term_schema(extension, root["$defs"]["weight_schedule"])
-    metrics = installed.names["metrics"]
+        if extension.problem is not None:
+            terms[name] = {"description": f"It cannot be used: {extension.problem.message}."}
+        else:
+            description = f"{extension.facts['description']} (From {extension.package}.)"
+            terms[name] = term_schema(extension.facts, description, schedule)
+    measured = [*measured_metrics(), *installed.names["metrics"]]
     for fragment in list(_fragments(root)):
-        choices = fragment.get("enum", ())
-        if {*choices} >= SOME_METRICS:
-            choices += metrics
-        if {*choices} >= SOME_FAMILIES:
+        if "x-metrics" in fragment:
+            fragment["enum"] = ["loss", *measured] if fragment["x-metrics"] == "all" else measured
+        elif {*(choices := fragment.get("enum", ()))} >= SOME_FAMILIES:
             choices += installed.names["families"]
-        pattern = fragment.get("pattern", "")
-        if all(name in pattern for name in SOME_METRICS):
-            fragment["pattern"] = pattern.replace("|bleu|", "|bleu|" + "".join(f"{name}|" for name in metrics))
-    for name in metrics:
-        published = {"description": f"Published {name}.", "type": "number", "examples": [1.0]}
-        root["$defs"]["expectation"]["properties"][name] = published
+    expectation = root["$defs"]["expectation"]
+    number = expectation["additionalProperties"]
+    for name in measured:
+        published = {**number, "description": f"Published {name}."}
+        expectation["properties"].setdefault(name, published)
+    others = [name for name in expectation["properties"] if name not in measured]
+    pattern = f"^({'|'.join(others)}|([A-Za-z0-9_-]+\\.)?({'|'.join(measured)}))$"
+    expectation["propertyNames"]["pattern"] = pattern
     return root
 
 
-def term_schema(extension: Extension, schedule: Mapping[str, Any]) -> dict[str, Any]:
+def term_schema(facts: Mapping[str, Any], description: str, schedule: Mapping[str, Any]) -> dict[str, Any]:
     """The schema of `loss.NAME`: a number, which is the weight, or a mapping of the settings. A setting without
-    a default must be written; with such a one beside the weight there is no short form. `schedule`: the schema of
-    a weight that changes."""
-    if extension.problem is not None:
-        return {"description": f"It cannot be used: {extension.problem.message}."}
-    settings = {name: _setting(setting) for name, setting in extension.facts["properties"].items()}
-    required = [name for name, setting in settings.items() if "default" not in setting]
-    settings["weight"] = _weight(settings["weight"], schedule)
-    description = f"{extension.facts['description']} (From {extension.package}.)"
-    example = {name: setting.get("default", setting["examples"][0]) for name, setting in settings.items()}
+    a default must be written; with such a one beside the weight, or several weights, there is no short form.
+    `schedule`: the schema of a weight that changes."""
+    settings = {name: _setting(setting) for name, setting in facts["properties"].items()}
+    required = [name for name, setting in settings.items() if _must_be_written(name, setting, facts)]
+    if "weight" in settings:
+        settings["weight"] = _weight(settings["weight"], schedule)
+    if facts.get("alone"):
+        return {**settings["weight"], "description": description}
+    examples = facts.get("examples") or [
+        {name: setting.get("default", setting["examples"][0]) for name, setting in settings.items()}
+    ]
     whole = {
         "description": "The term with its settings.",
         "type": "object",
         "additionalProperties": False,
         **({"required": required} if required else {}),
         "properties": settings,
-        "examples": [example],
+        "examples": examples,
     }
-    if set(required) - {"weight"}:
+    if "weight" not in settings or set(required) - {"weight"}:
         return {**whole, "description": description}
-    alone = {"description": "Only the weight.", "type": "number", "minimum": 0, "examples": [1.0]}
-    return {"description": description, "x-short": "weight", "anyOf": [alone, whole], "examples": [example]}
+    alone = {
+        "description": "Only the weight.",
+        "type": "number",
+        "minimum": 0,
+        "maximum": 1e30,
+        "examples": settings["weight"]["examples"],
+    }
+    return {"description": description, "x-short": "weight", "anyOf": [alone, whole], "examples": examples}
+
+
+def _must_be_written(name: str, setting: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:
+    return "default" not in setting and name not in facts.get("optional", ())
 
 
 def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
@@ -71,7 +94,9 @@ def _setting(setting: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _weight(setting: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
-    """The weight: a number within the package's bounds, or one that changes within them."""
+    """The weight: a number within the term's bounds, or one that changes within them."""
+    if "anyOf" in setting:
+        return dict(setting)
     number = {key: value for key, value in setting.items() if key != "default"}
     bounds = {key: value for key, value in number.items() if key not in ("description", "examples")}
     ends = {name: {**schedule["properties"][name], **bounds} for name in ("from", "to")}

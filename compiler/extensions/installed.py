@@ -19,6 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..diagnostics.diagnostic import listed
+from .built_in import built_in
 from .builtin_families import OURS
 from .schema_files import read_schema, validator
 
@@ -254,11 +255,9 @@ def _misfit(fragment: Any, entry: Extension) -> str:
 @cache
 def _our_names() -> Mapping[Kind, frozenset[str]]:
     root = read_schema("experiment")
-    known = root["$defs"]
-    metrics = {*root["$defs"]["expectation"]["properties"], *known["stopping"]["properties"]["monitor"]["enum"]}
     return {
-        "terms": frozenset(known["loss"]["properties"]),
-        "metrics": frozenset(metrics),
+        "terms": frozenset(built_in("terms")),
+        "metrics": frozenset({*root["$defs"]["expectation"]["properties"], *built_in("metrics")}),
         "families": frozenset(OURS),
     }
 

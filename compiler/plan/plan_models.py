@@ -7,6 +7,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..estimates.workload import Teaching, teaching_of
+from ..extensions.terms import stacks_of, terms_on
 from ..resolve.architecture import Architecture
 from ..resolve.reference import planned_architecture
 from ..resolve.student import shares_encoder
@@ -45,10 +46,11 @@ def teaching_in(plan: Plan, stage: Stage) -> Teaching | None:
 
 def _resting(stage: Stage) -> frozenset[str]:
     """The stacks of the teacher that a training does not run: it reads their states."""
-    read, hidden = stage["execution"].get("signals", {}), stage["settings"]["objective"]["hidden"]
+    read = stage["execution"].get("signals", {})
     if "decoder" not in read:
         return frozenset()
-    compared = hidden is not None and hidden["encoder"] and "encoder" not in read
+    terms = terms_on(stage["settings"]["objective"])
+    compared = "encoder" not in read and any("encoder" in stacks_of(name, settings) for name, settings in terms)
     return frozenset({"decoder"} if compared else {"decoder", "encoder"})
 
 

@@ -18,6 +18,7 @@ from ..estimates.effort import forward_flops, training_effort
 from ..estimates.placement import placement
 from ..extensions.extension_record import with_extensions
 from ..extensions.families import FAMILIES
+from ..extensions.terms import is_built_in, stacks_of, terms_on, why_computed
 from ..resolve.architecture import Architecture
 from ..resolve.data_sizes import DataSize, data_size, trained_size
 from ..resolve.site import Site
@@ -105,22 +106,18 @@ def why_not_kept(plan: Mapping[str, Any], side: Side) -> str | None:
     """Why a side cannot be kept whatever the site says; None: it can."""
     stage = stage_of(plan, "train")
     objective, student = stage["settings"]["objective"], stage_of(plan, "student")
-    if objective["own"]:
+    terms = dict(terms_on(objective))
+    if not all(map(is_built_in, terms)):
         return "a term of an installed package may look at anything"
     if side == "encoder" and shares_teacher_encoder(plan, stage):
         return None
     teaching = teaching_in(plan, stage)
     if teaching is None:
         return NO_TEACHER if side == "decoder" else "the student's encoder is not the teacher's"
-    for term in ("attention", "embedding"):
-        if objective[term] is not None:
-            return f"the term {term} looks at more than states"
-    hidden = objective["hidden"]
-    if hidden is not None and hidden["layer_norm"] == "per-batch":
-        return "layer_norm: per-batch looks at padding"
-    if hidden is not None and hidden["align"] == "inputs":
-        return "align: inputs looks at inputs of layers"
-    if side == "encoder" and not (hidden and hidden["encoder"]):
+    for name, settings in terms.items():
+        if (why := why_computed(name, settings)) is not None:
+            return why
+    if side == "encoder" and not any("encoder" in stacks_of(name, settings) for name, settings in terms.items()):
         return NO_ENCODER
     if student["settings"]["family"] != teaching.architecture.family:
         return "the student is of another family"

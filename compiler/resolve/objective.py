@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
 
+from ..extensions.terms import stacks_of, weight_stacks
 from ..spec.experiment import Batch, Loss
 from .layers import Layers
 
@@ -18,21 +19,10 @@ def objective_settings(
     is then the larger of its ends. `vocabulary`: the tokens that student and teacher have, of which candidates are."""
     used: dict[str, list[int] | None] | None = None
     if loss.needs_phi and phi is not None:
-        stacks = {
-            "encoder": bool(
-                loss.own_needs("phi")
-                or (loss.hidden and loss.hidden.encoder)
-                or (loss.attention and loss.attention.encoder_self)
-            ),
-            "decoder": bool(
-                loss.own_needs("phi")
-                or (loss.hidden and loss.hidden.decoder)
-                or (loss.attention and (loss.attention.decoder_self or loss.attention.decoder_cross))
-            ),
-        }
-        maps = {stack: phi.get(stack) for stack, on in stacks.items() if on}
-        used = {stack: list(found.layers) if (found := maps.get(stack)) else None for stack in stacks}
-    own = {name: dict(term.settings) for name, term in loss.own.items()}
+        paired = frozenset[str]().union(*(stacks_of(name, term) for name, term in loss.terms.items()))
+        maps = {stack: phi.get(stack) for stack in paired}
+        used = {stack: list(found.layers) if (found := maps.get(stack)) else None for stack in ("encoder", "decoder")}
+    own = {name: dict(term) for name, term in loss.own.items()}
     settings = asdict(loss)
     schedules = {path: _schedule(schedule) for path, schedule in settings.pop("schedules").items()}
     if loss.logits is not None:
@@ -41,10 +31,12 @@ def objective_settings(
             settings["logits"]["candidates"] = {**candidates, "vocabulary": vocabulary}
     if phi is not None and phi.get("encoder") is None:
         # An encoder without φ is the teacher's own: nothing of it is compared.
-        for term, weight in (("hidden", "encoder"), ("attention", "encoder_self")):
-            if settings[term] is not None:
-                settings[term] = {**settings[term], weight: 0.0}
-                schedules.pop(f"{term}.{weight}", None)
+        for term in loss.terms:
+            of_encoder = [weight for weight, stack in weight_stacks(term).items() if stack == "encoder"]
+            if of_encoder and term not in own:
+                settings[term] = {**settings[term], **dict.fromkeys(of_encoder, 0.0)}
+                for weight in of_encoder:
+                    schedules.pop(f"{term}.{weight}", None)
     return {**settings, "own": own, "phi": used, **({"schedules": schedules} if schedules else {})}
 
 

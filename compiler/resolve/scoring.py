@@ -12,9 +12,10 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..diagnostics.record import record
+from ..extensions.built_in import metrics_set_by
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
-from ..tasks.task import ROUGE, TASKS
+from ..tasks.task import TASKS
 
 # Of languages, by ISO 639-1 and 639-3, that put no spaces between words. (Mecab's are dictionaries of their own.)
 _BLEU_OF: Mapping[str, str] = {
@@ -64,7 +65,7 @@ def scoring_settings(experiment: Experiment, metrics: Iterable[str], *, line_bre
     to do with it."""
     measured, found, usual = set(metrics), resolve_scoring(experiment), DEFAULT
     settings: dict[str, Any] = {}
-    if measured & set(ROUGE):
+    if measured & {*metrics_set_by("rouge")}:
         settings |= {"rouge_tokenizer": found.rouge_tokenizer} if found.rouge_tokenizer != usual.rouge_tokenizer else {}
         settings |= {"stemmer": found.stemmer} if found.stemmer != usual.stemmer else {}
     if "bleu" in measured and found.bleu_tokenize != usual.bleu_tokenize:
@@ -97,7 +98,8 @@ def language_decides(experiment: Experiment) -> bool:
     """Does a metric that is measured depend on the language of the targets?"""
     evaluation, language = experiment.evaluation, _language(experiment.data.target_language)
     asked = measured(experiment)
-    rouge = bool(asked & set(ROUGE)) and (evaluation.rouge.tokenizer is None or evaluation.rouge.stemmer is None)
+    open_rouge = evaluation.rouge.tokenizer is None or evaluation.rouge.stemmer is None
+    rouge = bool(asked & {*metrics_set_by("rouge")}) and open_rouge
     bleu = "bleu" in asked and evaluation.bleu.tokenize is None
     return (rouge and language not in (None, *_ENGLISH)) or (bleu and language in _BLEU_OF)
 

@@ -7,13 +7,14 @@ this file and `schema/experiment.schema.json` to each other in both directions.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import fields, replace
+from collections.abc import Mapping
+from dataclasses import asdict, fields, replace
 from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
 
 from ..diagnostics.record import record
+from ..extensions.terms import looks_at_teacher, needs_of, weights_of
 from ..tasks.task import TASKS, TaskName, column_keys
 
 Strategy = Literal["spaced", "first", "last", "middle", "all"]
@@ -272,17 +273,9 @@ class AttentionTerm:
 
 
 @record
-class OwnTerm:
-    """A term of an installed package: its settings, and what has to be computed for it."""
-
-    settings: Mapping[str, Any]
-    needs: tuple[str, ...]
-
-
-@record
 class Loss:
-    """The terms of a loss; None: the term is off. A term with the weight 0 is off, too. `own`: the terms of
-    installed packages that are on.
+    """The terms of a loss; None: the term is off. A term with the weight 0 is off, too. `own`: the settings of
+    the terms that are known by their schema fragments alone, those of installed packages among them.
 
     `schedules`: what changes while the model is trained, by its path in the loss ("logits.weight", "cosine"). The
     number that stands in its place is the larger of its two ends, so a term that is on at any time is on.
@@ -294,24 +287,28 @@ class Loss:
     attention: AttentionTerm | None
     cosine: float | None
     embedding: float | None
-    own: Mapping[str, OwnTerm]
+    own: Mapping[str, Mapping[str, Any]]
     schedules: Mapping[str, Schedule]
 
     @property
     def needs_teacher(self) -> bool:
         """Does any term look at the teacher while the student is trained? Its candidates are kept before."""
-        ours = ("hidden", "attention", "cosine", "embedding")
-        exact = self.logits is not None and self.logits.candidates is None
-        return exact or any(getattr(self, name) is not None for name in ours) or self.own_needs("teacher")
+        return any(looks_at_teacher(name, settings) for name, settings in self.terms.items())
 
     @property
     def needs_phi(self) -> bool:
         """Does any term pair layers?"""
-        return self.hidden is not None or self.attention is not None or self.own_needs("phi")
+        return any("phi" in needs_of(name) for name in self.terms)
 
-    def own_needs(self, what: str) -> bool:
-        """Does any term of an installed package need this?"""
-        return any(what in term.needs for term in self.own.values())
+    @property
+    def terms(self) -> dict[str, Mapping[str, Any]]:
+        """The terms that are on with their settings; a number is its weight."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for field in fields(self):
+            term = getattr(self, field.name)
+            if field.name not in ("own", "schedules") and term is not None:
+                found[field.name] = {"weight": term} if isinstance(term, float) else asdict(term)
+        return {**found, **self.own}
 
 
 @record
@@ -627,15 +624,15 @@ def bind_loss(tree: Mapping[str, Any], task: TaskName) -> Loss:
     """The terms that are on."""
     tree, schedules = _scheduled(tree)
 
-    def term(name: str, kind: type[Kind], weights: Sequence[str]) -> Kind | None:
+    def term(name: str, kind: type[Kind]) -> Kind | None:
         found = tree.get(name)
-        if found is None or not any(found[weight] for weight in weights):
+        if found is None or not _is_on(name, found):
             return None
         if name == "logits":
             found = {**dict.fromkeys(LOGITS_OPTIONS), **found, "candidates": _candidates(found.get("candidates"))}
         return bind(kind, found)
 
-    logits = term("logits", LogitsTerm, ["weight"])
+    logits = term("logits", LogitsTerm)
     if logits is not None:
         if TASKS[task].has_masking and logits.positions is None:
             logits = replace(logits, positions="all")
@@ -644,10 +641,10 @@ def bind_loss(tree: Mapping[str, Any], task: TaskName) -> Loss:
         if logits.divergence == "skew-kl" and logits.alpha is None:
             logits = replace(logits, alpha=0.1)
     return Loss(
-        labels=term("labels", LabelsTerm, ["weight"]),
+        labels=term("labels", LabelsTerm),
         logits=logits,
-        hidden=term("hidden", HiddenTerm, ["encoder", "decoder"]),
-        attention=term("attention", AttentionTerm, ATTENTION),
+        hidden=term("hidden", HiddenTerm),
+        attention=term("attention", AttentionTerm),
         cosine=_bound(float | None, tree.get("cosine") or None),
         embedding=_bound(float | None, tree.get("embedding") or None),
         own=_own_terms(tree),
@@ -687,7 +684,7 @@ def _scheduled(tree: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Sched
             found[name] = {setting: number(value, f"{name}.{setting}") for setting, value in term.items()}
         else:
             found[name] = number(term, name)
-    off = [path for path in schedules if not _is_on(found[path.partition(".")[0]])]
+    off = [path for path in schedules if not _is_on(name := path.partition(".")[0], found[name])]
     return found, {path: schedule for path, schedule in schedules.items() if path not in off}
 
 
@@ -696,28 +693,20 @@ def is_schedule(value: Any) -> bool:
     return isinstance(value, Mapping) and {"from", "to"} <= set(value)
 
 
-def _is_on(term: Any) -> bool:
-    """Has a term, spelled out, or a weight alone, a weight that is not 0?"""
-    if not isinstance(term, Mapping):
-        return bool(term)
-    weights = [name for name in ("weight", "encoder", "decoder", *ATTENTION) if name in term]
-    return any(term[name] for name in weights)
+def _is_on(name: str, term: Any) -> bool:
+    """Has a term, spelled out, or a weight alone, a weight that is not 0? One whose package cannot be used is on,
+    too: it is told elsewhere."""
+    settings = term if isinstance(term, Mapping) else {"weight": term}
+    return any(settings.get(weight, 1.0) for weight in weights_of(name))
 
 
-def _own_terms(tree: Mapping[str, Any]) -> dict[str, OwnTerm]:
-    """The terms of installed packages. One whose package cannot be used is on, too: it is told elsewhere."""
-    ours = {field.name for field in fields(Loss)}
-    terms: dict[str, OwnTerm] = {}
-    for name, found in tree.items():
-        settings = found if isinstance(found, Mapping) else {"weight": found}
-        if name not in ours and settings.get("weight", 1.0):
-            from ..extensions.installed import installed
-
-            terms[name] = OwnTerm(settings=settings, needs=tuple(installed().facts("terms", name).get("needs", ())))
-    return terms
+def _own_terms(tree: Mapping[str, Any]) -> dict[str, Mapping[str, Any]]:
+    """The settings of the terms that have no field of their own."""
+    typed = {field.name for field in fields(Loss)}
+    others = {name: found if isinstance(found, Mapping) else {"weight": found} for name, found in tree.items()}
+    return {name: settings for name, settings in others.items() if name not in typed and _is_on(name, settings)}
 
 
-ATTENTION = ("encoder_self", "decoder_self", "decoder_cross")
 LOGITS_OPTIONS = ("beta", "alpha", "positions")  # of one divergence or task only: no default in the schema
 
 

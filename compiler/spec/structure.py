@@ -7,6 +7,7 @@ JSON Schema they hold these annotations (compiler/README.md):
     x-short     a short form: `weight`, `model`, `teacher-or-model`, `list`, `test`
     x-location  a string that is a place in the file system: `file` or `folder`
     x-words     what a `pattern` means, in words
+    x-metrics   names of metrics belong here: `all`, or those `measured` by an evaluation
     x-overlay   a variant: it is made as the whole spec is
 """
 
@@ -17,8 +18,11 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
+from ..extensions.extension_schema import extend_schema
 from ..extensions.installed import installed
 from ..extensions.schema_files import FOLDER, read_schema, validator
+
+LINE = 120  # characters of a line of a schema
 
 Fragment = Mapping[str, Any]
 
@@ -150,20 +154,36 @@ def kind_of(value: Any) -> str:
 
 @cache
 def load_schema(name: str) -> Schema:
-    """The schema `experiment`, with what installed packages add to it, or `site`."""
+    """The schema `experiment`, with what is registered in it, or `site`."""
     root = read_schema(name)
-    if name == "experiment" and (there := installed()):
-        from ..extensions.extension_schema import extend_schema
-
-        root = extend_schema(root, there)
+    if name == "experiment":
+        root = extend_schema(root, installed())
     return Schema(root)
 
 
 def schema_text(name: str) -> str:
-    """A schema as text: the file itself, unless installed packages add to it."""
+    """A schema as text: the file itself, unless something is registered that is not in it."""
     text = (FOLDER / f"{name}.schema.json").read_text("utf-8")
     root = load_schema(name).root
-    return text if root == json.loads(text) else json.dumps(root, indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+    return text if root == json.loads(text) else _laid_out(root) + "\n"
+
+
+def _laid_out(value: Any, indent: int = 0, before: int = 0) -> str:
+    """JSON of lines of 120 characters: what fits on one stands on one. `before`: characters before it on its line."""
+    flat = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    if not isinstance(value, dict | list) or not value or before + len(flat) < LINE:
+        return flat
+    pad = " " * (indent + 2)
+    if isinstance(value, dict):
+        heads = [f"{json.dumps(key, ensure_ascii=False, allow_nan=False)}: " for key in value]
+        ends, items = "{}", list(value.values())
+    else:
+        ends, items, heads = "[]", value, [""] * len(value)
+    lines = [
+        f"{pad}{head}{_laid_out(item, indent + 2, indent + 2 + len(head))}"
+        for head, item in zip(heads, items, strict=True)
+    ]
+    return f"{ends[0]}\n" + ",\n".join(lines) + f"\n{' ' * indent}{ends[1]}"
 
 
 def with_defaults(schema: Schema, fragment: Fragment, value: Any) -> Any:

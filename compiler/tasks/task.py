@@ -8,7 +8,6 @@ from typing import Literal, NamedTuple
 Head = Literal["lm", "masked-lm", "classification"]
 TaskName = Literal["summarization", "translation", "classification", "masked-lm"]
 
-ROUGE = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 LOSS = "loss"  # measured by every task
 
 
@@ -17,8 +16,8 @@ class Task(NamedTuple):
 
     `head`: what stands on top of the model; it decides the class that transformers builds. `columns`: the keys of
     `data.columns`; `source`, `target`: those that are read and written ("": nothing is), `pair`: the keys of a task
-    that can also read two texts. `metrics`: those of ours that fit, the loss apart; `measured`: those of the result
-    table; `monitor`: the one that decides what is best; `label_metric`: what pseudo-labels are judged by.
+    that can also read two texts. `measured`: the metrics of the result table; `monitor`: the one that decides what is
+    best; `label_metric`: what pseudo-labels are judged by.
     `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section. `can_be_run`: the run
     half of this release has code for it.
     """
@@ -27,7 +26,6 @@ class Task(NamedTuple):
     columns: tuple[str, ...]
     source: str
     target: str
-    metrics: tuple[str, ...]
     measured: tuple[str, ...]
     monitor: str
     pair: tuple[str, str] | None = None
@@ -44,7 +42,6 @@ TASKS: Mapping[str, Task] = {
         columns=("source", "target", "id"),
         source="source",
         target="target",
-        metrics=(*ROUGE, "bleu", "chrf"),
         measured=("rouge1", "rouge2", "rougeLsum"),
         monitor="rouge2",
         label_metric="rouge2",
@@ -56,7 +53,6 @@ TASKS: Mapping[str, Task] = {
         columns=("source", "target", "id"),
         source="source",
         target="target",
-        metrics=("bleu", "chrf"),  # ROUGE's tokenizer knows ASCII words only: no measure of a translation
         measured=("bleu", "chrf"),
         monitor="bleu",
         label_metric="bleu",
@@ -69,7 +65,6 @@ TASKS: Mapping[str, Task] = {
         source="text",
         target="label",
         pair=("premise", "hypothesis"),
-        metrics=("accuracy",),
         measured=("accuracy",),
         monitor="accuracy",
         has_labels=True,
@@ -79,7 +74,6 @@ TASKS: Mapping[str, Task] = {
         columns=("text", "id"),
         source="text",
         target="",
-        metrics=(),
         measured=(LOSS,),
         monitor=LOSS,
         has_masking=True,
@@ -93,6 +87,5 @@ def column_keys(task: str, *, paired: bool) -> tuple[str, str]:
     return row.pair[0] if paired and row.pair is not None else row.source, row.target
 
 
-MEASURED = tuple(dict.fromkeys(metric for task in TASKS.values() for metric in task.metrics))
 WRITING = tuple(name for name, task in TASKS.items() if task.writes_texts)
 CAN_BE_RUN = tuple(name for name, task in TASKS.items() if task.can_be_run)

@@ -12,7 +12,7 @@ from torch import Tensor
 from ..models.families import STACKS, layers
 from ..models.forward import Taken, decode, decoder_inputs, encode, taking
 from ..protocol import ModelOutputs, Stack
-from ..signals.layout import layer_name
+from ..signals.layout import KEPT, layer_name
 from ..signals.read import signal
 from .teacher import Teacher
 
@@ -104,8 +104,8 @@ class States:
         return Taken(outputs={layer: batch[signal(stack, layer_name(layer))] for layer in self._compared(stack)})
 
     def _all_kept(self, stack: Stack, states: Collection[str]) -> bool:
-        if self.align == "inputs" or self.needs & {"attention", "embeddings"}:
-            return False  # of these nothing is kept
+        if self.align == "inputs" or not self.needs <= KEPT:
+            return False
         return all(signal(stack, layer_name(layer)) in states for layer in self._compared(stack))
 
     def _compared(self, stack: Stack) -> set[int]:

@@ -34,10 +34,13 @@ from numpy.typing import NDArray
 
 from ..failure import Failure
 from ..plan import KeptCandidates, bind
+from ..protocol import Need
 
 FACTS = "signals.json"
 OFFSETS = "offsets.npy"
 LAST = "last"
+# What these files are enough for. A term that needs anything else has its teacher run at every step.
+KEPT: frozenset[Need] = frozenset({"logits", "hidden", "last-state", "teacher", "phi"})
 STORED: dict[str, np.dtype[Any]] = {"fp32": np.dtype("<f4"), "bf16": np.dtype("<u2"), "fp16": np.dtype("<f2")}
 _HEADER_BYTES = 128  # of a .npy file
 

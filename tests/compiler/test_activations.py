@@ -109,7 +109,7 @@ def test_with_checkpointing_one_layer_at_a_time_is_whole():
 
 def test_maps_that_a_term_reads_are_kept_all_the_same():
     def activations(checkpointing: bool, *terms: str) -> int:
-        teaching = Teaching(architecture=architecture_of(BART), terms=frozenset(terms), shared_encoder=False)
+        teaching = Teaching(architecture=architecture_of(BART), needs=frozenset(terms), shared_encoder=False)
         return batch_memory(load(BART, teaching=teaching, checkpointing=checkpointing), 1000).activations
 
     kept, again = (activations(on, "attention") - activations(on) for on in (False, True))
@@ -129,7 +129,7 @@ def test_logits_are_counted_for_the_targets_at_their_vocabulary():
     shape = architecture_of(BART)
     of_labels = batch_memory(load(BART), 1000).logits
     assert of_labels == 500 * 100 * 4 * 3
-    teaching = Teaching(architecture=shape, terms=frozenset({"logits"}), shared_encoder=True)
+    teaching = Teaching(architecture=shape, needs=frozenset({"logits"}), shared_encoder=True)
     assert batch_memory(load(BART, teaching=teaching), 1000).logits > 2 * of_labels
 
 
@@ -168,7 +168,7 @@ def test_states_of_the_teacher_are_those_that_the_loss_reads():
     shape = architecture_of(BART)
 
     def signals(*terms: str, shared: bool = True) -> int:
-        teaching = Teaching(architecture=shape, terms=frozenset(terms), shared_encoder=shared)
+        teaching = Teaching(architecture=shape, needs=frozenset(terms), shared_encoder=shared)
         return batch_memory(load(BART, teaching=teaching), 1000).signals
 
     state = 500 * 64 * 4

@@ -54,7 +54,7 @@ def test_a_teacher_runs_forward_and_a_shared_encoder_once():
     alone = row_flops(STUDENT, FROZEN, None, 100, 20)
     decoder = 100 * 12 * CROSS + 20 * (12 * DECODER + HEAD)
     for shared, more in ((True, decoder), (False, decoder + 100 * 12 * ENCODER)):
-        teaching = Teaching(architecture=BART, terms=frozenset({"logits"}), shared_encoder=shared)
+        teaching = Teaching(architecture=BART, needs=frozenset({"logits"}), shared_encoder=shared)
         assert row_flops(STUDENT, FROZEN, teaching, 100, 20) == alone + more
 
 

@@ -35,7 +35,7 @@ def load(**changes) -> Workload:
 
 def distillation(**changes) -> Workload:
     """BART-large 12-12 -> 12-3 in bf16 with all terms on the decoder, its encoder shared."""
-    teaching = Teaching(architecture=BART, terms=frozenset({"logits", "hidden"}), shared_encoder=True)
+    teaching = Teaching(architecture=BART, needs=frozenset({"logits", "hidden"}), shared_encoder=True)
     facts = {
         "architecture": STUDENT, "freeze": FROZEN, "precision": "bf16", "lengths": (1024, 60), "teaching": teaching,
     }  # fmt: skip
@@ -81,7 +81,7 @@ def test_a_teacher_is_there_once_whole_and_without_the_encoder_that_it_shares():
     outside_the_encoder = OUTSIDE + 12 * DECODER_LAYER
     for zero in (1, 2, 3):
         assert memory_table(distillation(), zero, 1).teacher == 2 * outside_the_encoder
-    teaching = Teaching(architecture=BART, terms=frozenset({"logits"}), shared_encoder=False)
+    teaching = Teaching(architecture=BART, needs=frozenset({"logits"}), shared_encoder=False)
     assert memory_table(distillation(teaching=teaching), 1, 1).teacher == 2 * BART.parameters
     assert memory_table(load(), 0, 1).teacher == 0
 
@@ -98,7 +98,7 @@ def test_a_sharded_teacher_is_a_share_and_what_is_gathered_at_a_time():
 def test_a_teacher_is_sharded_where_the_whole_one_does_not_fit():
     large = architecture_of({"model_type": "t5", "d_model": 4096, "d_kv": 64, "num_heads": 64, "d_ff": 10240, "num_layers": 24,
                              "feed_forward_proj": "gated-gelu", "vocab_size": 32128})  # fmt: skip
-    teaching = Teaching(architecture=large, terms=frozenset({"logits"}), shared_encoder=False)
+    teaching = Teaching(architecture=large, needs=frozenset({"logits"}), shared_encoder=False)
     student = architecture_of({"model_type": "t5"})
     of_large = {"architecture": student, "freeze": (), "teaching": teaching}
     assert large.parameters * 2 / GIB == pytest.approx(20.5, abs=0.05)

@@ -19,9 +19,11 @@ import pytest
 import torch
 
 from distilc.compiler.extensions import package_content as compiled_content
+from distilc.compiler.extensions.built_in import built_in
+from distilc.compiler.extensions.terms import KEPT as KEPT_BY_PLANS
 from distilc.runtime import available, extensions
 from distilc.runtime.available import check_available
-from distilc.runtime.extensions import entries, require, survey
+from distilc.runtime.extensions import entries, require, survey, told_facts
 from distilc.runtime.failure import Failure
 from distilc.runtime.files import package_content
 from distilc.runtime.metrics.score import METRICS, score, score_loss
@@ -34,6 +36,7 @@ from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.terms import labels_term
 from distilc.runtime.plan import ExtensionRecord, LabelsTerm, ObjectiveSettings, load_plan
 from distilc.runtime.protocol import Metric, ModelOutputs, TermInputs
+from distilc.runtime.signals.layout import KEPT
 from distilc.runtime.training.stopping import is_better
 
 ROOT = Path(__file__).parents[2]
@@ -124,6 +127,24 @@ def test_ours_are_found_through_the_registry() -> None:
     assert "focal" not in TERMS
     with pytest.raises(KeyError):
         TERMS["focal"]
+
+
+def test_the_fragments_of_ours_say_what_their_objects_do() -> None:
+    """What the compiler is told of a term decides whether it is trained from kept states."""
+    for name in TERMS:
+        facts, found = told_facts("terms", name), TERMS[name]
+        parts = found if isinstance(found, tuple) else (found,)
+        assert all(sorted(part.needs) == sorted(facts["needs"]) for part in parts), name
+        assert [part.weight for part in parts] == list(facts.get("stacks", {"weight": ""})), name
+    for name in METRICS:
+        facts = told_facts("metrics", name)
+        assert (facts["needs"], facts["higher_is_better"]) == (METRICS[name].needs, METRICS[name].higher_is_better)
+    assert set(built_in("terms")) == set(TERMS)
+    assert set(built_in("metrics")) - set(METRICS) == {"accuracy"}  # of a task that this release cannot run
+
+
+def test_both_halves_keep_the_same() -> None:
+    assert KEPT_BY_PLANS == KEPT
 
 
 def test_less_of_the_loss_is_better_and_more_of_the_rest() -> None:

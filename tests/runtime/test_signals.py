@@ -305,6 +305,11 @@ def test_a_term_without_kept_states_runs_the_teacher(tiny_model_folder: Models, 
     objective, _ = objective_and_folder("bart", tiny_model_folder, own_encoder=False)
     assert objective.states.idle_stacks({"decoder.last"}) == ()  # φ names layers that are not there
     assert objective.states.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ("encoder", "decoder")
+    states, found = objective.states, {"decoder.last", "decoder.layer-1", "decoder.layer-2"}
+    states.needs |= {"whatever-comes-next"}  # a term that declares what nobody has thought of
+    assert states.idle_stacks(found) == ()
+    states.needs -= {"whatever-comes-next"}
+    assert states.idle_stacks(found) == ("encoder", "decoder")
     inputs = replace(LOSS, hidden=HiddenTerm(encoder=0.0, decoder=3.0, layer_norm="none", align="inputs"))
     other = Objective(objective.student, inputs, objective.freeze, objective.teacher)
     assert other.states.idle_stacks({"decoder.last", "decoder.layer-1", "decoder.layer-2"}) == ()

@@ -1,0 +1,60 @@
+"""distilc's own terms and metrics, as their schema fragments describe them.
+
+Ours are registered as packages register theirs: a module of the run half, `<module>.schema.json` beside it, and a
+line in pyproject.toml. The fragments alone are read here. Beside what a package may say of a term
+(`schema/extension.schema.json`) one of ours may say
+
+    stacks         its weights, where it has several: setting -> the stack whose layers it compares
+    setting_needs  setting -> value -> what the term looks at with it, in words, that is kept of no teacher
+    optional       settings that a spec may leave out and that have no default
+    alone          the term is its weight: there is no mapping of settings
+
+and of a metric
+
+    section        the section of `evaluation` with its settings
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
+FOLDERS = ("metrics", "objective")  # of the run half: where modules with fragments are
+ENDING = ".schema.json"
+
+Facts = Mapping[str, Any]
+
+
+@cache
+def built_in(kind: str) -> Mapping[str, Facts]:
+    """Name -> what the fragments say of it. `kind`: terms or metrics. Raises OSError or ValueError: distilc's own
+    files are damaged."""
+    found: dict[str, Facts] = {}
+    for fragment in _fragments():
+        found |= fragment.get(kind, {})
+    return found
+
+
+@cache
+def _fragments() -> tuple[Mapping[str, Any], ...]:
+    files = [f"{RUNTIME}/{folder}/{name}" for folder in FOLDERS for name in sorted(os.listdir(RUNTIME / folder))]
+    return tuple(json.loads(Path(file).read_text("utf-8")) for file in files if file.endswith(ENDING))
+
+
+def measured_metrics(task: str | None = None) -> tuple[str, ...]:
+    """Our metrics that an evaluation measures, of a task or of all."""
+    return tuple(
+        name
+        for name, metric in built_in("metrics").items()
+        if metric["needs"] != "loss" and (task is None or task in metric["tasks"])
+    )
+
+
+def metrics_set_by(section: str) -> tuple[str, ...]:
+    """Our metrics that a section of `evaluation` has settings of."""
+    return tuple(name for name, metric in built_in("metrics").items() if metric.get("section") == section)
