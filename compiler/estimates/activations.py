@@ -8,6 +8,7 @@ its input, and one layer at a time the rest.
 from __future__ import annotations
 
 from ..diagnostics.record import record
+from ..extensions.families import FAMILIES
 from ..resolve.architecture import Architecture
 from .workload import Teaching, Workload
 
@@ -113,7 +114,7 @@ def _memory(load: Workload, tokens: Tokens) -> BatchMemory:
 
 def layer_widths(shape: Architecture, width: int) -> LayerWidths:
     """What a layer keeps for each token: measured, see the head of this file."""
-    if shape.layout != "t5":
+    if not FAMILIES[shape.family].rms:
         return LayerWidths(encoder=10, decoder=15, ffn=2)
     ffn = 8 if shape.gated else 3
     return LayerWidths(12, 18, ffn) if width == 4 else LayerWidths(19, 30, ffn)

@@ -96,11 +96,6 @@ def place(load: Workload, zero: Literal["auto"] | int = "auto", micro_batch_toke
     return Placement(stage, tokens, load.shard_teacher is True, load.checkpointing is True, table, fits)
 
 
-def choose_zero(load: Workload, micro_batch_tokens: int | None = None) -> int:
-    """The lowest ZeRO stage at which everything fits; the one that needs least when none fits at all."""
-    return choose(load, "auto", micro_batch_tokens)[1]
-
-
 def choose(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int | None) -> tuple[Workload, int, int]:
     """(the load with its teacher whole or shared out, and checkpointing on or off; its ZeRO stage; the micro-batch
     with which the ways were compared).

@@ -9,6 +9,7 @@ from ..diagnostics.diagnostic import quoted
 from ..spec.setting_paths import Change
 from .diff import Pairing, Result, RunDifference, StageDifference
 from .sides import Subject
+from .text_table import table
 
 
 def diff_text(differences: Sequence[RunDifference], pairing: Pairing) -> str:
@@ -44,7 +45,7 @@ def _changes(title: str, changes: Sequence[Change]) -> Iterator[str]:
         yield f"  {title}: the same"
         return
     yield f"  {title}"
-    yield from _table([(change.key, f"{_value(change.a)} | {_value(change.b)}") for change in changes])
+    yield from table([(change.key, f"{_value(change.a)} | {_value(change.b)}") for change in changes], indent=4)
 
 
 def _stages(stages: Sequence[StageDifference], told: Collection[str]) -> Iterator[str]:
@@ -53,8 +54,9 @@ def _stages(stages: Sequence[StageDifference], told: Collection[str]) -> Iterato
         yield f"  stages: all {len(stages)} shared"
         return
     yield f"  stages: {len(shared)} of {len(stages)} shared" + (f" ({', '.join(shared)})" if shared else "")
-    yield from _table(
-        [(stage.id, f"{_key(stage.a)} | {_key(stage.b)}", _reason(stage, told)) for stage in stages if not stage.same]
+    yield from table(
+        [(stage.id, f"{_key(stage.a)} | {_key(stage.b)}", _reason(stage, told)) for stage in stages if not stage.same],
+        indent=4,
     )
 
 
@@ -76,18 +78,13 @@ def _reason(stage: StageDifference, told: Collection[str]) -> str:
 
 def _results(results: Sequence[Result]) -> Iterator[str]:
     yield "  results: A | B | B - A"
-    yield from _table(
+    yield from table(
         [
             (result.name, f"{_number(result.a)} | {_number(result.b)}", _signed(result))
             for result in results
-        ]
+        ],
+        indent=4,
     )  # fmt: skip
-
-
-def _table(rows: Sequence[Sequence[str]]) -> Iterator[str]:
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))] if rows else []
-    for row in rows:
-        yield "    " + "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
 
 
 def _value(value: Any) -> str:

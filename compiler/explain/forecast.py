@@ -2,25 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..estimates.devices import GENERATION_UTILISATION, TRAINING_UTILISATION, Device, shown_devices
-from ..estimates.disk import checkpoint_bytes, label_bytes
 from ..estimates.effort import label_effort, row_flops, training_effort
 from ..estimates.memory import GIB, MemoryTable, available, lowest_zero, most_tokens, zero_tables
 from ..estimates.reasons import placement_reason
 from ..estimates.workload import Workload, planned_step_tokens
 from ..plan.plan_models import stage_architecture, stage_of, teaching_in
 from ..plan.signals import possible_bytes
-from ..resolve.data_sizes import data_size, rows_of, trained_size
+from ..resolve.architecture import Architecture
+from ..resolve.data_sizes import CHARACTERS_PER_TOKEN, DataSize, data_size, rows_of, trained_size
 from ..resolve.fingerprint import UNRESOLVED
 from ..resolve.site import Site
 
 Plan = Mapping[str, Any]
 Stage = Mapping[str, Any]
 GB = 10**9  # of disk; memory is in GiB
+
+_LABEL_RECORD_BYTES = 100  # id, score and quality of a label, and the JSON around them
+_RESUMABLE_CHECKPOINTS = 2
 
 
 def forecast_memory(plan: Plan, site: Site | None = None) -> dict[str, dict[str, Any]]:
@@ -197,3 +200,14 @@ def _gib(size: float) -> float:
 def _rounded(value: float) -> float:
     """Four significant figures: no estimate has more."""
     return float(f"{value:.4g}")
+
+
+def checkpoint_bytes(shape: Architecture, freeze: Collection[str]) -> int:
+    """At the peak of a training: the best checkpoint in fp32 and two resumable ones (master weights and
+    moments of what is trained)."""
+    return 4 * shape.parameters + _RESUMABLE_CHECKPOINTS * 12 * shape.trainable(freeze)
+
+
+def label_bytes(size: DataSize) -> int:
+    """Pseudo-labels for every row of a training set, as long as its targets."""
+    return round(size.rows * (size.target_tokens * CHARACTERS_PER_TOKEN + _LABEL_RECORD_BYTES))

@@ -21,6 +21,12 @@ class Family(NamedTuple):
     a stack. `num_labels`: classes of a classification head when config.json names none. `takes_layers_of`:
     other families whose layers have a place in its own. `scratch`: is it built from an `architecture`?
     `fp16_safe`: fp16 does not overflow in it; `convertible`: the run half can convert it to ctranslate2.
+
+    Of the layout: `rms`: RMS norms, and no biases in norms and projections; `own_head_width`: a head's width is a field
+    of its own, `d_kv`; `may_be_gated`: the feed-forward may have a gate; `one_embedding`: the stacks share theirs
+    also where the head is untied; `split_vocabulary`: source and target may have a vocabulary each; `head_biases`:
+    biases of an untied masked-LM head. Of texts: `languages`: how a model is told one; `line_break`: `<n>` stands for
+    one; `opens_with`: the first token of a decoder, `opening_is_known`: transformers has a default for it.
     """
 
     fields: Mapping[str, tuple[str, int | None]]
@@ -35,6 +41,16 @@ class Family(NamedTuple):
     scratch: bool = False
     fp16_safe: bool = True
     convertible: bool = False
+    rms: bool = False
+    own_head_width: bool = False
+    may_be_gated: bool = False
+    one_embedding: bool = False
+    split_vocabulary: bool = False
+    head_biases: int = 2
+    languages: Literal["none", "codes", "tokens"] = "none"
+    line_break: bool = False
+    opens_with: Literal["pad", "eos", "language"] = "pad"
+    opening_is_known: bool = True
 
     @property
     def encoder_only(self) -> bool:
@@ -84,23 +100,25 @@ _DISTILBERT = {
 OURS: Mapping[str, Family] = {
     "bart": Family(
         fields=_BART, heads=("lm", "classification"), spare_positions=2, embedding_norm=True, num_labels=3,
-        scratch=True, convertible=True,
+        scratch=True, convertible=True, opens_with="eos",
     ),
     "bert": Family(fields=_BERT, heads=("masked-lm", "classification"), embedding_norm=True),
     # Layers of BERT under other names; no token types and no pooler (arXiv 1910.01108, section 3).
     "distilbert": Family(
-        fields=_DISTILBERT, heads=("masked-lm", "classification"), embedding_norm=True, takes_layers_of=("bert",)
+        fields=_DISTILBERT, heads=("masked-lm", "classification"), embedding_norm=True, takes_layers_of=("bert",),
+        head_biases=1,
     ),
     "marian": Family(
         fields={**_BART, "vocab_size": ("vocab_size", 58101)}, heads=("lm",), positions="sinusoidal", scratch=True,
-        convertible=True,
+        convertible=True, split_vocabulary=True, languages="tokens",
     ),
     "mbart": Family(
-        fields=_BART, heads=("lm",), spare_positions=2, embedding_norm=True, final_norm=True, convertible=True
+        fields=_BART, heads=("lm",), spare_positions=2, embedding_norm=True, final_norm=True, convertible=True,
+        languages="codes", opens_with="language",
     ),
     "pegasus": Family(
         fields=_BART, heads=("lm",), positions="sinusoidal", final_norm=True, scratch=True, fp16_safe=False,
-        convertible=True,
+        convertible=True, line_break=True,
     ),
     # Positions are counted from pad_token_id + 1 on, so the rows before it are spare: 514 rows, 512 positions.
     "roberta": Family(
@@ -109,7 +127,7 @@ OURS: Mapping[str, Family] = {
     ),
     "t5": Family(
         fields=_T5, heads=("lm",), positions="relative", final_norm=True, scratch=True, fp16_safe=False,
-        convertible=True,
+        convertible=True, rms=True, own_head_width=True, may_be_gated=True, one_embedding=True, opening_is_known=False,
     ),
 }  # fmt: skip
 

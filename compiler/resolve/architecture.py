@@ -113,7 +113,7 @@ class Architecture:
             family=family,
             encoder_layers=encoder_layers,
             d_model=d_model,
-            head_dim=self.head_dim if layout_of(family) == "t5" else d_model // heads_now,
+            head_dim=self.head_dim if FAMILIES[family].own_head_width else d_model // heads_now,
             encoder_heads=heads_now,
             encoder_ffn_dim=ffn_dim or self.encoder_ffn_dim,
             token_types=self.token_types if "token_types" in FAMILIES[family].fields else 0,
@@ -143,7 +143,7 @@ class Architecture:
             self,
             family=family,
             **{"token_types": 0, **sizes},
-            head_dim=self.head_dim if layout_of(family) == "t5" else sizes["d_model"] // sizes["encoder_heads"],
+            head_dim=self.head_dim if FAMILIES[family].own_head_width else sizes["d_model"] // sizes["encoder_heads"],
             legacy_layers=None,
         )
 
@@ -177,7 +177,7 @@ def _embeddings(shape: Architecture) -> Groups:
     table = shape.vocab_size * shape.d_model
     if shape.encoder_only:
         return [(table + shape.token_types * shape.d_model, everywhere)]
-    if shape.shared and (shape.tied or shape.layout == "t5"):
+    if shape.shared and (shape.tied or FAMILIES[shape.family].one_embedding):
         return [(table, everywhere)]
     # Untied, transformers 5 makes all of `shared`, both `embed_tokens` and the head separate weights; a Marian
     # model with two vocabularies has no `shared` at all.
@@ -198,8 +198,7 @@ def _positions(shape: Architecture) -> Groups:
 def _stacks(shape: Architecture) -> Groups:
     """Layers and the norms around them."""
     family = FAMILIES[shape.family]
-    t5 = shape.layout == "t5"
-    norms = (family.embedding_norm + family.final_norm) * (shape.d_model if t5 else 2 * shape.d_model)
+    norms = (family.embedding_norm + family.final_norm) * (1 if family.rms else 2) * shape.d_model
     groups: Groups = []
     for part, layers, layer, heads in (
         ("encoder", shape.encoder_layers, encoder_layer(shape), shape.encoder_heads),
@@ -224,14 +223,14 @@ def _head(shape: Architecture) -> int:
     if shape.tied:
         return transform + vocabulary
     # An untied projection of BERT or RoBERTa has a bias of its own beside the head's.
-    biases = vocabulary if shape.family == "distilbert" else 2 * vocabulary
+    biases = FAMILIES[shape.family].head_biases * vocabulary
     return transform + vocabulary * d + biases
 
 
 def _attention(shape: Architecture, heads: int) -> int:
     """Projections of queries, keys, values and output, with the norm."""
     d = shape.d_model
-    if shape.layout == "t5":
+    if FAMILIES[shape.family].rms:
         return 4 * d * heads * shape.head_dim + d
     return 4 * (d * d + d) + 2 * d
 
@@ -239,6 +238,6 @@ def _attention(shape: Architecture, heads: int) -> int:
 def _feed_forward(shape: Architecture, ffn_dim: int) -> int:
     """Both projections (three where gated), with the norm."""
     d = shape.d_model
-    if shape.layout == "t5":
+    if FAMILIES[shape.family].rms:
         return (3 if shape.gated else 2) * d * ffn_dim + d
     return 2 * d * ffn_dim + ffn_dim + d + 2 * d

@@ -82,7 +82,7 @@ def layer_origin(experiment: Experiment, stack: Stack) -> LayerOrigin | None:
 
 def _widths_fit(experiment: Experiment, student: Architecture, teacher: Architecture, reporter: Reporter) -> bool:
     path = ("student", "d_model" if experiment.student.d_model is not None else "heads")
-    if student.layout != "t5" and student.d_model % student.encoder_heads:
+    if not FAMILIES[student.family].own_head_width and student.d_model % student.encoder_heads:
         reporter.error(
             "E505",
             path,

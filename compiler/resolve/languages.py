@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..diagnostics.record import record
+from ..extensions.builtin_families import Family
 
 _LINE_BREAK = b"<n>"
 _TOKEN = re.compile(r">>(.+)<<\Z")
@@ -32,25 +33,25 @@ class Languages:
 NO_LANGUAGES = Languages("none")
 
 
-def languages_of(layout: str, folder: Path | None, config: Mapping[str, Any]) -> Languages:
-    """Of a model of this layout. `folder`: its own; None: there is none, or what is in it is not known."""
-    if layout == "marian":
+def languages_of(family: Family, folder: Path | None, config: Mapping[str, Any]) -> Languages:
+    """Of a model of this family. `folder`: its own; None: there is none, or what is in it is not known."""
+    if family.languages == "tokens":
         vocabulary = {} if folder is None else _json(folder / "vocab.json")
         if not vocabulary:
             return Languages("tokens")
         known = tuple(found[1] for token in vocabulary if (found := _TOKEN.match(token)))
         return Languages("tokens", known) if known else NO_LANGUAGES
-    if layout != "mbart":
+    if family.languages != "codes":
         return NO_LANGUAGES
     said = {} if folder is None else _json(folder / "tokenizer_config.json")
     kind = str(said.get("tokenizer_class") or config.get("tokenizer_class") or "MBartTokenizer")
     return Languages("codes") if kind.startswith("MBart") else NO_LANGUAGES
 
 
-def has_line_break(layout: str, folder: Path | None) -> bool:
-    """Does a model of this layout write `<n>` for a line break? Pegasus's checkpoints do; one that was built from
+def has_line_break(family: Family, folder: Path | None) -> bool:
+    """Does a model of this family write `<n>` for a line break? Pegasus's checkpoints do; one that was built from
     scratch has no such token. `folder`: as of `languages_of`."""
-    if layout != "pegasus":
+    if not family.line_break:
         return False
     files = [file for name in ("tokenizer.json", "spiece.model") if folder and isfile(file := folder / name)]
     return not files or any(_LINE_BREAK in file.read_bytes() for file in files)

@@ -10,7 +10,7 @@ from typing import Any
 from ..diagnostics.diagnostic import listed, quoted, shown_path
 from ..diagnostics.regular_file import irregular, open_regular
 from ..extensions.builtin_families import ALIASES, Family
-from ..extensions.families import FAMILIES, families_for, layout_of, tasks_of
+from ..extensions.families import FAMILIES, families_for, tasks_of
 from ..extensions.installed import installed
 from ..tasks.task import TASKS
 from .architecture import Architecture
@@ -84,10 +84,10 @@ def architecture_of(
             f"{name} models cannot be distilled for {task}",
             f"{task} is done by {listed(families_for(head), 'and')}; {name} does {listed(tasks_of(name), 'and')}",
         )
-    values, layout = _sizes(config, family), layout_of(name)
-    shared = config.get("share_encoder_decoder_embeddings", True) is not False or layout != "marian"
+    values = _sizes(config, family)
+    shared = config.get("share_encoder_decoder_embeddings", True) is not False or not family.split_vocabulary
     tied = config.get("tie_word_embeddings", True) is not False
-    if layout == "t5":
+    if family.one_embedding:
         # The old flag of an untied T5 (v1.1, Flan) is saved as scale_decoder_outputs by transformers 5.
         tied = tied and config.get("scale_decoder_outputs", True) is not False
     own_field = family.fields["encoder_layers"][0]
@@ -100,9 +100,9 @@ def architecture_of(
         decoder_vocab_size=values["vocab_size"]
         if shared
         else _whole(config, "decoder_vocab_size", values["vocab_size"]),
-        head_dim=_whole(config, "d_kv", 64) if layout == "t5" else values["d_model"] // values["encoder_heads"],
-        gated=layout == "t5" and str(config.get("feed_forward_proj", "relu")).startswith("gated-"),
-        relative_buckets=_whole(config, "relative_attention_num_buckets", 32) if layout == "t5" else 0,
+        head_dim=_whole(config, "d_kv", 64) if family.own_head_width else values["d_model"] // values["encoder_heads"],
+        gated=family.may_be_gated and str(config.get("feed_forward_proj", "relu")).startswith("gated-"),
+        relative_buckets=_whole(config, "relative_attention_num_buckets", 32) if family.positions == "relative" else 0,
         tied=tied,
         shared=shared,
         legacy_layers=legacy,

@@ -15,6 +15,7 @@ from typing import Any
 from ..diagnostics.diagnostic import Reporter, Trail, quoted, shown_path
 from ..diagnostics.record import record
 from ..diagnostics.regular_file import open_regular
+from ..extensions.families import FAMILIES
 from .architecture import Architecture
 from .fingerprint import weight_files
 
@@ -148,13 +149,14 @@ def _check_tokens(
 
 def _missing_ids(config: Mapping[str, Any], architecture: Architecture) -> Iterator[tuple[str, str]]:
     """What config.json must say: the family's own default is that of the published checkpoints, where it has one."""
+    family = FAMILIES[architecture.family]
     if "pad_token_id" in config and config["pad_token_id"] is None:
         yield "config.json says that there is no padding token", "give pad_token_id the id of the tokenizer's pad token"
-    if architecture.encoder_only or architecture.layout == "mbart":
+    if architecture.encoder_only or family.opens_with == "language":
         return  # mBART opens with the language of the text
     absent = config.get("decoder_start_token_id") is None
-    if absent and (architecture.layout == "t5" or "decoder_start_token_id" in config):
-        first = config.get("eos_token_id", 2) if architecture.layout == "bart" else config.get("pad_token_id", 0)
+    if absent and (not family.opening_is_known or "decoder_start_token_id" in config):
+        first = config.get("eos_token_id", 2) if family.opens_with == "eos" else config.get("pad_token_id", 0)
         yield (
             "config.json does not say which token opens the decoder's input",
             f'add `"decoder_start_token_id": {first}` to config.json, or what the model was trained with',

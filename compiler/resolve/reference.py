@@ -132,11 +132,11 @@ def _from_folder(
     check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
     locations = {fingerprint: str(real_path(folder))}
-    languages = languages_of(architecture.layout, folder, config)
+    languages = languages_of(FAMILIES[architecture.family], folder, config)
     said = _says_length(folder, config)
     return ResolvedModel(
         name, architecture, settings, locations, config, says_length=said, languages=languages,
-        line_break=has_line_break(architecture.layout, folder),
+        line_break=has_line_break(FAMILIES[architecture.family], folder),
     )  # fmt: skip
 
 
@@ -191,11 +191,11 @@ def _from_hub(
     check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("hub", architecture, repository=repository, revision=commit)
     locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
-    languages = languages_of(architecture.layout, folder, config)
+    languages = languages_of(FAMILIES[architecture.family], folder, config)
     said = _says_length(folder, config)
     return ResolvedModel(
         repository, architecture, settings, locations, config, says_length=said, languages=languages,
-        line_break=has_line_break(architecture.layout, folder),
+        line_break=has_line_break(FAMILIES[architecture.family], folder),
     )  # fmt: skip
 
 
@@ -231,8 +231,8 @@ def _from_catalogue(
     if architecture is None:
         return None
     settings = model_settings("hub", architecture, repository=repository, revision=commit or UNRESOLVED)
-    languages = languages_of(architecture.layout, None, config)
-    line_break = has_line_break(architecture.layout, None)
+    languages = languages_of(FAMILIES[architecture.family], None, config)
+    line_break = has_line_break(FAMILIES[architecture.family], None)
     return ResolvedModel(repository, architecture, settings, {}, config, languages=languages, line_break=line_break)
 
 
@@ -265,7 +265,7 @@ def folder_architecture(folder: Path, use: Use = WRITING) -> Architecture:
 
 
 def _untied(architecture: Architecture, folder: Path) -> Architecture:
-    if not architecture.tied and architecture.layout == "t5":
+    if not architecture.tied and FAMILIES[architecture.family].one_embedding:
         types = stored_types(folder)
         if types is not None and "lm_head.weight" not in types:
             return replace(architecture, tied=True)

@@ -1,6 +1,6 @@
 """Bytes on disk."""
 
-from distilc.compiler.estimates.disk import checkpoint_bytes, label_bytes
+from distilc.compiler.explain.forecast import checkpoint_bytes, label_bytes
 from distilc.compiler.resolve.data_sizes import DataSize
 from distilc.compiler.resolve.model_config import architecture_of
 

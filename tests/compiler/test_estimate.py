@@ -4,8 +4,8 @@ import pytest
 
 from distilc.compiler.estimates.memory import (
     GIB,
+    choose,
     choose_micro_batch_tokens,
-    choose_zero,
     memory_table,
     place,
 )
@@ -23,6 +23,11 @@ D, F = 1024, 4096
 ATTENTION, FEED_FORWARD = 4 * D * D + 4 * D + 2 * D, 2 * D * F + F + D + 2 * D
 DECODER_LAYER, ENCODER_LAYER = 2 * ATTENTION + FEED_FORWARD, ATTENTION + FEED_FORWARD
 OUTSIDE = 50265 * D + 2 * 1026 * D + 2 * 2 * D
+
+
+def choose_zero(load, micro_batch_tokens=None):
+    """The ZeRO stage that a load runs at."""
+    return choose(load, "auto", micro_batch_tokens)[1]
 
 
 def load(**changes) -> Workload:
