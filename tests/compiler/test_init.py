@@ -44,8 +44,8 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             Path(f"{split}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
         offline = ["--offline", *(["--models", str(MODELS)] if MODELS.is_dir() else [])]
         found = json.loads(run("check", "--data", "--format", "json", *offline, "mine.yaml"))["diagnostics"]
-        configs_alone = recipe in ("nli", "distilbert")  # of those models, there are no weights here
-        assert [d["code"] for d in found] == ["W575"] * configs_alone
+        # Of those models there are no weights here, and their tasks cannot be run yet.
+        assert [d["code"] for d in found] == (["W417", "W575"] if recipe in ("nli", "distilbert") else [])
         run("compile", "mine.yaml", "-o", "plans", *offline)
         return [json.loads(plan.read_text("utf-8")) for plan in sorted(Path("plans").rglob("plan.json"))]
 
