@@ -176,13 +176,15 @@ class Metric:
 
 @dataclass(frozen=True, kw_only=True)
 class Family:
-    """One family of encoder-decoder models: where their parts live in transformers.
+    """One family of models: where their parts live in transformers.
 
-    `stacks`: module path of each stack; `layer_list`: its list of layers; `depths`: the config field
-    that counts them. `shared`: the token embedding that the stacks share; `embed_tokens`, `positions`,
-    `embedding_norm`, `final_norm`: names inside a stack (None: the family has none). `first_layer_only`:
-    what only layer 0 owns, as it is named inside the layer. `head_scale`: the config flag that, when
-    set, multiplies the logits by d_model ** -0.5. `decoder_start`: which token opens the decoder input.
+    `stacks`: the stacks that it has (encoder, decoder, or both), from the input up, and the module path of each;
+    `layer_list`: its list of layers; `depths`: the config field that counts them. `shared`: the token embedding that
+    the stacks share; `embed_tokens`, `positions`, `embedding_norm`, `final_norm`: names inside a stack (None: the
+    family has none). `first_layer_only`: what only layer 0 owns, as it is named inside the layer. `head_scale`: the
+    config flag that, when set, multiplies the logits by d_model ** -0.5. `decoder_start`: which token opens the decoder
+    input, made of the labels; None: no stack reads labels. `auto_class`: of transformers, whose models have the head
+    over the vocabulary.
     """
 
     model_type: str
@@ -198,7 +200,8 @@ class Family:
     first_layer_only: tuple[str, ...]
     head: str
     head_scale: str | None
-    decoder_start: Literal["eos", "pad", "language"]
+    decoder_start: Literal["eos", "pad", "language"] | None
+    auto_class: str = "AutoModelForSeq2SeqLM"
 
 
 # --- tasks -----------------------------------------------------------------------------------------

@@ -49,18 +49,20 @@ def build(family: str, config: Mapping[str, Any], seed: int, tokenizer: Any) -> 
     return model
 
 
-def construct(family: Family, arguments: Mapping[str, Any], seed: int, *, own_head: bool) -> Any:
+def construct(
+    family: Family, arguments: Mapping[str, Any], seed: int, *, own_head: bool, auto_class: str | None = None
+) -> Any:
     """A random fp32 model from config arguments, with a head of its own if asked.
 
     The global random state stays as it was. Raises `Failure` R227.
     """
-    from transformers import CONFIG_MAPPING, AutoModelForSeq2SeqLM
+    import transformers
 
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = CONFIG_MAPPING[family.model_type](**arguments)
-            model = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32)
+            config = transformers.CONFIG_MAPPING[family.model_type](**arguments)
+            model = getattr(transformers, auto_class or family.auto_class).from_config(config, dtype=torch.float32)
         except Exception as error:
             reason = str(error).strip().splitlines() or [error.__class__.__name__]
             raise Failure("R227", f"{family.model_type} takes no such architecture: {' '.join(reason[:2])}",
@@ -102,7 +104,7 @@ def _token_ids(family: Family, arguments: Mapping[str, Any], tokenizer: Any) -> 
         if known.get(name) is None:
             raise Failure("R228", f"the tokenizer has no {name.split('_')[0]} token",
                           "train or choose one that has it", spec_path="teacher.tokenizer")
-    if known.get("decoder_start_token_id") is None:
+    if family.decoder_start is not None and known.get("decoder_start_token_id") is None:
         ids["decoder_start_token_id"] = _decoder_start(family, known, tokenizer)
     if "forced_eos_token_id" not in arguments and "forced_eos_token_id" in _fields(family):
         ids["forced_eos_token_id"] = known["eos_token_id"]
@@ -127,6 +129,6 @@ def _generation_config(config: Any) -> Any:
     return GenerationConfig(
         num_beams=1, max_length=longest, pad_token_id=config.pad_token_id, eos_token_id=config.eos_token_id,
         bos_token_id=getattr(config, "bos_token_id", None),
-        decoder_start_token_id=config.decoder_start_token_id,
+        decoder_start_token_id=getattr(config, "decoder_start_token_id", None),
         forced_eos_token_id=getattr(config, "forced_eos_token_id", None),
     )

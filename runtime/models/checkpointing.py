@@ -13,7 +13,7 @@ def keep_inputs_alone(model: Any) -> None:
 
     Not torch's reentrant form: it asks for inputs with a gradient, which those of a first layer have not. Hooks on
     the layers see the first run alone: transformers 5 wraps what is within them, earlier ones run again when what
-    takes states has gone (`forward.taking`).
+    captures states has gone (`forward.capture_activations`).
 
     Raises `Failure` R371: layers of the model cannot be run so."""
     options = {"use_reentrant": False}

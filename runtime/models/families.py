@@ -2,7 +2,7 @@
 
 In: a transformers model or its config. Out: the family's row, and from it the stacks, embeddings,
 positions, norms and head of a model, and the place of a parameter name. Module paths and config fields
-are those of transformers 5; the layer counts of the two stacks never share one field, and the alias
+are those of transformers 5; the layer counts of two stacks never share one field, and the alias
 `num_hidden_layers` (it means the encoder) is never used. Source: domain facts 11.1, 11.2.
 """
 
@@ -20,7 +20,6 @@ from ..extensions import Registry
 from ..failure import Failure
 from ..protocol import Family, Stack
 
-STACKS: tuple[Stack, Stack] = ("encoder", "decoder")
 FAMILIES: Registry[Family] = Registry("families", Family)
 
 _BART_STACKS: dict[Stack, str] = {"encoder": "model.encoder", "decoder": "model.decoder"}
@@ -66,6 +65,11 @@ def stack_of(model: nn.Module, stack: Stack) -> nn.Module:
     return model.get_submodule(family_of(model).stacks[stack])
 
 
+def stacks(model_or_config: Any) -> tuple[Stack, ...]:
+    """The stacks of a model's family, from the input up: each but the first looks at the states of the one below."""
+    return tuple(family_of(model_or_config).stacks)
+
+
 def layers(model: nn.Module, stack: Stack) -> nn.ModuleList:
     """The layers of a stack, in order."""
     found = stack_of(model, stack).get_submodule(family_of(model).layer_list)
@@ -75,18 +79,18 @@ def layers(model: nn.Module, stack: Stack) -> nn.ModuleList:
 
 def depths(model: nn.Module) -> dict[Stack, int]:
     """The number of layers that were really built, by stack."""
-    return {stack: len(layers(model, stack)) for stack in STACKS}
+    return {stack: len(layers(model, stack)) for stack in stacks(model)}
 
 
 def token_embeddings(model: nn.Module) -> list[nn.Module]:
-    """`shared` and both `embed_tokens`, as far as there are such; usually one parameter under three names."""
+    """`shared` and every `embed_tokens`, as far as there are such; usually one parameter under three names."""
     family = family_of(model)
     names = [family.shared, *(f"{path}.{family.embed_tokens}" for path in family.stacks.values())]
     return [module for name in names if (module := _submodule(model, name)) is not None]
 
 
 def positions(model: nn.Module) -> list[nn.Module]:
-    """The absolute position embeddings of both stacks; empty where the family has none."""
+    """The absolute position embeddings of all stacks; empty where the family has none."""
     family = family_of(model)
     if family.positions is None:
         return []
@@ -124,7 +128,7 @@ class Place(NamedTuple):
 
 def place(family: Family, parameter: str) -> Place | None:
     """Stack, 0-based layer and inner name of a parameter; None for what is in no layer."""
-    for stack in STACKS:
+    for stack in family.stacks:
         found = re.fullmatch(rf"{re.escape(_layer_prefix(family, stack))}(\d+)\.(.+)", parameter)
         if found:
             return Place(stack, int(found[1]), found[2])

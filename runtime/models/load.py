@@ -21,7 +21,6 @@ from ..failure import Failure
 from ..files.regular_file import open_regular
 from ..protocol import Family
 from .families import (
-    STACKS,
     aliases,
     count_parameters,
     depths,
@@ -73,8 +72,9 @@ def model_folder(artifact: Path) -> Path:
     return folder
 
 
-def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
-    """The model of a folder, on the CPU, in eval mode, with weights of the asked data type.
+def load_model(folder: Path, *, precision: Precision = "fp32", auto_class: str | None = None) -> Any:
+    """The model of a folder, on the CPU, in eval mode, with weights of the asked data type. `auto_class`: as of a
+    task (`protocol.Task`); None: with the family's head over the vocabulary.
 
     Sinusoidal positions are frozen (loading makes them trainable). Generation parameters of an old
     `config.json`, and those of its only task, are in `generation_config`.
@@ -82,13 +82,11 @@ def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
     Raises `Failure` R221 (family), R222 (truncated), R223 (unreadable, or not finite), R225 (the weights are not those
     of the config: something would be random, or would be dropped).
     """
-    from transformers import AutoModelForSeq2SeqLM
-
     config = read_config(folder)
     family = family_of(config)
     safe = weight_files(folder)[0].suffix == ".safetensors"
     with _readable(folder), quiet():
-        model, report = AutoModelForSeq2SeqLM.from_pretrained(
+        model, report = _auto(family, auto_class).from_pretrained(
             folder, config=config, dtype=DTYPES[precision], local_files_only=True, trust_remote_code=False,
             use_safetensors=safe, weights_only=True, output_loading_info=True,
         )
@@ -140,18 +138,16 @@ def read_config(folder: Path) -> Any:
         return kind.from_dict(tree)
 
 
-def stored_parameters(folder: Path) -> int:
+def stored_parameters(folder: Path, *, auto_class: str | None = None) -> int:
     """The number of parameters that loading the folder gives, without loading it.
 
     Raises as `load_model`: R225 also where a stored shape is not the config's.
     """
-    from transformers import AutoModelForSeq2SeqLM
-
     config = read_config(folder)
     family = family_of(config)
     shapes = stored_shapes(folder)
     with _readable(folder), quiet(), torch.device("meta"):
-        model = AutoModelForSeq2SeqLM.from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model = _auto(family, auto_class).from_config(config, dtype=torch.float32, trust_remote_code=False)
         if _holds_own_head(folder, model, family, shapes):
             untie_head(model)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -172,6 +168,12 @@ def stored_parameters(folder: Path) -> int:
     if lacking:
         raise _mismatch(folder, f"they lack {_some(lacking)}, which would be random")
     return count_parameters(model)
+
+
+def _auto(family: Family, auto_class: str | None) -> Any:
+    import transformers
+
+    return getattr(transformers, auto_class or family.auto_class)
 
 
 @contextmanager
@@ -216,7 +218,7 @@ def _is_sinusoid(family: Family, name: str) -> bool:
 
 def _check_depths(folder: Path, family: Family, model: Any) -> None:
     built = depths(model)
-    for stack in STACKS:
+    for stack in family.stacks:
         said = getattr(model.config, family.depths[stack])
         if built[stack] != said:
             raise _mismatch(folder, f"{built[stack]} {stack} layers were built, the config says {said}")

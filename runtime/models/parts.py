@@ -41,7 +41,8 @@ def check_parts(folder: Path, config: Any, tokenizer: Any) -> None:
                 f"{name} is {ours} in the config.json of {folder} and {theirs} in its tokenizer: it is another model's",
                 "put the tokenizer there that the model was trained with",
             )
-    required = ["pad_token_id", *(["decoder_start_token_id"] if family_of(config).decoder_start != "language" else [])]
+    has_start = family_of(config).decoder_start in ("eos", "pad")
+    required = ["pad_token_id", *(["decoder_start_token_id"] if has_start else [])]
     for name in required:
         if getattr(config, name, None) is None:
             raise _failure(

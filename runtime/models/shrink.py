@@ -21,7 +21,6 @@ from ..plan import StackInit, StudentSettings
 from ..protocol import Family, Stack
 from .build import check_names, construct
 from .families import (
-    STACKS,
     Place,
     count_parameters,
     depths,
@@ -67,7 +66,7 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
     Raises `Failure` R227 (widths), R229 (what was built is not the plan's), R241 (an impossible copy).
     """
     family = family_of(teacher)
-    inits: dict[Stack, StackInit] = {"encoder": settings.encoder, "decoder": settings.decoder}
+    inits: dict[Stack, StackInit] = {stack: getattr(settings, stack) for stack in family.stacks}
     _check_inits(family, settings, inits, origins)
     student = construct(family, _config(family, teacher, settings), settings.seed or 0,
                         own_head=not head_is_tied(teacher))
@@ -111,9 +110,13 @@ def _config(family: Family, teacher: Any, settings: StudentSettings) -> dict[str
     for name in ("dtype", "model_type", "architectures", "transformers_version"):
         config.pop(name, None)
     config.update(settings.config)
-    config[family.depths["encoder"]] = settings.encoder_layers
-    config[family.depths["decoder"]] = settings.decoder_layers
+    config.update({family.depths[stack]: depth for stack, depth in _planned_depths(family, settings).items()})
     return config
+
+
+def _planned_depths(family: Family, settings: StudentSettings) -> dict[Stack, int]:
+    """Layers of each stack that the family has."""
+    return {stack: getattr(settings, f"{stack}_layers") for stack in family.stacks}
 
 
 def _check_inits(family: Family, settings: StudentSettings, inits: Mapping[Stack, StackInit],
@@ -121,7 +124,7 @@ def _check_inits(family: Family, settings: StudentSettings, inits: Mapping[Stack
     if settings.family != family.model_type:
         raise _impossible(f"a {settings.family} student cannot be made of a {family.model_type} teacher",
                           "student")
-    for stack, depth in zip(STACKS, (settings.encoder_layers, settings.decoder_layers), strict=True):
+    for stack, depth in _planned_depths(family, settings).items():
         init = inits[stack]
         if init.origin is None or init.layers is None:
             continue
@@ -149,7 +152,7 @@ def _check_shapes(state: State, copied: State) -> None:
 def _verify(student: Any, settings: StudentSettings, source: _Source, copied: State) -> ShrinkReport:
     """Read back what was built. Raises `Failure` R229 on any difference."""
     built, parameters = depths(student), count_parameters(student)
-    for stack, depth in zip(STACKS, (settings.encoder_layers, settings.decoder_layers), strict=True):
+    for stack, depth in _planned_depths(source.family, settings).items():
         if built[stack] != depth:
             raise _not_the_plans(f"{built[stack]} {stack} layers were built, the plan says {depth}")
     if parameters != settings.parameters:
@@ -159,12 +162,12 @@ def _verify(student: Any, settings: StudentSettings, source: _Source, copied: St
     for name, tensor in copied.items():
         if not torch.equal(state[name], tensor.to(state[name].dtype)):
             raise _not_the_plans(f"{name} is not what it was copied from")
-    return ShrinkReport(parameters, built["encoder"], built["decoder"], tuple(_copied_layers(state, source)))
+    copied_layers = tuple(_copied_layers(state, source))
+    return ShrinkReport(parameters, built.get("encoder", 0), built.get("decoder", 0), copied_layers)
 
 
 def _copied_layers(state: State, source: _Source) -> Iterator[CopiedLayer]:
-    for stack in STACKS:
-        init = source.inits[stack]
+    for stack, init in source.inits.items():
         if init.origin is None or init.layers is None:
             continue
         for layer, origin_layer in enumerate(init.layers):

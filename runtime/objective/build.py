@@ -7,6 +7,7 @@ from pathlib import Path
 
 import torch
 
+from ..extensions import TASKS
 from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, model_folder
@@ -18,7 +19,8 @@ from .teacher import load_teacher
 def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: str) -> Objective:
     """What a stage trains, from the folders of its inputs: the student loaded and frozen in parts, the teacher
     beside it on the device, the terms over both. Leaves torch's random state at the stage's seed."""
-    model = load_model(model_folder(inputs["model"]), precision="fp32")
+    auto_class = TASKS[settings.task].auto_class
+    model = load_model(model_folder(inputs["model"]), precision="fp32", auto_class=auto_class)
     if settings.dropout is not None:
         set_dropout(model, settings.dropout.hidden)
     freeze(model, settings.freeze)

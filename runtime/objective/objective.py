@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from ..failure import Failure
-from ..models.families import STACKS
-from ..models.forward import decode, decoder_inputs, encode, use_eager_attention
+from ..models.families import stacks
+from ..models.forward import last_states, use_eager_attention, with_inputs
 from ..models.freeze import set_train_mode
 from ..models.head import Head
 from ..plan import LayerMaps, ObjectiveSettings
@@ -63,8 +63,8 @@ class Objective(nn.Module):
             if "attention" in needs:
                 use_eager_attention(student, teacher.model)
         align = "outputs" if settings.hidden is None else settings.hidden.align
-        phi = _compared(settings.phi, teacher)
-        self.states = States(student, teacher, needs, phi, align, frozen_encoder="encoder" in freeze)
+        phi = _compared(settings.phi, stacks(student), teacher)
+        self.states = States(student, teacher, needs, phi, align, frozen=freeze)
         self.projections = Projections(student, teacher, needs)
 
     @property
@@ -82,15 +82,15 @@ class Objective(nn.Module):
         labels, source_mask = batch["labels"], batch["attention_mask"]
         found = self.states.of(batch)
         valid = labels != IGNORED
-        rows = found.states[valid]  # (N, d)
-        teacher_rows = None if found.teacher_states is None else found.teacher_states[valid]
+        rows = found.student[valid]  # (N, d)
+        teacher_rows = None if found.teacher is None else found.teacher[valid]
         candidates = self.candidates(batch)
         kept = None if candidates is None else candidates[valid]
         share, raw = self._logit_terms(rows, labels[valid], teacher_rows, kept, factors)
         if self.other_terms:
             inputs = TermInputs(
-                student=self.projections(found.ours),
-                teacher=found.theirs,
+                student=self.projections(found.student_outputs),
+                teacher=found.teacher_outputs,
                 labels=labels,
                 source_mask=source_mask.bool(),
                 phi=self.states.phi,
@@ -98,7 +98,7 @@ class Objective(nn.Module):
             for active in self.other_terms:
                 factor = self._factor(active, factors)
                 value = active.sum(inputs)
-                share = share + (factor * value if factor else nothing_of(inputs.student))
+                share = share + (factor * value if factor else zero_with_grad(inputs.student))
                 raw[active.name] = value.detach()
         return share, raw
 
@@ -116,7 +116,7 @@ class Objective(nn.Module):
         if not self.logit_terms:
             return (rows.float() * 0.0).sum(), {}
 
-        def theirs(start: int, end: int) -> Tensor | None:
+        def of_teacher(start: int, end: int) -> Tensor | None:
             if teacher_rows is None or not any("teacher" in active.term.needs for active in self.logit_terms):
                 return None
             assert self.teacher is not None
@@ -135,11 +135,11 @@ class Objective(nn.Module):
             values = [active.sum(inputs) for active in self.logit_terms]
             weights = [self._factor(active, factors) for active in self.logit_terms]
             counting = [w * value for w, value in zip(weights, values, strict=True) if w]
-            weighted = torch.stack(counting or [nothing_of(inputs.student)]).sum()
+            weighted = torch.stack(counting or [zero_with_grad(inputs.student)]).sum()
             return weighted, torch.stack([value.detach() for value in values])
 
         with self._teachers_head(teacher_rows):
-            share, sums = self.head_terms(rows, terms, len(self.logit_terms), torch.is_grad_enabled(), theirs)
+            share, sums = self.head_terms(rows, terms, len(self.logit_terms), torch.is_grad_enabled(), of_teacher)
         return share, {active.name: value for active, value in zip(self.logit_terms, sums, strict=True)}
 
     def candidates(self, batch: Mapping[str, Tensor]) -> CandidateTokens | None:
@@ -187,9 +187,7 @@ class Objective(nn.Module):
     def label_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
         """For validation: (2,) float64, the unsmoothed cross-entropy summed over label tokens, and their number."""
         labels = batch["labels"]
-        decoder_input_ids = decoder_inputs(self.student, labels)
-        encoder_states = encode(self.student, batch["input_ids"], batch["attention_mask"])
-        states = decode(self.student, decoder_input_ids, encoder_states, batch["attention_mask"])
+        states = last_states(self.student, with_inputs(self.student, batch))
         valid = labels != IGNORED
         wanted = labels[valid]
 
@@ -213,15 +211,16 @@ class Objective(nn.Module):
         return {active.name: active.items for active in self.terms}
 
 
-def _compared(maps: LayerMaps | None, teacher: Teacher | None) -> dict[Stack, Sequence[int]]:
+def _compared(
+    maps: LayerMaps | None, of_student: Sequence[Stack], teacher: Teacher | None
+) -> dict[Stack, Sequence[int]]:
     """φ of the stacks that have one. With one encoder for both models there is nothing to compare in it."""
-    found = {} if maps is None else {stack: layers for stack in STACKS if (layers := getattr(maps, stack)) is not None}
-    if teacher is not None and teacher.shares_encoder:
-        found.pop("encoder", None)
-    return found
+    shared = () if teacher is None else teacher.shared
+    found = {} if maps is None else {stack: getattr(maps, stack) for stack in of_student if stack not in shared}
+    return {stack: layers for stack, layers in found.items() if layers is not None}
 
 
-def nothing_of(outputs: ModelOutputs) -> Tensor:
+def zero_with_grad(outputs: ModelOutputs) -> Tensor:
     """0, with a gradient of exactly 0 for everything that a term looks at. What a term of weight 0 adds: 0 times its
     own gradient would be no number where that is none, and without a gradient a parameter that this term alone
     reaches would keep the last one it had in a sharded optimizer."""

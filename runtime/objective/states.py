@@ -9,8 +9,8 @@ from typing import Any, Literal, NamedTuple
 import torch
 from torch import Tensor
 
-from ..models.families import STACKS, layers
-from ..models.forward import Taken, decode, decoder_inputs, encode, taking
+from ..models.families import layers, stacks
+from ..models.forward import Activations, capture_activations, run_stack, with_inputs
 from ..protocol import ModelOutputs, Stack
 from ..signals.layout import KEPT, layer_name
 from ..signals.read import signal
@@ -20,21 +20,21 @@ Batch = Mapping[str, Tensor]
 Phi = Mapping[Stack, Sequence[int]]
 
 
-class Found(NamedTuple):
-    """`states` (B, T, d) of the student's decoder and `teacher_states` (B, T, d') of the teacher's, each after its
-    last norm; what else of the two is looked at. The teacher's are None and empty where no term asks for them."""
+class ModelStates(NamedTuple):
+    """`student` (B, T, d) and `teacher` (B, T, d'): the states that the heads read, after the last norm; what else of
+    the two models the terms look at. The teacher's are None and empty where no term asks for them."""
 
-    states: Tensor
-    teacher_states: Tensor | None
-    ours: ModelOutputs
-    theirs: ModelOutputs
+    student: Tensor
+    teacher: Tensor | None
+    student_outputs: ModelOutputs
+    teacher_outputs: ModelOutputs
 
 
 class States:
-    """Runs both models, and takes of each what is needed and no more.
+    """Runs both models, and captures of each what is needed and no more.
 
     `needs`: what the terms look at (`protocol.Needs`); `phi`: the teacher's layer for each of the student's, by
-    stack; `align`: at a layer's outputs or its inputs; `frozen_encoder`: the student's runs without a graph. States
+    stack; `align`: at a layer's outputs or its inputs; `frozen`: the student's stacks that run without a graph. States
     of the teacher that were kept may be in a batch (`signals.read`); what they are of is not run.
     """
 
@@ -45,63 +45,74 @@ class States:
         needs: frozenset[str],
         phi: Phi,
         align: Literal["outputs", "inputs"],
-        frozen_encoder: bool,
+        frozen: Collection[str],
     ) -> None:
         self.student, self.teacher = student, teacher
         self.needs, self.phi, self.align = needs, phi, align
-        self.frozen_encoder = frozen_encoder
+        self.frozen = frozen
+        self.stacks = stacks(student)
 
-    def of(self, batch: Batch) -> Found:
+    def of(self, batch: Batch) -> ModelStates:
         """All that the terms look at."""
-        decoder_input_ids = decoder_inputs(self.student, batch["labels"])  # (B, T)
-        states, ours, encoder_states = self._student(batch, decoder_input_ids)
+        batch = with_inputs(self.student, batch)
+        states, student_outputs = self._student(batch)
+        last = states[self.stacks[-1]]
         if "teacher" not in self.needs:
-            return Found(states, None, ours, ModelOutputs())
+            return ModelStates(last, None, student_outputs, ModelOutputs())
         assert self.teacher is not None
-        given = encoder_states.detach()
-        theirs, teacher_states = self.teacher.run(lambda: self._teachers(batch, decoder_input_ids, given))
-        return Found(states, teacher_states, ours, theirs)
+        given = {stack: found.detach() for stack, found in states.items()}
+        teacher_outputs, teacher_last = self.teacher.run(lambda: self._teacher(batch, given))
+        return ModelStates(last, teacher_last, student_outputs, teacher_outputs)
 
-    def _student(self, batch: Batch, decoder_input_ids: Tensor) -> tuple[Tensor, ModelOutputs, Tensor]:
-        """(decoder states, what the terms look at, encoder states)."""
+    def _student(self, batch: Batch) -> tuple[dict[Stack, Tensor], ModelOutputs]:
+        """(the states of each stack, what the terms look at)."""
         model = self.student
-        with ExitStack() as stack:
-            encoder, decoder = (self._taken(stack, model, side, own=True) for side in STACKS)
-            if (kept := batch.get(signal("encoder"))) is not None:
-                encoder_states = kept.to(next(model.parameters()).dtype)
-            else:
-                with torch.set_grad_enabled(torch.is_grad_enabled() and not self.frozen_encoder):
-                    encoder_states = encode(model, batch["input_ids"], batch["attention_mask"], self._maps(encoder))
-            states = decode(model, decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder))
-        return states, self._outputs(encoder, decoder, states, None), encoder_states
+        states: dict[Stack, Tensor] = {}
+        below: Tensor | None = None
+        with ExitStack() as context:
+            captured = {stack: self._capture(context, model, stack, is_student=True) for stack in self.stacks}
+            for stack in self.stacks:
+                if stack != self.stacks[-1] and (kept := batch.get(signal(stack))) is not None:
+                    below = kept.to(next(model.parameters()).dtype)
+                else:
+                    with torch.set_grad_enabled(torch.is_grad_enabled() and stack not in self.frozen):
+                        below = run_stack(model, stack, batch, below, self._maps(captured[stack]))
+                states[stack] = below
+        return states, self._outputs(captured, states[self.stacks[-1]], None)
 
     @torch.no_grad()
-    def _teachers(self, batch: Batch, decoder_input_ids: Tensor, encoder_states: Tensor) -> tuple[ModelOutputs, Tensor]:
-        """`encoder_states`: the student's, which serve where they are the teacher's own."""
+    def _teacher(self, batch: Batch, student_states: Mapping[Stack, Tensor]) -> tuple[ModelOutputs, Tensor]:
+        """`student_states`: of each stack, which serve where they are the teacher's own."""
         teacher = self.teacher
         assert teacher is not None
-        encoder, decoder = (self._kept(batch, stack) for stack in STACKS)
-        states = batch.get(signal("decoder"))
-        with ExitStack() as stack:
-            if not teacher.shares_encoder and (states is None or encoder is None):
-                encoder = self._taken(stack, teacher.model, "encoder", own=False)
-                encoder_states = teacher.encode(batch["input_ids"], batch["attention_mask"], self._maps(encoder))
-            if states is None or decoder is None:
-                decoder = self._taken(stack, teacher.model, "decoder", own=False)
-                states = teacher.decode(decoder_input_ids, encoder_states, batch["attention_mask"], self._maps(decoder))
-        return self._outputs(encoder or Taken(), decoder, states, self.phi), states
+        last = batch.get(signal(self.stacks[-1]))
+        captured = {stack: self._kept(batch, stack) for stack in self.stacks}
+        below: Tensor | None = None
+        with ExitStack() as context:
+            for stack in self.stacks:
+                if stack in teacher.shared or (last is not None and captured[stack] is not None):
+                    below = student_states[stack]
+                    continue
+                captured[stack] = found = self._capture(context, teacher.model, stack, is_student=False)
+                below = teacher.run_stack(stack, batch, below, self._maps(found))
+                if stack == self.stacks[-1]:
+                    last = below
+        assert last is not None
+        whole = {stack: found or Activations() for stack, found in captured.items()}
+        return self._outputs(whole, last, self.phi), last
 
     def idle_stacks(self, states: Collection[str]) -> tuple[Stack, ...]:
         """The teacher's stacks that are not run when every batch has these states."""
-        if signal("decoder") not in states or not self._all_kept("decoder", states):
+        last = self.stacks[-1]
+        if signal(last) not in states or not self._all_kept(last, states):
             return ()
-        return ("encoder", "decoder") if self._all_kept("encoder", states) else ("decoder",)
+        return tuple(stack for stack in self.stacks if self._all_kept(stack, states))
 
-    def _kept(self, batch: Batch, stack: Stack) -> Taken | None:
+    def _kept(self, batch: Batch, stack: Stack) -> Activations | None:
         """What the batch has of the layers that φ names; None: not all of them."""
         if not self._all_kept(stack, batch):
             return None
-        return Taken(outputs={layer: batch[signal(stack, layer_name(layer))] for layer in self._compared(stack)})
+        return Activations(outputs={layer: batch[signal(stack, layer_name(layer))] for layer in self._compared(stack)})
 
     def _all_kept(self, stack: Stack, states: Collection[str]) -> bool:
         if self.align == "inputs" or not self.needs <= KEPT:
@@ -112,41 +123,36 @@ class States:
         """The teacher's layers of a stack whose states a term looks at."""
         return set(self.phi.get(stack, ())) if "hidden" in self.needs else set()
 
-    def _taken(self, context: ExitStack, model: Any, stack: Stack, *, own: bool) -> Taken:
-        """What is taken of a stack while it runs: of the student (`own`) its first layers, one for each entry of
-        φ; of the teacher the layers that φ names."""
+    def _capture(self, context: ExitStack, model: Any, stack: Stack, *, is_student: bool) -> Activations:
+        """What is captured of a stack while it runs: of the student its first layers, one for each entry of φ; of the
+        teacher the layers that φ names."""
         found: Sequence[int] = ()
         if "hidden" in self.needs and stack in self.phi:
             phi = self.phi[stack]
-            found = range(len(phi)) if own else sorted(set(phi))
+            found = range(len(phi)) if is_student else sorted(set(phi))
         outputs, inputs = (found, ()) if self.align == "outputs" else ((), found)
-        embeddings = (0,) if "embeddings" in self.needs and stack == "decoder" and len(layers(model, stack)) else ()
-        return context.enter_context(taking(model, stack, inputs=(*inputs, *embeddings), outputs=tuple(outputs)))
-
-    def _maps(self, taken: Taken) -> Taken | None:
-        return taken if "attention" in self.needs else None
-
-    def _outputs(self, encoder: Taken, decoder: Taken, states: Tensor, phi: Phi | None) -> ModelOutputs:
-        """What the terms look at; with `phi`, of the teacher: entry k is the one for student layer k."""
-
-        def paired(taken: Taken, stack: Stack) -> tuple[Tensor, ...] | None:
-            if "hidden" not in self.needs or stack not in self.phi:
-                return None
-            kept = taken.outputs if self.align == "outputs" else taken.inputs
-            order = range(len(self.phi[stack])) if phi is None else phi[stack]
-            return tuple(kept[index] for index in order)
-
-        def maps(found: tuple[Tensor, ...], stack: Stack) -> tuple[Tensor, ...] | None:
-            if "attention" not in self.needs or stack not in self.phi or not found:
-                return None
-            return tuple(found[index] for index in (range(len(found)) if phi is None else phi[stack]))
-
-        return ModelOutputs(
-            encoder_layers=paired(encoder, "encoder"),
-            decoder_layers=paired(decoder, "decoder"),
-            encoder_self_attention=maps(encoder.self_attention, "encoder"),
-            decoder_self_attention=maps(decoder.self_attention, "decoder"),
-            decoder_cross_attention=maps(decoder.cross_attention, "decoder"),
-            decoder_embeddings=decoder.inputs.get(0) if "embeddings" in self.needs else None,
-            last_state=states if "last-state" in self.needs else None,
+        is_last = stack == self.stacks[-1]
+        embeddings = (0,) if "embeddings" in self.needs and is_last and len(layers(model, stack)) else ()
+        return context.enter_context(
+            capture_activations(model, stack, inputs=(*inputs, *embeddings), outputs=tuple(outputs))
         )
+
+    def _maps(self, captured: Activations) -> Activations | None:
+        return captured if "attention" in self.needs else None
+
+    def _outputs(self, captured: Mapping[Stack, Activations], last: Tensor, phi: Phi | None) -> ModelOutputs:
+        """What the terms look at; with `phi`, of the teacher: entry k is the one for student layer k."""
+        found: dict[str, Any] = {}
+        for stack, activations in captured.items():
+            if stack in self.phi and "hidden" in self.needs:
+                kept = activations.outputs if self.align == "outputs" else activations.inputs
+                order = range(len(self.phi[stack])) if phi is None else phi[stack]
+                found[f"{stack}_layers"] = tuple(kept[index] for index in order)
+            if stack in self.phi and "attention" in self.needs:
+                for kind in ("self", "cross"):
+                    if maps := getattr(activations, f"{kind}_attention"):
+                        order = range(len(maps)) if phi is None else phi[stack]
+                        found[f"{stack}_{kind}_attention"] = tuple(maps[index] for index in order)
+            if stack == self.stacks[-1] and "embeddings" in self.needs:
+                found[f"{stack}_embeddings"] = activations.inputs.get(0)
+        return ModelOutputs(**found, last_state=last if "last-state" in self.needs else None)

@@ -10,8 +10,8 @@ from typing import Any, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..models.families import family_of, stack_of
-from ..models.forward import decode, encode, equal_parts
+from ..models.families import family_of, stack_of, stacks
+from ..models.forward import Activations, equal_parts, run_stack
 from ..models.head import Head
 from ..models.load import DTYPES, Precision, load_model
 from ..protocol import Stack
@@ -32,12 +32,16 @@ class Teacher:
         self.shares_encoder = shares_encoder
         self.head = Head(model)
         self._engine: Any = None  # of a sharded one
-        if shares_encoder:
-            self.rest("encoder")
+        self.drop_layers(*self.shared)
 
-    def rest(self, *stacks: Stack) -> None:
-        """Stacks that are never run from now on: the memory of their layers is the student's to use."""
-        for stack in stacks:
+    @property
+    def shared(self) -> tuple[Stack, ...]:
+        """Its stacks that are not run: the student's give the same states."""
+        return ("encoder",) if self.shares_encoder else ()
+
+    def drop_layers(self, *unused: Stack) -> None:
+        """Of stacks that are never run from now on: the memory of their layers is the student's to use."""
+        for stack in unused:
             setattr(stack_of(self.model, stack), family_of(self.model).layer_list, nn.ModuleList())
 
     def to(self, device: Any) -> Teacher:
@@ -65,17 +69,25 @@ class Teacher:
             self._engine.destroy()
 
     @torch.no_grad()
-    def encode(self, input_ids: Tensor, attention_mask: Tensor, attentions: Any = None) -> Tensor:
-        """Its own encoder's states (B, S, d). Within `run`."""
-        return encode(self.model, input_ids, attention_mask, attentions)
+    def run_stack(
+        self, stack: Stack, batch: Mapping[str, Tensor], below: Tensor | None, attentions: Activations | None = None
+    ) -> Tensor:
+        """The states of one of its stacks (`models.forward.run_stack`). Within `run`."""
+        if below is not None:
+            below = below.to(next(self.model.parameters()).dtype)
+        return run_stack(self.model, stack, batch, below, attentions)
 
     @torch.no_grad()
-    def decode(
-        self, decoder_input_ids: Tensor, encoder_states: Tensor, attention_mask: Tensor, attentions: Any = None
-    ) -> Tensor:
-        """Its decoder's states (B, T, d). Within `run`."""
-        kind = next(self.model.parameters()).dtype
-        return decode(self.model, decoder_input_ids, encoder_states.to(kind), attention_mask, attentions)
+    def last_states(self, student: Any, batch: Mapping[str, Tensor]) -> Tensor:
+        """The states that its head reads. `student`: whose frozen encoder serves both where it is the same."""
+        below: Tensor | None = None
+        for stack in stacks(self.model):
+            if stack in self.shared:
+                below = run_stack(student, stack, batch, below)
+            else:
+                below = self.run_stack(stack, batch, below)
+        assert below is not None
+        return below
 
     @torch.no_grad()
     def logits(self, rows: Tensor) -> Tensor:

@@ -17,8 +17,8 @@ from ..data.tokenize import prepare as prepare_tokenizer
 from ..execution.store import Store
 from ..extensions import TASKS
 from ..failure import Failure
-from ..models.families import STACKS
-from ..models.forward import decode, decoder_inputs, encode
+from ..models.families import stacks
+from ..models.forward import last_states, with_inputs
 from ..models.head import Head
 from ..models.load import load_tokenizer, model_folder
 from ..objective.build import objective_of
@@ -174,13 +174,11 @@ def _tell_rows(
 ) -> list[dict[str, Any]]:
     """What there is to see of each row, and what both models expect at the first positions of its target."""
     model, teacher = objective.student, objective.teacher
-    inputs = decoder_inputs(model, batch["labels"])  # (B, T)
-    mask = batch["attention_mask"]
-    encoded = encode(model, batch["input_ids"], mask)
-    tops = {"student": _top(Head(model)(decode(model, inputs, encoded, mask)[:, :POSITIONS]), words)}
+    batch = with_inputs(model, batch)
+    inputs, mask = batch["decoder_input_ids"], batch["attention_mask"]  # (B, T), (B, S)
+    tops = {"student": _top(Head(model)(last_states(model, batch)[:, :POSITIONS]), words)}
     if teacher is not None:
-        theirs = encoded if teacher.shares_encoder else teacher.encode(batch["input_ids"], mask)
-        tops["teacher"] = _top(teacher.logits(teacher.decode(inputs, theirs, mask)[:, :POSITIONS]), words)
+        tops["teacher"] = _top(teacher.logits(teacher.last_states(model, batch)[:, :POSITIONS]), words)
     told = []
     for b, id in enumerate(ids.tolist()):
         raw, whole = rows.raw(id), lengths.of(rows.raw(id))
@@ -217,12 +215,8 @@ def _candidates(
     teacher, stage = objective.teacher, prepared.stage.needs.get(CANDIDATES)
     if teacher is None or stage is None:
         return {}
-    mask = batch["attention_mask"]
-    encoded = encode(objective.student, batch["input_ids"], mask)
-    theirs = encoded if teacher.shares_encoder else teacher.encode(batch["input_ids"], mask)
-    inputs = decoder_inputs(objective.student, batch["labels"])  # (B, T)
     found = candidates_of(
-        teacher.decode(inputs, theirs, mask),
+        teacher.last_states(objective.student, with_inputs(objective.student, batch)),
         batch["labels"] != IGNORED,
         teacher.head,
         prepared.plan.stage(stage).settings.candidates,
@@ -286,13 +280,12 @@ def _layers(plan: Plan, objective: Objective, prepared: Prepared) -> list[dict[s
     """Every student layer: where it was copied from, and which teacher layer a term compares it with."""
     student: StudentSettings = plan.stage(prepared.stage.needs["model"]).settings
     phi = prepared.stage.settings.objective.phi
-    shares = objective.teacher is not None and objective.teacher.shares_encoder
+    shared = () if objective.teacher is None else objective.teacher.shared
     found = []
-    for stack in STACKS:
+    for stack in stacks(objective.student):
         init = getattr(student, stack)
-        depth = student.encoder_layers if stack == "encoder" else student.decoder_layers
-        compared = None if phi is None or (stack == "encoder" and shares) else getattr(phi, stack)
-        for i in range(depth):
+        compared = None if phi is None or stack in shared else getattr(phi, stack)
+        for i in range(getattr(student, f"{stack}_layers")):
             found.append(
                 {
                     "stack": stack,

@@ -22,13 +22,13 @@ from ..data.rows import Lengths, Rows
 from ..execution.context import Context
 from ..extensions import TASKS
 from ..failure import Failure, interrupted
-from ..models.families import family_of, layers
-from ..models.forward import decode, decoder_inputs, encode, taking
+from ..models.families import family_of, layers, stacks
+from ..models.forward import capture_activations, run_stack, with_inputs
 from ..models.head import Head
 from ..plan import SignalsSettings
 from .candidates import FILES, IDS, LOG_PROBABILITIES, candidates_of, distribution, probabilities_of
 from .layout import LAST, OFFSETS, STORED, Facts, create, file_names, layer_name, open_array, to_stored, write_facts
-from .read import Signals, signal
+from .read import Signals, lengths_of, signal
 
 NOT_PREDICTED = -100
 SHARD_TOKENS = 1 << 16  # of one side: what an interruption costs at most on every rank
@@ -64,7 +64,7 @@ class Filling:
         self.files = file_names(settings.last, settings.layers, last_layer=depth - 1, final_norm=final_norm)
         if settings.candidates is not None:
             self.files |= FILES
-        self.lengths: Lengths = rows.source_lengths if settings.side == "encoder" else rows.target_lengths
+        self.lengths: Lengths = lengths_of(rows, settings.side)
         self.offsets: Lengths = np.concatenate([[0], np.cumsum(self.lengths)]).astype(np.int64)  # (N + 1,)
 
     def run(self) -> int:
@@ -162,21 +162,20 @@ class Filling:
         settings, model = self.settings, self.model
         collated = TASKS[self.context.plan.task].collate(self.rows, ids, self.pad_id)
         batch = {name: tensor.to(self.context.device) for name, tensor in collated.items()}
-        mask = batch["attention_mask"]
+        inputs = with_inputs(model, batch)
         wanted = tuple(settings.layers)
-        if settings.side == "encoder":
-            with taking(model, "encoder", outputs=wanted) as taken:
-                last = encode(model, batch["input_ids"], mask)
-        else:
+        below: Tensor | None = None
+        for stack in stacks(model):
+            if stack == settings.side:
+                with capture_activations(model, stack, outputs=wanted) as captured:
+                    last = run_stack(model, stack, inputs, below)
+                return {LAST: last, **{layer_name(layer): captured.outputs[layer] for layer in wanted}}, batch
             if self.encoder_signals is not None:
-                kept = self.encoder_signals.batch(ids, mask.shape[1], batch["labels"].shape[1])
-                encoder_states = kept[signal("encoder")].to(self.context.device)
+                kept = self.encoder_signals.batch(ids, batch["input_ids"].shape[1], batch["labels"].shape[1])
+                below = kept[signal(stack)].to(self.context.device)
             else:
-                encoder_states = encode(model, batch["input_ids"], mask)
-            decoder_input_ids = decoder_inputs(model, batch["labels"])
-            with taking(model, "decoder", outputs=wanted) as taken:
-                last = decode(model, decoder_input_ids, encoder_states, mask)
-        return {LAST: last, **{layer_name(layer): taken.outputs[layer] for layer in wanted}}, batch
+                below = run_stack(model, stack, inputs, below)
+        raise AssertionError(f"the model has no {settings.side}")
 
     def _finish(self) -> None:
         settings = self.settings

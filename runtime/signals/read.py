@@ -52,8 +52,8 @@ class Signals:
         one row of zeros, as `collate` does."""
         found: dict[str, Tensor] = {}
         for (side, state), array in self._arrays.items():
-            length = source_tokens if side == "encoder" else target_tokens
-            lengths = self._rows.source_lengths if side == "encoder" else self._rows.target_lengths
+            length = source_tokens if reads_sources(side) else target_tokens
+            lengths = lengths_of(self._rows, side)
             padded = np.zeros((max(1, len(ids)), length, array.shape[1]), array.dtype)  # (B, S or T, d)
             for b, i in enumerate(ids):
                 start, number = int(self._starts[side][i]), int(lengths[i])
@@ -65,6 +65,16 @@ class Signals:
 def signal(side: str, state: str = LAST) -> str:
     """The name of a state in a batch."""
     return f"{side}.{state}"
+
+
+def reads_sources(side: str) -> bool:
+    """Does a side have a state for each token of the source? Else for each of the target."""
+    return side == "encoder"
+
+
+def lengths_of(rows: Rows, side: str) -> Lengths:
+    """States of each row of a side, (N,)."""
+    return rows.source_lengths if reads_sources(side) else rows.target_lengths
 
 
 def signals_of(stage: Stage, context: Context, objective: Any, rows: Rows) -> Signals | None:
@@ -99,8 +109,8 @@ def with_signals(
 def _starts(rows: Rows, side: str, offsets: Lengths) -> Lengths:
     """Where each row's states begin. The encoder's lie as the sources of the data do, which a mix of targets names
     several times, or not at all."""
-    lengths = rows.source_lengths if side == "encoder" else rows.target_lengths
-    stored = rows.source_rows() if side == "encoder" else None
+    lengths = lengths_of(rows, side)
+    stored = rows.source_rows() if reads_sources(side) else None
     if stored is None:
         if len(offsets) - 1 != len(lengths):
             raise _other(side)

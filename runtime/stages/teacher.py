@@ -14,7 +14,7 @@ from ..execution.context import Context
 from ..failure import Failure
 from ..files.integrity import fingerprint, model_files
 from ..models.build import build
-from ..models.families import STACKS, count_parameters, family_of
+from ..models.families import count_parameters, family_of
 from ..models.fetch import fetch
 from ..models.load import load_tokenizer, read_config, stored_parameters
 from ..models.parts import check_parts
@@ -106,7 +106,7 @@ def _summary(config: Any, parameters: int) -> dict[str, Any]:
     return {
         "family": family.model_type,
         "parameters": parameters,
-        **{f"{stack}_layers": getattr(config, family.depths[stack]) for stack in STACKS},
+        **{f"{stack}_layers": getattr(config, field) for stack, field in family.depths.items()},
     }
 
 

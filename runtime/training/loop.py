@@ -74,7 +74,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove) -> Training:
     if not (context.scratch / MARKER).is_file():  # a training that goes on was looked at when it began
         prove(stage, context, objective, rows, tokenizer.pad_token_id, signals)
     if signals is not None and objective.teacher is not None:
-        objective.teacher.rest(*objective.states.idle_stacks(signals.states))
+        objective.teacher.drop_layers(*objective.states.idle_stacks(signals.states))
     return Training(
         settings=settings,
         context=context,

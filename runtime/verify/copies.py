@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.families import STACKS, depths, family_of
+from ..models.families import depths, family_of, stacks
 from ..models.load import load_model, model_folder
 from ..plan import StackInit
 from ..protocol import Stack
@@ -22,10 +22,9 @@ def prove_copies(subject: Subject) -> Iterator[Proof]:
     """Each copied layer, what only block 0 of T5 has, what is outside of the layers, the generation config."""
     settings = subject.student_settings
     student = load_model(model_folder(subject.inputs["model"]))
-    inits: dict[Stack, StackInit] = {"encoder": settings.encoder, "decoder": settings.decoder}
     models = {role: load_model(model_folder(folder)) for role, folder in subject.origins.items()}
-    for stack in STACKS:
-        init = inits[stack]
+    for stack in stacks(student):
+        init: StackInit = getattr(settings, stack)
         if init.origin is None:
             yield exempt("f", f"{stack} layers", "drawn at random, as the plan says")
             continue
@@ -86,7 +85,7 @@ def _first_only(ours: State, theirs: State, model: Any, stack: Stack) -> str | N
 
 def _outside(student: Any, teacher: Any) -> str | None:
     family = family_of(student)
-    inside = tuple(f"{family.stacks[stack]}.{family.layer_list}." for stack in STACKS)
+    inside = tuple(f"{family.stacks[stack]}.{family.layer_list}." for stack in family.stacks)
     theirs = teacher.state_dict()
     for name, tensor in student.state_dict().items():
         if not name.startswith(inside) and (name not in theirs or not torch.equal(tensor, theirs[name])):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.families import STACKS, layers, stack_of
+from ..models.families import layers, stack_of, stacks
 from ..plan import HiddenTerm, LogitsTerm, ObjectiveSettings
 from ..protocol import Stack
 
@@ -39,8 +39,8 @@ class Plain:
         decoder_input_ids: Tensor | None = None,
         encoder_states: Tensor | None = None,
     ) -> None:
-        self.inputs: dict[Stack, list[Tensor]] = {stack: [] for stack in STACKS}
-        self.outputs: dict[Stack, list[Tensor]] = {stack: [] for stack in STACKS}
+        self.inputs: dict[Stack, list[Tensor]] = {stack: [] for stack in stacks(model)}
+        self.outputs: dict[Stack, list[Tensor]] = {stack: [] for stack in stacks(model)}
         self.last = torch.empty(0)
         self.decoder_input_ids = torch.empty(0)
         given: dict[str, Any] = {"labels": batch["labels"]}
@@ -71,7 +71,7 @@ class Plain:
     @contextmanager
     def _watching(self, model: Any) -> Iterator[None]:
         handles: list[Any] = []
-        for stack in STACKS:
+        for stack in stacks(model):
             for layer in layers(model, stack):
                 handles.append(layer.register_forward_pre_hook(_taker(self.inputs[stack]), with_kwargs=True))
                 handles.append(layer.register_forward_hook(_giver(self.outputs[stack])))
@@ -82,8 +82,9 @@ class Plain:
         def leave(module: Any, arguments: Any, output: Any) -> None:
             self.last = _first(output)
 
-        handles.append(stack_of(model, "decoder").register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(stack_of(model, "decoder").register_forward_hook(leave))
+        last = stack_of(model, stacks(model)[-1])
+        handles.append(last.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(last.register_forward_hook(leave))
         try:
             yield
         finally:
@@ -111,7 +112,7 @@ def reference_terms(
         return found
     if settings.logits is not None and settings.logits.weight and settings.logits.candidates is None:
         found["logits"] = logits_mean(settings.logits, student.logits[valid], teacher.logits[valid])
-    for stack in STACKS:
+    for stack in student.outputs:
         if settings.hidden is not None and getattr(settings.hidden, stack):
             found[f"hidden_{stack}"] = hidden_mean(
                 settings, settings.hidden, stack, student, teacher, item_mask(batch, stack), projections.get(stack)
@@ -135,9 +136,8 @@ def reference_weights(settings: ObjectiveSettings) -> dict[str, float]:
         found["labels"] = settings.labels.weight
     if settings.logits is not None:
         found["logits"] = settings.logits.weight
-    for stack in STACKS:
-        if settings.hidden is not None:
-            found[f"hidden_{stack}"] = getattr(settings.hidden, stack)
+    if settings.hidden is not None:
+        found |= {"hidden_encoder": settings.hidden.encoder, "hidden_decoder": settings.hidden.decoder}
     for kind in ("encoder_self", "decoder_self", "decoder_cross"):
         if settings.attention is not None:
             found[f"attention_{kind}"] = getattr(settings.attention, kind)

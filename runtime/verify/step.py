@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.rows import Rows
-from ..models.families import STACKS, family_of, stack_of
+from ..models.families import family_of, stack_of
 from ..objective.objective import Objective
 from ..training.course import Step
 from ..training.engine import optimizer_of
@@ -223,9 +223,9 @@ def frozen_names(model: nn.Module, freeze: tuple[str, ...]) -> set[str]:
         prefixes.append(f"{family.stacks['encoder']}.")
     if "embeddings" in freeze:
         prefixes.append(f"{family.shared}.")
-        prefixes += [f"{family.stacks[stack]}.{family.embed_tokens}." for stack in STACKS]
+        prefixes += [f"{family.stacks[stack]}.{family.embed_tokens}." for stack in family.stacks]
     if "positions" in freeze and family.positions is not None:
-        prefixes += [f"{family.stacks[stack]}.{family.positions}." for stack in STACKS]
+        prefixes += [f"{family.stacks[stack]}.{family.positions}." for stack in family.stacks]
     named = dict(model.named_parameters(remove_duplicate=False))
     frozen = {id(parameter) for name, parameter in named.items() if name.startswith(tuple(prefixes))}
     return {name for name, parameter in named.items() if id(parameter) in frozen}

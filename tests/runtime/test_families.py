@@ -30,7 +30,7 @@ def test_stacks_are_counted_apart(family, tiny_model_folder):
 def test_every_parameter_of_a_layer_has_a_place_and_no_other_has(family, tiny_model_folder):
     model = load_model(tiny_model_folder(family, 3, 2))
     row = families.family_of(model)
-    in_layers = {id(p) for stack in families.STACKS for p in families.layers(model, stack).parameters()}
+    in_layers = {id(p) for stack in families.stacks(model) for p in families.layers(model, stack).parameters()}
     for name, parameter in model.named_parameters():
         found = families.place(row, name)
         assert (found is not None) == (id(parameter) in in_layers), name
@@ -65,7 +65,7 @@ def test_norms_and_embeddings_are_where_the_row_says(family, tiny_model_folder):
 def test_only_the_first_layer_owns_what_the_row_says(family, tiny_model_folder):
     model = load_model(tiny_model_folder(family))
     row = families.family_of(model)
-    for stack in families.STACKS:
+    for stack in families.stacks(model):
         first, second = (
             set(dict(layer.named_parameters())) for layer in list(families.layers(model, stack))[:2]
         )

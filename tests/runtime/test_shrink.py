@@ -12,11 +12,11 @@ from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.families import (
     FAMILIES,
-    STACKS,
     count_parameters,
     depths,
     head_is_tied,
     layers,
+    stacks,
     token_embeddings,
 )
 from distilc.runtime.models.load import load_model, load_tokenizer
@@ -188,7 +188,7 @@ def test_t5_keeps_the_position_bias_of_block_0(layer, tiny_model_folder):
     folder = tiny_model_folder("t5", 3, 3)
     teacher = load_model(folder)
     student, _ = shrink(teacher, settings_for(folder, [layer], [layer, 0]), {"teacher": teacher})
-    for stack in STACKS:
+    for stack in stacks(teacher):
         ours = layers(student, stack)[0].layer[0].SelfAttention.relative_attention_bias.weight
         theirs = layers(teacher, stack)[0].layer[0].SelfAttention.relative_attention_bias.weight
         assert torch.equal(ours, theirs)

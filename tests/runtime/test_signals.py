@@ -289,7 +289,7 @@ def test_loss_and_gradients_are_those_of_a_teacher_at_work(
 
     raw, gradients = result(batch)
     assert objective.teacher is not None
-    objective.teacher.rest(*objective.states.idle_stacks(kept.states))
+    objective.teacher.drop_layers(*objective.states.idle_stacks(kept.states))
     assert objective.states.idle_stacks(kept.states) == ("encoder", "decoder")
     from_kept, others = result(with_signals(dict(batch), kept, ids))
     assert set(from_kept) == set(raw)
