@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -32,8 +32,9 @@ from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
 from .course import ENDLESS, Course, Step
 from .engine import gradient_norm, start_engine, stop_engine, whole_parameters
+from .method import Method
 from .step import Training, diverged, train_step
-from .stopping import Progress, Stopping
+from .stopping import Stopping
 from .validation import validate
 
 LOG_EVERY_STEPS = 10
@@ -44,17 +45,18 @@ WRITTEN = "written.json"  # beside the best weights: their files as they were wr
 Prove = Callable[[Stage, Context, Objective, Rows, int, Signals | None], None]
 
 
-def train(stage: Stage, context: Context, prove: Prove) -> dict[str, Any]:
-    """Train, validate, keep the best. `prove` is called before the first step of a training that is not resumed.
+def train(stage: Stage, context: Context, prove: Prove, methods: Sequence[Method] = ()) -> dict[str, Any]:
+    """Train, validate, keep the best. `prove` is called before the first step of a training that is not resumed;
+    `methods` act on the student before each step.
     Returns the artifact's summary. Raises `Failure` R3xx."""
-    training = _prepare(stage, context, prove)
+    training = _prepare(stage, context, prove, methods)
     checkpoints = Checkpoints(context, training.engine)
     step = _resume(training, checkpoints)
     _run(training, checkpoints, step)
     return _finish(training, checkpoints)
 
 
-def _prepare(stage: Stage, context: Context, prove: Prove) -> Training:
+def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Method]) -> Training:
     settings: TrainSettings = stage.settings
     source = model_folder(context.inputs["model"])
     # A sharded teacher goes to the device weight by weight, when the engine starts.
@@ -75,6 +77,8 @@ def _prepare(stage: Stage, context: Context, prove: Prove) -> Training:
         prove(stage, context, objective, rows, tokenizer.pad_token_id, signals)
     if signals is not None and objective.teacher is not None:
         objective.teacher.drop_layers(*objective.states.idle_stacks(signals.states))
+    for method in methods:
+        method.begin(objective.student, None if objective.teacher is None else objective.teacher.model)
     return Training(
         settings=settings,
         context=context,
@@ -88,6 +92,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove) -> Training:
         stopping=Stopping(settings.stopping, reference, course.num_steps),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
         signals=signals,
+        methods=tuple(methods),
     )
 
 
@@ -110,7 +115,7 @@ def _resume(training: Training, checkpoints: Checkpoints) -> int:
     if found is None:
         return 0
     step, state = found
-    training.stopping.progress = Progress(**state)
+    training.load_state(state)
     return step
 
 
@@ -124,7 +129,7 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
     if stopping.reason(step) is not None:  # interrupted between its end and its publication
         if stopping.progress.validated_step < step:
             _validate(training, step)
-            checkpoints.save(step, stopping.progress.state())
+            checkpoints.save(step, training.state())
         return
     total = training.course.num_steps
     with context.progress.task("training", None if total == ENDLESS else total, "steps") as update:
@@ -149,7 +154,7 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
                 due = _agree(context, time.monotonic() - saved >= save_seconds)
                 if planned.validate or due or stop or reason is not None:
                     record.flush()
-                    checkpoints.save(step, stopping.progress.state())
+                    checkpoints.save(step, training.state())
                     saved = time.monotonic()
                 if reason is not None:
                     return
@@ -160,12 +165,13 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
 def _validate(training: Training, step: int) -> None:
     """Validate after `step`; the weights are kept if they are the best so far. Raises `Failure` R301: a score is not
     finite."""
-    scores = validate(training, step)
-    wrong = [name for name, value in scores.items() if not math.isfinite(value)]
-    if wrong:
-        raise diverged(training, f"the validation after step {step} gives no finite {' and no '.join(wrong)}")
-    if training.stopping.validated(scores, step):
-        _keep_best(training)
+    with training.plain_student():
+        scores = validate(training, step)
+        wrong = [name for name, value in scores.items() if not math.isfinite(value)]
+        if wrong:
+            raise diverged(training, f"the validation after step {step} gives no finite {' and no '.join(wrong)}")
+        if training.stopping.validated(scores, step):
+            _keep_best(training)
 
 
 def _agree(context: Context, value: Any) -> Any:

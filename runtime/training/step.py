@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -22,7 +23,8 @@ from ..signals.read import Kept, with_signals
 from .checkpoint import MARKER
 from .course import Course, Step
 from .engine import backward, set_learning_rate
-from .stopping import Stopping
+from .method import Method
+from .stopping import Progress, Stopping
 
 _OVERFLOW = re.compile(r"without overflow|loss scale already at minimum")  # torch, DeepSpeed
 
@@ -43,10 +45,30 @@ class Training:
     stopping: Stopping
     micro_batch_tokens: int
     signals: Kept | None
+    methods: tuple[Method, ...] = ()
 
     @property
     def task(self) -> Task:
         return TASKS[self.settings.task]
+
+    def state(self) -> dict[str, Any]:
+        """JSON: what a checkpoint keeps beside the tensors of the engine."""
+        kept = self.stopping.progress.state()
+        return {**kept, "methods": [method.state() for method in self.methods]} if self.methods else kept
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        self.stopping.progress = Progress(**{name: value for name, value in state.items() if name != "methods"})
+        for method, kept in zip(self.methods, state.get("methods", ()), strict=True):
+            method.load_state(kept)
+
+    @contextmanager
+    def plain_student(self) -> Iterator[None]:
+        """Within it the student is an ordinary model, whatever the methods do to it in a step."""
+        with ExitStack() as stack:
+            for method in self.methods:
+                stack.enter_context(method.plain())
+            yield
 
 
 class Record(Protocol):
@@ -68,6 +90,8 @@ def train_step(training: Training, step: Step, record: Record) -> None:
     torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
     set_learning_rate(engine, training.course.learning_rate(step.number))
     training.objective.go_to(training.course.scheduled(step.number))
+    for method in training.methods:
+        method.before_step(step.number, training.course.num_steps)
     sums: dict[str, torch.Tensor] = {}
     for index, micro_step in enumerate(parts):
         ids = micro_step[context.rank]

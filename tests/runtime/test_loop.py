@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -39,9 +40,11 @@ class Case:
             stage=SimpleNamespace(id="train", execution=SimpleNamespace(save_minutes=None)),
             progress=SimpleNamespace(task=lambda *_: _Task()),
         )  # fmt: skip
+        stopping = Stopping(SETTINGS, {}, 100)
         self.training: Any = SimpleNamespace(
-            context=context, stopping=Stopping(SETTINGS, {}, 100), settings=SimpleNamespace(stopping=SETTINGS),
+            context=context, stopping=stopping, settings=SimpleNamespace(stopping=SETTINGS),
             course=SimpleNamespace(num_steps=100, steps=lambda after: planned[after:]),
+            state=lambda: stopping.progress.state(), plain_student=nullcontext,
         )  # fmt: skip
 
         def step(*_: Any) -> None:
