@@ -7,7 +7,7 @@ here and enters the keys; where and how a stage runs goes into `execution`, whic
 
 from __future__ import annotations
 
-import json
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -143,9 +143,16 @@ class Lowering:
             **({"named": named} if named else {}),
             **({"baselines": baseline_facts(experiment)} if experiment.baselines else {}),
         }
-        result: dict[str, Any] = json.loads(json.dumps(plan, allow_nan=False))  # tuples are lists from here on
+        result: dict[str, Any] = plain(plan)
         hold(PLAN, PlanContext(result, reporter))
         return result
+
+def plain(value: Any) -> Any:
+    """A copy of the values of a plan as JSON has them: mappings are dicts, tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: plain(item) for key, item in value.items()}
+    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+
 
 def _is_of_teacher(path: Trail) -> bool:
     """Is it about which model the teacher is? What is wrong with how it is trained changes nothing of its shape."""
