@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 
 from ..checks.check import DATA, MODELS, PLAN, SITE, TEACHER, WRITERS, hold
 from ..checks.context import DataContext, ModelContext, NamedContext, PlanContext, SiteContext, WriterContext
-from ..checks.named_models import check_work
 from ..diagnostics.credentials import without_credentials
 from ..diagnostics.diagnostic import Trail
 from ..resolve.baselines import baseline_facts, resolve_baselines
@@ -89,6 +88,7 @@ class Lowering:
         models: dict[Trail, ResolvedModel] = {}
         if not run.named:
             return models
+        from ..checks.named_models import check_work
         from .made_models import owners, resolve_made
         from .stages import build_stages
 

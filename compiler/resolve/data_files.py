@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import sys
 from collections.abc import Iterator, Mapping
@@ -162,6 +161,8 @@ _NO_QUOTING = "a .tsv has no quoting: no cell may hold a tab or a line break; wr
 
 
 def _csv_cells(file: Path) -> Iterator[list[str]]:
+    import csv
+
     # A document is longer than the 128 KiB that csv takes for a cell.
     csv.field_size_limit(sys.maxsize)
     reader = csv.reader(_text_lines(file, ","), strict=True)

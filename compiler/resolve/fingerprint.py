@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import time
@@ -45,6 +44,8 @@ class Fingerprints:
         entry = self._known.get(name)
         if isinstance(entry, list) and len(entry) == 4 and entry[:3] == stamp:
             return str(entry[3])
+        import hashlib
+
         sha = hashlib.sha256()
         with open_regular(Path(name)) as file:
             while chunk := file.read(_CHUNK_BYTES):
@@ -59,6 +60,8 @@ class Fingerprints:
 
         Raises `OSError` when one cannot be read.
         """
+        import hashlib
+
         lines = [f"{file.name}\0{self.file(file)}\n" for file in model_files(folder)]
         return hashlib.sha256("".join(lines).encode("utf-8")).hexdigest()
 

@@ -6,7 +6,6 @@ import os
 import platform
 import re
 import shutil
-import subprocess
 from pathlib import Path
 from typing import Literal
 
@@ -69,6 +68,8 @@ def _nvidia_memory_gb() -> float | None:
     command = shutil.which("nvidia-smi")
     if command is None:
         return None
+    import subprocess
+
     try:
         result = subprocess.run(
             [command, "--query-gpu=memory.total", "--format=csv,noheader,nounits"],
@@ -81,7 +82,7 @@ def _nvidia_memory_gb() -> float | None:
 
 
 def _cpu(root: Path) -> Machine:
-    name = platform.processor() or platform.machine()
+    name = ""
     cpuinfo = root / "proc/cpuinfo"
     if cpuinfo.is_file():
         for line in cpuinfo.read_text("utf-8", "replace").splitlines():
@@ -89,6 +90,7 @@ def _cpu(root: Path) -> Machine:
             if key.strip() in ("model name", "Model", "Hardware") and value.strip():
                 name = value.strip()
                 break
+    name = name or platform.processor() or platform.machine()  # it starts a program: not where the kernel says it
     return Machine("cpu", " ".join(name.split()) or "CPU", 1, _physical_memory_gb())
 
 

@@ -7,7 +7,6 @@ same in several runs are the same `Node` in all of them, so that later stages lo
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
@@ -309,6 +308,8 @@ def _label(words: Sequence[str]) -> str:
     label = "-".join(words)
     if len(label) <= MAX_LABEL:
         return label
+    import hashlib
+
     return f"{label[: MAX_LABEL - 9]}-{hashlib.sha256(label.encode()).hexdigest()[:8]}"
 
 
