@@ -13,7 +13,7 @@ from distilc.compiler.resolve.site import Site, SiteOptions, load_site
 from distilc.compiler.spec import experiment as typed
 from distilc.compiler.spec.experiment import Experiment, bind, bind_experiment
 from distilc.compiler.spec.structure import load_schema, with_defaults
-from distilc.compiler.tasks.task import TaskName
+from distilc.compiler.tasks.task import TASKS, TaskName
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")
@@ -123,6 +123,7 @@ def test_choices_are_the_same() -> None:
     }  # fmt: skip
     for place, known in hints.items():
         assert enum(place) == set(known.split() if isinstance(known, str) else get_args(known)), place
+    assert set(TASKS) == enum("task")
     strategy = SCHEMA.choose({"$ref": "#/$defs/origin"}, "object", ["from"])["properties"]["layers"]  # type: ignore[index]
     assert set(SCHEMA.choose(strategy, "string")["enum"]) == set(get_args(typed.Strategy))  # type: ignore[index]
 
