@@ -548,6 +548,8 @@ KINDS: dict[str, type[Any]] = {
     "convert": ConvertSettings,
 }
 
+TEACHER_TRAINING = "teacher-train"  # the stage that trains the run's teacher; a named run's is RUN/teacher-train
+
 # --- execution, stages, plan ---------------------------------------------------------------------
 
 
@@ -584,6 +586,12 @@ class Stage:
     def reads(self) -> dict[str, str]:
         """All that it reads: `needs`, and the signals as roles `signals.SIDE`."""
         return {**self.needs, **{f"signals.{side}": id for side, id in self.execution.signals.items()}}
+
+    @property
+    def section(self) -> str:
+        """What stands in the spec before `training`, `loss`, `stopping` and `validation` of what this stage trains:
+        `teacher.train.`, or nothing for the student."""
+        return "teacher.train." if self.id.rpartition("/")[2] == TEACHER_TRAINING else ""
 
 
 @dataclass(frozen=True, kw_only=True)

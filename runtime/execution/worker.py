@@ -107,7 +107,8 @@ def _compute(module: object, context: Context, store: Store, control: Control) -
     earlier, started = _seconds_before(context.scratch), time.monotonic()
     context.journal = Journal(context.folder / "metrics.jsonl" if context.first else None)
     if context.first:
-        context.notices = Notices(context.folder / FILE, control.warnings_file)
+        owner = stage.id.rpartition("/")[0]
+        context.notices = Notices(context.folder / FILE, control.warnings_file, owner)
         _tell_damage(context)
     summary = {}
     if module.PARALLEL or context.first:  # type: ignore[attr-defined]

@@ -28,10 +28,12 @@ class Notice:
 
 
 class Notices:
-    """Those of one stage. `kept`: the file of the artifact, `shown`: that of the control folder; None: nowhere."""
+    """Those of one stage. `kept`: the file of the artifact, `shown`: that of the control folder; None: nowhere.
+    `owner`: the named run whose stage it is, in whose spec the shown ones are to be looked up; the kept ones are of
+    every run that shares the artifact."""
 
-    def __init__(self, kept: Path | None = None, shown: Path | None = None) -> None:
-        self._kept, self._shown = kept, shown
+    def __init__(self, kept: Path | None = None, shown: Path | None = None, owner: str = "") -> None:
+        self._kept, self._shown, self._owner = kept, shown, owner
         earlier = [] if kept is None else read_notices(kept)
         self._told = {(record["code"], record["spec_path"]) for record in earlier}
 
@@ -40,9 +42,12 @@ class Notices:
         if (notice.code, notice.spec_path) in self._told:
             return
         self._told.add((notice.code, notice.spec_path))
-        for file in (self._kept, self._shown):
-            if file is not None:
-                _append(file, {**asdict(notice), "message": redact(notice.message), "hint": redact(notice.hint)})
+        record = {**asdict(notice), "message": redact(notice.message), "hint": redact(notice.hint)}
+        if self._kept is not None:
+            _append(self._kept, record)
+        if self._shown is not None:
+            path = f"{self._owner}/{notice.spec_path}" if self._owner and notice.spec_path else notice.spec_path
+            _append(self._shown, {**record, "spec_path": path})
 
 
 def read_notices(file: Path) -> list[dict[str, Any]]:

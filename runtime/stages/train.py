@@ -31,6 +31,5 @@ def _require_monitor(stage: Stage, context: Context) -> None:
         return
     rows = Rows.open(context.inputs["data"], "validation")
     references = [references_of(rows.raw(i)) for i in range(min(SEEN_ROWS, rows.num_examples))]
-    section = "teacher.train." if stage.id.rpartition("/")[2] == "teacher-train" else ""
     for place, metric in deciding.items():
-        require_seen(metric, references, validation.scoring, f"`{place}`", f"{section}{place}")
+        require_seen(metric, references, validation.scoring, f"`{stage.section}{place}`", f"{stage.section}{place}")

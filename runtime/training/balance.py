@@ -29,9 +29,13 @@ class Weighed:
 
 
 class Balance:
-    """The last steps of each term. `paths`: term -> its weight's path in the loss; `changes`: those that change."""
+    """The last steps of each term. `paths`: term -> its weight's path in the loss; `changes`: those that change;
+    `section`: of the spec, `Stage.section`."""
 
-    def __init__(self, paths: Mapping[str, str], changes: Mapping[str, Change], warmup_steps: int) -> None:
+    def __init__(
+        self, paths: Mapping[str, str], changes: Mapping[str, Change], warmup_steps: int, section: str = ""
+    ) -> None:
+        self._loss = f"{section}loss"
         self._paths, self._changes, self._warmup_steps = paths, changes, warmup_steps
         self._last: dict[str, deque[Weighed]] = {name: deque(maxlen=WINDOW_STEPS) for name in paths}
         self._told: set[str] = set()
@@ -81,8 +85,8 @@ class Balance:
             "R353",
             f"the term {name} was exactly 0 in {self._steps(name)}: it compares nothing, or what cannot differ",
             "look at `distilc verify` and `distilc explain` (φ, what is copied, what is frozen); if it is meant, "
-            f"remove loss.{self._paths[name]}",
-            f"loss.{self._paths[name]}",
+            f"remove {self._loss}.{self._paths[name]}",
+            f"{self._loss}.{self._paths[name]}",
         )
 
     def _vanishing(self, name: str, share: float, shares: Mapping[str, float]) -> Notice:
@@ -93,7 +97,7 @@ class Balance:
             f"the term {name} is {percent(share)} of the loss in {self._steps(name)}: it hardly counts beside "
             f"{largest} ({percent(shares[largest])})",
             self._advice("raise", name, share, ADVISED, "it is then a tenth of the loss"),
-            f"loss.{self._paths[name]}",
+            f"{self._loss}.{self._paths[name]}",
         )
 
     def _swamping(self, name: str, share: float) -> Notice:
@@ -102,7 +106,7 @@ class Balance:
             "R352",
             f"the term {name} is {percent(share)} of the loss in {self._steps(name)}: the other terms hardly count",
             self._advice("lower", name, share, 1 - ADVISED, "the others are then a tenth of the loss"),
-            f"loss.{self._paths[name]}",
+            f"{self._loss}.{self._paths[name]}",
         )
 
     def _advice(self, verb: str, name: str, share: float, wanted: float, result: str) -> str:
@@ -111,9 +115,9 @@ class Balance:
         ratio = wanted * (1 - share) / (share * (1 - wanted))
         times, path = f"{_rounded(ratio if ratio > 1 else 1 / ratio)} times", self._paths[name]
         if path in self._changes:
-            return f"{verb} `from` and `to` of loss.{path} about {times}: {result}"
+            return f"{verb} `from` and `to` of {self._loss}.{path} about {times}: {result}"
         weight = self._last[name][-1].weight
-        return f"{verb} loss.{path} about {times}, from {weight:g} to {_rounded(weight * ratio)}: {result}"
+        return f"{verb} {self._loss}.{path} about {times}, from {weight:g} to {_rounded(weight * ratio)}: {result}"
 
     def _steps(self, name: str) -> str:
         last = self._last[name]

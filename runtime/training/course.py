@@ -37,12 +37,13 @@ class Course:
     """All steps of a training, epoch by epoch. `num_steps` is the most there can be; `ENDLESS` where time, patience or
     retention alone end it: a falling schedule then stays at its peak."""
 
-    def __init__(self, settings: TrainSettings, rows: Rows) -> None:
+    def __init__(self, settings: TrainSettings, rows: Rows, section: str = "") -> None:
+        """`section`: of the spec, `Stage.section`."""
         self.settings = settings
         self._rows = rows
         self._epochs: dict[int, list[Ids]] = {}
         self.num_steps = self._count()
-        self.changes = changes_of(settings.objective.schedules, self.num_steps, self.steps_in)
+        self.changes = changes_of(settings.objective.schedules, self.num_steps, self.steps_in, section)
 
     def steps(self, after: int) -> list[Step]:
         """The steps of the epoch in which step `after` + 1 lies, from there on; [] at the end."""

@@ -63,8 +63,8 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     device = context.device if stage.execution.teacher_deepspeed is None else "cpu"
     objective = objective_of(settings, context.inputs, device)
     rows = Rows.open(context.inputs["data"], "train")
-    course = Course(settings, rows)
-    if (notice := _too_long(course)) is not None and context.first:
+    course = Course(settings, rows, stage.section)
+    if (notice := _too_long(course, stage.section)) is not None and context.first:
         context.notices.add(notice)
     reference: dict[str, float] = {}
     if settings.stopping.retention is not None:
@@ -96,8 +96,9 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     )
 
 
-def _too_long(course: Course) -> Notice | None:
-    """A warm-up that the training ends within; how many steps it has is known with its rows."""
+def _too_long(course: Course, section: str) -> Notice | None:
+    """A warm-up that the training ends within; how many steps it has is known with its rows. `section`: of the spec,
+    `Stage.section`."""
     if course.warmup_steps < course.num_steps:
         return None
     return Notice(
@@ -105,7 +106,7 @@ def _too_long(course: Course) -> Notice | None:
         f"the warm-up takes {course.warmup_steps:,} steps, and the training ends after {course.num_steps:,}: its "
         f"learning rate never is more than {course.learning_rate(course.num_steps):.2g}",
         "write a shorter one, for example `warmup: {ratio: 0.1}`",
-        "training.warmup",
+        f"{section}training.warmup",
     )
 
 
@@ -188,7 +189,7 @@ class _Record:
         paths, self._changes = training.objective.paths(), training.course.changes
         self._names = sorted(paths)
         self._scheduled = [name for name in self._names if paths[name] in self._changes]
-        self._balance = Balance(paths, self._changes, training.course.warmup_steps)
+        self._balance = Balance(paths, self._changes, training.course.warmup_steps, training.context.stage.section)
         self._tokens = 0
         self._since = time.monotonic()
         self._paused = 0.0

@@ -37,9 +37,10 @@ class Change:
 
 
 def changes_of(
-    schedules: Mapping[str, Schedule], num_steps: int, steps_in: Callable[[float], int]
+    schedules: Mapping[str, Schedule], num_steps: int, steps_in: Callable[[float], int], section: str = ""
 ) -> dict[str, Change]:
-    """The schedules of an objective in steps. `num_steps`: the most there can be; `steps_in`: of so many epochs.
+    """The schedules of an objective in steps. `num_steps`: the most there can be; `steps_in`: of so many epochs;
+    `section`: of the spec, `Stage.section`.
 
     Raises `Failure` R350: one does not end after it begins, which only the data can tell.
     """
@@ -58,10 +59,10 @@ def changes_of(
         if end <= begin:
             raise Failure(
                 "R350",
-                f"the schedule of loss.{path} begins after step {begin} and ends at step {end}; the training has "
-                f"{num_steps} steps",
+                f"the schedule of {section}loss.{path} begins after step {begin} and ends at step {end}; the "
+                f"training has {num_steps} steps",
                 "let it end later, or begin earlier",
-                spec_path=f"loss.{path}",
+                spec_path=f"{section}loss.{path}",
             )
         changes[path] = Change(schedule.initial, schedule.final, schedule.shape, begin, end)
     return changes

@@ -119,10 +119,11 @@ def _update(training: Training, step: Step) -> None:
 
 def diverged(training: Training, what: str) -> Failure:
     """R301, with what there is to go back to."""
+    path = f"{training.context.stage.section}training.learning_rate"
     kept = (training.context.scratch / MARKER).is_file()
     return Failure(
         "R301",
         f"{what}; {'the last checkpoint is kept' if kept else 'there was no checkpoint yet'}",
-        "lower training.learning_rate, lengthen the warm-up, or use fp32",
-        spec_path="training.learning_rate",
+        f"lower {path}, lengthen the warm-up, or use fp32",
+        spec_path=path,
     )

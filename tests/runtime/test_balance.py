@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from distilc.runtime.execution.control import Control
-from distilc.runtime.messages.notices import Notice, Notices
+from distilc.runtime.messages.notices import Notice, Notices, read_notices
 from distilc.runtime.training.balance import WINDOW_STEPS, Balance
 from distilc.runtime.training.schedule import Change
 
@@ -13,10 +13,11 @@ PATHS = {"labels": "labels.weight", "logits": "logits.weight", "cosine": "cosine
 
 
 def run(
-    raw: dict[str, float], weights: dict[str, float], steps: range, *, warmup_steps: int = 0, changes: dict[str, Change] | None = None
+    raw: dict[str, float], weights: dict[str, float], steps: range, *, warmup_steps: int = 0, changes: dict[str, Change] | None = None,
+    section: str = "",
 ) -> list[tuple[int, Notice]]:  # fmt: skip
     paths = {name: PATHS[name] for name in raw}
-    balance = Balance(paths, changes or {}, warmup_steps)
+    balance = Balance(paths, changes or {}, warmup_steps, section)
     found = []
     for step in steps:
         now = {name: changes[paths[name]].at(step) if paths[name] in (changes or {}) else weights[name] for name in raw}  # type: ignore[index]
@@ -51,6 +52,13 @@ def test_a_term_that_is_exactly_0_is_told_so() -> None:
     assert notice.code == "R353" and "the term cosine was exactly 0 in the steps 1 to 50" in notice.message
 
 
+def test_the_loss_of_a_teacher_that_is_trained_is_its_own() -> None:
+    ((_, swamping),) = run({"labels": 0.001, "cosine": 10.0}, {"labels": 1.0, "cosine": 3.0}, range(1, 120), section="teacher.train.")
+    assert swamping.spec_path == "teacher.train.loss.cosine" and swamping.hint.startswith("lower teacher.train.loss.cosine about")
+    ((_, zero),) = run({"labels": 2.0, "cosine": 0.0}, {"labels": 1.0, "cosine": 1.0}, range(1, 120), section="teacher.train.")
+    assert zero.spec_path == "teacher.train.loss.cosine" and "remove teacher.train.loss.cosine" in zero.hint
+
+
 def test_what_is_off_alone_or_on_its_way_is_not_judged() -> None:
     small = {"labels": 5.0, "logits": 0.005}
     assert run(small, {"labels": 1.0, "logits": 0.0}, range(1, 200)) == []
@@ -78,3 +86,9 @@ def test_a_warning_is_kept_and_shown_once_also_over_an_interruption(tmp_path: Pa
     assert control.warnings() == []
     Notices(tmp_path / "warnings.jsonl", control.warnings_file).add(Notice("R352", "it swamps", "", "loss.cosine"))
     assert [record["code"] for record in control.warnings()] == ["R352"]
+
+
+def test_what_a_stage_of_a_named_run_notices_points_into_that_runs_spec(tmp_path: Path) -> None:
+    kept, shown = tmp_path / "kept.jsonl", tmp_path / "shown.jsonl"
+    Notices(kept, shown, "large").add(Notice("R352", "it swamps", "", "loss.cosine"))
+    assert [record["spec_path"] for file in (kept, shown) for record in read_notices(file)] == ["loss.cosine", "large/loss.cosine"]

@@ -183,13 +183,18 @@ def test_a_schedule_that_ends_before_it_begins_is_refused(rows: Rows) -> None:
         Course(changing(logits__temperature=late), rows)
     assert caught.value.code == "R350" and caught.value.spec_path == "loss.logits.temperature"
     assert "begins after step 21 and ends at step 20" in caught.value.message
+    with pytest.raises(Failure) as caught:
+        Course(changing(logits__temperature=late), rows, "teacher.train.")
+    assert caught.value.spec_path == "teacher.train.loss.logits.temperature"
 
 
 def test_a_warm_up_that_the_training_ends_within_is_told(rows: Rows) -> None:
     """How many steps there are is known with the rows, at the latest."""
-    notice = _too_long(Course(replace(SETTINGS, warmup_steps=25), rows))  # of 25
+    notice = _too_long(Course(replace(SETTINGS, warmup_steps=25), rows), "")  # of 25
     assert notice is not None and (notice.code, notice.spec_path) == ("R358", "training.warmup")
     assert "takes 25 steps, and the training ends after 25" in notice.message and "more than 0.96" in notice.message
-    assert _too_long(Course(replace(SETTINGS, warmup_steps=24), rows)) is None
+    assert _too_long(Course(replace(SETTINGS, warmup_steps=24), rows), "") is None
+    of_teacher = _too_long(Course(replace(SETTINGS, warmup_steps=25), rows), "teacher.train.")
+    assert of_teacher is not None and of_teacher.spec_path == "teacher.train.training.warmup"
     endless = replace(SETTINGS.stopping, max_epochs=None)
-    assert _too_long(Course(replace(SETTINGS, warmup_steps=500, stopping=endless), rows)) is None
+    assert _too_long(Course(replace(SETTINGS, warmup_steps=500, stopping=endless), rows), "") is None

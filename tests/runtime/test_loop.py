@@ -6,6 +6,7 @@ import json
 import math
 from collections.abc import Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -13,7 +14,7 @@ from typing import Any
 import pytest
 
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import StoppingSettings
+from distilc.runtime.plan import StoppingSettings, load_plan
 from distilc.runtime.training import loop
 from distilc.runtime.training.checkpoint import MARKER
 from distilc.runtime.training.step import _update
@@ -37,7 +38,7 @@ class Case:
         planned = [SimpleNamespace(number=n, validate=n % 5 == 0) for n in range(1, 101)]
         context = SimpleNamespace(
             scratch=folder, gather=lambda value: [value], stop_requested=lambda: False, first=True,
-            stage=SimpleNamespace(id="train", execution=SimpleNamespace(save_minutes=None)),
+            stage=SimpleNamespace(id="train", section="", execution=SimpleNamespace(save_minutes=None)),
             progress=SimpleNamespace(task=lambda *_: _Task()),
         )  # fmt: skip
         stopping = Stopping(SETTINGS, {}, 100)
@@ -131,6 +132,7 @@ def test_a_validation_without_a_number_is_never_the_best(tmp_path: Path, monkeyp
     assert caught.value.message == f"the validation after step 5 gives no finite loss; {kept}"
 
 
+@pytest.mark.parametrize("id", ["train", "teacher-train", "large/teacher-train"])
 @pytest.mark.parametrize(
     "said",
     [
@@ -138,11 +140,17 @@ def test_a_validation_without_a_number_is_never_the_best(tmp_path: Path, monkeyp
         "Current loss scale already at minimum - cannot decrease scale anymore. Exiting run.",
     ],
 )
-def test_an_update_that_float32_has_no_room_for_is_a_diagnosis(tmp_path: Path, said: str) -> None:
+def test_an_update_that_float32_has_no_room_for_is_a_diagnosis(tmp_path: Path, said: str, id: str) -> None:
+    """It points at the learning rate of the model that was trained."""
+
     def step() -> None:
         raise RuntimeError(said)
 
-    training: Any = SimpleNamespace(engine=SimpleNamespace(step=step), context=SimpleNamespace(scratch=tmp_path))
+    stage = replace(load_plan(Path(__file__).with_name("sample_plan.json")).stage("train"), id=id)
+    context = SimpleNamespace(scratch=tmp_path, stage=stage)
+    training: Any = SimpleNamespace(engine=SimpleNamespace(step=step), context=context)
     with pytest.raises(Failure) as caught:
         _update(training, SimpleNamespace(number=7))  # type: ignore[arg-type]
     assert caught.value.code == "R301" and "step 7" in caught.value.message
+    path = "training.learning_rate" if id == "train" else "teacher.train.training.learning_rate"
+    assert caught.value.spec_path == path and caught.value.hint.startswith(f"lower {path},")
