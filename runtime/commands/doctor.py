@@ -31,6 +31,7 @@ PROBE_FILE_BYTES = 256 << 20
 LOW_DISK_BYTES = 10 << 30
 LOW_MEMORY_BYTES = 4 << 30
 GIGABYTE = 1e9
+SET_HOME = "export HOME=DIR, a folder that you may write into"
 
 
 @dataclass(frozen=True)
@@ -110,7 +111,8 @@ def check_libraries(patient: Patient) -> Iterator[Finding]:
     for name in ("torch", "transformers", "deepspeed", "mlflow"):
         found = patient.libraries[name]
         if "error" in found:
-            hint = f"{sys.executable} -m pip install --force-reinstall {name}"
+            homeless = "home directory" in found["error"].lower()
+            hint = SET_HOME if homeless else f"{sys.executable} -m pip install --force-reinstall {name}"
             yield Finding("fail", name, f"does not import: {found['error']}", hint)
         else:
             yield Finding("ok", name, found["version"])
@@ -297,7 +299,10 @@ def _reach(uri: str, shown: str) -> Finding:
 
 
 def check_hub(_: Patient) -> Iterator[Finding]:
-    home = Path(os.environ.get("HF_HOME") or Path.home() / ".cache" / "huggingface")
+    user = os.path.expanduser("~")
+    if user == "~":  # what the libraries then take for a folder of that name, where the command is typed
+        yield Finding("warn", "home", f"there is none: HOME is not set, and user {os.getuid()} is not known", SET_HOME)
+    home = Path(os.environ.get("HF_HOME") or Path(user) / ".cache" / "huggingface")
     cache = Path(os.environ.get("HF_HUB_CACHE") or home / "hub")
     models = sorted(folder.name for folder in cache.glob("models--*")) if cache.is_dir() else []
     existing = next(folder for folder in (cache, *cache.absolute().parents) if folder.exists())

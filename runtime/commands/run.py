@@ -226,7 +226,7 @@ def _require_undamaged(plan: Plan, store: Store) -> None:
     Raises `Failure` R401."""
     for stage in plan.stages:
         if store.has(stage.key):
-            store.folder(stage.key, large_files=False)
+            store.folder(stage.key, large_files=False, stage=stage.id)
 
 
 def _redo(plan: Plan, ids: Sequence[str], several: Several) -> None:
@@ -405,7 +405,7 @@ def _finish(run: Run, failure: Failure | None) -> int:
     if complete:
         try:
             _require_undamaged(run.plan, run.store)
-            run.store.folder(run.plan.stage(STUDENT).key)  # it is handed over
+            run.store.folder(run.plan.stage(STUDENT).key, stage=STUDENT)  # it is handed over
         except Failure as damaged:
             failure, complete = damaged, False
     if complete:
@@ -435,7 +435,7 @@ def _link_student(run: Run, summary: dict[str, Any]) -> Path:
     """`student/` in the run folder: the files of the published model, which other runs may share, and this
     run's model card. The one of an earlier run stays until this one is whole."""
     folder, new, old = (run.folder / name for name in ("student", "student.new", "student.old"))
-    artifact = run.store.folder(run.plan.stage(STUDENT).key)
+    artifact = run.store.folder(run.plan.stage(STUDENT).key, stage=STUDENT)
     for left in (new, old):
         shutil.rmtree(left, ignore_errors=True)
     new.mkdir()

@@ -62,18 +62,21 @@ class Store:
     def has(self, key: str) -> bool:
         return self.find(key) is not None
 
-    def folder(self, key: str, *, large_files: bool = True, wait: Callable[[str], None] | None = None) -> Path:
+    def folder(
+        self, key: str, *, large_files: bool = True, wait: Callable[[str], None] | None = None, stage: str | None = None
+    ) -> Path:
         """The folder of a published artifact that is as it was written, and so is the model that it refers to.
 
         `large_files` False: of those only the sizes are looked at. `wait` is told of a file that takes a while.
+        `stage`: the id of its stage in the plan that asks, for the diagnosis.
         Raises `Failure` R401: it is not there, or was damaged; R224: the model that it refers to was changed."""
-        folder, manifest = self._open(key)
+        folder, manifest = self._open(key, stage)
         hashes = self.hashes(key, wait)
         # Earlier versions could write a manifest of an interrupted attempt down as one of the files.
         files = {name: entry for name, entry in manifest["files"].items() if name != MANIFEST}
         changed = changed_file(folder, files, hashes, large_files=large_files)
         if changed is not None:
-            raise _damaged(folder, " ".join(changed))
+            raise _damaged(folder, " ".join(changed), stage)
         if large_files and REFERENCE in files:
             require_model(folder / REFERENCE, hashes)
         return folder
@@ -86,7 +89,7 @@ class Store:
         """Hashes of what belongs to an artifact, remembered in the workspace."""
         return Hashes(self._hashes / f"{key}.json", wait)
 
-    def _open(self, key: str) -> tuple[Path, dict[str, Any]]:
+    def _open(self, key: str, stage: str | None = None) -> tuple[Path, dict[str, Any]]:
         folder = self.find(key)
         if folder is None:
             raise Failure(
@@ -95,11 +98,11 @@ class Store:
         try:
             manifest = json.loads((folder / MANIFEST).read_text("utf-8"))
         except OSError as error:
-            raise _damaged(folder, f"{MANIFEST} cannot be read ({error.strerror})") from error
+            raise _damaged(folder, f"{MANIFEST} cannot be read ({error.strerror})", stage) from error
         except ValueError as error:
-            raise _damaged(folder, f"{MANIFEST} is not JSON") from error
+            raise _damaged(folder, f"{MANIFEST} is not JSON", stage) from error
         if not _is_manifest(manifest, key):
-            raise _damaged(folder, f"{MANIFEST} is not that of this artifact")
+            raise _damaged(folder, f"{MANIFEST} is not that of this artifact", stage)
         return folder, manifest
 
     def work(self, key: str) -> Path:
@@ -293,11 +296,12 @@ def _is_manifest(manifest: Any, key: str) -> bool:
     )
 
 
-def _damaged(folder: Path, how: str) -> Failure:
+def _damaged(folder: Path, how: str, stage: str | None) -> Failure:
+    again = "have its stage computed again with --redo" if stage is None else f"have it computed again: --redo {stage}"
     return Failure(
         "R401",
         f"the artifact {folder} is damaged: {how}",
-        f"remove it and run the same command again (rm -r {folder}), or have its stage computed again with --redo",
+        f"remove it and run the same command again (rm -r {folder}), or {again}",
     )
 
 

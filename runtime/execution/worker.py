@@ -132,11 +132,12 @@ def _inputs(context: Context, store: Store) -> dict[str, Path]:
     """Role -> the folder of what the stage reads, looked at by rank 0 on behalf of all.
 
     Raises `Failure` on every rank: R401, R224: something is not what was written."""
-    keys = {role: context.plan.stage(id).key for role, id in context.stage.reads.items()}
+    stages = {role: context.plan.stage(id) for role, id in context.stage.reads.items()}
     found: dict[str, Path] | Failure = {}
     if context.first:
         try:
-            found = {role: store.folder(key, wait=partial(_tell_wait, context)) for role, key in keys.items()}
+            wait = partial(_tell_wait, context)
+            found = {role: store.folder(stage.key, wait=wait, stage=stage.id) for role, stage in stages.items()}
         except Failure as failure:
             found = failure
     found = context.gather(found)[0]

@@ -69,8 +69,11 @@ def changed_file(
     `large_files` False: of those only the size is looked at."""
     for name, entry in files.items():
         file = folder / name
-        if not file.is_file() or file.stat().st_size != entry["bytes"]:
-            return name, "is missing or cut short"
+        if not file.is_file():
+            return name, "is missing"
+        if (size := file.stat().st_size) != entry["bytes"]:
+            how = "was cut short" if size < entry["bytes"] else "was changed"
+            return name, f"{how}: it has {size:,} bytes, and had {entry['bytes']:,}"
         if (large_files or entry["bytes"] <= SMALL_BYTES) and hashes.sha256(name, file) != entry["sha256"]:
             return name, "is not what was written"
     return None

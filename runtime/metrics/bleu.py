@@ -20,7 +20,8 @@ from .bootstrap import RESAMPLES
 def corpus_bleu(
     metric: str, predictions: Sequence[str], references: References, scoring: Scoring | None = None
 ) -> dict[str, Any]:
-    """{value, low, high, signature} of one metric; the interval is sacrebleu's own bootstrap (mean and half width).
+    """{value, low, high, signature} of one metric; the interval is sacrebleu's own bootstrap (mean and half width),
+    as far as it lies within the scale: of few rows it reaches beyond.
 
     Raises `Failure` R356: the tokenizer is not to be had."""
     scorer = _scorer(metric, scoring or Scoring())
@@ -30,8 +31,8 @@ def corpus_bleu(
     resampled = scorer.corpus_score(list(predictions), streams, n_bootstrap=RESAMPLES)
     return {
         "value": float(score.score),
-        "low": float(resampled._mean - resampled._ci),
-        "high": float(resampled._mean + resampled._ci),
+        "low": max(0.0, float(resampled._mean - resampled._ci)),
+        "high": min(100.0, float(resampled._mean + resampled._ci)),
         "signature": signature,
     }
 

@@ -31,6 +31,8 @@ from .families import (
 )
 from .untie import untie_head
 from .weights import (
+    PICKLE,
+    holds_code,
     lacking,
     require_files,
     stored_integers,
@@ -264,6 +266,8 @@ def _readable(folder: Path) -> Iterator[None]:
     except (Failure, MemoryError):
         raise
     except Exception as error:
+        if (unsafe := holds_code(folder / PICKLE, error)) is not None:
+            raise unsafe from error
         raise Failure("R223", f"cannot load the model in {folder}: {_first_line(error)}",
                       "does plain from_pretrained load it?", spec_path="teacher") from error
 

@@ -7,6 +7,7 @@ cut short (an interrupted download or copy) is found here, before anything reads
 from __future__ import annotations
 
 import json
+import re
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from ..failure import Failure
 from ..files.regular_file import irregular
 
 SAFETENSORS, SAFETENSORS_INDEX = "model.safetensors", "model.safetensors.index.json"
+_MORE_THAN_TENSORS = re.compile(r"GLOBAL|allowed global|call reduce|Can only build")  # torch, of what it does not do
 PICKLE, PICKLE_INDEX = "pytorch_model.bin", "pytorch_model.bin.index.json"
 
 
@@ -80,6 +82,19 @@ def truncated(folder: Path, reason: str) -> Failure:
                    "copy or download the model again", spec_path="teacher")
 
 
+def holds_code(file: Path, error: BaseException) -> Failure | None:
+    """The diagnosis of a pickle (or a folder with one) that would do more than make tensors, from the error with which
+    torch refused it; None: it was something else."""
+    if _MORE_THAN_TENSORS.search(str(error)) is None:
+        return None
+    asked = re.search(r"(?:GLOBAL|function) ([\w.]+\.\w+)", str(error))
+    named = f" ({asked[1]})" if asked else ""
+    return Failure("R223", f"{file} is a pickle that holds more than tensors{named}: it is not opened, because "
+                   "that can run any program", "convert it to safetensors where it comes from "
+                   "(safetensors.torch.save_file(state_dict, 'model.safetensors')), or take another checkpoint",
+                   spec_path="teacher")  # fmt: skip
+
+
 def lacking(folder: Path, reason: str) -> Failure:
     """The diagnosis of a folder without a file that every model has; peft's hold adapters instead of models."""
     if not (folder / "adapter_config.json").is_file():
@@ -140,6 +155,8 @@ def _unpickled(file: Path) -> dict[str, Any]:
     try:
         loaded = torch.load(file, map_location="cpu", weights_only=True, mmap=zipfile.is_zipfile(file))
     except Exception as error:
+        if (unsafe := holds_code(file, error)) is not None:
+            raise unsafe from error
         raise truncated(file.parent, f"{file.name} cannot be read ({error.__class__.__name__})") from error
     return {name: tensor for name, tensor in loaded.items() if isinstance(tensor, torch.Tensor)}
 

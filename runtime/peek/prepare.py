@@ -85,14 +85,14 @@ class _Made:
         """The folder of a stage. None: it, or something that it needs, has to be trained or generated first."""
         stage = self.plan.stage(id)
         if self.store.has(stage.key):
-            return self.store.folder(stage.key)
+            return self.store.folder(stage.key, stage=id)
         by_file = stage.kind == "pseudo-labels" and stage.settings.source == "file"
         if stage.kind not in CHEAP and not by_file:
             return None
         if any(self.obtain(need) is None for need in stage.needs.values()):
             return None
         self._run(stage)
-        return self.store.folder(stage.key)
+        return self.store.folder(stage.key, stage=id)
 
     def _run(self, stage: Stage) -> None:
         from ..execution.processes import Ranks, StopRequest

@@ -146,8 +146,8 @@ def subject_of(plan: Plan, store: Store) -> Subject:
     if student.kind != "student":
         raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to prove")
     roles = [role for role in ("model", "data", "teacher") if role in stage.needs]
-    inputs = {role: store.folder(plan.stage(stage.needs[role]).key) for role in roles}
-    origins = {role: store.folder(plan.stage(id).key) for role, id in student.needs.items()}
+    inputs = {role: store.folder(plan.stage(id).key, stage=id) for role in roles if (id := stage.needs[role])}
+    origins = {role: store.folder(plan.stage(id).key, stage=id) for role, id in student.needs.items()}
     rows = Rows.open(inputs["data"], "train")
     number = FEW if max(plan.teacher.parameters, plan.student.parameters) > LARGE else MANY
     pad_id = load_tokenizer(model_folder(inputs["model"])).pad_token_id

@@ -20,6 +20,15 @@ def test_corpus_scores() -> None:
     assert found["bleu"]["low"] < found["bleu"]["value"] < found["bleu"]["high"]
 
 
+def test_an_interval_stays_within_the_scale() -> None:
+    """Of two rows, one without a word in common with any other: mean and half width of the bootstrap reach beyond."""
+    rows = ["the cat sat on the mat today", "yes"]
+    found = score(["bleu", "chrf"], rows, rows)
+    for entry in found.values():
+        assert entry["value"] == pytest.approx(100.0) and 0.0 <= entry["low"] <= entry["high"] <= 100.0
+    assert found["bleu"]["low"] < 90.0  # some resamples have the short row alone
+
+
 def test_unknown_metrics_are_refused() -> None:
     with pytest.raises(Failure, match="meteor") as caught:
         score(["meteor"], PREDICTIONS, REFERENCES)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -79,6 +80,15 @@ def test_a_tracking_server_that_is_away_is_a_warning_without_its_password(
     state, message, _ = findings(patient(tmp_path))["tracking"]
     assert state == "warn"
     assert message.startswith("http://***@127.0.0.1:1 does not answer")
+
+
+def test_a_user_without_a_home_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As in a container whose user the system does not know: nothing is there to find a home by."""
+    monkeypatch.delenv("HF_HOME", raising=False)
+    monkeypatch.setattr(os.path, "expanduser", lambda path: path)
+    found = findings(patient(tmp_path, mlflow={"error": "Could not determine home directory."}))
+    assert found["home"][0] == "warn" and found["home"][2].startswith("export HOME=")
+    assert found["mlflow"][0] == "fail" and found["mlflow"][2] == found["home"][2]
 
 
 def test_container_quota(tmp_path: Path) -> None:

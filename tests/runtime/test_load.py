@@ -19,6 +19,7 @@ from distilc.runtime.models.load import (
     stored_parameters,
 )
 from distilc.runtime.models.parts import check_parts
+from distilc.runtime.models.weights import stored_shapes
 
 
 @pytest.fixture
@@ -160,7 +161,12 @@ def test_a_pickled_checkpoint_is_loaded_and_an_unsafe_one_refused(copied):
 
     marker = folder / "ran"
     torch.save({"x": Runs(str(marker))}, folder / "pytorch_model.bin")
-    assert code_of(load_model, folder)[:4] in ("R222", "R223")
+    for reading in (load_model, stored_parameters, stored_shapes):
+        said = code_of(reading, folder)
+        assert said.startswith(f"R223: {folder / 'pytorch_model.bin'} is a pickle that holds more than tensors"), said
+    with pytest.raises(Failure) as caught:
+        stored_shapes(folder)
+    assert caught.value.hint.startswith("convert it to safetensors")
     assert not marker.exists()
 
 

@@ -76,9 +76,25 @@ def test_a_second_publication_of_a_key_leaves_the_first(tmp_path: Path) -> None:
 def test_a_cut_file_is_a_diagnosis(tmp_path: Path) -> None:
     store = Store(tmp_path)
     (publish(store) / "file.txt").write_text("hell", "utf-8")
-    with pytest.raises(Failure, match=r"damaged: file\.txt") as caught:
+    with pytest.raises(Failure, match=r"damaged: file\.txt was cut short: it has 4 bytes, and had 5") as caught:
         store.folder(KEY)
     assert caught.value.code == "R401"
+
+
+def test_what_is_damaged_is_told_by_its_name_and_its_stage(tmp_path: Path) -> None:
+    store = Store(tmp_path)
+    file = publish(store) / "file.txt"
+    file.write_text("hello, world", "utf-8")
+    with pytest.raises(Failure, match=r"damaged: file\.txt was changed: it has 12 bytes, and had 5") as caught:
+        store.folder(KEY, stage="teacher-train")
+    assert caught.value.hint.endswith("or have it computed again: --redo teacher-train")
+    file.unlink()
+    with pytest.raises(Failure, match=r"damaged: file\.txt is missing"):
+        store.folder(KEY)
+    (tmp_path / KEY / "manifest.json").write_text("{", "utf-8")
+    with pytest.raises(Failure, match=r"manifest\.json is not JSON") as caught:
+        store.folder(KEY, stage="train")
+    assert caught.value.hint.endswith("--redo train")
 
 
 def test_a_shared_store_is_looked_into(tmp_path: Path) -> None:
