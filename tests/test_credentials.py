@@ -29,10 +29,15 @@ ADDRESSES = {  # as written -> as a plan has it
     f"https://host/api?x=1&api_key={SECRET}": "https://host/api?x=1",
     f"postgresql+psycopg2://me:{SECRET}@host:5432/db?sslmode=require": "postgresql+psycopg2://host:5432/db?sslmode=require",
     f"postgresql://host/db?user=me&password={SECRET}": "postgresql://host/db?user=me",
+    f"http://host/#{SECRET}": "http://host/",
+    f"https://host:5000/api?x=1#{SECRET}": "https://host:5000/api?x=1",
+    f"https://me:a#{SECRET}@host/api": "https://host/api",
+    f"https://me:a@host/api#{SECRET}": "https://host/api",
+    f"https://host/#{SECRET}@x": "https://host/",
 }
 HARMLESS = [
     "https://host:5000/api", "sqlite:////home/me@work/mlflow.db", "sqlite:///x.db?mode=rw", "file:///home/me@work/x",
-    "./mlruns", "databricks", "http://host/x?user=a@b",
+    "./mlruns", "databricks", "sqlite:////work#1/x.db", "http://host/x?user=a@b",
 ]  # fmt: skip
 HALVES = [of_compiler, of_runtime]
 
