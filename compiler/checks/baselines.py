@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from pathlib import PurePath
-
 from ..diagnostics.diagnostic import did_you_mean, listed, quoted
-from ..spec.file_kinds import BASELINE_KINDS, not_read
+from ..spec.file_kinds import BASELINE_KINDS, is_refused, not_read
 from ..spec.ways import baseline_path
 from ..tasks.task import TASKS
 from .context import SpecContext
@@ -20,7 +18,7 @@ def check_baselines(spec: SpecContext) -> None:
                            "remove it", at="key", because=[("task",)])  # fmt: skip
         for test_set, file in baseline.predictions.items():
             path = baseline_path(run, name, test_set)
-            if PurePath(file).suffix.lower() not in BASELINE_KINDS:
+            if is_refused(file, BASELINE_KINDS):
                 reporter.error("E412", path, *not_read(file, BASELINE_KINDS))
             if test_set not in run.data.test:
                 near = did_you_mean(test_set, run.data.test)

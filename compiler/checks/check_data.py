@@ -13,7 +13,7 @@ from ..spec.ways import data_sources
 from ..tasks.task import TASKS, column_keys
 from .data_faults import Faults
 from .label_files import check_label_files, label_files
-from .row_check import Layout, RowCheck
+from .row_check import Layout, RowCheck, tell_cut
 from .text_remarks import TextRemarks, tell_remarks
 
 
@@ -25,6 +25,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     partly: set[Trail] = set()  # splits of which not every id is known
     counts: dict[Trail, int | None] = {}  # rows of a split; None: not known
     read: list[tuple[Trail, Path, TextRemarks]] = []
+    checks: list[RowCheck] = []
     for path, source in data_sources(run.data):
         split: Trail = path[:-1]
         # What is not there and what is of no known kind was reported.
@@ -43,6 +44,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
             of_split = replace(layout, several=split[1] != "train")
             check = RowCheck(Path(name), here, of_split, reporter, faults, seen.setdefault(split, {}), remarks)
             read.append((here, Path(name), remarks))
+            checks.append(check)
             count += check.read(left)
             if not check.complete:
                 partly.add(split)
@@ -51,6 +53,7 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
         if count == 0:
             reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
     faults.tell(reporter)
+    tell_cut(checks, layout, reporter)
     tell_remarks(run, read, reporter)
     train: Trail = ("data", "train")
     known = run.data.columns.id is not None and train not in partly

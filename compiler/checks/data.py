@@ -7,7 +7,7 @@ from pathlib import Path, PurePath
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
-from ..spec.file_kinds import FILE_KINDS, not_read, unpacked
+from ..spec.file_kinds import FILE_KINDS, is_refused, not_read, unpacked
 from ..spec.ways import data_sources
 from .context import SpecContext
 
@@ -25,8 +25,7 @@ def check_sources(spec: SpecContext) -> None:
                 at="key",
             )
         for i, name in enumerate(source.files or ()):
-            suffix = PurePath(name).suffix.lower()
-            if suffix and suffix not in FILE_KINDS:  # a name without one may be a folder: that is looked at later
+            if PurePath(name).suffix and is_refused(name, FILE_KINDS):  # without a suffix: if it is there at all
                 reporter.error("E412", (*path, "files", i), *not_read(name, FILE_KINDS))
         if source.hub is not None and _is_file(source.hub, (*path, "hub"), reporter):
             reporter.error(

@@ -6,22 +6,23 @@ the spec. Rows are counted from 1; in a file of JSON lines they are its lines.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted, shown_path
 from ..diagnostics.record import record
 from ..resolve.data_files import UnreadableFile, UnreadableRow, find_cell, records
-from ..spec.yaml_text import PLAIN
-from .data_faults import Faults
+from ..spec.yaml_text import flow
+from .data_faults import MOST_FILES, Faults
 from .text_remarks import TextRemarks
 
 CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
 MOST_UNREADABLE = 1000  # rows; a file with more is not read to its end
 MOST_NAMES = 12  # of columns that a message lists
+MOST_TYPED = 100  # letters of a column that a hint spells out
 NUMBERED = ("id", "label")  # these columns may hold whole numbers
 
 
@@ -36,6 +37,15 @@ class Layout:
     labels: tuple[str, ...] | None = None
     limits: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     several: bool = False
+
+
+class Cut(NamedTuple):
+    """A file of which many texts are cut, `percent` of them; 95 % have at most `most` words."""
+
+    name: str
+    path: Trail
+    percent: float
+    most: int
 
 
 class RowCheck:
@@ -63,6 +73,7 @@ class RowCheck:
         self.complete = True
         self.unreadable = 0
         self.words: dict[str, list[int]] = {key: [] for key in layout.limits}
+        self.cut: dict[str, Cut] = {}  # key -> what of its texts is cut, where it is worth a word
         self.having: set[str] = set()  # the keys whose columns some row has
         self.lacking: dict[str, list[int]] = {}  # key -> the rows without its column
         self.unnamed: dict[str, tuple[str, str]] = {}  # key -> problem and hint, if no row has it
@@ -92,7 +103,12 @@ class RowCheck:
             self._tell_lacking()
             return count + 1
         self._tell_lacking()
-        self._tell_lengths()
+        for key, lengths in self.words.items():
+            # Never more words than tokens: such a row is cut for certain.
+            share = sum(length > self.layout.limits[key][1] for length in lengths) / max(1, len(lengths))
+            if share > CUT_SHARE:
+                most = sorted(lengths)[int((1 - CUT_SHARE) * (len(lengths) - 1))]
+                self.cut[key] = Cut(self.name, self.path, 100 * share, most)
         return count
 
     def _row(self, number: int, row: Any) -> None:
@@ -220,7 +236,7 @@ class RowCheck:
         free = [str(name) for name in row if name not in self.layout.columns.values()]
         near = did_you_mean(column, free)
         name = near or (free[0] if len(free) == 1 else "")
-        typed = f"{key}: {name if PLAIN.match(name) else quoted(name)}" if name else f"{key}: ..."
+        typed = f"{key}: {flow(name)}" if name and _is_unicode(name) and len(name) <= MOST_TYPED else f"{key}: ..."
         for step in reversed(self.layout.path):
             typed = f"{step}: {{{typed}}}"
         uncounted = key == "id" and self.layout.path[0] == "data"
@@ -232,21 +248,24 @@ class RowCheck:
     def _fault(self, code: str, path: Trail, kind: str, number: int, problem: str, hint: str, detail: str = "") -> None:
         self.faults.add(code, path, kind, (self.name, number, self), problem, hint, detail)
 
-    def _tell_lengths(self) -> None:
-        for key, lengths in self.words.items():
-            # Never more words than tokens: such a row is cut for certain.
-            setting, limit = self.layout.limits[key]
-            number = sum(length > limit for length in lengths)
-            if lengths and number / len(lengths) > CUT_SHARE:
-                most = sorted(lengths)[int((1 - CUT_SHARE) * (len(lengths) - 1))]
-                self.reporter.warning(
-                    "W421",
-                    self.path,
-                    f"{self.name}: {100 * number / len(lengths):.0f} % of the {key}s have more words than "
-                    f"{setting} {limit}, and are cut",
-                    f"95 % have at most {most} words, and more tokens than words: raise {setting}, if the "
-                    "model has positions for it",
-                )
+
+def tell_cut(checks: Sequence[RowCheck], layout: Layout, reporter: Reporter) -> None:
+    """Reports W421: texts of the files that were read are longer than the limit. Once for all of them."""
+    for key, (setting, limit) in layout.limits.items():
+        found = list(dict.fromkeys(check.cut[key] for check in checks if key in check.cut))
+        if not found:
+            continue
+        shares = [f"{one.name}: {one.percent:.0f} %" for one in found]
+        more = len(found) - MOST_FILES
+        shares = shares[:MOST_FILES] + ([f"{more} more file{'s' if more > 1 else ''}"] if more > 0 else [])
+        reporter.warning(
+            "W421",
+            found[0].path,
+            f"{listed(shares, 'and')} of the {key}s have more words than {setting} {limit}, and are cut",
+            f"95 % have at most {max(one.most for one in found)} words, and more tokens than words: raise {setting}, "
+            "if the model has positions for it",
+            because=[one.path for one in found],
+        )
 
 
 def _names(row: Mapping[str, Any]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from pathlib import PurePath
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed
 from ..spec.experiment import ORIGINAL, STUDENT, Experiment, Labeller
-from ..spec.file_kinds import FILE_KINDS, not_read
+from ..spec.file_kinds import FILE_KINDS, is_refused, not_read
 from ..tasks.task import TASKS
 from .context import SpecContext
 
@@ -99,7 +98,7 @@ def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
 
 def _check_file(run: Experiment, labeller: Labeller, path: Trail, reporter: Reporter) -> None:
     """Can it be read, and do the training rows have ids to align it with?"""
-    if PurePath(labeller.file or "").suffix.lower() not in FILE_KINDS:
+    if is_refused(labeller.file or "", FILE_KINDS):
         reporter.error("E412", (*path, "file"), *not_read(labeller.file or "", FILE_KINDS))
     if run.data.columns.id is None and any(source.builtin is None for source in run.data.train):
         reporter.error(

@@ -8,6 +8,7 @@ from pathlib import Path
 from ..diagnostics.diagnostic import Reporter
 from ..diagnostics.regular_file import why_not
 from ..spec.experiment import Experiment
+from ..spec.file_kinds import BASELINE_KINDS, is_refused
 from ..spec.paths import missing_hint, shown_location
 from ..spec.ways import baseline_path
 from .fingerprint import Fingerprints, fingerprint_of
@@ -22,6 +23,8 @@ def resolve_baselines(
         found[name] = {}
         for test_set, place in baseline.predictions.items():
             file = Path(place)
+            if is_refused(place, BASELINE_KINDS):
+                continue  # the rules said so
             if not isfile(file):
                 path = baseline_path(run, name, test_set)
                 message = f"the file of predictions {shown_location(file, path, reporter)} {why_not(file)}"

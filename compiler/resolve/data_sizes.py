@@ -166,6 +166,8 @@ def _file_size(
         lengths = [_lengths(row, settings) for row in rows]
         means = [sum(side) / len(rows) for side in zip(*lengths, strict=True)]
         sizes.append(DataSize(number, means[0], means[1], "counted" if counted else "files"))
+    if not sizes:
+        return None  # no file of it is there
     whole = _together(sizes)
     if source["limit"] is None:
         return whole

@@ -10,7 +10,7 @@ from typing import Any
 from ..diagnostics.diagnostic import Reporter, Trail, listed, shown_path
 from ..diagnostics.regular_file import why_not
 from ..spec.experiment import DataSource
-from ..spec.file_kinds import FILE_KINDS
+from ..spec.file_kinds import FILE_KINDS, is_refused
 from ..spec.paths import missing_hint, shown_location
 from .fingerprint import UNRESOLVED, Fingerprints, fingerprint_of
 from .hub import HubError, cached_commit, fetch_commit, is_offline
@@ -78,6 +78,8 @@ def _files(
     found: list[str] = []
     for i, text in enumerate(files):
         file = Path(text)
+        if file.suffix and is_refused(text, FILE_KINDS):
+            continue  # the rules said so
         if not isfile(file):
             here, what, hint = (*path, i), why_not(file), missing_hint(text, (*path, i), reporter)
             if isdir(file):

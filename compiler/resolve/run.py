@@ -12,6 +12,7 @@ from ..diagnostics.diagnostic import Reporter, Trail
 from ..diagnostics.record import record
 from ..diagnostics.regular_file import why_not
 from ..spec.experiment import ORIGINAL, STUDENT, Experiment, Labeller, ModelReference, Training
+from ..spec.file_kinds import FILE_KINDS, is_refused
 from ..spec.paths import missing_hint, shown_location
 from .data_sources import resolve_sources
 from .fingerprint import Fingerprints, fingerprint_of
@@ -117,6 +118,8 @@ def _label_file(
 ) -> tuple[str, str] | None:
     assert labeller.file is not None
     file = Path(labeller.file)
+    if is_refused(labeller.file, FILE_KINDS):
+        return None  # the rules said so
     if not isfile(file):
         message = f"the file of labels {shown_location(file, path, reporter)} {why_not(file)}"
         reporter.error("E508", path, message, missing_hint(str(file), path, reporter))

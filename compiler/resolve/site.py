@@ -14,7 +14,7 @@ from typing import Any, Literal
 
 from ..diagnostics.diagnostic import Diagnostic, Places, Reporter, quoted, shown_path
 from ..diagnostics.record import record
-from ..diagnostics.regular_file import real_path
+from ..diagnostics.regular_file import real_path, why_not
 from ..spec.merging import clean, merge, spell_out
 from ..spec.parse import Node, flatten, read_source
 from ..spec.structure import Schema, load_schema, with_defaults
@@ -170,12 +170,14 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter, tex
             "add `hostfile: FILE` with one line `NAME slots=DEVICES` for each machine",
         )
     if hostfile is not None and not isfile(hostfile):
-        reporter.error("E306", ("devices", "hostfile"), f"there is no file {shown_path(Path(hostfile))}")
+        message = f"the hostfile {shown_path(Path(hostfile))} {why_not(Path(hostfile))}"
+        reporter.error("E306", ("devices", "hostfile"), message, "name a text file with one line a machine")
     elif hostfile is not None:
         check_hostfile(Path(hostfile), nodes, per_node, reporter, texts)
     for i, folder in enumerate(tree["models"]):
         if not isdir(folder):
-            reporter.error("E306", ("models", i), f"there is no folder {shown_path(Path(folder))}")
+            what = "is a file, not a folder of models" if isfile(folder) else why_not(Path(folder))
+            reporter.error("E306", ("models", i), f"the folder {shown_path(Path(folder))} {what}")
     here = Path.cwd()
     workspace = options.workspace or tree.get("workspace") or ".distilc"
     paths = {name: Path(folder) for name, folder in tree["paths"].items()}

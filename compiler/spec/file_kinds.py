@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from os.path import isdir
 from pathlib import PurePath
 
 from ..diagnostics.diagnostic import listed
@@ -10,6 +11,11 @@ from ..diagnostics.diagnostic import listed
 FILE_KINDS = (".jsonl", ".ndjson", ".json", ".csv", ".tsv", ".parquet")
 BASELINE_KINDS = (".txt", *FILE_KINDS)
 UNPACK = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd", ".zip": "unzip"}
+
+
+def is_refused(name: str, kinds: Sequence[str]) -> bool:
+    """Is it, by its name alone, a file of none of the `kinds`? Then it need not be said whether there is one."""
+    return PurePath(name).suffix.lower() not in kinds and not isdir(name)
 
 
 def not_read(name: str, kinds: Sequence[str]) -> tuple[str, str]:

@@ -7,9 +7,11 @@ and of this language's values. Only a spec is helped by them; a name that is kno
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping
+from pathlib import PurePath
 from typing import Any
 
 from ..diagnostics.diagnostic import Trail, dotted
+from .file_kinds import FILE_KINDS, unpacked
 from .structure import Schema
 from .yaml_text import flow
 
@@ -93,6 +95,11 @@ OF_MODELS = (
 )  # fmt: skip
 
 
+def is_location(value: str) -> bool:
+    """Does it begin as no name of the hub does?"""
+    return value.startswith(("./", "../", "/", "~", "${"))
+
+
 def name_of_a_model(key: str, mapping: Mapping[str, Any], fragment: Mapping[str, Any]) -> str:
     """The hint for a key of a model (`fragment`: its structure) whose value names the model; "" for any other place or
     key, and where the model is named already."""
@@ -102,8 +109,28 @@ def name_of_a_model(key: str, mapping: Mapping[str, Any], fragment: Mapping[str,
         return ""
     if value in choices or any(kind in mapping for kind in either):
         return ""
-    place = value.startswith(("./", "../", "/", "~", "${")) or key in ("folder", "dir", "directory")
+    place = is_location(value) or key in ("folder", "dir", "directory")
     return f"a model is named by `{'path' if place else 'hub'}`: write `{flow({'path' if place else 'hub': value})}`"
+
+
+# What names a data set elsewhere, or looks as if it did.
+OF_DATA = (
+    "path", "paths", "filename", "train_file", "validation_file", "test_file", "json", "csv", "dataset", "dataset_name",
+    "name", "repo", "repo_id", "repository",
+)  # fmt: skip
+
+
+def name_of_data(key: str, value: Any, fragment: Mapping[str, Any]) -> str:
+    """The hint for a key of a data source (`fragment`: its structure) whose value names files or a data set; "" for any
+    other place or key. (What the source names already may come from the spec that is extended.)"""
+    names = value if isinstance(value, list) else [value]
+    if not {"hub", "files"} <= {*fragment.get("x-either", ())} or key not in OF_DATA or not names:
+        return ""
+    if not all(isinstance(name, str) and name for name in names):
+        return ""
+    if isinstance(value, list) or is_location(value) or PurePath(unpacked(value)).suffix.lower() in FILE_KINDS:
+        return f"files of rows are named by `files`: write `{flow({'files': value})}`"
+    return f"a data set of the hub is named by `hub`: write `{flow({'hub': value})}`"
 
 
 # What other tools set beside the beams of a search, and `sampling` has here.

@@ -104,7 +104,7 @@ def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
 
 
 def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    from .other_names import name_of_a_model, of_sampling, what_to_type
+    from .other_names import name_of_a_model, name_of_data, of_sampling, what_to_type
 
     known = list(error.schema.get("properties", ()))
     refused: list[Trail] = []
@@ -125,6 +125,8 @@ def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter)
             pass
         elif near:
             hint = f"did you mean `{near}`?"
+        elif hint := name_of_data(key, error.instance[key], error.schema):
+            pass
         elif elsewhere:
             holder = (nearer or elsewhere)[0][:-1]
             hint = f"`{key}` belongs under `{dotted(holder)}`" if holder else f"`{key}` belongs at the top level"

@@ -11,6 +11,7 @@ from functools import lru_cache
 from typing import Any
 
 PLAIN = re.compile(r"[A-Za-z_/](?:[A-Za-z0-9_./@+-]| (?=[A-Za-z0-9_./@+-]))*\Z")
+_BESIDE = re.compile(r"\.{1,2}/[A-Za-z0-9_./+-]*\Z")  # of a location that is relative
 WORDS = {"null", "true", "false", "yes", "no", "on", "off", "y", "n"}  # those of YAML 1.1, too: other readers
 WIDTH = 100
 
@@ -89,11 +90,11 @@ def _escaped(character: str) -> str:
 def flow(value: Any) -> str:
     """A value as one line of YAML, for a hint."""
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{key}: {flow(item)}" for key, item in value.items()) + "}"
+        return "{" + ", ".join(f"{flow(key)}: {flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, list):
         return "[" + ", ".join(flow(item) for item in value) + "]"
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    if isinstance(value, str) and (not value or value[0] in "$*&!%@`{[\"'" or ": " in value or value.isdigit()):
-        return f'"{value}"'
+    if isinstance(value, str):
+        return value if _BESIDE.match(value) else _scalar(value)
     return str(value)

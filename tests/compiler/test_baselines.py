@@ -51,7 +51,9 @@ def test_a_file_for_each_test_set(compile_text: Any, tmp_path: Path) -> None:
     assert list(found.stage("baseline-b")["settings"]["predictions"]) == ["two"]
     assert compile_text(sets, "baselines.b.predictions={three: theirs.txt}").codes == ["E416"]
     assert compile_text("baselines.b.predictions=nothing.txt").codes == ["E508"]
-    assert compile_text("baselines.b.predictions=theirs.doc").codes == ["E412", "E508"]
+    assert compile_text("baselines.b.predictions=theirs.doc").codes == ["E412"]
+    (tmp_path / "folder.d").mkdir()
+    assert compile_text("baselines.b.predictions=folder.d").codes == ["E508"]
 
 
 def test_they_are_the_first_thing_that_is_done_with_the_rows(compile_text: Any, tmp_path: Path) -> None:

@@ -144,7 +144,7 @@ def test_a_name_stands_once() -> None:
         ),
         (WORDS, {"sentence": "a"}, "data.columns.text", "name it: `data: {columns: {text: sentence}}`"),
         (GOOD, {"source": "a", "the: target": "b"}, "data.columns.target",
-         "did you mean `data: {columns: {target: 'the: target'}}`?"),
+         "did you mean `data: {columns: {target: \"the: target\"}}`?"),
         (GOOD, {"source": "a", "b": "b", "c": "c"}, "data.columns.target", "name it: `data: {columns: {target: ...}}`"),
     ],
 )  # fmt: skip
@@ -219,6 +219,45 @@ def test_reading_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     assert messages("data.test={files: rows.jsonl}") == [
         "E421 data.test.files: rows.jsonl, row 1: a line of more than 1 MiB"
     ]
+
+
+def test_what_is_cut_is_told_once_for_all_files() -> None:
+    for name, words in (("train", 9), ("validation", 7), ("test", 5)):
+        rows = [{"id": i, "source": "w " * (words if i < 5 else 1), "target": "b"} for i in range(10)]
+        write(f"{name}.jsonl", rows)
+    names = {name: f"data.{name}={{files: {name}.jsonl}}" for name in ("train", "validation", "test")}
+    (found,) = [one for one in judged(*names.values(), "data.max_source_tokens=6") if one.code == "W421"]
+    assert found.message == (
+        "train.jsonl: 50 % and validation.jsonl: 50 % of the sources have more words than max_source_tokens 6, and are cut"
+    )
+    assert found.hint.startswith("95 % have at most 9 words") and found.path == "data.train.files"
+
+
+@pytest.mark.parametrize(
+    ("column", "typed"),
+    [
+        ("so\x1b[31murce", '"so\\x1b[31murce"'),
+        ("source, or", '"source, or"'),
+        ("the \"source\"", '"the \\"source\\""'),
+        ("Über", '"Über"'),
+        ("yes", '"yes"'),
+    ],
+)
+def test_a_column_is_told_as_it_can_be_typed(column: str, typed: str) -> None:
+    write("rows.jsonl", [{column: "a", "target": "b"}])
+    sources = [f"data.{name}={{files: rows.jsonl}}" for name in ("train", "test")]
+    (found,) = [one for one in judged(*sources) if one.code == "E422"]
+    assert found.hint.endswith(f"`data: {{columns: {{source: {typed}}}}}`") or found.hint.endswith(
+        f"`data: {{columns: {{source: {typed}}}}}`?"
+    )
+    assert not [one for one in judged(*sources, f"data.columns.source={typed}") if one.code == "E422"]
+
+
+@pytest.mark.parametrize("column", ["so\ud800", "s" * 101])
+def test_a_column_that_nobody_types_is_left_out(column: str) -> None:
+    write("rows.jsonl", [{column: "a", "target": "b"}])
+    (found,) = [one for one in judged("data.train={files: rows.jsonl}") if one.code == "E422"]
+    assert "source: ...}" in found.hint
 
 
 def test_a_file_of_an_unknown_kind_is_not_opened() -> None:

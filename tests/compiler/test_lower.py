@@ -524,6 +524,10 @@ def test_the_plan_says_where_the_spec_says_what(compile_text, tmp_path):
         ("E505", "teacher.architecture.d_model", "teacher.architecture={d_model: 63, heads: 3}"),
         ("E505", "student.heads", "student.heads=5"),
         ("E508", "data.train.files", "data.train={files: nothing.jsonl}"),
+        ("E508", "data.train.files", "data.train={files: ./model}"),
+        ("E508", "data.train.files", "data.train={files: ./model.d}"),
+        ("E412", "pseudo_labels.own.file", "pseudo_labels={own: {file: nothing.tab}}|targets=[own]"),
+        ("E508", "pseudo_labels.own.file", "pseudo_labels={own: {file: model.d}}|targets=[own]"),
         ("E512", "precision", "precision=fp16"),
         ("E521", "student.decoder_layers", "student.decoder_layers=7"),
         ("E521", "student.encoder_layers", "student={encoder_layers: 4, init: {encoder: random}}"),
@@ -541,6 +545,7 @@ def test_the_plan_says_where_the_spec_says_what(compile_text, tmp_path):
 )
 def test_refusals(compile_text, tmp_path, code, path, override):
     model_folder(tmp_path / "model", BART)
+    (tmp_path / "model.d").mkdir()
     lowered = compile_text(*override.split("|"))
     assert lowered.plan is None
     assert {diagnostic.code for diagnostic in lowered.diagnostics} == {code}

@@ -46,6 +46,23 @@ def test_what_to_type(name: str, value: Any, path: tuple[str, ...], known: tuple
     assert what_to_type(name, value, path, known, SCHEMA) == hint
 
 
+@pytest.mark.parametrize(
+    ("source", "hint"),
+    [
+        ("{path: train.csv}", "files of rows are named by `files`: write `{files: train.csv}`"),
+        ("{path: ./rows}", "files of rows are named by `files`: write `{files: ./rows}`"),
+        ("{paths: [a.jsonl, 'b, c.jsonl']}", 'files of rows are named by `files`: write `{files: [a.jsonl, "b, c.jsonl"]}`'),
+        ("{path: EdinburghNLP/xsum}", "a data set of the hub is named by `hub`: write `{hub: EdinburghNLP/xsum}`"),
+    ],
+)  # fmt: skip
+def test_what_names_a_data_set(source: str, hint: str, tmp_path: Path) -> None:
+    site = load_site(SiteOptions(offline=True)).site
+    assert site is not None
+    (tmp_path / "base.yaml").write_text(STARTER.read_text("utf-8"), "utf-8")
+    (tmp_path / "spec.yaml").write_text(f"extends: base.yaml\ndata: {{train: {source}}}\n")
+    assert [found.hint for found in compile_spec(tmp_path / "spec.yaml", (), site).diagnostics] == [hint]
+
+
 def test_a_site_has_other_names() -> None:
     assert what_to_type("epochs", 3, (), (), load_schema("site")) == ""
 

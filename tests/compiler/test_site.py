@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import fields
 from pathlib import Path
 
@@ -102,8 +103,8 @@ def test_models_of_the_command_line_are_looked_in_first(folder: Path) -> None:
         ("zero: 4\n", "E205", 7, "`zero` must be at most 3, it is 4"),
         ("zero: on\n", "E204", 7, "`zero` must be auto, it is 'on'"),
         ("devices: {nodes: 2}\n", "E307", 18, "no hostfile"),
-        ("devices: {hostfile: nowhere}\n", "E306", 21, "there is no file nowhere"),
-        ("models: [nowhere]\n", "E306", 10, "there is no folder nowhere"),
+        ("devices: {hostfile: nowhere}\n", "E306", 21, "the hostfile nowhere is not there"),
+        ("models: [nowhere]\n", "E306", 10, "the folder nowhere is not there"),
         ("paths: {a b: /x}\n", "E208", 9, "the key 'a b' must be a name"),
         ("offline: 1\n", "E203", 10, "`offline` must be true or false, it is 1"),
         ("devices: {kind: gpu}\n", "E204", 17, "must be one of auto, cpu or cuda"),
@@ -118,6 +119,25 @@ def test_mistakes(text: str, code: str, column: int, words: str) -> None:
     (found,) = result.diagnostics
     assert (found.code, found.file, found.line, found.column) == (code, "site.yaml", 1, column)
     assert words in found.message
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("devices: {hostfile: sub}\n", "the hostfile sub is a folder"),
+        ("devices: {hostfile: pipe}\n", "the hostfile pipe is a pipe, a device or a socket"),
+        ("devices: {hostfile: dangling}\n", "the hostfile dangling is a link to nothing"),
+        ("models: [hosts]\n", "the folder hosts is a file, not a folder of models"),
+        ("models: [pipe]\n", "the folder pipe is a pipe, a device or a socket"),
+    ],
+)
+def test_what_a_location_is_instead(folder: Path, text: str, words: str) -> None:
+    (folder / "sub").mkdir()
+    (folder / "hosts").write_text("a slots=1\n")
+    os.mkfifo(folder / "pipe")
+    (folder / "dangling").symlink_to("nowhere")
+    (found,) = load(text).diagnostics
+    assert (found.code, found.message) == ("E306", words)
 
 
 TWO = "devices: {kind: cuda, nodes: 2, per_node: 2, hostfile: hosts}\n"
