@@ -139,7 +139,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
             run_folder.mkdir(parents=True, exist_ok=True)
             _copy_plan(folder, run_folder, plan.site.workspace)
             control = make_control(run_folder)
-            control.tell_code(several.code)
+            control.report_code(several.code)
             here.enter_context(control.driven())
             _redo(plan, options.redo, several)
         except OSError as error:
@@ -183,7 +183,7 @@ def _run(
             )
     this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, Path(plan.site.workspace)), options)
     this.tracker.start()
-    this.cached.update(stage.id for stage in _tell_published(this, cached=True))
+    this.cached.update(stage.id for stage in _report_published(this, cached=True))
     failure = _execute(this, stages) if stages else None
     several.stopped = this.stopped
     if failure is not None and failure.exit_code == 1:
@@ -266,8 +266,8 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
         run.stopped = 75 if stopping.by_scheduler else 130
     if not run.folder.is_dir():
         return _removed(run.folder)
-    _tell_warnings(run)
-    _tell_published(run, cached=False)
+    _report_warnings(run)
+    _report_published(run, cached=False)
     missing = [stage for stage in stages if not run.store.has(stage.key)]
     if not missing:
         return None
@@ -371,11 +371,11 @@ def _watch(run: Run, running: Callable[[], bool]) -> None:
             if progress is not None and progress["stage"] not in run.told:  # a stage may end before its bar does
                 show(progress)
                 run.tracker.stage_started(run.plan.stage(progress["stage"]))
-            _tell_warnings(run)
-            _tell_published(run, cached=False)
+            _report_warnings(run)
+            _report_published(run, cached=False)
 
 
-def _tell_warnings(run: Run) -> None:
+def _report_warnings(run: Run) -> None:
     """Show what the workers noticed since the last time."""
     warnings = run.control.warnings()
     for warning in warnings[run.num_warnings :]:
@@ -384,7 +384,7 @@ def _tell_warnings(run: Run) -> None:
     run.num_warnings = len(warnings)
 
 
-def _tell_published(run: Run, cached: bool) -> list[Stage]:
+def _report_published(run: Run, cached: bool) -> list[Stage]:
     """Tell tracker and user of every stage that is in the store and was not told of yet."""
     new = [stage for stage in run.plan.stages if stage.id not in run.told and run.store.has(stage.key)]
     for stage in new:

@@ -115,11 +115,11 @@ def _prove(plan: Plan, store: Store) -> Verified:
     torch.set_num_threads(num_cores())
     subject = subject_of(plan, store)
 
-    def tell_claim(line: str) -> None:
+    def report_claim(line: str) -> None:
         if sys.stderr.isatty():
             tell(f"  proving: {line}", err=True)
 
-    proofs = prove(subject, tell_claim)
+    proofs = prove(subject, report_claim)
     failure = diagnosis(proofs)
     if failure is not None:
         failure = absurd_weights(subject.objective(), subject.batch()) or failure

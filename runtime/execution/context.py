@@ -46,7 +46,7 @@ class Context:
     hashes: Hashes = field(default_factory=Hashes)
 
     @property
-    def first(self) -> bool:
+    def is_rank_zero(self) -> bool:
         """Is this rank 0, the one that writes?"""
         return self.rank == 0
 

@@ -43,7 +43,7 @@ class Control:
         with heartbeat(self.driver_file):
             yield
 
-    def tell_code(self, code: str) -> None:
+    def report_code(self, code: str) -> None:
         """Write down which code the driver has (code_identity.py), before workers are started."""
         (self.folder / CODE).write_text(code, "utf-8")
 

@@ -85,7 +85,7 @@ def run_stage(
         stop_requested=stop.agreed if module.PARALLEL else stop.here,
     )
     while True:
-        with store.lease(stage.key) if context.first else _no_lease() as mine:
+        with store.lease(stage.key) if context.is_rank_zero else _no_lease() as mine:
             published = context.gather(store.has(stage.key))[0]
             computing = context.gather(mine)[0] and not published
             if computing:
@@ -101,20 +101,20 @@ def run_stage(
 
 def _compute(module: object, context: Context, store: Store, control: Control) -> None:
     stage = context.stage
-    if context.first:
+    if context.is_rank_zero:
         store.make_scratch(stage.key)
     context.inputs = _inputs(context, store)
     earlier, started = _seconds_before(context.scratch), time.monotonic()
-    context.journal = Journal(context.folder / "metrics.jsonl" if context.first else None)
-    if context.first:
+    context.journal = Journal(context.folder / "metrics.jsonl" if context.is_rank_zero else None)
+    if context.is_rank_zero:
         owner = stage.id.rpartition("/")[0]
         context.notices = Notices(context.folder / FILE, control.warnings_file, owner)
-        _tell_damage(context)
+        _report_damage(context)
     summary = {}
-    if module.PARALLEL or context.first:  # type: ignore[attr-defined]
+    if module.PARALLEL or context.is_rank_zero:  # type: ignore[attr-defined]
         summary = module.run(stage, context)  # type: ignore[attr-defined]
     context.barrier()
-    if context.first:
+    if context.is_rank_zero:
         seconds = earlier + time.monotonic() - started
         store.publish(
             stage.key,
@@ -134,9 +134,9 @@ def _inputs(context: Context, store: Store) -> dict[str, Path]:
     Raises `Failure` on every rank: R401, R224: something is not what was written."""
     stages = {role: context.plan.stage(id) for role, id in context.stage.reads.items()}
     found: dict[str, Path] | Failure = {}
-    if context.first:
+    if context.is_rank_zero:
         try:
-            wait = partial(_tell_wait, context)
+            wait = partial(_report_wait, context)
             found = {role: store.folder(stage.key, wait=wait, stage=stage.id) for role, stage in stages.items()}
         except Failure as failure:
             found = failure
@@ -146,12 +146,12 @@ def _inputs(context: Context, store: Store) -> dict[str, Path]:
     return found
 
 
-def _tell_wait(context: Context, name: str) -> None:
+def _report_wait(context: Context, name: str) -> None:
     with context.progress.task(f"is {name} what was written?", None):
         pass
 
 
-def _tell_damage(context: Context) -> None:
+def _report_damage(context: Context) -> None:
     number = context.journal.num_damaged
     if number:
         lines = "a line" if number == 1 else f"{number:,} lines"

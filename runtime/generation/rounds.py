@@ -45,7 +45,7 @@ def work_in_rounds(
                 write_shard(folder, together[context.rank], lines)
             done += sum(len(shards[number]) for number in together)
             update(done, note)
-            if context.first:
+            if context.is_rank_zero:
                 clock.note()
             if context.stop_requested():
                 raise interrupted(context.stage.id)

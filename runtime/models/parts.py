@@ -35,10 +35,11 @@ def check_parts(folder: Path, config: Any, tokenizer: Any) -> None:
                     "take the config.json that came with the model",
                 )
     for name in ("pad_token_id", "eos_token_id"):
-        ours, theirs = getattr(config, name, None), getattr(tokenizer, name)
-        if isinstance(ours, int) and theirs is not None and ours != theirs:
+        in_config, in_tokenizer = getattr(config, name, None), getattr(tokenizer, name)
+        if isinstance(in_config, int) and in_tokenizer is not None and in_config != in_tokenizer:
             raise _failure(
-                f"{name} is {ours} in the config.json of {folder} and {theirs} in its tokenizer: it is another model's",
+                f"{name} is {in_config} in the config.json of {folder} and {in_tokenizer} in its tokenizer: it is "
+                "another model's",
                 "put the tokenizer there that the model was trained with",
             )
     has_start = family_of(config).decoder_start in ("eos", "pad")

@@ -18,11 +18,11 @@ def attention_sum(student: Sequence[Tensor], teacher: Sequence[Tensor], queries:
     student, teacher: one map (B, heads, Q, K) a pair; queries (B, Q) and keys (B, K) bool. Padding takes no
     part: a row's value is the same whatever else is in the batch. Returns a scalar.
     """
-    kind = torch.float64 if student[0].dtype == torch.float64 else torch.float32
+    dtype = torch.float64 if student[0].dtype == torch.float64 else torch.float32
     counts = keys.sum(dim=-1).clamp(min=1)  # (B,)
-    total = student[0].new_zeros((), dtype=kind)
-    for ours, theirs in zip(student, teacher, strict=True):
-        error = (ours.to(kind) - theirs.to(kind)).square().mean(dim=1)  # (B, Q, K)
+    total = student[0].new_zeros((), dtype=dtype)
+    for student_maps, teacher_maps in zip(student, teacher, strict=True):
+        error = (student_maps.to(dtype) - teacher_maps.to(dtype)).square().mean(dim=1)  # (B, Q, K)
         row = (error * keys[:, None, :]).sum(dim=-1) / counts[:, None]  # (B, Q)
         total = total + row[queries].sum()
     return total
@@ -30,24 +30,24 @@ def attention_sum(student: Sequence[Tensor], teacher: Sequence[Tensor], queries:
 
 def _encoder_self(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
-    ours, theirs = inputs.student.encoder_self_attention, inputs.teacher.encoder_self_attention
-    assert ours is not None and theirs is not None
-    return attention_sum(ours, theirs, inputs.source_mask, inputs.source_mask)
+    student_maps, teacher_maps = inputs.student.encoder_self_attention, inputs.teacher.encoder_self_attention
+    assert student_maps is not None and teacher_maps is not None
+    return attention_sum(student_maps, teacher_maps, inputs.source_mask, inputs.source_mask)
 
 
 def _decoder_self(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
-    ours, theirs = inputs.student.decoder_self_attention, inputs.teacher.decoder_self_attention
-    assert ours is not None and theirs is not None
+    student_maps, teacher_maps = inputs.student.decoder_self_attention, inputs.teacher.decoder_self_attention
+    assert student_maps is not None and teacher_maps is not None
     valid = inputs.labels != -100
-    return attention_sum(ours, theirs, valid, valid)
+    return attention_sum(student_maps, teacher_maps, valid, valid)
 
 
 def _decoder_cross(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
-    ours, theirs = inputs.student.decoder_cross_attention, inputs.teacher.decoder_cross_attention
-    assert ours is not None and theirs is not None
-    return attention_sum(ours, theirs, inputs.labels != -100, inputs.source_mask)
+    student_maps, teacher_maps = inputs.student.decoder_cross_attention, inputs.teacher.decoder_cross_attention
+    assert student_maps is not None and teacher_maps is not None
+    return attention_sum(student_maps, teacher_maps, inputs.labels != -100, inputs.source_mask)
 
 
 _NEEDS: frozenset[Need] = frozenset({"attention", "teacher", "phi"})

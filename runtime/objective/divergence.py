@@ -30,9 +30,9 @@ def divergence_sum(
     the mean of the 2020 code. Returns a scalar.
     """
     size = min(student.shape[-1], teacher.shape[-1])
-    kind = torch.float64 if student.dtype == torch.float64 else torch.float32
-    log_student = torch.log_softmax(student[..., :size].to(kind) / temperature, dim=-1)
-    log_teacher = torch.log_softmax(teacher[..., :size].to(kind) / temperature, dim=-1)
+    dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
+    log_student = torch.log_softmax(student[..., :size].to(dtype) / temperature, dim=-1)
+    log_teacher = torch.log_softmax(teacher[..., :size].to(dtype) / temperature, dim=-1)
     return DIVERGENCES[divergence](log_teacher, log_student, beta, alpha) * temperature**2
 
 
@@ -119,8 +119,8 @@ def sampled_divergence_sum(
 
 
 def _log_student(student: Tensor, teacher: CandidateTokens, temperature: float) -> Tensor:
-    kind = torch.promote_types(student.dtype, torch.float32)
-    return torch.log_softmax(student[..., : teacher.vocabulary].to(kind) / temperature, dim=-1)
+    dtype = torch.promote_types(student.dtype, torch.float32)
+    return torch.log_softmax(student[..., : teacher.vocabulary].to(dtype) / temperature, dim=-1)
 
 
 OF_CANDIDATES = {"top-k": top_k_divergence_sum, "sampled": sampled_divergence_sum}

@@ -62,22 +62,22 @@ class _Chunked(torch.autograd.Function):
         wanted_of = (rows, weight, linear_bias)
         needs = [gradient and tensor is not None and tensor.requires_grad for tensor in wanted_of]
         # Sums of many chunks are kept in float32 at least, whatever the weights are.
-        kind = torch.promote_types(rows.dtype, torch.float32)
-        sums = torch.zeros(num_terms, device=rows.device, dtype=kind)
-        total = torch.zeros((), device=rows.device, dtype=kind)
+        dtype = torch.promote_types(rows.dtype, torch.float32)
+        sums = torch.zeros(num_terms, device=rows.device, dtype=dtype)
+        total = torch.zeros((), device=rows.device, dtype=dtype)
         rows_grad = torch.zeros_like(rows)
-        weight_grad = torch.zeros_like(weight, dtype=kind) if needs[1] else None
-        bias_grad = torch.zeros_like(linear_bias, dtype=kind) if linear_bias is not None and needs[2] else None
+        weight_grad = torch.zeros_like(weight, dtype=dtype) if needs[1] else None
+        bias_grad = torch.zeros_like(linear_bias, dtype=dtype) if linear_bias is not None and needs[2] else None
         for start, end in chunks(len(rows), weight.shape[0]):
             part = rows[start:end] * scale if scale != 1.0 else rows[start:end]  # (n, d)
             logits = nn.functional.linear(part, weight, linear_bias)  # (n, V)
             if bias is not None:
                 logits = logits + bias.to(logits)
-            theirs = None if teacher is None else teacher(start, end)  # (n, V')
+            teacher_logits = None if teacher is None else teacher(start, end)  # (n, V')
             for first, last in blocks(logits):
                 with torch.set_grad_enabled(gradient):
                     own = logits[first:last].detach().requires_grad_(gradient)
-                    other = None if theirs is None else theirs[first:last]
+                    other = None if teacher_logits is None else teacher_logits[first:last]
                     weighted, raw = terms(start + first, start + last, own, other)
                 sums += raw
                 total += weighted.detach()
@@ -91,7 +91,7 @@ class _Chunked(torch.autograd.Function):
             if bias_grad is not None:
                 bias_grad += logits.sum(dim=0)
         context.save_for_backward(rows_grad, weight_grad, bias_grad)
-        context.kinds = (weight.dtype, None if linear_bias is None else linear_bias.dtype)
+        context.dtypes = (weight.dtype, None if linear_bias is None else linear_bias.dtype)
         context.mark_non_differentiable(sums)
         return total, sums
 
@@ -99,11 +99,11 @@ class _Chunked(torch.autograd.Function):
     def backward(context: Any, *gradients: Tensor) -> tuple[Any, ...]:
         rows_grad, weight_grad, bias_grad = context.saved_tensors
         outer = gradients[0]
-        weight_kind, bias_kind = context.kinds
+        weight_dtype, bias_dtype = context.dtypes
         return (
             rows_grad * outer.to(rows_grad),
-            None if weight_grad is None else (weight_grad * outer).to(weight_kind),
-            None if bias_grad is None else (bias_grad * outer).to(bias_kind),
+            None if weight_grad is None else (weight_grad * outer).to(weight_dtype),
+            None if bias_grad is None else (bias_grad * outer).to(bias_dtype),
             *[None] * 6,
         )
 

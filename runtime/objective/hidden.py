@@ -22,9 +22,9 @@ def hidden_sum(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tenso
     `layer_norm`: `none`; `per-token`, over d; `per-batch`, over (B, S, d) together, padding included, as the
     2020 code did: its value depends on what else is in the batch. Returns a scalar.
     """
-    total = student[0].new_zeros((), dtype=_kind(student[0]))
-    for ours, theirs in zip(student, teacher, strict=True):
-        one, other = (_normal(state.to(_kind(ours)), layer_norm) for state in (ours, theirs))
+    total = student[0].new_zeros((), dtype=_dtype(student[0]))
+    for pair in zip(student, teacher, strict=True):
+        one, other = (_normal(state.to(_dtype(pair[0])), layer_norm) for state in pair)
         total = total + (one - other).square().mean(dim=-1)[mask].sum()
     return total
 
@@ -32,12 +32,12 @@ def hidden_sum(student: Sequence[Tensor], teacher: Sequence[Tensor], mask: Tenso
 def cosine_sum(student: Tensor, teacher: Tensor, mask: Tensor) -> Tensor:
     """1 - cos(student, teacher), summed over valid tokens (DistilBERT's L_cos). States (B, S, d), mask (B, S)
     bool. Returns a scalar."""
-    kind = _kind(student)
-    similarity = functional.cosine_similarity(student.to(kind), teacher.to(kind), dim=-1)
+    dtype = _dtype(student)
+    similarity = functional.cosine_similarity(student.to(dtype), teacher.to(dtype), dim=-1)
     return (1 - similarity)[mask].sum()
 
 
-def _kind(state: Tensor) -> torch.dtype:
+def _dtype(state: Tensor) -> torch.dtype:
     return torch.float64 if state.dtype == torch.float64 else torch.float32
 
 
@@ -64,8 +64,8 @@ def _mask(inputs: TermInputs, stack: Stack) -> Tensor:
 def _pairs(inputs: TermInputs, settings: Mapping[str, Any], stack: Stack) -> Tensor:
     """The states come in pairs already: the k-th of the teacher is the one for student layer k."""
     assert inputs.teacher is not None
-    ours, theirs = _states(inputs.student, stack), _states(inputs.teacher, stack)
-    return hidden_sum(ours, theirs, _mask(inputs, stack), settings["layer_norm"])
+    student_states, teacher_states = _states(inputs.student, stack), _states(inputs.teacher, stack)
+    return hidden_sum(student_states, teacher_states, _mask(inputs, stack), settings["layer_norm"])
 
 
 def _encoder(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
@@ -78,16 +78,16 @@ def _decoder(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
 
 def _cosine(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
-    ours, theirs = inputs.student.last_state, inputs.teacher.last_state
-    assert ours is not None and theirs is not None
-    return cosine_sum(ours, theirs, inputs.labels != -100)
+    student_states, teacher_states = inputs.student.last_state, inputs.teacher.last_state
+    assert student_states is not None and teacher_states is not None
+    return cosine_sum(student_states, teacher_states, inputs.labels != -100)
 
 
 def _embedding(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
-    ours, theirs = inputs.student.decoder_embeddings, inputs.teacher.decoder_embeddings
-    assert ours is not None and theirs is not None
-    return hidden_sum([ours], [theirs], inputs.labels != -100, "none")
+    student_states, teacher_states = inputs.student.decoder_embeddings, inputs.teacher.decoder_embeddings
+    assert student_states is not None and teacher_states is not None
+    return hidden_sum([student_states], [teacher_states], inputs.labels != -100, "none")
 
 
 _HIDDEN: frozenset[Need] = frozenset({"hidden", "teacher", "phi"})

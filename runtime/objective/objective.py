@@ -173,8 +173,8 @@ class Objective(nn.Module):
         return active.weight * factors[active.items]
 
     def go_to(self, scheduled: Mapping[str, float]) -> None:
-        """From now on the numbers that change have these values (path in the loss -> value; `Course.scheduled`), and
-        one that is not named what stands in the plan."""
+        """From now on the numbers that change have these values (path in the loss -> value; `StepSchedule.scheduled`),
+        and one that is not named what stands in the plan."""
         for values in self._now.values():
             values.clear()
         for path, value in scheduled.items():

@@ -29,7 +29,7 @@ class Projections(nn.Module):
         self.matrices = nn.ModuleDict()
         if teacher is None:
             return
-        ours, theirs = _width(student), _width(teacher.model)
+        student_width, teacher_width = _width(student), _width(teacher.model)
         if "attention" in needs and _heads(student) != _heads(teacher.model):
             raise Failure(
                 "R306",
@@ -38,10 +38,10 @@ class Projections(nn.Module):
                 "remove the term `attention`, or keep the number of heads",
                 spec_path="loss.attention",
             )
-        if ours != theirs:
+        if student_width != teacher_width:
             for name, need in OF_STATES.items():
                 if need in needs:
-                    self.matrices[name] = nn.Linear(ours, theirs, bias=False)
+                    self.matrices[name] = nn.Linear(student_width, teacher_width, bias=False)
 
     @property
     def num_parameters(self) -> int:

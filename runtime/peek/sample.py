@@ -27,7 +27,7 @@ from ..objective.terms import IGNORED
 from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
 from ..signals.candidates import candidates_of
 from ..signals.read import CANDIDATES, signal
-from ..training.course import Course, Step
+from ..training.step_schedule import Step, StepSchedule
 from ..verify.subject import counts_of
 from .prepare import Prepared
 from .remarks import batch_remarks, row_remarks
@@ -66,8 +66,8 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     settings: TrainSettings = replace(stage.settings, precision="fp32")
     rows = Rows.open(prepared.inputs["data"], "train")
     tokenizer = load_tokenizer(model_folder(prepared.inputs["model"]))
-    course = Course(settings, rows)
-    batch, shown = _chosen(plan, course, rows, stage.execution.micro_batch_tokens or 1, asked)
+    step_schedule = StepSchedule(settings, rows)
+    batch, shown = _chosen(plan, step_schedule, rows, stage.execution.micro_batch_tokens or 1, asked)
     tensors = TASKS[settings.task].collate(rows, batch.ids, tokenizer.pad_token_id)
     objective = objective_of(settings, prepared.inputs, "cpu").eval()
     few = {name: tensor[shown] for name, tensor in tensors.items()}
@@ -75,7 +75,7 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     words = TokenText(tokenizer)
     lengths = _Lengths(prepared, data.settings)
     few |= _candidates(prepared, objective, few, batch.ids[shown])
-    told = _tell_rows(objective, rows, batch.ids[shown], few, words, lengths)
+    told = _report_rows(objective, rows, batch.ids[shown], few, words, lengths)
     whole = store.manifest(data.key)["summary"].get("train", {})
     facts: dict[str, Any] = {
         "version": 1,
@@ -97,20 +97,22 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
             "truncated": _truncated(whole),
             "truncated_in_batch": lengths.cut(rows, batch.ids),
         },
-        "step": _step(plan, course, rows, batch, settings),
+        "step": _step(plan, step_schedule, rows, batch, settings),
         "batch": _batch(batch, tensors),
         "rows": told,
         "layers": _layers(plan, objective, prepared),
-        "objective": _objective(objective, settings, course, few, rows, batch),
+        "objective": _objective(objective, settings, step_schedule, few, rows, batch),
     }  # fmt: skip
     facts["remarks"] = batch_remarks(facts)
     return facts
 
 
-def _chosen(plan: Plan, course: Course, rows: Rows, micro_batch_tokens: int, asked: Asked) -> tuple[Batch, list[int]]:
+def _chosen(
+    plan: Plan, step_schedule: StepSchedule, rows: Rows, micro_batch_tokens: int, asked: Asked
+) -> tuple[Batch, list[int]]:
     """The micro-batch, and the positions in it of the rows to show."""
     world = plan.site.nodes * plan.site.per_node
-    steps = course.steps(after=0)
+    steps = step_schedule.steps(after=0)
 
     def batches(step: Step) -> list[Batch]:
         parts = micro_batches(step.ids, rows.source_lengths, rows.target_lengths, world, micro_batch_tokens)
@@ -169,7 +171,7 @@ class _Lengths:
 
 
 @torch.no_grad()
-def _tell_rows(
+def _report_rows(
     objective: Objective, rows: Rows, ids: Ids, batch: Mapping[str, Tensor], words: TokenText, lengths: _Lengths
 ) -> list[dict[str, Any]]:
     """What there is to see of each row, and what both models expect at the first positions of its target."""
@@ -247,12 +249,12 @@ def _truncated(counts: Mapping[str, Any]) -> dict[str, float] | None:
     return {side: 100.0 * counts[f"truncated_{side}"] / counts["examples"] for side in ("source", "target")}
 
 
-def _step(plan: Plan, course: Course, rows: Rows, batch: Batch, settings: TrainSettings) -> dict[str, Any]:
+def _step(plan: Plan, step_schedule: StepSchedule, rows: Rows, batch: Batch, settings: TrainSettings) -> dict[str, Any]:
     step = batch.step
     ids = batch.ids if step is None else step.ids
     return {
         "number": None if step is None else step.number,
-        "of": course.num_steps,
+        "of": step_schedule.num_steps,
         "examples": len(ids),
         "tokens": int(rows.source_lengths[ids].sum() + rows.target_lengths[ids].sum()),
         "micro_batches": batch.of,
@@ -302,14 +304,14 @@ def _layers(plan: Plan, objective: Objective, prepared: Prepared) -> list[dict[s
 def _objective(
     objective: Objective,
     settings: TrainSettings,
-    course: Course,
+    step_schedule: StepSchedule,
     few: Mapping[str, Tensor],
     rows: Rows,
     batch: Batch,
 ) -> list[dict[str, Any]]:
     """The terms: their weight at this step, what their mean is over and how many of that the step has, their value
     on the shown rows. `schedule`: the ends of a weight that changes."""
-    objective.go_to(course.scheduled(1 if batch.step is None else batch.step.number))
+    objective.go_to(step_schedule.scheduled(1 if batch.step is None else batch.step.number))
     paths, schedules = objective.paths(), settings.objective.schedules
     ends = {name: [s.initial, s.final] for name, path in paths.items() if (s := schedules.get(path)) is not None}
     ids = batch.ids if batch.step is None else batch.step.ids

@@ -60,8 +60,8 @@ def choose(logits: Tensor, settings: KeptCandidates, uniform: Tensor | None) -> 
 
 def distribution(logits: Tensor, settings: KeptCandidates) -> Tensor:
     """The teacher's log-probabilities (..., vocabulary), in float32 at least, of logits (..., V)."""
-    kind = torch.promote_types(logits.dtype, torch.float32)
-    return torch.log_softmax(logits[..., : settings.vocabulary].to(kind) / settings.temperature, dim=-1)
+    dtype = torch.promote_types(logits.dtype, torch.float32)
+    return torch.log_softmax(logits[..., : settings.vocabulary].to(dtype) / settings.temperature, dim=-1)
 
 
 def probabilities_of(log_p: Tensor, ids: Tensor, settings: KeptCandidates) -> Tensor:

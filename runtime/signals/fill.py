@@ -89,7 +89,7 @@ class Filling:
                     raise interrupted(context.stage.id)
             update(ready)
         context.barrier()
-        if context.first:
+        if context.is_rank_zero:
             self._finish()
         return sum((context.folder / name).stat().st_size for name in {*self.files.values(), OFFSETS})
 
@@ -120,7 +120,7 @@ class Filling:
         # Other shards than these are done when the token budget was another.
         made_for = json.dumps([num_shards, context.stage.execution.micro_batch_tokens], allow_nan=False)
         record = context.scratch / "made_for.json"
-        if context.first and not (record.is_file() and record.read_text("utf-8") == made_for):
+        if context.is_rank_zero and not (record.is_file() and record.read_text("utf-8") == made_for):
             for mark in marks.glob("*"):
                 mark.unlink()
             for state, name in self.files.items():
@@ -129,8 +129,9 @@ class Filling:
             marks.mkdir(parents=True, exist_ok=True)
             record.write_text(made_for, "utf-8")
         context.barrier()
-        found: set[int] = context.gather({int(mark.name) for mark in marks.iterdir()} if context.first else set())[0]
-        return found
+        found = {int(mark.name) for mark in marks.iterdir()} if context.is_rank_zero else set()
+        done: set[int] = context.gather(found)[0]
+        return done
 
     def _shard(self, batches: Sequence[Ids], arrays: dict[str, Any]) -> None:
         for ids in batches:

@@ -73,15 +73,15 @@ def file_names(last: bool, layers: Sequence[int], *, last_layer: int, final_norm
     return names
 
 
-def create(path: Path, tokens: int, width: int, kind: np.dtype[Any]) -> None:
+def create(path: Path, tokens: int, width: int, dtype: np.dtype[Any]) -> None:
     """An array of zeros. Its room on the disk is taken at once, where the file system can: a process that writes into
     a mapped file on a full disk is ended by the system, without a word."""
     with path.open("wb") as file:
-        header = {"descr": kind.str, "fortran_order": False, "shape": (tokens, width)}
+        header = {"descr": dtype.str, "fortran_order": False, "shape": (tokens, width)}
         np.lib.format.write_array_header_1_0(file, header)
         if file.tell() != _HEADER_BYTES:
             raise AssertionError("the .npy header is not 128 bytes long")
-        size = _HEADER_BYTES + tokens * width * kind.itemsize
+        size = _HEADER_BYTES + tokens * width * dtype.itemsize
         file.truncate(size)
         try:
             os.posix_fallocate(file.fileno(), 0, size)

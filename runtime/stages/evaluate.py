@@ -32,10 +32,10 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         rows = Rows.open(context.inputs["data"], split)
         num_examples = rows.num_examples if settings.limit is None else min(settings.limit, rows.num_examples)
         result[name] = evaluation.scores(rows, num_examples, name)
-        if context.first:
+        if context.is_rank_zero:
             for baseline, scores in evaluation.baselines(rows, num_examples).items():
                 baselines.setdefault(baseline, {})[name] = scores
-    if not context.first:
+    if not context.is_rank_zero:
         return {}
     for notice in evaluation.notices(result, baselines):
         context.notices.add(notice)

@@ -37,12 +37,12 @@ Labelled = tuple[Label, str]  # a label and the original target of its row
 def run(stage: Stage, context: Context) -> dict[str, Any]:
     """Raises `Failure` R20x (the data), R22x (the model), R32x (the engine), R34x (labels that are none)."""
     settings: PseudoLabelSettings = stage.settings
-    if context.first:
+    if context.is_rank_zero:
         _require_rules(stage, context)
     if settings.source == "labels":
-        return _publish(_held_to_rules(stage, context), stage, context) if context.first else {}
+        return _publish(_held_to_rules(stage, context), stage, context) if context.is_rank_zero else {}
     folder = context.scratch / "rows"
-    if context.first:
+    if context.is_rank_zero:
         tokenizer = None
         if settings.source == "model":
             tokenizer = load_tokenizer(model_folder(context.inputs["model"]))
@@ -53,7 +53,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     rows = Rows.open(folder, SPLIT)
     shards = plan_shards(rows.source_lengths)
     account = label_shards(rows, shards, context.scratch / "shards", context)
-    if not context.first:
+    if not context.is_rank_zero:
         return {}
     lines = in_order(context.scratch / "shards", shards)
     labels = ((parse(text), rows.raw(i)["target"]) for i, text in enumerate(lines))

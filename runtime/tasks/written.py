@@ -65,7 +65,7 @@ class Evaluation:
         if self._texts:
             folder = context.scratch / f"shards.{name}"
             shards = _generate(models.engine(rows), rows, num_examples, name, folder, context)
-            if context.first:
+            if context.is_rank_zero:
                 records = [rows.raw(i) for i in range(num_examples)]
                 written = [json.loads(line) for line in in_order(folder, shards)]
                 predictions = [text["text"] for text in written]

@@ -44,7 +44,7 @@ class Checkpoints:
         self._engine.save_checkpoint(str(self._folder), tag, {"step": step}, exclude_frozen_parameters=True)
         self._context.barrier()
         files = self._written(self._folder / tag)
-        if self._context.first:
+        if self._context.is_rank_zero:
             self._context.journal.sync()
             record = {"tag": tag, "step": step, "state": state, "conditions": self._conditions(), "files": files}
             write_durably(self._marker, json.dumps(record, allow_nan=False))
@@ -82,7 +82,7 @@ class Checkpoints:
     def _record(self) -> dict[str, Any] | None:
         """What rank 0 reads, on every rank."""
         found: dict[str, Any] | Failure | None = None
-        if self._context.first:
+        if self._context.is_rank_zero:
             try:
                 found = self._read()
             except Failure as failure:

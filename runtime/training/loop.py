@@ -30,10 +30,10 @@ from ..plan import Stage, TrainSettings
 from ..signals.read import Signals, signals_of
 from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
-from .course import ENDLESS, Course, Step
 from .engine import gradient_norm, start_engine, stop_engine, whole_parameters
 from .method import Method
 from .step import Training, diverged, train_step
+from .step_schedule import ENDLESS, Step, StepSchedule
 from .stopping import Stopping
 from .validation import validate
 
@@ -63,8 +63,8 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     device = context.device if stage.execution.teacher_deepspeed is None else "cpu"
     objective = objective_of(settings, context.inputs, device)
     rows = Rows.open(context.inputs["data"], "train")
-    course = Course(settings, rows, stage.section)
-    if (notice := _too_long(course, stage.section)) is not None and context.first:
+    step_schedule = StepSchedule(settings, rows, stage.section)
+    if (notice := _too_long(step_schedule, stage.section)) is not None and context.is_rank_zero:
         context.notices.add(notice)
     reference: dict[str, float] = {}
     if settings.stopping.retention is not None:
@@ -88,23 +88,24 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
         tokenizer=tokenizer,
         rows=rows,
         validation_rows=Rows.open(context.inputs["data"], "validation"),
-        course=course,
-        stopping=Stopping(settings.stopping, reference, course.num_steps),
+        step_schedule=step_schedule,
+        stopping=Stopping(settings.stopping, reference, step_schedule.num_steps),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
         signals=signals,
         methods=tuple(methods),
     )
 
 
-def _too_long(course: Course, section: str) -> Notice | None:
+def _too_long(step_schedule: StepSchedule, section: str) -> Notice | None:
     """A warm-up that the training ends within; how many steps it has is known with its rows. `section`: of the spec,
     `Stage.section`."""
-    if course.warmup_steps < course.num_steps:
+    if step_schedule.warmup_steps < step_schedule.num_steps:
         return None
     return Notice(
         "R358",
-        f"the warm-up takes {course.warmup_steps:,} steps, and the training ends after {course.num_steps:,}: its "
-        f"learning rate never is more than {course.learning_rate(course.num_steps):.2g}",
+        f"the warm-up takes {step_schedule.warmup_steps:,} steps, and the training ends after "
+        f"{step_schedule.num_steps:,}: its learning rate never is more than "
+        f"{step_schedule.learning_rate(step_schedule.num_steps):.2g}",
         "write a shorter one, for example `warmup: {ratio: 0.1}`",
         f"{section}training.warmup",
     )
@@ -132,10 +133,10 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
             _validate(training, step)
             checkpoints.save(step, training.state())
         return
-    total = training.course.num_steps
+    total = training.step_schedule.num_steps
     with context.progress.task("training", None if total == ENDLESS else total, "steps") as update:
         while True:
-            for planned in training.course.steps(after=step):
+            for planned in training.step_schedule.steps(after=step):
                 train_step(training, planned, record)
                 step = planned.number
                 now = time.monotonic()
@@ -186,10 +187,11 @@ class _Record:
     def __init__(self, training: Training) -> None:
         self._training = training
         self._pending: list[tuple[Step, torch.Tensor, dict[str, float]]] = []
-        paths, self._changes = training.objective.paths(), training.course.changes
+        paths, self._changes = training.objective.paths(), training.step_schedule.changes
         self._names = sorted(paths)
         self._scheduled = [name for name in self._names if paths[name] in self._changes]
-        self._balance = Balance(paths, self._changes, training.course.warmup_steps, training.context.stage.section)
+        warmup_steps, section = training.step_schedule.warmup_steps, training.context.stage.section
+        self._balance = Balance(paths, self._changes, warmup_steps, section)
         self._tokens = 0
         self._since = time.monotonic()
         self._paused = 0.0
@@ -222,7 +224,7 @@ class _Record:
             self._require_finite(step, row)
             weighted = [weights[name] * value for name, value in zip(self._names, row, strict=True)]
             loss = sum(weighted)
-            learning_rate = training.course.learning_rate(step.number)
+            learning_rate = training.step_schedule.learning_rate(step.number)
             metrics = {"loss/total": loss, "learning_rate": learning_rate, "epoch": step.epochs_done}
             metrics |= {f"loss_weight/{name}": weights[name] for name in self._scheduled}
             if "logits.temperature" in self._changes:
@@ -262,7 +264,7 @@ def _keep_best(training: Training) -> None:
     """Write the current weights as the best so far (replaced by rename)."""
     context = training.context
     with whole_parameters(training.engine):
-        if context.first:
+        if context.is_rank_zero:
             new, best = context.scratch / "best.new", context.scratch / "best"
             shutil.rmtree(new, ignore_errors=True)
             save_model(training.objective.student, new, tokenizer=training.source)
@@ -300,7 +302,7 @@ def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
     context, progress = training.context, training.stopping.progress
     step = checkpoints.last_step()
     reason = training.stopping.reason(step)
-    epochs = next((planned.epochs_done for planned in training.course.steps(after=step - 1)), 0.0)
+    epochs = next((planned.epochs_done for planned in training.step_schedule.steps(after=step - 1)), 0.0)
     result = {
         "stopped_by": reason,
         "steps": step,
@@ -311,7 +313,7 @@ def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
         "monitor": training.settings.stopping.monitor,
         "seconds": progress.seconds,
     }
-    if context.first:
+    if context.is_rank_zero:
         _take_best(context)
         (context.folder / "training.json").write_text(
             json.dumps(result, indent=1, sort_keys=True, allow_nan=False) + "\n", "utf-8"

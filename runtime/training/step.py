@@ -21,9 +21,9 @@ from ..plan import TrainSettings
 from ..protocol import Task
 from ..signals.read import Kept, with_signals
 from .checkpoint import MARKER
-from .course import Course, Step
 from .engine import backward, set_learning_rate
 from .method import Method
+from .step_schedule import Step, StepSchedule
 from .stopping import Progress, Stopping
 
 _OVERFLOW = re.compile(r"without overflow|loss scale already at minimum")  # torch, DeepSpeed
@@ -41,7 +41,7 @@ class Training:
     tokenizer: Any
     rows: Rows
     validation_rows: Rows
-    course: Course
+    step_schedule: StepSchedule
     stopping: Stopping
     micro_batch_tokens: int
     signals: Kept | None
@@ -88,10 +88,10 @@ def train_step(training: Training, step: Step, record: Record) -> None:
     factors = factors_of(counts, context.world)
     # Dropout draws from the step's own stream, so that a resumed step draws what it would have drawn.
     torch.manual_seed((training.settings.seed * 1_000_003 + step.number) * 4_093 + context.rank)
-    set_learning_rate(engine, training.course.learning_rate(step.number))
-    training.objective.go_to(training.course.scheduled(step.number))
+    set_learning_rate(engine, training.step_schedule.learning_rate(step.number))
+    training.objective.go_to(training.step_schedule.scheduled(step.number))
     for method in training.methods:
-        method.before_step(step.number, training.course.num_steps)
+        method.before_step(step.number, training.step_schedule.num_steps)
     sums: dict[str, torch.Tensor] = {}
     for index, micro_step in enumerate(parts):
         ids = micro_step[context.rank]

@@ -60,10 +60,10 @@ def prove_reference(
     if not settings.schedules:
         yield from _prove_at(subject, objective, teacher, allowed, settings, "")
         return
-    course = subject.course
-    for step in telling_steps(settings.schedules, course):
-        objective.go_to(course.scheduled(step))
-        values = values_at(settings.schedules, course, step)
+    step_schedule = subject.step_schedule
+    for step in telling_steps(settings.schedules, step_schedule):
+        objective.go_to(step_schedule.scheduled(step))
+        values = values_at(settings.schedules, step_schedule, step)
         yield from _prove_at(subject, objective, teacher, allowed, settings_at(settings, values), f" at step {step}")
     objective.go_to({})
 
@@ -122,12 +122,13 @@ def prove_encoder(subject: Subject, objective: Objective, teacher: Any) -> Itera
     if objective.teacher is None or not objective.teacher.shares_encoder:
         return
     prefix = family_of(objective.student).stacks["encoder"] + "."
-    ours, theirs = (
+    of_student, of_teacher = (
         {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
         for model in (objective.student, teacher)
     )
-    names = sorted({*ours, *theirs})
-    other = [name for name in names if not (name in ours and name in theirs and torch.equal(ours[name], theirs[name]))]
+    names = sorted({*of_student, *of_teacher})
+    both = of_student.keys() & of_teacher.keys()
+    other = [name for name in names if not (name in both and torch.equal(of_student[name], of_teacher[name]))]
     defect = None
     if other:
         defect = f"the student's own encoder feeds the teacher's decoder, and {other[0]} is not the teacher's"
@@ -181,11 +182,12 @@ def _of_logits(compared: Compared, found: float, wanted: float) -> str:
         return f"temperature, divergence ({term.divergence}), the vocabulary, or the outcome of all other tokens"
     assert compared.teacher is not None
     valid = compared.batch["labels"] != -100
-    ours, theirs = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
-    if term.temperature != 1 and _near(found, float(logits_mean(term, ours, theirs, squared=False))):
+    of_student, of_teacher = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
+    if term.temperature != 1 and _near(found, float(logits_mean(term, of_student, of_teacher, squared=False))):
         return f"the factor T² = {term.temperature**2:g} is missing"
-    if ours.shape[-1] != theirs.shape[-1] and _near(found, float(logits_mean(term, ours, theirs, padded_with=0.0))):
-        sizes = f"{ours.shape[-1]} of the student, {theirs.shape[-1]} of the teacher"
+    padded = of_student.shape[-1] != of_teacher.shape[-1]
+    if padded and _near(found, float(logits_mean(term, of_student, of_teacher, padded_with=0.0))):
+        sizes = f"{of_student.shape[-1]} of the student, {of_teacher.shape[-1]} of the teacher"
         return f"the vocabularies ({sizes}) are padded with zeros, which have a probability, and not with -inf"
     return f"temperature, divergence ({term.divergence}), or the states of one of the models"
 
@@ -196,20 +198,20 @@ def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
     assert compared.teacher is not None and given.teacher is not None and objective.hidden is not None
     side = "outputs" if objective.hidden.align == "outputs" else "inputs"
     phi = phi_of(objective, stack)
-    theirs = given.teacher.encoder_layers if stack == "encoder" else given.teacher.decoder_layers
+    of_teacher = given.teacher.encoder_layers if stack == "encoder" else given.teacher.decoder_layers
     known: list[Tensor] = getattr(compared.teacher, side)[stack]
-    if theirs is None or len(theirs) != len(phi):
-        return f"{0 if theirs is None else len(theirs)} {stack} layers are compared, φ pairs {len(phi)}"
+    if of_teacher is None or len(of_teacher) != len(phi):
+        return f"{0 if of_teacher is None else len(of_teacher)} {stack} layers are compared, φ pairs {len(phi)}"
     for k, j in enumerate(phi):
-        if not _equal(theirs[k], known[j] if j < len(known) else None):
+        if not _equal(of_teacher[k], known[j] if j < len(known) else None):
             what = f"student {stack} layer {k} is not held to the {side[:-1]} of teacher layer {j}"
-            really = [i for i, state in enumerate(known) if _equal(theirs[k], state)]
+            really = [i for i, state in enumerate(known) if _equal(of_teacher[k], state)]
             return what + (f" but to that of layer {really[0]}" if really else " but to other states")
     if compared.projections:
         return None
-    ours = given.student.encoder_layers if stack == "encoder" else given.student.decoder_layers
+    of_student = given.student.encoder_layers if stack == "encoder" else given.student.decoder_layers
     mine: list[Tensor] = getattr(compared.student, side)[stack]
-    for k, state in enumerate(ours or ()):
+    for k, state in enumerate(of_student or ()):
         if not _equal(state, mine[k]):
             return f"what stands for student {stack} layer {k} is not its {side[:-1]}"
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -44,41 +45,45 @@ def _layers(subject: Subject, student: Any, origin: Any, stack: Stack, init: Sta
         return held("f", claim, f"the plan copies {stack} layers {planned}, its stage {init.layers}")
     if depths(student)[stack] != len(planned):
         return held("f", claim, f"the student has {depths(student)[stack]} {stack} layers, the plan {len(planned)}")
-    ours, theirs = student.state_dict(), origin.state_dict()
+    student_tensors, origin_tensors = student.state_dict(), origin.state_dict()
     for layer, source in enumerate(planned):
-        name = _unequal(ours, theirs, student, stack, layer, source)
+        name = _unequal(student_tensors, origin_tensors, student, stack, layer, source)
         if name is None:
             continue
-        others = (j for j in range(depths(origin)[stack]) if _unequal(ours, theirs, student, stack, layer, j) is None)
+        all_layers = range(depths(origin)[stack])
+        compare = partial(_unequal, student_tensors, origin_tensors, student, stack, layer)
+        others = (j for j in all_layers if compare(j) is None)
         really = next((f"; it is layer {j}" for j in others), "")
         return held("f", claim, f"{stack} layer {layer} is not a copy of layer {source} ({name} differs){really}")
-    defect = _first_only(ours, theirs, student, stack)
+    defect = _first_only(student_tensors, origin_tensors, student, stack)
     return held("f", f"{claim}: {', '.join(map(str, planned))}", defect)
 
 
-def _unequal(ours: State, theirs: State, model: Any, stack: Stack, layer: int, source: int) -> str | None:
+def _unequal(
+    student_tensors: State, origin_tensors: State, model: Any, stack: Stack, layer: int, source: int
+) -> str | None:
     """The first parameter of a student layer that differs from that of the source layer."""
     family = family_of(model)
     prefix = f"{family.stacks[stack]}.{family.layer_list}."
     own = f"{prefix}{layer}."
-    mine = {name.removeprefix(own): tensor for name, tensor in ours.items() if name.startswith(own)}
+    mine = {name.removeprefix(own): tensor for name, tensor in student_tensors.items() if name.startswith(own)}
     if not mine:
         return f"{prefix}{layer}"
     for inner, tensor in mine.items():
         if inner in family.first_layer_only:
             continue
-        other = theirs.get(f"{prefix}{source}.{inner}")
+        other = origin_tensors.get(f"{prefix}{source}.{inner}")
         if other is None or not torch.equal(tensor, other):
             return f"{prefix}{layer}.{inner}"
     return None
 
 
-def _first_only(ours: State, theirs: State, model: Any, stack: Stack) -> str | None:
+def _first_only(student_tensors: State, origin_tensors: State, model: Any, stack: Stack) -> str | None:
     """What only layer 0 has (T5's position bias) is layer 0's, whichever layer was copied there."""
     family = family_of(model)
     for inner in family.first_layer_only:
         name = f"{family.stacks[stack]}.{family.layer_list}.0.{inner}"
-        if name not in ours or not torch.equal(ours[name], theirs[name]):
+        if name not in student_tensors or not torch.equal(student_tensors[name], origin_tensors[name]):
             return f"{name} is not that of the origin's layer 0"
     return None
 
@@ -86,16 +91,16 @@ def _first_only(ours: State, theirs: State, model: Any, stack: Stack) -> str | N
 def _outside(student: Any, teacher: Any) -> str | None:
     family = family_of(student)
     inside = tuple(f"{family.stacks[stack]}.{family.layer_list}." for stack in family.stacks)
-    theirs = teacher.state_dict()
+    tensors = teacher.state_dict()
     for name, tensor in student.state_dict().items():
-        if not name.startswith(inside) and (name not in theirs or not torch.equal(tensor, theirs[name])):
+        if not name.startswith(inside) and (name not in tensors or not torch.equal(tensor, tensors[name])):
             return f"{name} is not the teacher's"
     return None
 
 
 def _generation(student: Any, teacher: Any) -> str | None:
-    ours, theirs = (model.generation_config.to_dict() for model in (student, teacher))
-    for name in sorted({*ours, *theirs} - {"transformers_version", "_from_model_config"}):
-        if ours.get(name) != theirs.get(name):
-            return f"{name} is {ours.get(name)!r}, the teacher's {theirs.get(name)!r}"
+    student_tensors, origin_tensors = (model.generation_config.to_dict() for model in (student, teacher))
+    for name in sorted({*student_tensors, *origin_tensors} - {"transformers_version", "_from_model_config"}):
+        if student_tensors.get(name) != origin_tensors.get(name):
+            return f"{name} is {student_tensors.get(name)!r}, the teacher's {origin_tensors.get(name)!r}"
     return None

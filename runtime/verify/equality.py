@@ -104,19 +104,19 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
     batch = subject.batch()
     valid = batch["labels"] != -100
     student = Plain(alone.student, batch, attentions=False)
-    theirs = None
+    teacher_plain = None
     with torch.no_grad():
         found = alone.head_terms.student(student.last[valid])
         yield _logits("student", found, student.logits[valid])
         if teacher is not None:
-            theirs = plain_teacher(teacher, batch, student, attentions=False)
-            yield _logits("teacher", teacher.logits(theirs.last[valid]), theirs.logits[valid])
+            teacher_plain = plain_teacher(teacher, batch, student, attentions=False)
+            yield _logits("teacher", teacher.logits(teacher_plain.last[valid]), teacher_plain.logits[valid])
     factors = factors_of(counts_of(batch), world=1)
     candidates = alone.candidates(batch)
-    compared = ModelOutputs(logits=None if theirs is None else theirs.logits, candidates=candidates)
+    compared = ModelOutputs(logits=None if teacher_plain is None else teacher_plain.logits, candidates=candidates)
     inputs = TermInputs(
         student=ModelOutputs(logits=student.logits),
-        teacher=None if theirs is None and candidates is None else compared,
+        teacher=None if teacher_plain is None and candidates is None else compared,
         labels=batch["labels"],
         source_mask=batch["attention_mask"].bool(),
         phi={},

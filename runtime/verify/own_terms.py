@@ -56,18 +56,18 @@ def _inputs(
     """What a term is given, out of plain forwards: whole batches, layers in the pairs of φ."""
     stacks: tuple[Stack, ...] = ("encoder", "decoder")
     phi = {stack: pairs for stack in stacks if (pairs := phi_of(settings, stack))}
-    ours = _outputs(student, {stack: range(len(pairs)) for stack, pairs in phi.items()})
-    ours = replace(
-        ours,
-        encoder_layers=_projected(ours.encoder_layers, projections.get("encoder")),
-        decoder_layers=_projected(ours.decoder_layers, projections.get("decoder")),
+    outputs = _outputs(student, {stack: range(len(pairs)) for stack, pairs in phi.items()})
+    outputs = replace(
+        outputs,
+        encoder_layers=_projected(outputs.encoder_layers, projections.get("encoder")),
+        decoder_layers=_projected(outputs.decoder_layers, projections.get("decoder")),
         decoder_embeddings=None
-        if ours.decoder_embeddings is None
-        else projected(ours.decoder_embeddings, projections.get("embeddings")),
-        last_state=None if ours.last_state is None else projected(ours.last_state, projections.get("last")),
+        if outputs.decoder_embeddings is None
+        else projected(outputs.decoder_embeddings, projections.get("embeddings")),
+        last_state=None if outputs.last_state is None else projected(outputs.last_state, projections.get("last")),
     )
     return TermInputs(
-        student=ours,
+        student=outputs,
         teacher=None if teacher is None else _outputs(teacher, phi),
         labels=batch["labels"],
         source_mask=batch["attention_mask"].bool(),

@@ -40,7 +40,7 @@ def prove_quickly(
     started = time.monotonic()
     subject = Subject(context.plan, stage, stage, context.inputs, {}, few_rows(rows, FEW), pad_id)
     subject = with_kept(subject, signals)
-    kind = None if teacher is None else next(teacher.model.parameters()).dtype
+    dtype = None if teacher is None else next(teacher.model.parameters()).dtype
     try:
         if teacher is not None:
             teacher.model.to("cpu").float()
@@ -50,7 +50,7 @@ def prove_quickly(
             failure = absurd_weights(objective, subject.batch()) or failure
     finally:
         if teacher is not None:
-            teacher.model.to(kind)
+            teacher.model.to(dtype)
             teacher.to(context.device)
     if failure is not None:
         raise failure
@@ -64,14 +64,14 @@ def _proofs(subject: Subject, objective: Objective, signals: Signals | None) -> 
     yield from prove_chunks(subject, objective)
     if without_batch_norm(subject)[0] is subject:
         yield from prove_cuts(subject, objective)
-    settings, batch, theirs = subject.settings.objective, subject.batch(), None
+    settings, batch, teacher_plain = subject.settings.objective, subject.batch(), None
     attentions = looks_at_maps(settings)
     if objective.teacher is not None:
         student = Plain(objective.student, batch, attentions=False)
-        theirs = plain_teacher(objective.teacher, batch, student, attentions=attentions)
-    yield from prove_reference(subject, objective, theirs, FLOAT32)
+        teacher_plain = plain_teacher(objective.teacher, batch, student, attentions=attentions)
+    yield from prove_reference(subject, objective, teacher_plain, FLOAT32)
 
 
 def _log(context: Context, line: str) -> None:
-    if context.first:
+    if context.is_rank_zero:
         tell(f"verify {context.stage.id}: {line}")

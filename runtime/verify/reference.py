@@ -207,9 +207,11 @@ def hidden_mean(
     matrix: Tensor | None,
 ) -> Tensor:
     """Mean squared error of the paired layers over width and items, summed over the pairs."""
-    ours, theirs = ((plain.outputs if term.align == "outputs" else plain.inputs)[stack] for plain in (student, teacher))
+    student_states, teacher_states = (
+        (plain.outputs if term.align == "outputs" else plain.inputs)[stack] for plain in (student, teacher)
+    )
     pairs = [
-        (_normal(projected(ours[k], matrix), term.layer_norm) - _normal(theirs[j], term.layer_norm))
+        (_normal(projected(student_states[k], matrix), term.layer_norm) - _normal(teacher_states[j], term.layer_norm))
         for k, j in enumerate(phi_of(settings, stack))
     ]
     return torch.stack([error.square().mean(-1)[mask].mean() for error in pairs]).sum()

@@ -16,14 +16,14 @@ from ..objective.assembly import Active
 from ..objective.build import objective_of
 from ..objective.objective import Objective
 from ..plan import Scoring, TrainSettings
-from ..training.course import Course
 from ..training.engine import optimizer_of
 from ..training.step import Training, train_step
+from ..training.step_schedule import StepSchedule
 from ..training.stopping import Stopping
 from ..training.validation import validate
 from .proof import Proof, held
 from .step import ONE_BATCH, Kept, LocalEngine
-from .subject import FewRows, Subject, course_of_few
+from .subject import FewRows, Subject, step_schedule_of_few
 
 # Read elsewhere, before a training begins.
 ELSEWHERE = {
@@ -99,8 +99,8 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
         _watch_terms(objective, settings, seen)
         parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
         rows = FewRows(subject.rows, np.arange(min(_ROWS, len(subject.rows))))
-        Course(settings, subject.rows.whole)  # the schedules of the loss are made for all rows
-        course = course_of_few(settings, rows)
+        StepSchedule(settings, subject.rows.whole)  # the schedules of the loss are made for all rows
+        step_schedule = step_schedule_of_few(settings, rows)
         teachers = dict.fromkeys(settings.stopping.retention or {}, 0.0)  # its scores
         training = Training(
             settings=settings,
@@ -111,14 +111,14 @@ def _go_through(subject: Subject, settings: TrainSettings, seen: set[str]) -> No
             tokenizer=load_tokenizer(model_folder(subject.inputs["model"])),
             rows=rows,
             validation_rows=rows,
-            course=course,
-            stopping=Stopping(settings.stopping, teachers, course.num_steps),
+            step_schedule=step_schedule,
+            stopping=Stopping(settings.stopping, teachers, step_schedule.num_steps),
             micro_batch_tokens=ONE_BATCH,
             signals=subject.candidates,
         )
-        step = course.steps(after=0)[0]
+        step = step_schedule.steps(after=0)[0]
         train_step(training, step, cast(Any, Kept()))
-        course.learning_rate(1 << 40)  # past every warm-up
+        step_schedule.learning_rate(1 << 40)  # past every warm-up
         training.stopping.validated(validate(training, step.number), step.number)
         training.stopping.progress.best_metrics = None  # so that the other rules are asked, too
         training.stopping.reason(0)

@@ -17,12 +17,12 @@ from torch import Tensor, nn
 from ..data.rows import Rows
 from ..models.families import family_of, stack_of
 from ..objective.objective import Objective
-from ..training.course import Step
 from ..training.engine import optimizer_of
 from ..training.step import Training, train_step
+from ..training.step_schedule import Step
 from ..training.stopping import Stopping
 from .proof import Proof, exempt, held, measured
-from .subject import ZERO_BY_NATURE, Gradients, Subject, course_of_few, difference, relative
+from .subject import ZERO_BY_NATURE, Gradients, Subject, difference, relative, step_schedule_of_few
 
 LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-5, 1e-3  # fp32
 NEAR_ZERO = 0.1  # a term below it is held to it: the divergence of two models that are nearly equal is rounding
@@ -71,7 +71,7 @@ def run_step(
     parameters = [parameter for parameter in objective.parameters() if parameter.requires_grad]
     engine = LocalEngine(objective, optimizer_of(parameters, settings, on_cpu=False), updates)
     rows: Rows = subject.rows
-    course = course_of_few(settings, rows)
+    step_schedule = step_schedule_of_few(settings, rows)
     training = Training(
         settings=settings,
         context=subject.context(rank, world),
@@ -81,8 +81,8 @@ def run_step(
         tokenizer=_Padding(subject.pad_id),
         rows=rows,
         validation_rows=rows,
-        course=course,
-        stopping=Stopping(settings.stopping, {}, course.num_steps),
+        step_schedule=step_schedule,
+        stopping=Stopping(settings.stopping, {}, step_schedule.num_steps),
         micro_batch_tokens=micro_batch_tokens,
         signals=subject.candidates,
     )
@@ -157,10 +157,10 @@ def prove_step(subject: Subject, objective: Objective) -> Iterator[Proof]:
     yield from _modes(subject, objective)
     teacher = None if objective.teacher is None else objective.teacher.model
     before = {name: tensor.detach().clone() for name, tensor in objective.state_dict().items()}
-    theirs = {} if teacher is None else {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
+    weights = {} if teacher is None else {name: tensor.clone() for name, tensor in teacher.state_dict().items()}
     _, gradients, _ = run_step(subject, objective, updates=True)
     if teacher is not None:
-        changed = [name for name, tensor in teacher.state_dict().items() if not torch.equal(tensor, theirs[name])]
+        changed = [name for name, tensor in teacher.state_dict().items() if not torch.equal(tensor, weights[name])]
         changed += [name for name, parameter in teacher.named_parameters() if parameter.grad is not None]
         note = f"{changed[0]} of the teacher changed" if changed else None
         yield held("e", "a step leaves the teacher as it was", note)

@@ -27,7 +27,7 @@ from ..objective.objective import Objective, factors_of
 from ..plan import Plan, Stage, StudentSettings, TrainSettings
 from ..protocol import Items
 from ..signals.read import CANDIDATES, Kept, with_signals
-from ..training.course import Course
+from ..training.step_schedule import StepSchedule
 
 MANY, FEW = 8, 4  # rows; few for a large model
 LARGE = 100_000_000  # parameters
@@ -91,9 +91,9 @@ class Subject:
         return settings
 
     @property
-    def course(self) -> Course:
+    def step_schedule(self) -> StepSchedule:
         """The steps of the training itself, over all its rows."""
-        return Course(self.settings, self.rows.whole)
+        return StepSchedule(self.settings, self.rows.whole)
 
     @property
     def has_teacher(self) -> bool:
@@ -154,10 +154,10 @@ def subject_of(plan: Plan, store: Store) -> Subject:
     return Subject(plan, stage, student, inputs, origins, few_rows(rows, number), pad_id)
 
 
-def course_of_few(settings: TrainSettings, rows: Rows) -> Course:
+def step_schedule_of_few(settings: TrainSettings, rows: Rows) -> StepSchedule:
     """The steps of a training of few rows. Its objective is the plan's as it stands: a schedule that is made for a
     whole training has no middle in it."""
-    return Course(replace(settings, objective=replace(settings.objective, schedules={})), rows)
+    return StepSchedule(replace(settings, objective=replace(settings.objective, schedules={})), rows)
 
 
 def few_rows(rows: Rows, number: int) -> FewRows:

@@ -37,14 +37,14 @@ class Case:
         self.scores = list(scores)
         planned = [SimpleNamespace(number=n, validate=n % 5 == 0) for n in range(1, 101)]
         context = SimpleNamespace(
-            scratch=folder, gather=lambda value: [value], stop_requested=lambda: False, first=True,
+            scratch=folder, gather=lambda value: [value], stop_requested=lambda: False, is_rank_zero=True,
             stage=SimpleNamespace(id="train", section="", execution=SimpleNamespace(save_minutes=None)),
             progress=SimpleNamespace(task=lambda *_: _Task()),
         )  # fmt: skip
         stopping = Stopping(SETTINGS, {}, 100)
         self.training: Any = SimpleNamespace(
             context=context, stopping=stopping, settings=SimpleNamespace(stopping=SETTINGS),
-            course=SimpleNamespace(num_steps=100, steps=lambda after: planned[after:]),
+            step_schedule=SimpleNamespace(num_steps=100, steps=lambda after: planned[after:]),
             state=lambda: stopping.progress.state(), plain_student=nullcontext,
         )  # fmt: skip
 

@@ -19,9 +19,9 @@ from distilc.runtime.models.load import load_model
 from distilc.runtime.models.save import save_model
 from distilc.runtime.objective.objective import Objective
 from distilc.runtime.plan import LabelsTerm, ObjectiveSettings, StoppingSettings
-from distilc.runtime.training.course import Step
 from distilc.runtime.training.method import Method
 from distilc.runtime.training.step import Training, train_step
+from distilc.runtime.training.step_schedule import Step
 from distilc.runtime.training.stopping import Stopping
 from distilc.runtime.verify.step import LocalEngine
 
@@ -92,10 +92,10 @@ def training_of(model: Any, rows: Rows, methods: tuple[Method, ...]) -> Training
         method.begin(objective.student, None)
     settings: Any = SimpleNamespace(seed=3, task="summarization")
     context: Any = SimpleNamespace(world=1, rank=0)
-    course: Any = SimpleNamespace(num_steps=6, learning_rate=lambda step: 0.1, scheduled=lambda step: {})
+    step_schedule: Any = SimpleNamespace(num_steps=6, learning_rate=lambda step: 0.1, scheduled=lambda step: {})
     return Training(
         settings=settings, context=context, objective=objective, engine=LocalEngine(objective, optimizer, updates=True),
-        source=Path(), tokenizer=SimpleNamespace(pad_token_id=1), rows=rows, validation_rows=rows, course=course,
+        source=Path(), tokenizer=SimpleNamespace(pad_token_id=1), rows=rows, validation_rows=rows, step_schedule=step_schedule,
         stopping=Stopping(STOPPING, {}, 6), micro_batch_tokens=1 << 20, signals=None, methods=methods,
     )  # fmt: skip
 

@@ -24,7 +24,7 @@ from distilc.runtime.peek.prepare import Prepared, prepare
 from distilc.runtime.peek.sample import Asked, sample
 from distilc.runtime.peek.tables import print_facts
 from distilc.runtime.plan import load_plan
-from distilc.runtime.training.course import Course
+from distilc.runtime.training.step_schedule import StepSchedule
 
 KD = "{labels: 1.0, logits: {weight: 0.8, temperature: 2.0}, hidden: {decoder: 3.0}}"
 SPEC = """\
@@ -91,7 +91,7 @@ def test_what_is_shown_is_what_the_training_sees(compiled: Callable[..., Path]) 
     facts, prepared = peeked(compiled(), Asked(rows=4))
     rows = Rows.open(prepared.inputs["data"], "train")
     settings, execution = prepared.stage.settings, prepared.stage.execution
-    step = Course(settings, rows).steps(after=0)[0]
+    step = StepSchedule(settings, rows).steps(after=0)[0]
     parts = micro_batches(step.ids, rows.source_lengths, rows.target_lengths, 1, execution.micro_batch_tokens or 1)
     assert [row["row"] for row in facts["rows"]] == parts[0][0].tolist()
     assert facts["step"]["micro_batches"] == len(parts) and facts["step"]["examples"] == len(step.ids)
@@ -128,7 +128,7 @@ def test_layers_and_objective(compiled: Callable[..., Path]) -> None:
     assert [layer["looks_at"] for layer in decoder] == list(plan.phi.decoder or ())
     assert facts["teacher"] == {"model": plan.teacher.model, "trained": True, "used": True, "shares_encoder": True}
     rows = Rows.open(prepared.inputs["data"], "train")
-    step = Course(prepared.stage.settings, rows).steps(after=0)[0]
+    step = StepSchedule(prepared.stage.settings, rows).steps(after=0)[0]
     terms = {term["term"]: (term["weight"], term["items"], term["items_of_step"]) for term in facts["objective"]}
     labels = int(rows.target_lengths[step.ids].sum())
     assert terms == {

@@ -30,7 +30,7 @@ from distilc.runtime.objective.objective import Objective
 from distilc.runtime.plan import GenerationSettings, load_plan
 from distilc.runtime.protocol import Term, TermInputs
 from distilc.runtime.training import step
-from distilc.runtime.training.course import Course
+from distilc.runtime.training.step_schedule import StepSchedule
 from distilc.runtime.verify import quick
 from distilc.runtime.verify.equality import prove_identity
 from distilc.runtime.verify.proof import Proof, diagnosis
@@ -294,8 +294,8 @@ def test_numbers_that_change_are_proved_where_an_error_shows(subjects: Made, mon
     assert "the term hidden_decoder at step 3" in claims and "the term hidden_decoder at step 2" not in claims
     assert {"the loss at step 2", "the loss at step 3", "the gradient of the loss at step 3"} <= {*claims}
     assert failed(list(prove_read(subject))) == []
-    right = Course.scheduled
-    monkeypatch.setattr(Course, "scheduled", lambda self, step: right(self, step - 1))
+    right = StepSchedule.scheduled
+    monkeypatch.setattr(StepSchedule, "scheduled", lambda self, step: right(self, step - 1))
     assert any("the term logits is" in line and "at step 3" in line for line in failed(list(reference_proofs(subject, subject.objective()))))
 
 
@@ -380,7 +380,7 @@ def test_a_planted_defect_is_found_and_its_place_named(
 
 def test_a_setting_that_nothing_reads_is_named(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subjects("bart", SHALLOW, OF_LOGITS)
-    monkeypatch.setattr(Course, "learning_rate", lambda self, step: 1e-3)
+    monkeypatch.setattr(StepSchedule, "learning_rate", lambda self, step: 1e-3)
     assert failed(list(prove_read(subject))) == [
         "(g) every setting of the training is read: nothing reads schedule, warmup_steps"
     ]

@@ -159,7 +159,7 @@ def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monk
     for code, expected in (("c" * 64, []), ("a" * 64, ids[:1])):
         shutil.rmtree(control.folder, ignore_errors=True)
         control.folder.mkdir()
-        control.tell_code(code)
+        control.report_code(code)
         assert worker.work(plan, ids, control) == 1
         failure = control.failure()
         assert failure is not None and failure.code == "R410" and ran == expected

@@ -31,8 +31,8 @@ from distilc.runtime.plan import (
 from distilc.runtime.signals.digest import encoder_digest
 from distilc.runtime.signals.fill import Filling
 from distilc.runtime.signals.read import Signals, with_signals
-from distilc.runtime.training.course import Course, Step
 from distilc.runtime.training.engine import backward, set_learning_rate, start_engine
+from distilc.runtime.training.step_schedule import Step, StepSchedule
 
 from . import setting as s
 
@@ -52,7 +52,7 @@ class Product:
         teacher = Teacher(setting.decoder_teacher(), shares_encoder=True) if technique == "kd" else None
         self.objective = Objective(self.student, _objective(technique), s.FROZEN, teacher)
         settings = _train_settings(self.objective)
-        self.course = Course(settings, self.rows)
+        self.step_schedule = StepSchedule(settings, self.rows)
         self.engine = start_engine(self.objective, _stage("train", settings))
         self.engine.train()
 
@@ -78,11 +78,11 @@ class Product:
             self.step(step)
 
     def steps(self, epoch: int) -> list[Step]:
-        return self.course.steps(after=epoch * (self.course.num_steps // s.EPOCHS))
+        return self.step_schedule.steps(after=epoch * (self.step_schedule.num_steps // s.EPOCHS))
 
     def step(self, step: Step) -> None:
         factors = self._factors(step.ids)
-        set_learning_rate(self.engine, self.course.learning_rate(step.number))
+        set_learning_rate(self.engine, self.step_schedule.learning_rate(step.number))
         parts = self.parts(step)
         for index, batch in enumerate(parts):
             share, _ = self.engine(batch, factors)

@@ -1,4 +1,4 @@
-"""The course of a training: which examples each optimizer step sees, how many steps there are, when to
+"""The steps of a training: which examples each optimizer step sees, how many steps there are, when to
 validate, which learning rate, which weights of the loss where they change. All of it known before the first step;
 nothing depends on ranks.
 """
@@ -33,7 +33,7 @@ class Step:
     validate: bool
 
 
-class Course:
+class StepSchedule:
     """All steps of a training, epoch by epoch. `num_steps` is the most there can be; `ENDLESS` where time, patience or
     retention alone end it: a falling schedule then stays at its peak."""
 
