@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted
+from ..diagnostics.diagnostic import Reporter, Trail, listed, quoted
 from ..resolve.languages import Languages
 from ..resolve.scoring import language_decides
 from .context import ModelContext
@@ -28,11 +28,15 @@ def check_languages(models: ModelContext) -> None:
                     f"mbart writes the language into every sequence: data.{name} is missing",
                     f"write for example `{name}: en_XX`",
                 )
+    asked: dict[Trail, Languages] = {("teacher",): languages}
+    asked |= {("pseudo_labels", name, "by"): found for name, found in labellers.items()}
+    for model, found in asked.items():
+        for name, language in given.items():
+            if found.kind == "codes" or name == "target_language":
+                _check_known(language, ("data", name), model, found, reporter)
+    if languages.kind == "codes":
         return
     target, others = data.target_language, [found.kind for found in labellers.values()]
-    _check_token(target, ("teacher",), languages, reporter)
-    for name, found in labellers.items():
-        _check_token(target, ("pseudo_labels", name, "by"), found, reporter)
     if languages.known is not None and len(languages.known) > 1 and target is None and ">>" not in data.prefix:
         reporter.warning(
             "W515",
@@ -58,16 +62,17 @@ def check_languages(models: ModelContext) -> None:
         )
 
 
-def _check_token(target: str | None, model: Trail, languages: Languages, reporter: Reporter) -> None:
+def _check_known(language: str | None, path: Trail, model: Trail, languages: Languages, reporter: Reporter) -> None:
     """Has a model of several languages a token for this one?"""
-    if languages.known is None or target is None or target in languages.known:
+    known = languages.known
+    if not known or language is None or language in known:
         return
-    near = did_you_mean(target, languages.known)
-    few = listed(languages.known[:MOST_NAMES], "and") + (" ..." if len(languages.known) > MOST_NAMES else "")
+    near = languages.near(language)
+    few = listed(known[:MOST_NAMES], "and") + (" ..." if len(known) > MOST_NAMES else "")
     reporter.error(
         "E545",
-        ("data", "target_language"),
-        f"the model has no token for the language {quoted(target)}",
+        path,
+        f"the model has no token for the language {quoted(language)}",
         f"did you mean {near}?" if near else f"it has those of {few}",
         because=[model],
     )

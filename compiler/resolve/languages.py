@@ -10,16 +10,29 @@ from os.path import isfile
 from pathlib import Path
 from typing import Any, Literal
 
+from ..diagnostics.diagnostic import did_you_mean
 from ..diagnostics.record import record
 from ..extensions.builtin_families import Family
 
 _LINE_BREAK = b"<n>"
+_ADDED = re.compile(rb'"content"\s*:\s*"([^"\\<>]+)"')  # the added tokens of a tokenizer.json, of 17 MB or more
+# The codes that mBART's tokenizers have whatever their files say, each with the language in ISO 639-3.
+_MBART = dict(code.split("=") for code in (
+    "ar_AR=ara cs_CZ=ces de_DE=deu en_XX=eng es_XX=spa et_EE=est fi_FI=fin fr_XX=fra gu_IN=guj hi_IN=hin it_IT=ita "
+    "ja_XX=jpn kk_KZ=kaz ko_KR=kor lt_LT=lit lv_LV=lav my_MM=mya ne_NP=nep nl_XX=nld ro_RO=ron ru_RU=rus si_LK=sin "
+    "tr_TR=tur vi_VN=vie zh_CN=zho"
+).split())  # fmt: skip
+_MBART50 = _MBART | dict(code.split("=") for code in (
+    "af_ZA=afr az_AZ=aze bn_IN=ben fa_IR=fas he_IL=heb hr_HR=hrv id_ID=ind ka_GE=kat km_KH=khm mk_MK=mkd ml_IN=mal "
+    "mn_MN=mon mr_IN=mar pl_PL=pol ps_AF=pus pt_XX=por sv_SE=swe sw_KE=swa ta_IN=tam te_IN=tel th_TH=tha tl_XX=tgl "
+    "uk_UA=ukr ur_PK=urd xh_ZA=xho gl_ES=glg sl_SI=slv"
+).split())  # fmt: skip
 _TOKEN = re.compile(r">>(.+)<<\Z")
 
 
 @record
 class Languages:
-    """kind codes: sequences have the codes of their languages. tokens: a source begins with the token of the target's;
+    """kind codes: sequences have the codes of their languages. tokens: a source begins with the token of the target's.
     `known`: of which ones, None: its vocabulary is not here. none: to this tokenizer languages mean nothing."""
 
     kind: Literal["codes", "tokens", "none"]
@@ -27,7 +40,16 @@ class Languages:
 
     def prefix(self, language: str | None) -> str:
         """What a source begins with, so that the model writes this language."""
-        return f">>{language}<< " if self.known is not None and language in self.known else ""
+        return f">>{language}<< " if self.kind == "tokens" and language in (self.known or ()) else ""
+
+    def near(self, language: str) -> str:
+        """The language of the `known` ones that was probably meant; "": none is near. Codes have one language each,
+        which is meant by `id`, `ind` and `id_XX` alike."""
+        if self.kind != "codes":
+            return did_you_mean(language, self.known or ())
+        word = re.split("[_-]", language.lower())[0]
+        same = [code for code in self.known or () if word in (code.split("_")[0].lower(), _MBART50.get(code))]
+        return same[0] if same else did_you_mean(language, self.known or (), cutoff=0.75)
 
 
 NO_LANGUAGES = Languages("none")
@@ -45,7 +67,17 @@ def languages_of(family: Family, folder: Path | None, config: Mapping[str, Any])
         return NO_LANGUAGES
     said = {} if folder is None else _json(folder / "tokenizer_config.json")
     kind = str(said.get("tokenizer_class") or config.get("tokenizer_class") or "MBartTokenizer")
-    return Languages("codes") if kind.startswith("MBart") else NO_LANGUAGES
+    if not kind.startswith("MBart"):
+        return NO_LANGUAGES
+    if folder is None or not any(isfile(folder / name) for name in ("tokenizer.json", "sentencepiece.bpe.model")):
+        return Languages("codes")
+    try:
+        added = _ADDED.findall((folder / "tokenizer.json").read_bytes())
+    except OSError:
+        added = []
+    codes = dict.fromkeys(_MBART50 if kind.startswith("MBart50") else _MBART)
+    codes |= dict.fromkeys(code.decode("utf-8", "replace") for code in added)
+    return Languages("codes", tuple(codes))
 
 
 def has_line_break(family: Family, folder: Path | None) -> bool:

@@ -131,6 +131,43 @@ def test_a_marian_model_of_several_languages_is_told_which(compile_text: Any, tm
     assert codes(compile_text("data.target_language=ron", text=text)) == []
 
 
+@pytest.mark.parametrize(
+    ("kind", "source", "target", "told"),
+    [
+        ("MBart50Tokenizer", "en_XX", "id_ID", []),
+        ("MBart50Tokenizer", "en_XX", "ind", ["data.target_language: did you mean id_ID?"]),
+        ("MBart50Tokenizer", "en", "xx_OWN", ["data.source_language: did you mean en_XX?"]),
+        ("MBart50Tokenizer", "enXX", "xyz", [
+            "data.source_language: did you mean en_XX?",
+            "data.target_language: it has those of ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
+        ]),
+        ("MBartTokenizer", "en_XX", "zz_ZZ", [
+            "data.target_language: it has those of ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
+        ]),
+        ("MBartTokenizer", "zh_CN", "id_ID", [  # one of mBART-50's
+            "data.target_language: it has those of ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
+        ]),
+        ("MBartTokenizer", "ind", "ro", ["data.source_language: it has those", "data.target_language: did you mean ro_RO?"]),
+    ],
+)  # fmt: skip
+def test_an_mbart_has_a_code_for_a_language(
+    compile_text: Any, tmp_path: Path, kind: str, source: str, target: str, told: list[str]
+) -> None:
+    added = {"added_tokens": [{"id": 9, "content": "xx_OWN"}], "model": {"vocab": [["ind", -1.0]]}}
+    model(tmp_path / "model", "mbart", tokenizer_config={"tokenizer_class": kind}, tokenizer=added)
+    found = compile_text(f"data={{source_language: {source}, target_language: {target}}}", text=SPEC).diagnostics
+    assert [one.code for one in found] == ["E545"] * len(told)
+    for one, expected in zip(found, told, strict=True):
+        assert f"{one.path}: {one.hint}".startswith(expected)
+
+
+def test_a_code_of_an_mbart_that_is_not_here_is_left_to_the_run(compile_text: Any, tmp_path: Path) -> None:
+    model(tmp_path / "model", "mbart", tokenizer_config={"tokenizer_class": "MBart50Tokenizer"})
+    assert codes(compile_text("data={source_language: xyz, target_language: en_XX}", text=SPEC)) == []
+    (tmp_path / "model" / "sentencepiece.bpe.model").write_bytes(b"")
+    assert codes(compile_text("data={source_language: xyz, target_language: en_XX}", text=SPEC)) == ["E545 data.source_language"]
+
+
 def test_an_mbart_without_languages_is_not_asked_for_them(compile_text: Any, tmp_path: Path) -> None:
     missing = ["E515 data.source_language", "E515 data.target_language"]
     model(tmp_path / "model", "mbart", tokenizer_config={"tokenizer_class": "MBart50Tokenizer"})
