@@ -28,11 +28,12 @@ from ..execution.store import Store, discard, open_store
 from ..execution.unforeseen import is_full, no_space, try_space
 from ..extensions import require
 from ..failure import Failure, interrupted
+from ..messages.notices import FILE, OF_EVERY_RUN, read_notices
 from ..plan import Plan, Stage, is_beside_plan, load_plan
 from ..report.model_card import model_card
 from ..report.summary import summarize
 from ..report.table import table_markdown, table_text
-from ..tracking import Tracker, ui_command
+from ..tracking import Tracker, database_fault, ui_command
 
 STUDENT = "train"  # the stage whose model a run hands over
 EVALUATE_TEACHER = "evaluate-teacher"
@@ -184,6 +185,7 @@ def _run(
     this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, Path(plan.site.workspace)), options)
     this.tracker.start()
     this.cached.update(stage.id for stage in _report_published(this, cached=True))
+    _report_again(this)
     failure = _execute(this, stages) if stages else None
     several.stopped = this.stopped
     if failure is not None and failure.exit_code == 1:
@@ -314,7 +316,7 @@ def _without_a_word(run: Run, stage: Stage, ended: Ended, stopping: StopSignal) 
 
 def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
     """Start the launchers and watch them to their end. Raises `Failure`: nothing was started."""
-    log = run.folder / "logs" / f"{run.control.folder.name}.log"
+    log = run.control.log_file
     log.parent.mkdir(exist_ok=True)
     with log.open("ab") as output:
         launch = Launch(run.plan, run.folder, stages, run.control, output)
@@ -354,7 +356,8 @@ def _work_here(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended
     watcher = threading.Thread(target=watch, daemon=True, name="watch")
     watcher.start()
     try:
-        return Ended(f"exit code {work(run.plan, [stage.id for stage in stages], run.control)}", lost=True)
+        code = work(run.plan, [stage.id for stage in stages], run.control, run.control.log_file)
+        return Ended(f"exit code {code}", lost=True)
     except KeyboardInterrupt:  # asked twice
         return Ended("interrupted", lost=True)
     finally:
@@ -382,6 +385,16 @@ def _report_warnings(run: Run) -> None:
         place = run.plan.place(warning["spec_path"])
         run.console.warning(warning["code"], warning["message"], warning["hint"], place)
     run.num_warnings = len(warnings)
+
+
+def _report_again(run: Run) -> None:
+    """Show what concerns this run, too, of what was noticed when artifacts of the store were made."""
+    for stage in run.plan.stages:
+        if stage.id in run.cached and (folder := run.store.find(stage.key)) is not None:
+            for notice in read_notices(folder / FILE):
+                if notice["code"] in OF_EVERY_RUN:
+                    place = run.plan.place(notice["spec_path"])
+                    run.console.warning(notice["code"], notice["message"], notice["hint"], place)
 
 
 def _report_published(run: Run, cached: bool) -> list[Stage]:
@@ -422,7 +435,8 @@ def _finish(run: Run, failure: Failure | None) -> int:
         student = _link_student(run, summary)
         _write_json(run.folder / "summary.json", summary)
         run.console.print(table_text(summary, run.console.width))
-        run.console.closing(run.folder, student, ui_command(tracked.uri))
+        ui = "" if database_fault(tracked.uri) else ui_command(tracked.uri)
+        run.console.closing(run.folder, student, ui)
     if tracked.message and run.folder.is_dir():  # else there is nothing left that could be sent
         run.console.say(f"warning: R501: {tracked.message}")
     if failure is not None:

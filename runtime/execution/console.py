@@ -88,10 +88,11 @@ class Console:
             yield _Bars(bars)
 
     def closing(self, run_folder: Path, student: Path, ui: str) -> None:
-        """Where everything is."""
+        """Where everything is. `ui`: what to type for MLflow's pages; empty: there is nothing to be seen."""
         self.say(f"student: {student}")
         self.say(f"run:     {run_folder} (summary.json, metrics.jsonl, table.md)")
-        self.say(f"mlflow:  {ui}")
+        if ui:
+            self.say(f"mlflow:  {ui}")
 
     def count(self, failed: Sequence[str], number: int) -> None:
         """The last line of several runs."""

@@ -37,6 +37,11 @@ class Control:
         self.failure_file = folder / "failure.json"
         self.warnings_file = folder / FILE
 
+    @property
+    def log_file(self) -> Path:
+        """The log of what this driver started, in the run folder."""
+        return self.folder.parents[1] / "logs" / f"{self.folder.name}.log"
+
     @contextmanager
     def driven(self) -> Iterator[None]:
         """While it lasts, the workers know that their driver is there."""

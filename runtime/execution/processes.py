@@ -49,6 +49,7 @@ def join(device: str) -> Ranks:
     os.environ.setdefault("LOCAL_RANK", "0")
     os.environ.setdefault("MASTER_ADDR", "127.0.0.1")
     os.environ.setdefault("MASTER_PORT", str(free_port()))
+    os.environ.setdefault("DS_ACCELERATOR", device)  # else DeepSpeed looks for one, and warns where it finds none
     rank, world, local_rank = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE", "LOCAL_RANK"))
     local_world = int(os.environ.get("LOCAL_SIZE", "1"))
 

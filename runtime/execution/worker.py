@@ -16,6 +16,7 @@ import re
 import time
 import traceback
 from collections.abc import Sequence
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -33,8 +34,9 @@ from .unforeseen import unforeseen
 WAIT_SECONDS = 0.5
 
 
-def work(plan: Plan, stages: Sequence[str], control: Control) -> int:
-    """Run the named stages. Returns the exit code: 0, or that of the first failure."""
+def work(plan: Plan, stages: Sequence[str], control: Control, log: Path | None = None) -> int:
+    """Run the named stages. Returns the exit code: 0, or that of the first failure. `log`: takes tracebacks; None:
+    standard error is the log of the run already."""
     at = ""
     try:
         control.begin(int(os.environ.get("RANK", "0")))
@@ -59,8 +61,8 @@ def work(plan: Plan, stages: Sequence[str], control: Control) -> int:
         return failure.exit_code
     except Exception as error:
         if control.folder.is_dir():  # else the workspace was deleted, which the driver tells
-            traceback.print_exc()
-        control.fail(_diagnosis(error))
+            _keep_traceback(log)
+        control.fail(_diagnosis(error, "the log of the run" if log is None else str(log)))
         return 1
     return 0
 
@@ -184,8 +186,19 @@ class _no_lease:
         return None
 
 
-def _diagnosis(error: Exception) -> Failure:
-    found = unforeseen(error, memory=LESS_MEMORY, kept=lambda: "the log of the run")
+def _keep_traceback(log: Path | None) -> None:
+    """That of the error at hand. A disk may be too full for it."""
+    if log is None:
+        traceback.print_exc()
+        return
+    with suppress(OSError):
+        log.parent.mkdir(exist_ok=True)
+        with log.open("a", encoding="utf-8") as file:
+            traceback.print_exc(file=file)
+
+
+def _diagnosis(error: Exception, log: str) -> Failure:
+    found = unforeseen(error, memory=LESS_MEMORY, kept=lambda: log)
     if found.code == "R999" and re.search("address already in use|EADDRINUSE", str(error), re.IGNORECASE):
         return Failure(
             "R405",

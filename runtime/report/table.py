@@ -9,6 +9,7 @@ from io import StringIO
 from typing import Any
 
 from ..execution.other_work import QUIET
+from ..messages.notices import OF_EVERY_RUN
 from ..messages.terminal import drawing_console
 from ..metrics.score import how_scored
 from .summary import disturbed
@@ -55,7 +56,7 @@ def table_text(summary: Mapping[str, Any], width: int) -> str:
     and the numbers fit."""
     draw = _drawn if sys.stdout.isatty() else _plain
     blocks = [draw(table, width) for table in result_tables(summary)]
-    return "\n\n".join(blocks) + "\n" + footnote(summary)
+    return "\n\n".join(blocks) + "\n" + "\n".join([footnote(summary), *_warnings(summary)])
 
 
 def table_markdown(summary: Mapping[str, Any]) -> str:
@@ -65,7 +66,12 @@ def table_markdown(summary: Mapping[str, Any]) -> str:
         header, *rows = table.rows
         lines = [_markdown_row(header), "|---|" + "---:|" * (len(header) - 1), *map(_markdown_row, rows)]
         blocks.append(f"**{table.title}**\n\n" + "\n".join(lines))
-    return "\n\n".join(blocks) + f"\n\n{footnote(summary)}\n"
+    return "\n\n".join([*blocks, footnote(summary), *_warnings(summary)]) + "\n"
+
+
+def _warnings(summary: Mapping[str, Any]) -> list[str]:
+    """What makes the scores say little, whichever run it was noticed in; a line each."""
+    return [f"warning: {found['message']}" for found in summary.get("warnings", ()) if found["code"] in OF_EVERY_RUN]
 
 
 def footnote(summary: Mapping[str, Any]) -> str:

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from ..data.tokenize import Counts, TokenRow
     from ..execution.context import Context
 
+WORTHLESS_BLEU = 1.0  # a translation of which next to no words are those of the reference
+
 
 class Seq2Seq(Task):
     """A source is read whole; the labels are the target's tokens, its end among them, each predicted from those before
@@ -127,16 +129,26 @@ def lead(rows: Rows, num_examples: int, metrics: Sequence[str], scoring: Scoring
 
 
 def below_baseline(name: str, scores: Mapping[str, Any], baseline: Mapping[str, Any]) -> Notice | None:
-    """A teacher that writes worse than who copies the beginning: nobody learns to summarize from it. `name`: of the
-    test set; `scores`, `baseline`: metric -> {value, ...}."""
+    """A teacher that writes worse than who copies the beginning, or, where there is no such baseline, next to nothing
+    of what it should: nobody learns to write from it. `name`: of the test set; `scores`, `baseline`: metric ->
+    {value, ...}."""
+    if not baseline:
+        bleu = scores["bleu"]["value"] if "bleu" in scores else WORTHLESS_BLEU
+        return _told(f"on {name} the teacher's bleu is {bleu:.2f}") if bleu < WORTHLESS_BLEU else None
     metric = "rouge2" if "rouge2" in baseline else next(iter(baseline))
     ours, theirs = scores[metric]["value"], baseline[metric]["value"]
     if ours >= theirs:
         return None
+    return _told(
+        f"on {name} the teacher's {metric} is {ours:.2f}, and that of the lead baseline, the first sentences of the "
+        f"source, is {theirs:.2f}"
+    )
+
+
+def _told(message: str) -> Notice:
     return Notice(
         "R365",
-        f"on {name} the teacher's {metric} is {ours:.2f}, and that of the lead baseline, the first sentences of the "
-        f"source, is {theirs:.2f}",
+        message,
         "a student learns what its teacher can: stop here, and train the teacher longer (`teacher.train`), take "
         "another, or look at its generation (`evaluation.teacher_generation`)",
         "teacher",

@@ -92,9 +92,10 @@ class Evaluation:
 
     def notices(self, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[Notice]:
         if self._stage.id == "evaluate-teacher":
-            for sets in baselines.values():
-                for name, baseline in sets.items():
-                    if (notice := self._judge(name, scores[name], baseline)) is not None:
+            for name, found in scores.items():
+                # Without a baseline it is judged by its scores alone.
+                for baseline in [sets[name] for sets in baselines.values() if name in sets] or [{}]:
+                    if (notice := self._judge(name, found, baseline)) is not None:
                         yield notice
         if (notice := self._ends.notice(_generation_path(self._stage))) is not None:
             yield notice

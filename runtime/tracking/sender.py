@@ -15,7 +15,7 @@ from .ledger import Ledger, Snapshot
 from .outgoing import Texts, outgoing_files
 from .record import Record, Sent, SentStage, StageRecord
 from .run_journal import Line
-from .server import artifact_location, connect, error_kind
+from .server import artifact_location, connect, deleted, error_kind
 from .writer import MAX_METRICS, MetricValue, Writer
 
 
@@ -141,7 +141,7 @@ class Sender:
                 if found is None:
                     raise
         if found.lifecycle_stage != "active":
-            raise RuntimeError(f"the experiment {name!r} was deleted there; restore it or name another one")
+            raise RuntimeError(deleted(name))
         return str(found.experiment_id)
 
     def _create(self, entry: Sent | SentStage, token: str, name: str, started: int, tags: dict[str, str]) -> str:

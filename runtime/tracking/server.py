@@ -8,9 +8,10 @@ import os
 import re
 import shlex
 import shutil
+import sqlite3
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import quote
@@ -88,6 +89,28 @@ def sqlite_file(uri: str) -> Path | None:
     if not uri.startswith("sqlite:///"):
         return None
     return Path(uri.removeprefix("sqlite:///").partition("?")[0])
+
+
+def database_fault(uri: str, experiment: str | None = None) -> str:
+    """Why a SQLite database cannot be looked at or (with `experiment`) written into; empty: nothing is wrong, or it is
+    something else than SQLite. A look without MLflow, which takes a while to come up."""
+    file = sqlite_file(uri)
+    if file is None:
+        return ""
+    if not file.is_file():
+        return f"{file} is not there, and there was too little time to make it"
+    try:
+        with closing(sqlite3.connect(f"{file.absolute().as_uri()}?mode=ro", uri=True, timeout=1.0)) as database:
+            found = database.execute("SELECT lifecycle_stage FROM experiments WHERE name = ?", (experiment,)).fetchone()
+    except sqlite3.Error as error:
+        busy = "locked" in str(error)  # somebody is writing
+        return "" if busy else f"{file}: {error}"
+    return deleted(experiment) if experiment is not None and found is not None and found[0] != "active" else ""
+
+
+def deleted(experiment: str) -> str:
+    """Nothing can be sent to it."""
+    return f"the experiment {experiment!r} was deleted there; restore it or name another one"
 
 
 @contextmanager

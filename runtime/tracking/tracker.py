@@ -18,12 +18,13 @@ from ..plan import Plan, Stage
 from .ledger import Ledger
 from .machine import Machine
 from .sender import Sender
-from .server import tracking_uri
+from .server import database_fault, tracking_uri
 
 POLL_SECONDS = 0.5
 SYNC_SECONDS = 5.0
 SYSTEM_SECONDS = 10.0
 LONGEST_PAUSE_SECONDS = 120.0
+TOO_LITTLE_TIME = "it had too little time"
 
 
 @dataclass(frozen=True)
@@ -118,16 +119,20 @@ class Tracker:
         lines, files, runs = self._sender.pending()
         if self._unwritten:
             return TrackingResult(run_id, self._uri, max(1, lines + files + runs), self._unwritten)
-        reason = self._error or ("it had too little time" if self._thread.is_alive() else "")
+        reason = self._error or (self._unsent() if self._thread.is_alive() else "")
         if lines + files + runs == 0:
             what = f"the tracking server {self._uri} could not be asked whether it still has what it was sent"
             return TrackingResult(run_id, self._uri, 0, f"{what} ({reason})" if reason else "")
-        reason = reason or "it had too little time"
+        reason = reason or TOO_LITTLE_TIME
         message = (
             f"{lines} metric lines and {files} files did not reach the tracking server {self._uri} "
             f"({reason}); they wait in {self._ledger.run_folder}, the same command sends them"
         )
         return TrackingResult(run_id, self._uri, lines + files + runs, message)
+
+    def _unsent(self) -> str:
+        """Why the thread has not come to its end, as far as a look at the database tells."""
+        return database_fault(self._sender.uri, self._sender.plan.tracking.experiment) or TOO_LITTLE_TIME
 
     # --- the thread ------------------------------------------------------------------------------
 

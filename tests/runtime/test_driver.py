@@ -24,6 +24,7 @@ from distilc.runtime.execution import launch, stop_signal
 from distilc.runtime.execution.code_identity import code_identity
 from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
+from distilc.runtime.messages.notices import FILE, Notice, Notices
 from distilc.runtime.plan import Stage, load_plan
 
 from .test_plan import make_keys
@@ -133,6 +134,24 @@ def test_the_teacher_is_evaluated_before_a_student_is_trained(plans: list[Path],
         assert set(plan.stage(id).reads.values()) <= set(found[:number]), id
     assert [id for id in found if id != "evaluate-teacher"] == [id for id in ids if id != "evaluate-teacher"]
     assert "evaluate-teacher" not in [s.id for s in pending_stages(plan, Store(tmp_path / "nothing"), "train")]
+
+
+def test_a_teacher_to_learn_nothing_from_is_told_in_every_run(
+    plans: list[Path], work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Also where its scores are in the store, and another student is trained."""
+    assert main(plans[:1], Options()) == 0
+    store, stage = Store(tmp_path / "workspace" / "store"), load_plan(plans[0]).stage("evaluate-teacher")
+    folder = store.find(stage.key)
+    assert folder is not None
+    notices = Notices(folder / FILE)
+    notices.add(Notice("R365", "the teacher is below", "stop here", "teacher"))
+    notices.add(Notice("R355", "texts end at the limit", "", "evaluation"))
+    capsys.readouterr()
+    assert main(plans[1:2], Options()) == 0
+    told = capsys.readouterr().out
+    assert told.count("R365: warning: the teacher is below\n  hint: stop here\n") == 1 and "R355" not in told
+    assert told.index("R365") < told.index("\nwarning: the teacher is below\n")
 
 
 def test_redo_throws_a_shared_artifact_away_once(plans: list[Path], work: Work) -> None:
@@ -442,7 +461,7 @@ def in_process(plan: Path, work: str, **environment: str) -> subprocess.Popen[st
         from distilc.runtime.commands import run as driver
         from distilc.runtime.execution import processes, worker
 
-        def work(plan, stages, control):
+        def work(plan, stages, control, log):
 {textwrap.indent(work, " " * 12)}
 
         driver.Tracker = lambda *arguments: SimpleNamespace(
@@ -453,7 +472,8 @@ def in_process(plan: Path, work: str, **environment: str) -> subprocess.Popen[st
         sys.exit(driver.main([Path({str(plan)!r})], driver.Options(until="teacher", in_process=True)))
     """
     command = [sys.executable, "-u", "-c", textwrap.dedent(code)]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**os.environ, **environment})
+    outside = {name: value for name, value in os.environ.items() if name != "DS_ACCELERATOR"}
+    return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**outside, **environment})
 
 
 def test_what_a_cluster_says_of_this_process_is_not_asked_in_process(plans: list[Path]) -> None:
@@ -462,7 +482,8 @@ def test_what_a_cluster_says_of_this_process_is_not_asked_in_process(plans: list
     cluster = {"RANK": "0", "WORLD_SIZE": "2", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "23999"}
     process = in_process(plans[0], work, **cluster)
     try:
-        assert "ranks 1\n" in process.communicate(timeout=120)[0]
+        told = process.communicate(timeout=120)[0]
+        assert "ranks 1\n" in told and "WARNING" not in told  # DeepSpeed's, which looked for a device
     finally:
         process.kill()
 

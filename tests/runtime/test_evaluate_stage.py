@@ -351,3 +351,20 @@ def test_a_teacher_below_the_lead_is_told(tmp_path: Path, artifacts: Any) -> Non
     scores = {"rouge1": {"value": 30.0}, "rouge2": {"value": 10.0}}
     assert below_baseline("test", scores, {**scores, "rouge1": {"value": 31.0}}) is None
     assert below_baseline("test", scores, {"rouge1": {"value": 30.1}}) is not None
+
+
+def test_a_teacher_that_translates_nothing_is_told(tmp_path: Path, artifacts: Any) -> None:
+    """No baseline is there to be beaten: what counts is a BLEU near 0."""
+    inputs = artifacts()
+    chosen = replace(settings(), task="translation", metrics=("bleu", "chrf", "loss"))
+    for id, told in (("evaluate-teacher", ["R365"]), ("evaluate-student", [])):
+        context = context_of(evaluate, chosen, inputs, tmp_path / id)
+        context.stage = replace(context.stage, id=id)
+        context.notices = Notices(tmp_path / id / FILE)
+        evaluate.run(context.stage, context)
+        records = read_notices(tmp_path / id / FILE)
+        assert [record["code"] for record in records if record["code"] == "R365"] == told
+    assert below_baseline("test", {"bleu": {"value": 1.0}, "chrf": {"value": 3.0}}, {}) is None
+    notice = below_baseline("test", {"bleu": {"value": 0.42}}, {})
+    assert notice is not None and notice.message == "on test the teacher's bleu is 0.42" and notice.spec_path == "teacher"
+    assert below_baseline("test", {"loss": {"value": 9.0}}, {}) is None

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from distilc.runtime.execution.store import Store
+from distilc.runtime.messages.notices import FILE, Notice, Notices
 from distilc.runtime.plan import Plan, load_plan
 from distilc.runtime.report.model_card import model_card
 from distilc.runtime.report.summary import main_metric, summarize
@@ -48,6 +49,17 @@ def store(plan: Plan, tmp_path: Path) -> Store:
     publish(store, plan, "benchmark-teacher", "speed.json", SPEED)
     publish(store, plan, "benchmark-student", "speed.json", {**SPEED, "examples_per_second": 12.5})
     return store
+
+
+def test_a_teacher_to_learn_nothing_from_is_told_under_the_table(plan: Plan, store: Store) -> None:
+    kept = store.find(plan.stage("evaluate-teacher").key)
+    assert kept is not None
+    notices = Notices(kept / FILE)
+    notices.add(Notice("R365", "on test the teacher's rouge2 is 1.00", "stop here", "teacher"))
+    notices.add(Notice("R355", "5 of 5 texts end at the limit", "", "evaluation"))
+    summary = summarize(plan, store)
+    for text in (table_text(summary, 120), table_markdown(summary)):
+        assert text.splitlines()[-1] == "warning: on test the teacher's rouge2 is 1.00"
 
 
 def test_summary(plan: Plan, store: Store) -> None:

@@ -6,12 +6,15 @@ import json
 import os
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -26,7 +29,8 @@ from distilc.runtime.tracking.ledger import Ledger
 from distilc.runtime.tracking.machine import Machine
 from distilc.runtime.tracking.record import Record, load_record
 from distilc.runtime.tracking.run_journal import RunJournal
-from distilc.runtime.tracking.server import artifact_location, tracking_uri
+from distilc.runtime.tracking.sender import Sender
+from distilc.runtime.tracking.server import artifact_location, database_fault, tracking_uri
 
 SAMPLE = Path(__file__).with_name("sample_plan.json")
 SUMMARY = {
@@ -583,6 +587,36 @@ def test_a_server_that_lost_what_it_was_sent_is_told(plan: Plan, run_folder: Pat
     garbage = drive(plan, run_folder)
     assert "could not be asked whether it still has what it was sent" in garbage.message
     assert "file is not a database" in garbage.message
+
+
+def test_why_nothing_was_sent_is_looked_for_where_mlflow_has_no_time_to_say_it(
+    plan: Plan, run_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine so busy that MLflow does not come up before the wait is over."""
+    database = run_folder.parents[1] / "mlflow.db"
+    held = threading.Event()
+    monkeypatch.setattr(Sender, "sync", lambda self: held.wait(60))
+
+    def told() -> str:
+        tracker = Tracker(plan, run_folder, run_folder.parents[1])
+        tracker.start()
+        result = tracker.finish("FINISHED", SUMMARY, [], 0.2)
+        held.set()
+        tracker._thread.join(30)
+        tracker._ledger.close()
+        held.clear()
+        assert bool(database_fault(result.uri)) == (not database.is_file() or b"garbage" in database.read_bytes())
+        return result.message
+
+    assert f"({database} is not there, and there was too little time to make it)" in told()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("CREATE TABLE experiments (name TEXT, lifecycle_stage TEXT)")
+    assert "(it had too little time)" in told()
+    with closing(sqlite3.connect(database)) as connection, connection:
+        connection.execute("INSERT INTO experiments VALUES ('news', 'deleted')")
+    assert "(the experiment 'news' was deleted there; restore it or name another one)" in told()
+    database.write_bytes(b"garbage " * 1000)
+    assert f"({database}: file is not a database)" in told()
 
 
 def test_a_server_that_never_answers_holds_nobody_up(plan: Plan, run_folder: Path) -> None:

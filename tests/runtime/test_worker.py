@@ -209,3 +209,28 @@ def test_a_worker_whose_workspace_is_gone_ends_quietly(
     monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
     assert worker.work(plan, [plan.stages[0].id], control) == 1
     assert "Traceback" not in capsys.readouterr().err and control.failure() is None
+
+
+@pytest.mark.parametrize(
+    ("error", "code"), [(OSError(28, "No space left on device", "x"), "R402"), (ValueError("what is that?"), "R999")]
+)
+def test_a_traceback_stands_in_the_log_alone(
+    error: Exception, code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Of a run in one process, whose standard error is a terminal; the diagnosis says where."""
+    plan = load_plan(PLAN)
+    plan = replace(plan, site=replace(plan.site, workspace=str(tmp_path)))
+    control = Control(tmp_path / "run" / "control" / "now")
+    control.folder.mkdir(parents=True)
+
+    def run(stage: Stage, context: Context) -> dict[str, Any]:
+        raise error
+
+    monkeypatch.setattr(worker, "join", lambda device: RANKS)
+    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    assert worker.work(plan, [plan.stages[0].id], control, control.log_file) == 1
+    failure = control.failure()
+    assert failure is not None and failure.code == code
+    assert "Traceback" not in "".join(capsys.readouterr())
+    log = tmp_path / "run" / "logs" / "now.log"
+    assert "Traceback" in log.read_text("utf-8") and (code != "R999" or str(log) in failure.hint)
