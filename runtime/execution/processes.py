@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .heartbeat import Watch
+from .heartbeat import Watch, read_life, this_process
 
 # Together less than a minute: so long after the end of its driver a worker is gone, on every machine.
 DRIVER_SILENCE_SECONDS = 20.0  # a driver on another machine that was silent this long is taken for dead
@@ -105,18 +105,20 @@ def watch_driver(record: Path) -> threading.Event:
     """Watch the driver that renews this record; the event is set when it is gone. A worker must not outlive the command
     that started it, but it may still save: it ends DRIVER_GRACE_SECONDS later, whatever it is in.
 
-    Where there is no record nobody drives: the workers were started by hand."""
+    Where there is no record nobody drives: the workers were started by hand. A driver that works in this very process
+    needs no watch, and its record goes with each of its runs, not with it."""
     gone = threading.Event()
+    driver = read_life(record)
 
     def watch() -> None:
-        driver = Watch(record, DRIVER_SILENCE_SECONDS)
-        while driver.lives():
+        watched = Watch(record, DRIVER_SILENCE_SECONDS)
+        while watched.lives():
             time.sleep(1.0)
         gone.set()
         time.sleep(DRIVER_GRACE_SECONDS)
         os._exit(130)
 
-    if record.exists():
+    if record.exists() and (driver is None or not driver.is_process_of(this_process())):
         threading.Thread(target=watch, daemon=True, name="driver-watch").start()
     return gone
 

@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import textwrap
+import threading
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -137,3 +138,11 @@ def test_a_worker_ends_after_its_driver(tmp_path: Path) -> None:
 def test_workers_that_were_started_by_hand_have_no_driver(tmp_path: Path) -> None:
     assert not processes.watch_driver(tmp_path / "driver.json").wait(0.1)
     assert processes.DRIVER_SILENCE_SECONDS + processes.DRIVER_GRACE_SECONDS < 60
+
+
+def test_a_driver_that_works_itself_is_not_watched(tmp_path: Path) -> None:
+    """The record of a run goes with the run: a watch on it would end the process that is at the next one."""
+    control = make_control(tmp_path)
+    with control.driven():
+        gone = processes.watch_driver(control.driver_file)
+    assert not any(thread.name == "driver-watch" for thread in threading.enumerate()) and not gone.is_set()
