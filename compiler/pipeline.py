@@ -73,9 +73,9 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
     return plans, compiled
 
 
-def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
+def read_data(compiled: Compiled, most_bytes: int | None = None, site: Site | None = None) -> Compiled:
     """The data files of the runs read, those of equal data once; not at all when a run has more than
-    `most_bytes` of them."""
+    `most_bytes` of them. `site`: where teachers are looked for, whose tokenizers are tried on the rows."""
     from .checks.check_data import check_data, num_bytes
     from .checks.label_files import label_files
     from .checks.text_remarks import deciding
@@ -88,13 +88,24 @@ def read_data(compiled: Compiled, most_bytes: int | None = None) -> Compiled:
         experiment = run.experiment
         baselines = experiment.baselines, experiment.evaluation.limit
         scored = resolve_scoring(experiment), sorted(measured(experiment)), list(deciding(experiment))
-        key = repr((experiment.task, experiment.data, label_files(experiment), baselines, scored))
+        teacher = None if site is None else _teacher_folder(run, site)
+        key = repr((experiment.task, experiment.data, label_files(experiment), baselines, scored, teacher))
         if key not in known:
             before = set(run.reporter.diagnostics)
-            check_data(experiment, run.reporter)
+            check_data(experiment, run.reporter, teacher)
             known[key] = [found for found in run.reporter.diagnostics if found not in before]
         run.reporter.take(known[key])
     return compiled
+
+
+def _teacher_folder(run: Run, site: Site) -> Path | None:
+    """Where the files of a teacher are that is made here by no run; None: nowhere, or that was told."""
+    from .resolve.run import resolve_teacher
+
+    if run.unsure or any(path[0] == "teacher" for path in run.named):
+        return None
+    teacher = resolve_teacher(run.experiment, Reporter(Places()), site, None, {})
+    return next((Path(folder) for folder in teacher.locations.values()), None) if teacher is not None else None
 
 
 def _sound_frame(tree: Node, sections: Sections, reporter: Reporter) -> Node:

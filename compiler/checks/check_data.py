@@ -14,11 +14,13 @@ from ..tasks.task import TASKS, column_keys
 from .data_faults import Faults
 from .label_files import check_label_files, label_files
 from .row_check import Layout, RowCheck, tell_cut
-from .text_remarks import TextRemarks, tell_remarks
+from .text_remarks import TextRemarks, first_pairs, tell_remarks
+from .tokenized_texts import check_tokens
 
 
-def check_data(run: Experiment, reporter: Reporter) -> None:
-    """Open every local data file of a run: are its rows what the spec says they are?"""
+def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None) -> None:
+    """Open every local data file of a run: are its rows what the spec says they are? `teacher`: a folder whose
+    tokenizer is tried on them."""
     layout = _layout(run)
     faults = Faults()
     seen: dict[Trail, dict[str, tuple[str, int]]] = {}
@@ -55,6 +57,8 @@ def check_data(run: Experiment, reporter: Reporter) -> None:
     faults.tell(reporter)
     tell_cut(checks, layout, reporter)
     tell_remarks(run, read, reporter)
+    if teacher is not None and read:
+        check_tokens(run, teacher, first_pairs(read), reporter)
     train: Trail = ("data", "train")
     known = run.data.columns.id is not None and train not in partly
     whole = all(source.limit is None for source in run.data.train)

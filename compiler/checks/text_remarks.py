@@ -14,12 +14,14 @@ from ..extensions.built_in import metrics_set_by
 from ..resolve.scoring import measured, resolve_scoring
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
+from .tokenized_texts import SAMPLED_ROWS, Pair
 
 _MEASURED = ("validation", "metrics")
 MOST_LOST = 50.0  # percent of the letters
 SAMPLED_TEXTS = 2000  # of a file, for its letters
 # What tokenizers read as one token that means something else than its letters.
 CONTROL = re.compile(r"</?s>|<pad>|<unk>|<mask>|<extra_id_\d+>|<\|endoftext\|>|\[(?:CLS|SEP|PAD|MASK|UNK)\]")
+_SURROGATE = re.compile("[\ud800-\udfff]")
 # Of scripts that put no spaces between words: Thai, Lao, Tibetan, Myanmar, Khmer; kana, Bopomofo and ideographs.
 _UNSPACED = re.compile(
     "[\u0e00-\u0fff\u1000-\u109f\u1780-\u17ff\u3005-\u3007\u3021-\u312f\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff"
@@ -29,7 +31,8 @@ _UNSPACED = re.compile(
 
 @dataclass
 class TextRemarks:
-    """Of one file. `sources`: hashes of its sources; `control`: rows with a control token, the first with it."""
+    """Of one file. `sources`: hashes of its sources; `control`: rows with a control token, the first with it; `first`:
+    the texts of its first rows, by row and key."""
 
     sources: list[int] = field(default_factory=list)
     control: int = 0
@@ -37,6 +40,7 @@ class TextRemarks:
     letters: int = 0
     ascii_letters: int = 0
     unspaced: int = 0
+    first: dict[int, dict[str, str]] = field(default_factory=dict)
     _sampled: int = 0
     _row: int = 0
 
@@ -44,6 +48,8 @@ class TextRemarks:
         """A text of a row. `key`: source or target."""
         if key == "source":
             self.sources.append(hash(text))
+        if len(self.first) < SAMPLED_ROWS or row in self.first:
+            self.first.setdefault(row, {})[key] = text
         if (found := CONTROL.search(text)) is not None and self._row != row:
             self._row = row
             self.control += 1
@@ -54,6 +60,16 @@ class TextRemarks:
             self.letters += len(letters)
             self.ascii_letters += sum(map(str.isascii, letters))
             self.unspaced += sum(_UNSPACED.match(letter) is not None for letter in letters)
+
+
+def first_pairs(read: Sequence[tuple[Trail, Path, TextRemarks]]) -> dict[str, list[Pair]]:
+    """Split -> source and target of its first rows, of those that have both and can be written as UTF-8."""
+    found: dict[str, list[Pair]] = {}
+    for path, _, remarks in read:
+        pairs = found.setdefault(".".join(map(str, path[1:-3])), [])
+        texts = [(row["source"], row["target"]) for row in remarks.first.values() if row.keys() == {"source", "target"}]
+        pairs += [pair for pair in texts if not _SURROGATE.search("".join(pair))][: SAMPLED_ROWS - len(pairs)]
+    return found
 
 
 def tell_remarks(run: Experiment, read: Sequence[tuple[Trail, Path, TextRemarks]], reporter: Reporter) -> None:
