@@ -66,7 +66,8 @@ def first_pairs(read: Sequence[tuple[Trail, Path, TextRemarks]]) -> dict[str, li
     """Split -> source and target of its first rows, of those that have both and can be written as UTF-8."""
     found: dict[str, list[Pair]] = {}
     for path, _, remarks in read:
-        pairs = found.setdefault(".".join(map(str, path[1:-3])), [])
+        names = [str(step) for step in path[1:-3]]  # the one test set that is not named is called test
+        pairs = found.setdefault("test" if names == ["test", "test"] else ".".join(names), [])
         texts = [(row["source"], row["target"]) for row in remarks.first.values() if row.keys() == {"source", "target"}]
         pairs += [pair for pair in texts if not _SURROGATE.search("".join(pair))][: SAMPLED_ROWS - len(pairs)]
     return found
