@@ -15,7 +15,7 @@ from .data_faults import Faults
 from .label_files import check_label_files, label_files
 from .row_check import Layout, RowCheck, tell_cut
 from .text_remarks import TextRemarks, first_pairs, tell_remarks
-from .tokenized_texts import check_tokens
+from .tokenized_texts import tell_tokens
 
 
 def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None) -> None:
@@ -58,7 +58,7 @@ def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None)
     tell_cut(checks, layout, reporter)
     tell_remarks(run, read, reporter)
     if teacher is not None and read:
-        check_tokens(run, teacher, first_pairs(read), reporter)
+        tell_tokens(run, teacher, first_pairs(read), reporter)
     train: Trail = ("data", "train")
     known = run.data.columns.id is not None and train not in partly
     whole = all(source.limit is None for source in run.data.train)

@@ -61,7 +61,7 @@ def tokenizer_of(folder: Path) -> FileTokenizer | None:
     return FileTokenizer(tokenizer, tokenizer.token_to_id(unknown), frozenset(ends))
 
 
-def check_tokens(run: Experiment, folder: Path, samples: Mapping[str, Sequence[Pair]], reporter: Reporter) -> None:
+def tell_tokens(run: Experiment, folder: Path, samples: Mapping[str, Sequence[Pair]], reporter: Reporter) -> None:
     """`folder`: the teacher's; `samples`: split -> its first rows. Reports W427 (unknown tokens), W428 (targets without
     an end token)."""
     found = tokenizer_of(folder)
