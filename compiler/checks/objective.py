@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..diagnostics.diagnostic import Reporter
+from ..diagnostics.diagnostic import Reporter, listed
 from ..spec.experiment import Experiment, is_schedule
 from ..spec.ways import Tree, trainings
-from ..tasks.task import TASKS
+from ..tasks.task import HAVE_MASKING, TASKS
 from .context import SpecContext
 
 DIVERGENCE_OPTIONS = {"beta": "jsd", "alpha": "skew-kl"}
@@ -47,7 +47,7 @@ def check_logits(spec: SpecContext) -> None:
         reporter.error(
             "E413",
             ("loss", "logits", "positions"),
-            f"`positions` belongs to the task masked-lm, this one is {run.task}",
+            f"`positions` belongs to the task {listed(HAVE_MASKING)}, this one is {run.task}",
             "remove it: the distributions are compared where the labels are",
             at="key",
             because=[("task",)],

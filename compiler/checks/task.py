@@ -6,7 +6,7 @@ from ..diagnostics.diagnostic import Trail, did_you_mean, listed, quoted
 from ..extensions.built_in import measured_metrics
 from ..extensions.installed import installed, usable_metrics
 from ..spec.ways import TEXT_ONLY, trainings
-from ..tasks.task import CAN_BE_RUN, TASKS
+from ..tasks.task import CAN_BE_RUN, HAVE_LABELS, TASKS
 from .context import SpecContext
 
 
@@ -79,7 +79,7 @@ def check_columns(spec: SpecContext) -> None:
             "E404",
             ("data", "labels"),
             f"the task {run.task} has no labels",
-            "remove it; it is for classification",
+            f"remove it; it is for {listed(HAVE_LABELS, 'and')}",
             at="key",
             because=[("task",)],
         )

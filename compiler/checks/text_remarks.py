@@ -14,6 +14,7 @@ from ..extensions.built_in import metrics_set_by
 from ..resolve.scoring import measured, resolve_scoring
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
+from ..tasks.task import LABEL_METRICS
 from .tokenized_texts import SAMPLED_ROWS, Pair
 
 _MEASURED = ("validation", "metrics")
@@ -137,8 +138,8 @@ def deciding(run: Experiment) -> Iterator[tuple[str, Trail, str]]:
             yield "validation", (*path, "stopping", "retention", metric), metric
     for name in run.targets:
         if (labeller := run.pseudo_labels.get(name)) is not None:
-            for metric, least in (("rouge2", labeller.min_rouge2), ("bleu", labeller.min_bleu)):
-                if least is not None:
+            for metric in LABEL_METRICS:
+                if getattr(labeller, f"min_{metric}") is not None:
                     yield "train", ("pseudo_labels", name, "keep", f"min_{metric}"), metric
 
 

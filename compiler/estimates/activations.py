@@ -10,6 +10,7 @@ from __future__ import annotations
 from ..diagnostics.record import record
 from ..extensions.families import FAMILIES
 from ..resolve.architecture import Architecture
+from ..tasks.task import HEADS
 from .workload import Teaching, Workload
 
 # The head works in chunks: the logits of one, and what its terms make of them, are there at a time. A test
@@ -67,9 +68,10 @@ def batch_memory(load: Workload, num_tokens: int) -> BatchMemory:
 def token_mixes(shape: Architecture, num_tokens: int, lengths: tuple[int, int] | None) -> list[Tokens]:
     """The mixes of source and target tokens that a micro-batch may have. A classifier with a decoder reads
     its input on both sides."""
+    positions = HEADS[shape.head].positions
     if shape.encoder_only:
-        return [Tokens(num_tokens, 0, num_tokens if shape.head == "masked-lm" else 0)]
-    if shape.head == "classification":
+        return [Tokens(num_tokens, 0, num_tokens if positions == "source" else 0)]
+    if positions == "row":
         return [Tokens(num_tokens, num_tokens, 0)]
     halves = (1, 1)
     mixes = []

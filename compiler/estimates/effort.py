@@ -13,6 +13,7 @@ from typing import Any
 from ..diagnostics.record import record
 from ..resolve.architecture import Architecture, decoder_layer, encoder_layer
 from ..resolve.data_sizes import DataSize
+from ..tasks.task import HEADS
 from .workload import Teaching
 
 ASSUMED_BEAMS = 4  # where a spec leaves them to the checkpoint
@@ -106,11 +107,11 @@ def forward_flops(shape: Architecture) -> ForwardFlops:
         encoder=2 * shape.encoder_layers * encoder_layer(shape),
         cross=2 * shape.decoder_layers * cross,
         decoder=2 * shape.decoder_layers * (decoder_layer(shape) - cross) if shape.decoder_layers else 0,
-        head=0 if shape.head == "classification" else 2 * shape.num_logits * shape.d_model,
+        head=0 if HEADS[shape.head].positions == "row" else 2 * shape.num_logits * shape.d_model,
     )
 
 
 def _read_by_decoder(shape: Architecture, source_tokens: float, target_tokens: float) -> float:
     """Tokens that go through the decoder, or, where there is none, through the head: a classifier and a masked
     language model read their input there."""
-    return target_tokens if shape.head == "lm" else source_tokens
+    return target_tokens if HEADS[shape.head].positions == "target" else source_tokens

@@ -6,9 +6,9 @@ A field's default is what transformers 5 takes when config.json does not have it
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
-from ..tasks.task import Head
+from ..tasks.task import HeadName
 
 
 class Family(NamedTuple):
@@ -19,7 +19,9 @@ class Family(NamedTuple):
     relative biases. `spare_positions`: rows of the table that no position uses; `config_counts_spare`: are
     they part of max_position_embeddings? `embedding_norm`, `final_norm`: norms before and after the layers of
     a stack. `num_labels`: classes of a classification head when config.json names none. `takes_layers_of`:
-    other families whose layers have a place in its own. `scratch`: is it built from an `architecture`?
+    other families whose layers have a place in its own; `taken_config`: what config.json says then beside the sizes.
+    `scratch`: what the config of a model from an `architecture` says beside its sizes (None: there are none from
+    scratch); `dropout_field`; `scaled_init`: such a model takes weights of the standard deviation d_model**-0.5.
     `fp16_safe`: fp16 does not overflow in it; `convertible`: the run half can convert it to ctranslate2.
 
     Of the layout: `rms`: RMS norms, and no biases in norms and projections; `own_head_width`: a head's width is a field
@@ -30,7 +32,7 @@ class Family(NamedTuple):
     """
 
     fields: Mapping[str, tuple[str, int | None]]
-    heads: tuple[Head, ...]
+    heads: tuple[HeadName, ...]
     positions: Literal["learned", "sinusoidal", "relative"] = "learned"
     spare_positions: int = 0
     config_counts_spare: bool = False
@@ -38,7 +40,10 @@ class Family(NamedTuple):
     final_norm: bool = False
     num_labels: int = 2
     takes_layers_of: tuple[str, ...] = ()
-    scratch: bool = False
+    taken_config: Mapping[str, Any] = {}
+    scratch: Mapping[str, Any] | None = None
+    dropout_field: str = "dropout"
+    scaled_init: bool = False
     fp16_safe: bool = True
     convertible: bool = False
     rms: bool = False
@@ -96,29 +101,46 @@ _DISTILBERT = {
     "vocab_size": ("vocab_size", 30522),
     "max_positions": ("max_position_embeddings", 512),
 }
+# Of models from scratch. Special tokens have the ids that a tokenizer trained here gives them:
+# <pad> 0, </s> 1, <unk> 2, <s> 3.
+_IDS = {"pad_token_id": 0, "eos_token_id": 1}
+_BART_SCRATCH = {
+    **_IDS, "bos_token_id": 3, "forced_eos_token_id": 1, "tie_word_embeddings": True, "attention_dropout": 0.0,
+    "activation_dropout": 0.0,
+}  # fmt: skip
 
 OURS: Mapping[str, Family] = {
     "bart": Family(
         fields=_BART, heads=("lm", "classification"), spare_positions=2, embedding_norm=True, num_labels=3,
-        scratch=True, convertible=True, opens_with="eos",
+        convertible=True, opens_with="eos",
+        scratch={**_BART_SCRATCH, "activation_function": "gelu", "scale_embedding": False},
     ),
     "bert": Family(fields=_BERT, heads=("masked-lm", "classification"), embedding_norm=True),
     # Layers of BERT under other names; no token types and no pooler (arXiv 1910.01108, section 3).
     "distilbert": Family(
         fields=_DISTILBERT, heads=("masked-lm", "classification"), embedding_norm=True, takes_layers_of=("bert",),
+        taken_config={"sinusoidal_pos_embds": False},  # its positions are then BERT's learned ones
         head_biases=1,
     ),
     "marian": Family(
-        fields={**_BART, "vocab_size": ("vocab_size", 58101)}, heads=("lm",), positions="sinusoidal", scratch=True,
+        fields={**_BART, "vocab_size": ("vocab_size", 58101)}, heads=("lm",), positions="sinusoidal",
         convertible=True, split_vocabulary=True, languages="tokens",
+        scratch={
+            **_BART_SCRATCH, "activation_function": "swish", "scale_embedding": True,
+            "share_encoder_decoder_embeddings": True,
+        },
     ),
     "mbart": Family(
         fields=_BART, heads=("lm",), spare_positions=2, embedding_norm=True, final_norm=True, convertible=True,
         languages="codes", opens_with="language",
     ),
+    # Normalised before each layer, a deep small model takes weights of the classical width, and learns to copy names
+    # soon; with the 0.02 of pre-training at width 1024 it does so late or never. The families that normalise after
+    # each layer (BART, Marian) learn slower with it and keep their own 0.02.
     "pegasus": Family(
-        fields=_BART, heads=("lm",), positions="sinusoidal", final_norm=True, scratch=True, fp16_safe=False,
-        convertible=True, line_break=True,
+        fields=_BART, heads=("lm",), positions="sinusoidal", final_norm=True, fp16_safe=False, convertible=True,
+        line_break=True, scratch={**_BART_SCRATCH, "activation_function": "relu", "scale_embedding": True},
+        scaled_init=True,
     ),
     # Positions are counted from pad_token_id + 1 on, so the rows before it are spare: 514 rows, 512 positions.
     "roberta": Family(
@@ -126,8 +148,9 @@ OURS: Mapping[str, Family] = {
         spare_positions=2, config_counts_spare=True, embedding_norm=True,
     ),
     "t5": Family(
-        fields=_T5, heads=("lm",), positions="relative", final_norm=True, scratch=True, fp16_safe=False,
-        convertible=True, rms=True, own_head_width=True, may_be_gated=True, one_embedding=True, opening_is_known=False,
+        fields=_T5, heads=("lm",), positions="relative", final_norm=True, fp16_safe=False, convertible=True,
+        rms=True, own_head_width=True, may_be_gated=True, one_embedding=True, opening_is_known=False,
+        scratch={**_IDS, "tie_word_embeddings": True, "feed_forward_proj": "relu"}, dropout_field="dropout_rate",
     ),
 }  # fmt: skip
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from functools import cache
 
-from ..tasks.task import TASKS, Head
+from ..tasks.task import TASKS, HeadName
 from .builtin_families import OURS, Family
 from .installed import installed
 
@@ -42,7 +42,7 @@ def layout_of(family: str) -> str:
     return str(installed().facts("families", family).get("layout", family))
 
 
-def families_for(head: Head) -> tuple[str, ...]:
+def families_for(head: HeadName) -> tuple[str, ...]:
     """The families whose models can carry a head."""
     return tuple(name for name, family in FAMILIES.items() if head in family.heads)
 

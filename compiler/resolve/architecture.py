@@ -14,7 +14,7 @@ from typing import Any
 
 from ..diagnostics.record import record
 from ..extensions.families import FAMILIES, layout_of
-from ..tasks.task import Head
+from ..tasks.task import HEADS, HeadName
 
 Groups = list[tuple[int, frozenset[str]]]
 
@@ -31,7 +31,7 @@ class Architecture:
     """
 
     family: str
-    head: Head
+    head: HeadName
     num_labels: int
     encoder_layers: int
     decoder_layers: int
@@ -70,7 +70,7 @@ class Architecture:
     @property
     def num_logits(self) -> int:
         """Width of the output: entries of the vocabulary, or classes."""
-        return self.num_labels if self.head == "classification" else self.decoder_vocab_size
+        return self.num_labels if HEADS[self.head].classes else self.decoder_vocab_size
 
     @property
     def parameters(self) -> int:
@@ -131,9 +131,7 @@ class Architecture:
             value = getattr(self, name)
             if other or name in ("encoder_layers", "decoder_layers") or value != getattr(teacher, name):
                 changed[field] = value
-        if other and self.family == "distilbert":
-            changed["sinusoidal_pos_embds"] = False  # its positions are BERT's learned ones
-        return changed
+        return {**changed, **FAMILIES[self.family].taken_config} if other else changed
 
     def changed(self, family: str, config: Mapping[str, Any]) -> Architecture:
         """The inverse of `changes`: this model as one of `family` with these config fields."""
@@ -214,9 +212,9 @@ def _stacks(shape: Architecture) -> Groups:
 def _head(shape: Architecture) -> int:
     """What stands on top, a tied vocabulary projection not counted."""
     d, vocabulary = shape.d_model, shape.decoder_vocab_size
-    if shape.head == "lm":
+    if HEADS[shape.head].positions == "target":
         return 0 if shape.tied else vocabulary * d
-    if shape.head == "classification":
+    if HEADS[shape.head].classes:
         # A dense layer (in BERT the pooler) and the projection to the classes.
         return d * d + d + shape.num_labels * (d + 1)
     transform = d * d + d + 2 * d  # dense layer and norm

@@ -8,15 +8,9 @@ from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, listed
 from ..spec.experiment import Experiment
-from ..tasks.task import TASKS, Head
+from ..tasks.task import HEADS, TASKS, HeadName
 from .model_config import labels_of
 from .reference import ResolvedModel
-
-# The classes of transformers that are saved with a head, by the end of their names.
-SAVED_WITH: Mapping[Head, tuple[str, ...]] = {
-    "classification": ("ForSequenceClassification",),
-    "masked-lm": ("ForMaskedLM", "ForPreTraining"),
-}
 
 
 def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter) -> ResolvedModel:
@@ -32,7 +26,7 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     trained = experiment.teacher.train is not None
     place = ("teacher", "path" if teacher.settings["kind"] == "folder" else "hub")
     drawn = not _has_head(teacher.config, head)
-    if head == "classification" and not drawn and labels:
+    if HEADS[head].classes and not drawn and labels:
         named = _names(teacher.config)
         if _tells_apart(teacher.config) not in (None, len(labels)):
             drawn = True
@@ -65,12 +59,12 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     return replace(teacher, settings={**teacher.settings, "seed": experiment.teacher.seed}) if drawn else teacher
 
 
-def _has_head(config: Mapping[str, Any], head: Head) -> bool:
+def _has_head(config: Mapping[str, Any], head: HeadName) -> bool:
     """Was the checkpoint saved with the head? A config that does not say so is taken at its best."""
     classes = config.get("architectures")
-    if head not in SAVED_WITH or not isinstance(classes, list) or not classes:
+    if not HEADS[head].saved_with or not isinstance(classes, list) or not classes:
         return True
-    return any(str(name).endswith(SAVED_WITH[head]) for name in classes)
+    return any(str(name).endswith(HEADS[head].saved_with) for name in classes)
 
 
 def _tells_apart(config: Mapping[str, Any]) -> int | None:

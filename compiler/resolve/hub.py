@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..diagnostics.regular_file import open_regular
+from ..extensions.families import FAMILIES
 
 TIMEOUT_SECONDS = 5.0
 Kind = Literal["models", "datasets"]
@@ -86,7 +87,9 @@ def fetch_config(repository: str, commit: str) -> Path:
     file = Path(_asked(lambda: fetch("config.json")))
     _asked(lambda: fetch_if_there("generation_config.json"))
     _asked(lambda: fetch_if_there("tokenizer_config.json"))
-    if b'"marian"' in file.read_bytes():  # the tokens of its languages are in its vocabulary, of some hundred kB
+    config = file.read_bytes()
+    by_tokens = [name for name, family in FAMILIES.items() if family.languages == "tokens"]
+    if any(f'"{name}"'.encode() in config for name in by_tokens):  # they are in its vocabulary, of some hundred kB
         _asked(lambda: fetch_if_there("vocab.json"))
     return file.parent
 

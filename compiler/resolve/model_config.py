@@ -12,17 +12,19 @@ from ..diagnostics.regular_file import irregular, open_regular
 from ..extensions.builtin_families import ALIASES, Family
 from ..extensions.families import FAMILIES, families_for, tasks_of
 from ..extensions.installed import installed
-from ..tasks.task import TASKS
+from ..tasks.task import HEADS, TASKS, WRITING
 from .architecture import Architecture
 
 MOST_LAYERS, MOST = 1000, 10**9  # more is no model, and its maps of layers would not fit into memory
 
 
 class ArchitectureError(ValueError):
-    """A config.json that gives no model of ours. `code` is the diagnostic's."""
+    """A config.json, or an `architecture`, that gives no model of ours. `code` is the diagnostic's, `key` the key of
+    `architecture` that it is about (None: the whole of it)."""
 
-    def __init__(self, code: str, message: str, hint: str) -> None:
+    def __init__(self, code: str, message: str, hint: str, key: str | None = "family") -> None:
         super().__init__(message)
+        self.key = key
         self.code = code
         self.message = message
         self.hint = hint
@@ -54,9 +56,7 @@ def read_config(folder: Path, name: str | None = None) -> dict[str, Any]:
     return config
 
 
-def architecture_of(
-    config: Mapping[str, Any], task: str = "summarization", num_labels: int | None = None
-) -> Architecture:
+def architecture_of(config: Mapping[str, Any], task: str = WRITING[0], num_labels: int | None = None) -> Architecture:
     """The facts of a parsed config.json, of the model that a task builds from it.
 
     The task decides the head, whatever class the file was saved from. `num_labels`: classes of a
@@ -95,7 +95,7 @@ def architecture_of(
     return Architecture(
         family=name,
         head=head,
-        num_labels=(num_labels or labels_of(config)) if head == "classification" else 0,
+        num_labels=(num_labels or labels_of(config)) if HEADS[head].classes else 0,
         **values,
         decoder_vocab_size=values["vocab_size"]
         if shared

@@ -16,6 +16,7 @@ from ..diagnostics.regular_file import real_path
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment, ModelReference
 from ..spec.paths import location_hint, shown_location
+from ..tasks.task import WRITING
 from .architecture import Architecture
 from .catalogue import CATALOGUE, catalogued
 from .fingerprint import UNRESOLVED, Fingerprints, weight_files
@@ -66,7 +67,7 @@ class Use:
     num_labels: int | None = None
 
 
-WRITING = Use("summarization")  # a model that writes text
+TO_WRITE = Use(WRITING[0])
 
 
 def use_of(experiment: Experiment) -> Use:
@@ -81,7 +82,7 @@ def resolve_reference(
     reporter: Reporter,
     site: Site,
     fingerprints: Fingerprints | None,
-    use: Use = WRITING,
+    use: Use = TO_WRITE,
     made: Mapping[Trail, ResolvedModel] | None = None,
 ) -> ResolvedModel | None:
     """Find a model: a folder (absolute here), one that a run of another spec makes (`made`: those, by where they
@@ -258,7 +259,7 @@ def planned_architecture(stage: Mapping[str, Any], task: str) -> Architecture:
     return architecture_of(known, use.task, use.num_labels)
 
 
-def folder_architecture(folder: Path, use: Use = WRITING) -> Architecture:
+def folder_architecture(folder: Path, use: Use = TO_WRITE) -> Architecture:
     """The facts of a model folder: of its config.json and, for the head of a T5 that calls itself untied, of
     its weights. Raises `ArchitectureError` E502, E503, E531."""
     return _untied(architecture_of(read_config(folder), use.task, use.num_labels), folder)

@@ -15,7 +15,7 @@ from ..diagnostics.record import record
 from ..extensions.built_in import metrics_set_by
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
-from ..tasks.task import TASKS
+from ..tasks.task import LABEL_METRICS, TASKS
 
 # Of languages, by ISO 639-1 and 639-3, that put no spaces between words. (Mecab's are dictionaries of their own.)
 _BLEU_OF: Mapping[str, str] = {
@@ -43,9 +43,7 @@ def resolve_scoring(experiment: Experiment) -> Scoring:
     """What the spec says, and for the rest what the language of the targets asks for."""
     evaluation = experiment.evaluation
     rouge = evaluation.rouge
-    return chosen_scoring(
-        experiment.data.target_language, rouge.tokenizer, rouge.stemmer, evaluation.bleu.tokenize
-    )
+    return chosen_scoring(experiment.data.target_language, rouge.tokenizer, rouge.stemmer, evaluation.bleu.tokenize)
 
 
 def chosen_scoring(
@@ -77,7 +75,7 @@ def scoring_settings(experiment: Experiment, metrics: Iterable[str], *, line_bre
 
 def label_metrics(task: str, rules: Mapping[str, Any]) -> list[str]:
     """The metrics that labels get: the task's own, and those that a rule of `keep` asks for."""
-    asked = [metric for metric in ("rouge2", "bleu") if rules.get(f"min_{metric}") is not None]
+    asked = [metric for metric in LABEL_METRICS if rules.get(f"min_{metric}") is not None]
     own = TASKS[task].label_metric
     return [*([own] if own is not None else []), *asked]
 
@@ -89,7 +87,7 @@ def measured(experiment: Experiment) -> set[str]:
         found |= {*part.validation.metrics}
     for name in experiment.targets:
         if (labeller := experiment.pseudo_labels.get(name)) is not None:
-            rules = {"min_rouge2": labeller.min_rouge2, "min_bleu": labeller.min_bleu}
+            rules = {f"min_{metric}": getattr(labeller, f"min_{metric}") for metric in LABEL_METRICS}
             found |= {*label_metrics(experiment.task, rules)}
     return found - {"loss", "accuracy"}
 

@@ -10,6 +10,7 @@ from ..diagnostics.diagnostic import Reporter, Trail, listed
 from ..diagnostics.record import record
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment
+from ..tasks.task import HEADS
 from .architecture import Architecture
 from .copies import STACKS, Stack, about_layers, depth, layer_origin, resolve_copies, stacks_of
 from .fingerprint import Fingerprints
@@ -192,7 +193,7 @@ def _settings(
     random = experiment.student.init.embeddings == "random"
     random |= any(copies[stack] is None for stack in stacks_of(student))
     # DistilBERT's dense layer before the classes is not BERT's pooler: other inputs, another activation.
-    random |= student.family != teacher.family and student.head == "classification"
+    random |= student.family != teacher.family and HEADS[student.head].classes
     return {
         "family": student.family,
         "config": student.changes(teacher),

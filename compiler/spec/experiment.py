@@ -27,11 +27,12 @@ Kind = TypeVar("Kind")
 
 @record
 class Architecture:
-    """A model from scratch. Depths in layers, widths in units, `max_positions` in tokens."""
+    """A model from scratch. Depths in layers, widths in units, `max_positions` in tokens. `decoder_layers` None: the
+    family has no decoder."""
 
     family: str
     encoder_layers: int
-    decoder_layers: int
+    decoder_layers: int | None
     d_model: int
     heads: int
     ffn_dim: int
@@ -558,7 +559,7 @@ def bind_teacher(tree: Mapping[str, Any], task: TaskName) -> Teacher:
     architecture, tokenizer, train = tree.get("architecture"), tree.get("tokenizer"), tree.get("train")
     return Teacher(
         reference=None if architecture is not None else bind_reference(tree),
-        architecture=None if architecture is None else bind(Architecture, architecture),
+        architecture=None if architecture is None else bind(Architecture, {"decoder_layers": None, **architecture}),
         tokenizer=None if tokenizer is None else bind(TokenizerTraining, tokenizer),
         seed=tree["seed"],
         train=None if train is None else bind_training(train, task),

@@ -1,20 +1,41 @@
-"""The tasks, one row each: what their data look like, what is measured, what stands on top of their models."""
+"""The tasks, one row each: what their data look like, what is measured, which head their models have; and the heads,
+one row each."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
-Head = Literal["lm", "masked-lm", "classification"]
+HeadName = Literal["lm", "masked-lm", "classification"]
 TaskName = Literal["summarization", "translation", "classification", "masked-lm"]
 
 LOSS = "loss"  # measured by every task
 
 
+class Head(NamedTuple):
+    """One head: the layers between the last hidden states and the logits.
+
+    `positions`: where there are logits: at each token of the target, at each token of the source, or once for a row.
+    `classes`: the logits are over the classes of a task, not over the vocabulary. `saved_with`: how the names of the
+    transformers classes end whose checkpoints contain the head's weights; empty: every checkpoint does.
+    """
+
+    positions: Literal["target", "source", "row"]
+    classes: bool = False
+    saved_with: tuple[str, ...] = ()
+
+
+HEADS: Mapping[HeadName, Head] = {
+    "lm": Head(positions="target"),
+    "masked-lm": Head(positions="source", saved_with=("ForMaskedLM", "ForPreTraining")),
+    "classification": Head(positions="row", classes=True, saved_with=("ForSequenceClassification",)),
+}
+
+
 class Task(NamedTuple):
     """One task.
 
-    `head`: what stands on top of the model; it decides the class that transformers builds. `columns`: the keys of
+    `head`: a row of `HEADS`; it decides the class that transformers builds. `columns`: the keys of
     `data.columns`; `source`, `target`: those that are read and written ("": nothing is), `pair`: the keys of a task
     that can also read two texts. `measured`: the metrics of the result table; `monitor`: the one that decides what is
     best; `label_metric`: what pseudo-labels are judged by.
@@ -22,7 +43,7 @@ class Task(NamedTuple):
     half of this release has code for it.
     """
 
-    head: Head
+    head: HeadName
     columns: tuple[str, ...]
     source: str
     target: str
@@ -89,3 +110,6 @@ def column_keys(task: str, *, paired: bool) -> tuple[str, str]:
 
 WRITING = tuple(name for name, task in TASKS.items() if task.writes_texts)
 CAN_BE_RUN = tuple(name for name, task in TASKS.items() if task.can_be_run)
+HAVE_LABELS = tuple(name for name, task in TASKS.items() if task.has_labels)
+HAVE_MASKING = tuple(name for name, task in TASKS.items() if task.has_masking)
+LABEL_METRICS = tuple(dict.fromkeys(task.label_metric for task in TASKS.values() if task.label_metric))

@@ -5,6 +5,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from distilc.compiler.extensions.builtin_families import OURS
 from distilc.compiler.extensions.families import FAMILIES, families_for, tasks_of
 from distilc.compiler.resolve.architecture import Architecture
 from distilc.compiler.resolve.model_config import ArchitectureError, architecture_of, labels_of, read_config
@@ -199,6 +200,7 @@ def test_missing_and_undecodable_configs(tmp_path):
     [
         ({"family": "gpt2"}, "E503"),
         ({"family": "mbart"}, "E504"),
+        ({"decoder_layers": None}, "E202"),
         ({"heads": 3}, "E505"),
         ({"d_model": 15, "heads": 3}, "E505"),
     ],
@@ -215,6 +217,19 @@ def test_scratch_refusals(change, code):
         "max_positions": 32,
     }
     assert refusal(lambda: scratch_config(SimpleNamespace(**{**asked, **change}), 40)).code == code
+
+
+def test_a_row_alone_says_how_a_family_is_built_from_scratch(monkeypatch):
+    monkeypatch.setitem(OURS, "roberta", OURS["roberta"]._replace(scratch={"hidden_act": "gelu"}, dropout_field="hidden_dropout_prob"))
+    asked = SimpleNamespace(family="roberta", encoder_layers=2, decoder_layers=None, d_model=16, heads=4, ffn_dim=24, dropout=0.2, max_positions=32)
+    config = scratch_config(asked, 40)
+    assert config == {
+        "vocab_size": 40, "hidden_size": 16, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 24,
+        "max_position_embeddings": 34, "hidden_act": "gelu", "hidden_dropout_prob": 0.2,
+    }
+    assert architecture_of({"model_type": "roberta", **config}, "masked-lm").max_positions == 32
+    asked.decoder_layers = 1
+    assert refusal(lambda: scratch_config(asked, 40)).code == "E533"
 
 
 JUNK = [None, True, -1, 0, 1.5, "", "wide", [], ["x"], {}, {"²": 1}, {"0": None}, 10**6, 10**4000, float("nan")]
