@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 from ..diagnostics.diagnostic import listed
 from .built_in import built_in
 from .builtin_families import OURS
-from .schema_files import read_schema, validator
+from .schema_files import misfits, read_schema
 
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
@@ -241,14 +241,13 @@ def _misfit(fragment: Any, entry: Extension) -> str:
     except (TypeError, KeyError, IndexError):
         return f"says nothing of `{entry.kind}.{entry.name}`"
     schema = read_schema("extension")
-    fits = {"$ref": f"#/$defs/{WORDS[entry.kind]}", "$defs": schema["$defs"]}
-    for error in validator(fits).iter_errors(facts):
-        where = ".".join(map(str, (entry.kind, entry.name, *error.absolute_path)))
-        return f"is wrong at `{where}`: {error.message}"
+    for misfit in misfits(facts, schema["$defs"][WORDS[entry.kind]], schema):
+        where = ".".join(map(str, (entry.kind, entry.name, *misfit.path)))
+        return f"is wrong at `{where}`: {misfit.words}"
     for name, setting in facts.get("properties", {}).items():
         for value in (setting["default"],) if "default" in setting else ():
-            for error in validator(setting).iter_errors(value):
-                return f"is wrong at `{entry.kind}.{entry.name}.properties.{name}.default`: {error.message}"
+            for misfit in misfits(value, setting, setting):
+                return f"is wrong at `{entry.kind}.{entry.name}.properties.{name}.default`: {misfit.words}"
     return ""
 
 

@@ -10,7 +10,8 @@ from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
-from ..extensions.schema_files import validator
+from ..diagnostics.diagnostic import dotted
+from ..extensions.schema_files import misfits
 from .launch import launch_script
 from .lock import lock_text, make_lock
 
@@ -137,8 +138,9 @@ def _fit(where: str, value: Any, schema: Mapping[str, Any]) -> None:
     mark = (id(schema), _flat(value))  # the fragments live as long as the schema, which is kept
     if mark in _FITTED:
         return
-    for error in _validator().evolve(schema=schema).iter_errors(value):
-        raise ValueError(f"the plan does not fit its schema at {where}{error.json_path[1:]}: {error.message}")
+    for misfit in misfits(value, schema, _schema()):
+        below = dotted((where, *misfit.path))
+        raise ValueError(f"the plan does not fit its schema at {below}: {misfit.words}")
     _FITTED.add(mark)
 
 
@@ -156,8 +158,3 @@ def _settings_of(kind: str) -> str:
 def _schema() -> dict[str, Any]:
     schema: dict[str, Any] = json.loads(SCHEMA.read_text("utf-8"))
     return schema
-
-
-@cache
-def _validator() -> Any:
-    return validator(_schema())

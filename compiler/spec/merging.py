@@ -12,8 +12,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 from ..diagnostics.diagnostic import Trail
+from ..extensions.schema_files import Fragment, kind_of
 from .parse import Node
-from .structure import Fragment, Schema, kind_of
+from .structure import Schema
 
 
 def spell_out(node: Node, schema: Schema, fragment: Fragment) -> Node:

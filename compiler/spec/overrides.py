@@ -9,9 +9,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Position, Reporter, Trail, dotted, listed, quoted
+from ..extensions.schema_files import Fragment
 from .merging import merge, spell_out, unnamed_test_set
 from .parse import Files, Node, parse_value
-from .structure import Fragment, Schema
+from .structure import Schema
 
 SET = "--set"
 

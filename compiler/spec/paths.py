@@ -9,9 +9,10 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted, shown_path
+from ..extensions.schema_files import Fragment
 from .merging import choose_for
 from .parse import Node
-from .structure import Fragment, Schema
+from .structure import Schema
 
 VARIABLE = re.compile(r"\$\{([^}]*)\}?")
 

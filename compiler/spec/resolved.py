@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Trail
+from ..extensions.schema_files import Fragment, kind_of
 from ..tasks.task import TASKS, column_keys
 from .compiled import Run
 from .experiment import Experiment, Training, bind_experiment
-from .structure import Fragment, Schema, kind_of, load_schema, with_defaults
+from .structure import Schema, load_schema, with_defaults
 from .ways import TEXT_ONLY
 from .yaml_text import yaml_text
 

@@ -20,11 +20,9 @@ from typing import Any
 
 from ..extensions.extension_schema import extend_schema
 from ..extensions.installed import installed
-from ..extensions.schema_files import FOLDER, read_schema, validator
+from ..extensions.schema_files import FOLDER, Fragment, fits, follow, kind_of, read_schema
 
 LINE = 120  # characters of a line of a schema
-
-Fragment = Mapping[str, Any]
 
 
 class Schema:
@@ -36,10 +34,8 @@ class Schema:
     def resolve(self, fragment: Fragment) -> Fragment:
         """The fragment with its `$ref` followed; what stands beside the reference wins."""
         while "$ref" in fragment:
-            target = self.root
-            for step in fragment["$ref"].removeprefix("#/").split("/"):
-                target = target[step]
-            fragment = {**target, **{key: value for key, value in fragment.items() if key != "$ref"}}
+            beside = {key: value for key, value in fragment.items() if key != "$ref"}
+            fragment = {**follow(fragment, self.root), **beside}
         return self.root if fragment.get("x-overlay") else fragment
 
     def is_overlay(self, fragment: Fragment) -> bool:
@@ -102,8 +98,7 @@ class Schema:
 
     def takes(self, fragment: Fragment, value: Any) -> bool:
         """Does the value fit the fragment?"""
-        whole = {**self.resolve(fragment), "$defs": self.root.get("$defs", {})}
-        return bool(validator(whole).is_valid(value))
+        return fits(value, self.resolve(fragment), self.root)
 
     def nullable(self, fragment: Fragment) -> bool:
         """Is null a value here?"""
@@ -137,19 +132,6 @@ class Schema:
                 yield from visit(below, (*path, key), seen)
 
         yield from sorted(visit(self.root, (), ()), key=len)
-
-
-def kind_of(value: Any) -> str:
-    """The JSON type of a plain value (or of the value of a node)."""
-    if isinstance(value, Mapping):
-        return "object"
-    if isinstance(value, list):
-        return "array"
-    if value is None:
-        return "null"
-    if isinstance(value, bool):
-        return "boolean"
-    return "integer" if isinstance(value, int) else "number" if isinstance(value, float) else "string"
 
 
 @cache

@@ -9,15 +9,16 @@ from __future__ import annotations
 import copy
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from pathlib import PurePath
 from typing import Any
 
 from ..diagnostics.diagnostic import Places, Position, Reporter, Trail, did_you_mean, dotted, listed, quoted
-from ..extensions.schema_files import validator
+from ..extensions.schema_files import Fragment, Misfit, kind_of, misfits
 from .merging import spell_out
 from .parse import Node, flatten
 from .paths import location_hint
-from .structure import Fragment, Schema, kind_of
+from .structure import Schema
 
 WORDS = {
     "object": "a mapping",
@@ -38,60 +39,60 @@ def validate(
     what the tree is held to, when it is not the whole schema."""
     refused: set[Trail] = set()
     told: set[tuple[Trail, str]] = set()
-    errors = list(_specific(validator(fragment or schema.root).iter_errors(tree), schema))
-    mistyped = {tuple(error.absolute_path) for error in errors if error.validator == "type"}
+    found = list(_meant(misfits(tree, fragment or schema.root, schema.root), schema))
+    mistyped = {misfit.path for misfit in found if misfit.keyword == "type"}
     alone = {
-        (*error.absolute_path, key)
-        for error in errors if error.validator == "dependentRequired"
-        for key, needed in error.validator_value.items() if key in error.instance and not {*needed} <= {*error.instance}
+        (*misfit.path, key)
+        for misfit in found if misfit.keyword == "dependentRequired"
+        for key, needed in misfit.wanted.items() if key in misfit.value and not {*needed} <= {*misfit.value}
     }  # fmt: skip
-    undecided = {tuple(error.absolute_path): kinds for error in errors if len(kinds := _kinds_there(error)) > 1}
-    for error in errors:
-        path = tuple(error.absolute_path)
-        if _inside_a_kind(error, path, undecided):
+    undecided = {misfit.path: kinds for misfit in found if len(kinds := _kinds_there(misfit)) > 1}
+    for misfit in found:
+        path = misfit.path
+        if _inside_a_kind(misfit, undecided):
             continue  # which of the kinds is to stay comes first
-        if (error.validator in BOUNDS and path in mistyped) or path in alone:
+        if (misfit.keyword in BOUNDS and path in mistyped) or path in alone:
             continue  # one mistake, one message
-        of_name = "propertyNames" in list(error.relative_schema_path)[-2:]
-        if error.validator == "required" and not complete:
-            refused.update((*path, key) for key in error.validator_value if key not in error.instance)
+        if misfit.keyword == "required" and not complete:
+            refused.update((*path, key) for key in misfit.wanted if key not in misfit.value)
             continue
-        tell = tell_name if of_name else TELLERS[error.validator]
-        mark = (path, f"{error.validator} {error.instance if of_name else ''}")
+        tell = tell_name if misfit.of_name else TELLERS[misfit.keyword]
+        mark = (path, f"{misfit.keyword} {misfit.value if misfit.of_name else ''}")
         if mark in told:
             continue
         told.add(mark)
-        refused.update(tell(error, path, schema, reporter))
+        refused.update(tell(misfit, path, schema, reporter))
     return refused
 
 
-def _kinds_there(error: Any) -> list[str]:
+def _kinds_there(misfit: Misfit) -> list[str]:
     """The keys of an either-or mapping that say what it is, of those that are there."""
-    if error.validator != "oneOf" or not isinstance(error.instance, Mapping):
+    if misfit.keyword != "oneOf" or not isinstance(misfit.value, Mapping):
         return []
-    return [key for key in error.schema.get("x-either", ()) if key in error.instance]
+    return [key for key in misfit.fragment.get("x-either", ()) if key in misfit.value]
 
 
-def _inside_a_kind(error: Any, path: Trail, undecided: Mapping[Trail, list[str]]) -> bool:
+def _inside_a_kind(misfit: Misfit, undecided: Mapping[Trail, list[str]]) -> bool:
     """Is it about what belongs to one of several kinds, of which only one can stay?"""
-    if error.validator == "dependentRequired" and path in undecided:
+    path = misfit.path
+    if misfit.keyword == "dependentRequired" and path in undecided:
         return True
     return any(path[:end] in undecided and path[end] in undecided[path[:end]] for end in range(len(path)))
 
 
-def _specific(errors: Iterable[Any], schema: Schema) -> Iterator[Any]:
-    """The errors, those of alternatives replaced by the errors of the alternative that was meant."""
-    for error in errors:
-        if error.validator != "anyOf":
-            yield error
+def _meant(found: Iterable[Misfit], schema: Schema) -> Iterator[Misfit]:
+    """The misfits, those of alternatives replaced by those of the alternative that was meant."""
+    for misfit in found:
+        if misfit.keyword != "anyOf":
+            yield misfit
             continue
-        kind = kind_of(error.instance)
-        meant = schema.choose(error.schema, kind, error.instance if kind == "object" else ())
-        index = next((i for i, branch in enumerate(error.validator_value) if _holds(schema, branch, meant)), None)
+        kind = kind_of(misfit.value)
+        meant = schema.choose(misfit.fragment, kind, misfit.value if kind == "object" else ())
+        index = next((i for i, branch in enumerate(misfit.wanted) if _holds(schema, branch, meant)), None)
         if meant is None or index is None:
-            yield error
+            yield misfit
         else:
-            yield from _specific((e for e in error.context if e.relative_schema_path[0] == index), schema)
+            yield from _meant((replace(below, within=misfit) for below in misfit.branches[index]), schema)
 
 
 def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
@@ -103,29 +104,29 @@ def _holds(schema: Schema, branch: Fragment, meant: Fragment | None) -> bool:
 # Each reports, and returns the paths that are refused or missing.
 
 
-def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+def tell_additional(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     from .other_names import name_of_a_model, name_of_data, of_sampling, what_to_type
 
-    known = list(error.schema.get("properties", ()))
+    known = list(misfit.fragment.get("properties", ()))
     refused: list[Trail] = []
-    for key in error.instance:
+    for key in misfit.value:
         if key in known:
             continue
         near = did_you_mean(key, known)
         elsewhere = [place for place in schema.key_paths() if place[-1] == key and place[:-1] != path]
         inside = f" in `{reporter.spelled(path)}`" if path else ""
         nearer = [place for place in elsewhere if path not in WHOLE_RUNS and place[: len(path)] == path]
-        if near and near not in error.instance:
+        if near and near not in misfit.value:
             refused.append((*path, near))
-        if (hint := name_of_a_model(key, error.instance, error.schema)) or (
-            hint := of_sampling(key, error.instance, path, known, schema)
-        ) or (
-            not nearer and (hint := what_to_type(key, error.instance[key], path, known, schema))
+        if (
+            (hint := name_of_a_model(key, misfit.value, misfit.fragment))
+            or (hint := of_sampling(key, misfit.value, path, known, schema))
+            or (not nearer and (hint := what_to_type(key, misfit.value[key], path, known, schema)))
         ):
             pass
         elif near:
             hint = f"did you mean `{near}`?"
-        elif hint := name_of_data(key, error.instance[key], error.schema):
+        elif hint := name_of_data(key, misfit.value[key], misfit.fragment):
             pass
         elif elsewhere:
             holder = (nearer or elsewhere)[0][:-1]
@@ -140,13 +141,13 @@ def tell_additional(error: Any, path: Trail, schema: Schema, reporter: Reporter)
 WHOLE_RUNS: tuple[Trail, ...] = ((), ("teacher", "train"))  # what lies in them is near to nothing else in them
 
 
-def tell_required(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    missing = [key for key in error.validator_value if key not in error.instance]
-    fragment = error.schema if path else schema.root
+def tell_required(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    missing = [key for key in misfit.wanted if key not in misfit.value]
+    fragment = misfit.fragment if path else schema.root
     for key in missing:
         # A key that was misspelt is told as such.
         known = fragment.get("properties", {})
-        if any(did_you_mean(other, known) == key for other in error.instance if other not in known):
+        if any(did_you_mean(other, known) == key for other in misfit.value if other not in known):
             continue
         below = schema.child(fragment, key)
         example = f"for example `{key}: {flow(schema.example(below))}`" if below is not None else ""
@@ -155,28 +156,28 @@ def tell_required(error: Any, path: Trail, schema: Schema, reporter: Reporter) -
     return [(*path, key) for key in missing]
 
 
-def tell_type(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    kinds = [kind for kind in dict.fromkeys(schema.kinds(error.schema)) if kind != "null"]
+def tell_type(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    kinds = [kind for kind in dict.fromkeys(schema.kinds(misfit.fragment)) if kind != "null"]
     if "number" in kinds:
         kinds.remove("integer")
     wanted = listed(WORDS[kind] for kind in kinds)
-    value = error.instance
+    value = misfit.value
     found = {"object": "a mapping", "array": "a list", "null": "empty"}.get(kind_of(value))
     written = reporter.places.texts.get(path)
     found = found or (f"the text {quoted(value)}" if isinstance(value, str) else str(written or quoted(value)))
     text = str(written or value)
-    if "string" in kinds and kind_of(value) in ("integer", "number", "boolean") and schema.takes(error.schema, text):
+    if "string" in kinds and kind_of(value) in ("integer", "number", "boolean") and schema.takes(misfit.fragment, text):
         hint = f'quote it: "{text}"'
     elif isinstance(value, str) and "boolean" in kinds and value.lower() in ("yes", "no", "on", "off"):
         hint = f"write {'true' if value.lower() in ('yes', 'on') else 'false'}"
     elif value is False or (isinstance(value, str) and value.lower() in ("off", "no", "none", "never", "disabled")):
-        hint = _what_null_means(error.schema, path) if "null" in error.schema.get("type", ()) else ""
+        hint = _what_null_means(misfit.fragment, path) if "null" in misfit.fragment.get("type", ()) else ""
     elif isinstance(value, str) and ({"integer", "number"} & set(kinds)) and _is_number(value):
         hint = "write it without quotes, digits only"
-    elif (whole := _with_brackets(value, error.schema, schema)) is not None:
+    elif (whole := _with_brackets(value, misfit.fragment, schema)) is not None:
         hint = f"write `{_entry(path, whole, reporter)}`"
-    elif error.validator == "anyOf" or kinds in (["object"], ["array"]):
-        hint = f"for example `{_entry(path, schema.example(error.schema), reporter)}`"
+    elif misfit.keyword == "anyOf" or kinds in (["object"], ["array"]):
+        hint = f"for example `{_entry(path, schema.example(misfit.fragment), reporter)}`"
     else:
         hint = ""
     reporter.error("E203", path, f"`{reporter.spelled(path)}` must be {wanted}, it is {found}", hint)
@@ -214,21 +215,21 @@ def _is_data_file(value: Any) -> bool:
     return isinstance(value, str) and PurePath(unpacked(value)).suffix.lower() in BASELINE_KINDS
 
 
-def tell_enum(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    choices = error.validator_value if error.validator == "enum" else [error.validator_value]
-    items = _choices_of_items(error, schema)
+def tell_enum(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    choices = misfit.wanted if misfit.keyword == "enum" else [misfit.wanted]
+    items = _choices_of_items(misfit, schema)
     one = f"one of {listed(choices)}" if len(choices) > 1 else str(choices[0])
     one += f", or a list of {listed(items, 'and')}" if items else ""
-    near = _near_choice(error.instance, [str(choice) for choice in choices if choice is not None], schema)
-    if error.validator == "const":
-        hint = f"write `{_entry(path, error.validator_value, reporter)}`"
+    near = _near_choice(misfit.value, [str(choice) for choice in choices if choice is not None], schema)
+    if misfit.keyword == "const":
+        hint = f"write `{_entry(path, misfit.wanted, reporter)}`"
     elif near:
         hint = f"did you mean {near}?"
-    elif item := _near_choice(error.instance, items, schema):
+    elif item := _near_choice(misfit.value, items, schema):
         hint = f"write `{_entry(path, [item], reporter)}`"
     else:
         hint = ""
-    reporter.error("E204", path, f"`{reporter.spelled(path)}` must be {one}, it is {quoted(error.instance)}", hint)
+    reporter.error("E204", path, f"`{reporter.spelled(path)}` must be {one}, it is {quoted(misfit.value)}", hint)
     return [path]
 
 
@@ -245,11 +246,11 @@ def _near_choice(value: Any, choices: list[str], schema: Schema) -> str:
     return did_you_mean(word, choices, 0.9 if any(word == key for *_, key in schema.key_paths()) else 0.6)
 
 
-def _choices_of_items(error: Any, schema: Schema) -> list[str]:
+def _choices_of_items(misfit: Misfit, schema: Schema) -> list[str]:
     """The words that a list may have where this single word was refused; [] where no list is possible."""
-    if error.parent is None or error.parent.validator != "anyOf" or error.relative_path:
+    if misfit.within is None or misfit.path != misfit.within.path:
         return []
-    branches = [schema.resolve(branch) for branch in error.parent.validator_value]
+    branches = [schema.resolve(branch) for branch in misfit.within.wanted]
     lists = [branch for branch in branches if "array" in schema.kinds(branch) and "items" in branch]
     return [word for branch in lists for word in schema.resolve(branch["items"]).get("enum", ())]
 
@@ -262,10 +263,10 @@ BOUNDS = {
 }
 
 
-def tell_bound(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    bound = f"{BOUNDS[error.validator]} {error.validator_value}"
-    written = reporter.places.texts.get(path, error.instance)
-    hint = _what_null_means(error.schema, path) if error.validator.endswith("inimum") else ""
+def tell_bound(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    bound = f"{BOUNDS[misfit.keyword]} {misfit.wanted}"
+    written = reporter.places.texts.get(path, misfit.value)
+    hint = _what_null_means(misfit.fragment, path) if misfit.keyword.endswith("inimum") else ""
     reporter.error("E205", path, f"`{reporter.spelled(path)}` must be {bound}, it is {written}", hint)
     return [path]
 
@@ -276,21 +277,21 @@ def _what_null_means(fragment: Fragment, path: Trail) -> str:
     return f"`{_last_name(path)}: null` means {found.group(1)}" if found and "null" in fragment["type"] else ""
 
 
-def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    if not isinstance(error.instance, Mapping):
+def tell_either(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    if not isinstance(misfit.value, Mapping):
         return [path]  # told as a wrong type
-    choices = error.schema.get("x-either", ())
-    present = [key for key in error.instance if key in choices]
-    known = error.schema.get("properties", {})
-    if not present and any(did_you_mean(key, known) in choices for key in error.instance if key not in known):
+    choices = misfit.fragment.get("x-either", ())
+    present = [key for key in misfit.value if key in choices]
+    known = misfit.fragment.get("properties", {})
+    if not present and any(did_you_mean(key, known) in choices for key in misfit.value if key not in known):
         return [path]  # told as a misspelt key
     from .other_names import name_of_a_model
 
-    others = [key for key in error.instance if key not in known]
-    if not present and any(name_of_a_model(key, error.instance, error.schema) for key in others):
+    others = [key for key in misfit.value if key not in known]
+    if not present and any(name_of_a_model(key, misfit.value, misfit.fragment) for key in others):
         return [path]  # told as a key that is called otherwise here
-    companions = error.schema.get("dependentRequired", {})
-    if not present and any(set(companions.get(key, ())) & set(choices) for key in error.instance):
+    companions = misfit.fragment.get("dependentRequired", {})
+    if not present and any(set(companions.get(key, ())) & set(choices) for key in misfit.value):
         return [path]  # told as a key without its companion
     named = listed(f"`{choice}`" for choice in choices)
     where = reporter.spelled(path) or "the spec"
@@ -309,68 +310,68 @@ def tell_either(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> 
             "E206",
             path,
             f"`{where}` needs exactly one of {named}, it has none",
-            f"for example `{_entry(path, schema.example(error.schema), reporter)}`",
+            f"for example `{_entry(path, schema.example(misfit.fragment), reporter)}`",
             at="key",
         )
     return [path]
 
 
-def tell_dependent(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+def tell_dependent(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     from .other_names import name_of_a_model
 
     refused: list[Trail] = []
-    for key, needed in error.validator_value.items():
+    for key, needed in misfit.wanted.items():
         for other in needed:
-            if key not in error.instance or other in error.instance:
+            if key not in misfit.value or other in misfit.value:
                 continue
             reporter.error(
                 "E207",
                 (*path, key),
                 f"`{key}` goes with `{other}`, which is not in `{reporter.spelled(path)}`",
-                name_of_a_model(key, error.instance, error.schema) or f"add `{other}`, or remove `{key}`",
+                name_of_a_model(key, misfit.value, misfit.fragment) or f"add `{other}`, or remove `{key}`",
                 at="key",
             )
             refused += [(*path, key), (*path, other)]
     return refused
 
 
-def tell_text(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    words = error.schema.get("x-words")
+def tell_text(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    words = misfit.fragment.get("x-words")
     what = f"`{reporter.spelled(path)}`"
-    if error.validator == "maxLength":
-        message = f"{what} has {len(error.instance)} characters, more than {error.validator_value}"
-    elif error.validator == "minLength" or error.instance == "":
+    if misfit.keyword == "maxLength":
+        message = f"{what} has {len(misfit.value)} characters, more than {misfit.wanted}"
+    elif misfit.keyword == "minLength" or misfit.value == "":
         message = f"{what} is empty"
     else:
-        message = f"{what} must be {words or 'another text'}, it is {quoted(error.instance)}"
-    reporter.error("E208", path, message, location_hint(str(error.instance)))
+        message = f"{what} must be {words or 'another text'}, it is {quoted(misfit.value)}"
+    reporter.error("E208", path, message, location_hint(str(misfit.value)))
     return [path]
 
 
-def tell_size(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
-    what, limit, count = f"`{reporter.spelled(path)}`", error.validator_value, len(error.instance)
-    if error.validator == "uniqueItems":
-        twice = [item for i, item in enumerate(error.instance) if item in error.instance[:i]]
-        index = max(i for i, item in enumerate(error.instance) if item == twice[0])
+def tell_size(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+    what, limit, count = f"`{reporter.spelled(path)}`", misfit.wanted, len(misfit.value)
+    if misfit.keyword == "uniqueItems":
+        twice = [item for i, item in enumerate(misfit.value) if item in misfit.value[:i]]
+        index = max(i for i, item in enumerate(misfit.value) if item == twice[0])
         reporter.error("E209", (*path, index), f"{what} has {quoted(twice[0])} twice", "remove one of them")
         return [path]
     entries = "entry" if limit == 1 else "entries"
-    word = "at least" if error.validator.startswith("min") else "at most"
-    if error.validator == "maxProperties" and path and isinstance(path[-1], int):
-        apart = [{key: value} for key, value in error.instance.items()]
+    word = "at least" if misfit.keyword.startswith("min") else "at most"
+    if misfit.keyword == "maxProperties" and path and isinstance(path[-1], int):
+        apart = [{key: value} for key, value in misfit.value.items()]
         hint = f"write `{_entry(path[:-1], apart, reporter)}`"
     else:
-        example = error.schema.get("default") or schema.example(error.schema)
+        example = misfit.fragment.get("default") or schema.example(misfit.fragment)
         hint = f"for example `{_entry(path, example, reporter)}`"
     reporter.error("E209", path, f"{what} must have {word} {limit} {entries}, it has {count}", hint)
     return [path]
 
 
-def tell_name(error: Any, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
+def tell_name(misfit: Misfit, path: Trail, schema: Schema, reporter: Reporter) -> list[Trail]:
     """A key that the user chose and that may not be called so."""
     from .other_names import what_to_type
 
-    rule, name = error.schema, error.instance
+    rule, name = misfit.fragment, misfit.value
     if "enum" in rule:
         near = did_you_mean(str(name), rule["enum"])
         hint = what_to_type(str(name), None, (), rule["enum"], schema).removesuffix(", at the top level")
@@ -452,22 +453,20 @@ def mend(tree: Any, schema: Schema, refused: Iterable[Trail]) -> Any | None:
     """A copy of the tree that fits the schema: refused values are left out, and what is then missing is
     taken from the schema's examples. None: it cannot be mended like that."""
     mended = copy.deepcopy(tree)
-    holder = validator(schema.root)
     for path in sorted(refused, key=len, reverse=True):
         _remove(mended, path)
     for _ in range(6):
-        errors = list(_specific(holder.iter_errors(mended), schema))
-        if not errors:
+        found = list(_meant(misfits(mended, schema.root, schema.root), schema))
+        if not found:
             return mended
-        for error in errors:
-            path = tuple(error.absolute_path)
-            if error.validator == "required":
-                for key in error.validator_value:
-                    below = schema.child(error.schema if path else schema.root, key)
-                    if key not in error.instance and below is not None:
-                        error.instance[key] = stand_in(schema, below)
-            elif path:
-                _remove(mended, path)
+        for misfit in found:
+            if misfit.keyword == "required":
+                for key in misfit.wanted:
+                    below = schema.child(misfit.fragment if misfit.path else schema.root, key)
+                    if key not in misfit.value and below is not None:
+                        misfit.value[key] = stand_in(schema, below)
+            elif misfit.path:
+                _remove(mended, misfit.path)
             else:
                 return None
     return None

@@ -61,8 +61,17 @@ def trails(tree: Any, trail: tuple[Any, ...] = ()) -> Iterator[tuple[Any, ...]]:
 
 def damaged_tree(chance: random.Random) -> bytes:
     tree = copy.deepcopy(FULL)
+    damage_tree(tree, chance)
+    return resolved_yaml_of(tree).encode()
+
+
+def damage_tree(tree: dict[str, Any], chance: random.Random) -> None:
+    """Change a few of its values, or take them out, or call them otherwise."""
     for _ in range(chance.choice([1, 1, 2, 4])):
-        trail = chance.choice([trail for trail in trails(tree) if trail])
+        inside = [trail for trail in trails(tree) if trail]
+        if not inside:
+            return
+        trail = chance.choice(inside)
         holder = tree
         for step in trail[:-1]:
             holder = holder[step]
@@ -73,7 +82,6 @@ def damaged_tree(chance: random.Random) -> bytes:
             del holder[trail[-1]]
         elif isinstance(holder, dict):
             holder[chance.choice(NAMES)] = holder.pop(trail[-1]) if kind < 0.8 else chance.choice(VALUES)
-    return resolved_yaml_of(tree).encode()
 
 
 def resolved_yaml_of(tree: dict[str, Any]) -> str:
