@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from .extensions import entries, told_facts
 from .failure import Failure
 from .plan import Plan, TrainSettings
 from .protocol import Need
 
-STAGES = {file.stem.replace("_", "-") for file in Path(__file__).with_name("stages").glob("[a-z]*.py")}
 COMPUTED: frozenset[Need] = frozenset(
     {"logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"}
 )  # what there is to give to a term
@@ -35,7 +33,7 @@ def _missing(plan: Plan) -> Iterator[str]:
         if summary.family not in entries("families") and f"families.{summary.family}" not in installed:
             yield f"training models of the family {summary.family}"
     for stage in plan.stages:
-        if stage.kind not in STAGES:
+        if stage.kind not in entries("stages"):
             yield f"stages of the kind {stage.kind}"
         if isinstance(stage.settings, TrainSettings):
             for term in stage.settings.objective.terms:

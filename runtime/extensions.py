@@ -1,4 +1,5 @@
-"""Terms, metrics, families and tasks by name: ours and those of installed packages, found through entry points.
+"""Terms, metrics, families, stage kinds and tasks by name: ours and those of installed packages, found through
+entry points.
 
 distilc's own are registered in the same groups as any other's. In a checkout they are read from its
 pyproject.toml, so that an editable install need not be made again for a new one; elsewhere from the
@@ -7,6 +8,7 @@ metadata of the installed distribution. A name of ours is never another's.
 
 from __future__ import annotations
 
+import errno
 import importlib
 import importlib.util
 import json
@@ -25,9 +27,11 @@ from .protocol import Family, Metric, Task, Term
 
 Kind = TypeVar("Kind")
 OWN = "distilc"
-KINDS = ("terms", "metrics", "families", "tasks")
-WORDS = {"terms": "term", "metrics": "metric", "families": "family", "tasks": "task"}
-SPEC_PATHS = {"terms": "loss", "metrics": "evaluation.metrics", "families": "teacher", "tasks": "task"}
+KINDS = ("terms", "metrics", "families", "stages", "tasks")
+WORDS = {"terms": "term", "metrics": "metric", "families": "family", "stages": "stage", "tasks": "task"}
+SPEC_PATHS = {
+    "terms": "loss", "metrics": "evaluation.metrics", "families": "teacher", "stages": "stages", "tasks": "task"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -135,7 +139,8 @@ def blamed(entry: Entry) -> Iterator[None]:
     except (Failure, MemoryError):
         raise
     except Exception as error:
-        if entry.distribution == OWN or "out of memory" in str(error).lower():
+        of_the_machine = "out of memory" in str(error).lower() or getattr(error, "errno", None) == errno.ENOSPC
+        if entry.distribution == OWN or of_the_machine:
             raise
         lines = str(error).strip().splitlines() or ["no message"]
         raise entry.failure(f"failed: {type(error).__name__}: {lines[0]}") from error

@@ -12,14 +12,17 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-STAGE_FORMATS: dict[str, int] = json.loads(
-    (Path(__file__).resolve().parent.parent / "schema" / "stage-formats.json").read_text("utf-8")
-)
+# Of our kinds, by their schema fragments. The content of a package is in the settings of its stages.
+STAGE_FORMATS: dict[str, int] = {
+    kind: facts["format"]
+    for file in sorted(Path(__file__).resolve().with_name("stages").glob("*.schema.json"))
+    for kind, facts in json.loads(file.read_text("utf-8"))["stages"].items()
+}
 
 
 def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) -> str:
     """The key of a stage: kind, format of its code, settings as the plan has them, `needs` (role -> key)."""
-    return _digest({"kind": kind, "format": STAGE_FORMATS[kind], "settings": settings, "needs": needs})
+    return _digest({"kind": kind, "format": STAGE_FORMATS.get(kind, 1), "settings": settings, "needs": needs})
 
 
 def run_key(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -518,6 +518,13 @@ class TargetsSettings:
     shares: Mapping[str, float] = field(default_factory=dict)
 
 
+@dataclass(frozen=True, kw_only=True)
+class OwnSettings(Extended):
+    """Of a kind that a spec names under `stages`: what it says there, by the kind's own schema."""
+
+    own: Mapping[str, Any]
+
+
 Settings = (
     TokenizerSettings
     | DataSettings
@@ -531,9 +538,10 @@ Settings = (
     | BaselineSettings
     | BenchmarkSettings
     | ConvertSettings
+    | OwnSettings
 )
 
-KINDS: dict[str, type[Any]] = {
+KINDS: dict[str, type[Any]] = {  # all others have `OwnSettings`
     "tokenizer": TokenizerSettings,
     "data": DataSettings,
     "teacher": TeacherSettings,
@@ -923,9 +931,10 @@ def _check_keys(plan: Plan, tree: Any, path: Path) -> None:
 
 
 def _bind_settings(stage: Any, path: str) -> Any:
-    if not isinstance(stage, dict) or not isinstance(stage.get("kind"), str) or stage["kind"] not in KINDS:
-        raise _misfit(path, f"is no stage of a known kind ({', '.join(KINDS)})")
-    return {**stage, "settings": bind(KINDS[stage["kind"]], stage.get("settings"), f"{path}.settings")}
+    if not isinstance(stage, dict) or not isinstance(stage.get("kind"), str):
+        raise _misfit(path, "is no stage of a kind")
+    settings = KINDS.get(stage["kind"], OwnSettings)
+    return {**stage, "settings": bind(settings, stage.get("settings"), f"{path}.settings")}
 
 
 def bind(kind: Any, value: Any, path: str) -> Any:

@@ -1,4 +1,4 @@
-"""What a term, a metric, a family and a task must be: ours, and those of installed packages.
+"""What a term, a metric, a family, a stage kind and a task must be: ours, and those of installed packages.
 
 A package registers objects of these classes as entry points, under the name that a spec calls them by:
 
@@ -8,6 +8,8 @@ A package registers objects of these classes as entry points, under the name tha
     length_ratio = "distilc_focal.focal:LENGTH_RATIO" # a Metric
     [project.entry-points."distilc.families"]
     plbart = "distilc_focal.focal:PLBART"             # a Family
+    [project.entry-points."distilc.stages"]
+    layer_drift = "distilc_focal.drift:LAYER_DRIFT"   # a StageKind
 
 and says in `focal.schema.json`, beside `focal.py`, what the compiler has to know of them without importing
 them (`schema/extension.schema.json`). distilc's own are registered in its own pyproject.toml, and so are its tasks
@@ -202,6 +204,24 @@ class Family:
     head_scale: str | None
     decoder_start: Literal["eos", "pad", "language"] | None
     auto_class: str = "AutoModelForSeq2SeqLM"
+
+
+# --- stage kinds -----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, kw_only=True)
+class StageKind:
+    """What the stages of a kind do.
+
+    run(stage, context) -> dict: reads the folders `context.inputs` (role -> folder; the roles are the `needs` of the
+    schema fragment), writes the artifact into `context.folder`, and returns its summary: JSON, of rank 0, which goes
+    into the manifest. `line` in it is shown when the stage is done. Of a kind that a spec names under `stages`,
+    `stage.settings.own` are the settings that it gives, and the summary is part of the run's summary.json. Raises
+    `Failure` for everything that a user can mend. `parallel`: do all ranks work, or rank 0 alone?
+    """
+
+    run: Callable[[Any, Any], dict[str, Any]]
+    parallel: bool
 
 
 # --- tasks -----------------------------------------------------------------------------------------

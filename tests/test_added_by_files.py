@@ -1,4 +1,5 @@
-"""A loss term and a metric of distilc itself are three files: the module, its schema fragment, a line in pyproject.
+"""A loss term, a metric and a stage kind of distilc itself are three files each: the module, its schema fragment, a line
+in pyproject.
 
 They are added to a copy of the tree, and a spec that uses them is compiled, trained, verified and scored there.
 """
@@ -38,6 +39,7 @@ loss: {loss}
 stopping: {{max_steps: 2}}
 validation: {{limit: 4, metrics: [loss]}}
 evaluation: {{metrics: {metrics}, generation: {{max_length: 12}}, teacher_generation: {{max_length: 12}}, speed: null}}
+stages: {stages}
 """
 TERM = '''
 """How far the embeddings are from the teacher's, to a power."""
@@ -99,11 +101,48 @@ METRIC_FRAGMENT = {
     }
 }
 
+STAGE = '''
+"""How far a layer of a student is from the one of its teacher that it was copied from, and how many rows it saw."""
+
+import json
+
+from ..data.rows import Rows
+from ..models.load import load_model, model_folder
+from ..protocol import StageKind
+
+
+def _run(stage, context):
+    """drift.json: how far the first decoder layer is from the teacher's, to a power."""
+    power = stage.settings.own["power"]
+    student, teacher = (load_model(model_folder(context.inputs[who]), precision="fp32") for who in ("student", "teacher"))
+    difference = (student.model.decoder.layers[0].fc1.weight - teacher.model.decoder.layers[0].fc1.weight).detach()
+    found = {"distance": float(difference.abs().pow(power).sum()), "rows": len(Rows.open(context.inputs["data"], "train"))}
+    (context.folder / "drift.json").write_text(json.dumps(found), "utf-8")
+    return {**found, "line": f"a distance of {found['distance']:.3g}"}
+
+
+DRIFT = StageKind(run=_run, parallel=False)
+'''
+STAGE_FRAGMENT = {
+    "stages": {
+        "weight-drift": {
+            "description": "How far the student's first layer is from the teacher's.",
+            "tasks": ["summarization"],
+            "needs": ["student", "teacher", "data"],
+            "format": 1,
+            "files": ["drift.json"],
+            "properties": {
+                "power": {"description": "Of the differences.", "type": "number", "minimum": 1, "default": 2.0},
+            },
+        }
+    }
+}
+
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """With a copy of the tree, to which the files of the term and those of the metric were added, and nothing else; and
-    a spec with both."""
+    """With a copy of the tree, to which the files of the term, those of the metric and those of the stage kind were
+    added, and nothing else; and a spec with all of them."""
     made = tmp_path_factory.mktemp("added")
     copy = made / "copy" / "distilc"
     for half in ("compiler", "runtime", "schema", "specs"):
@@ -112,6 +151,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for kind, line in (
         ("terms", 'distance = "distilc.runtime.objective.distance:DISTANCE"'),
         ("metrics", 'num_words = "distilc.runtime.metrics.num_words:NUM_WORDS"'),
+        ("stages", 'weight-drift = "distilc.runtime.stages.weight_drift:DRIFT"'),
     ):
         head = f'[project.entry-points."distilc.{kind}"]\n'
         assert project.count(head) == 1
@@ -122,11 +162,15 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         ("objective/distance.schema.json", json.dumps(TERM_FRAGMENT)),
         ("metrics/num_words.py", METRIC),
         ("metrics/num_words.schema.json", json.dumps(METRIC_FRAGMENT)),
+        ("stages/weight_drift.py", STAGE),
+        ("stages/weight_drift.schema.json", json.dumps(STAGE_FRAGMENT)),
     ):
         assert not (copy / "runtime" / file).exists()
         (copy / "runtime" / file).write_text(text, "utf-8")
     loss = "{labels: 1, distance: {weight: 0.5, power: 3}}"
-    (made / "spec.yaml").write_text(SPEC.format(name="added", loss=loss, metrics="[rouge2, num_words]"), "utf-8")
+    stages = "{weight-drift: {power: 1}}"
+    text = SPEC.format(name="added", loss=loss, metrics="[rouge2, num_words]", stages=stages)
+    (made / "spec.yaml").write_text(text, "utf-8")
     return made
 
 
@@ -184,3 +228,41 @@ def test_a_metric_is_three_files(distilc: Run, folder: Path, finished: Path) -> 
     (folder / "other.yaml").write_text(text, "utf-8")
     told = distilc("check", "other.yaml")
     assert told.returncode == 1 and "num_words" in told.stdout + told.stderr
+
+
+def test_a_stage_kind_is_three_files(distilc: Run, folder: Path, finished: Path) -> None:
+    summary = json.loads((finished / "summary.json").read_text("utf-8"))
+    result = summary["results"]["weight-drift"]
+    assert result["distance"] > 0 and result["rows"] == 32 and result["line"].startswith("a distance of")
+    store = folder / ".distilc" / "store"
+    artifact = json.loads((store / summary["stages"]["weight-drift"]["key"] / "drift.json").read_text("utf-8"))
+    assert artifact == {"distance": result["distance"], "rows": 32}
+    (run,) = json.loads(distilc("explain", "spec.yaml", "--json").stdout)["runs"]
+    stage = run["stages"][-1]
+    needs = {"student": "train", "teacher": "teacher-train", "data": "data"}
+    assert (stage["id"], stage["kind"], stage["needs"], stage["cached"]) == ("weight-drift", "weight-drift", needs, True)
+    text = (folder / "spec.yaml").read_text("utf-8")
+    (folder / "again.yaml").write_text(text.replace("power: 1}", "power: 3}"), "utf-8")
+    why = distilc("explain", "again.yaml", "--why", "weight-drift")
+    assert "stages.weight-drift.power: 3 here, 1 there" in why.stdout, why.stdout + why.stderr
+
+
+def test_what_is_wrong_with_a_stage_of_a_spec_is_told(distilc: Run, folder: Path) -> None:
+    text = (folder / "spec.yaml").read_text("utf-8")
+    wrong = {
+        "{weight-drfit: {}}": ("E201", "did you mean `weight-drift`?"),
+        "{weight-drift: {powr: 1}}": ("E201", "did you mean `power`?"),
+        "{weight-drift: {power: much}}": ("E203", "`stages.weight-drift.power` must be a number"),
+        "{weight-drift: {power: 0}}": ("E2", "1"),
+        "[weight-drift]": ("E203", "`stages` must be a mapping"),
+        "{train: {}}": ("E201", "unknown key 'train' in `stages`"),
+    }
+    for written, (code, message) in wrong.items():
+        (folder / "other.yaml").write_text(text.replace("{weight-drift: {power: 1}}", written), "utf-8")
+        told = distilc("check", "other.yaml")
+        assert told.returncode == 1 and code in told.stdout + told.stderr, told.stdout + told.stderr
+        assert message in told.stdout + told.stderr, told.stdout + told.stderr
+        assert f"other.yaml:{text[: text.index('stages:')].count(chr(10)) + 1}:" in told.stdout + told.stderr
+    (folder / "other.yaml").write_text(text.replace("task: summarization", "task: translation"), "utf-8")
+    told = distilc("check", "other.yaml")
+    assert "the stage weight-drift does not fit the task translation" in told.stdout + told.stderr

@@ -1,12 +1,13 @@
-"""Rules about terms and metrics of installed packages. Their families are judged where models are."""
+"""Rules about terms, metrics and stages of installed packages. Their families are judged where models are."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from typing import Literal
 
-from ..diagnostics.diagnostic import Trail, listed
+from ..diagnostics.diagnostic import Reporter, Trail, listed
 from ..extensions.installed import WORDS, Kind, installed
+from ..extensions.stage_kinds import stage_kinds
 from ..spec.experiment import Experiment
 from ..spec.ways import Tree, trainings
 from .context import SpecContext
@@ -15,11 +16,12 @@ from .context import SpecContext
 def check_extensions(spec: SpecContext) -> None:
     """What a run uses of installed packages can be used, and for its task."""
     run, tree, reporter = spec.run, spec.tree, spec.reporter
+    _check_stages(run, reporter)
     there = installed()
     if not there:
         return
     for kind, name, path in _used(run, tree):
-        at: Literal["key", "value"] = "key" if kind == "terms" else "value"
+        at: Literal["key", "value"] = "key" if kind in ("terms", "stages") else "value"
         extension = there.names[kind].get(name)
         if extension is not None and (problem := extension.problem) is not None:
             reporter.error(problem.code, path, problem.message, problem.hint, at=at)
@@ -43,11 +45,28 @@ def check_extensions(spec: SpecContext) -> None:
             )
 
 
+def _check_stages(run: Experiment, reporter: Reporter) -> None:
+    """Every stage that the spec names is for its task, ours as those of packages."""
+    for name in run.stages:
+        tasks = stage_kinds().get(name, {}).get("tasks", (run.task,))
+        if run.task not in tasks:
+            reporter.error(
+                "E555",
+                ("stages", name),
+                f"the stage {name} does not fit the task {run.task}",
+                f"remove it; it is for {listed(tasks, 'and')}",
+                at="key",
+                because=[("task",)],
+            )
+
+
 def _used(run: Experiment, tree: Tree) -> Iterator[tuple[Kind, str, Trail]]:
     there = installed()
     for name in tree["loss"]:
         if name in run.training.loss.own or name in there.shadowing["terms"]:
             yield "terms", name, ("loss", name)
+    for name in run.stages:
+        yield "stages", name, ("stages", name)
     for i, name in enumerate(run.evaluation.metrics):
         yield "metrics", name, ("evaluation", "metrics", i)
     for path, part in trainings(run):

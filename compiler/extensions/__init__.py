@@ -1,1 +1,1 @@
-"""Terms, metrics and families: ours and those of installed packages, known without importing them."""
+"""Terms, metrics, families and stage kinds: ours and those of installed packages, known without importing them."""

@@ -8,17 +8,14 @@ from typing import Any
 
 from .installed import KINDS, Extension, Kind, distributions, installed, module_file
 
-EXTENDED = (  # stages with models or metrics
-    "teacher", "student", "pseudo-labels", "signals", "train", "evaluate", "baseline", "benchmark",
-    "convert",
-)  # fmt: skip
+OF_DATA_ALONE = ("tokenizer", "data", "targets")  # stages without models and metrics
 
 
 def with_extensions(kind: str, settings: Mapping[str, Any], needed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
     """The settings of a stage with its `extensions`: `kind.name` -> distribution, version and content hash of
     each that its result depends on. `needed`: the stages that it needs; who loads a model depends on the
     package of its family. Stages of data alone depend on none."""
-    if kind not in EXTENDED:
+    if kind in OF_DATA_ALONE:
         return settings
     used = {
         name: record
@@ -33,6 +30,7 @@ def with_extensions(kind: str, settings: Mapping[str, Any], needed: Sequence[Map
         "terms": settings["objective"]["own"] if kind == "train" else (),
         "metrics": metrics,
         "families": (settings["family"],) if "family" in settings else (),
+        "stages": (kind,),
     }
     for group in KINDS:
         for name in names[group]:

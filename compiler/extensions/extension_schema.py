@@ -1,5 +1,5 @@
-"""The schema of a spec with what is registered in it: our terms and metrics, and the terms, metrics and families of
-installed packages.
+"""The schema of a spec with what is registered in it: our terms, metrics and stage kinds, and the terms, metrics,
+families and stage kinds of installed packages.
 
 Ours stand in the file already, which editors read, and where the fragments say the same it stays as it is;
 `make schema` writes it anew. A name whose package cannot be used is known, too, so that it is told what is wrong
@@ -13,6 +13,7 @@ from typing import Any
 
 from .built_in import built_in, measured_metrics
 from .installed import Installed
+from .stage_kinds import stage_kinds
 
 # An enumeration with these names is one of all families of encoder-decoders.
 SOME_FAMILIES = {"marian", "t5"}
@@ -30,6 +31,11 @@ def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
         else:
             description = f"{extension.facts['description']} (From {extension.package}.)"
             terms[name] = term_schema(extension.facts, description, schedule)
+    stages = root["properties"]["stages"]["properties"]
+    stages |= {name: stage_schema(facts) for name, facts in stage_kinds(installed).items()}
+    for name, extension in installed.names["stages"].items():
+        if extension.problem is not None:
+            stages[name] = {"description": f"It cannot be used: {extension.problem.message}."}
     measured = [*measured_metrics(), *installed.names["metrics"]]
     for fragment in list(_fragments(root)):
         if "x-metrics" in fragment:
@@ -78,6 +84,20 @@ def term_schema(facts: Mapping[str, Any], description: str, schedule: Mapping[st
         "examples": settings["weight"]["examples"],
     }
     return {"description": description, "x-short": "weight", "anyOf": [alone, whole], "examples": examples}
+
+
+def stage_schema(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of `stages.NAME`: a mapping of the settings. One without a default must be written."""
+    settings = {name: _setting(setting) for name, setting in facts["properties"].items()}
+    required = [name for name, setting in settings.items() if _must_be_written(name, setting, facts)]
+    return {
+        "description": facts["description"],
+        "type": "object",
+        "additionalProperties": False,
+        **({"required": required} if required else {}),
+        "properties": settings,
+        "examples": [{name: setting.get("default", setting["examples"][0]) for name, setting in settings.items()}],
+    }
 
 
 def _must_be_written(name: str, setting: Mapping[str, Any], facts: Mapping[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""Terms, metrics and families of installed packages, known without importing any of them.
+"""Terms, metrics, families and stage kinds of installed packages, known without importing any of them.
 
 A package registers names as entry points of the groups below, `name = module:object`, and ships beside each
 module a `<module>.schema.json` that says what the compiler has to know (`schema/extension.schema.json`). Both
@@ -26,9 +26,9 @@ from .schema_files import misfits, read_schema
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
-Kind = Literal["terms", "metrics", "families"]
-KINDS: tuple[Kind, ...] = ("terms", "metrics", "families")
-WORDS: Mapping[str, str] = {"terms": "term", "metrics": "metric", "families": "family"}
+Kind = Literal["terms", "metrics", "families", "stages"]
+KINDS: tuple[Kind, ...] = ("terms", "metrics", "families", "stages")
+WORDS: Mapping[str, str] = {"terms": "term", "metrics": "metric", "families": "family", "stages": "stage"}
 OWN = "distilc"
 MAX_BYTES = 1 << 20
 NAMES = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"
@@ -258,6 +258,7 @@ def _our_names() -> Mapping[Kind, frozenset[str]]:
         "terms": frozenset(built_in("terms")),
         "metrics": frozenset({*root["$defs"]["expectation"]["properties"], *built_in("metrics")}),
         "families": frozenset(OURS),
+        "stages": frozenset(built_in("stages")),
     }
 
 

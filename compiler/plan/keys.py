@@ -10,14 +10,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
-# The format of each stage kind, raised by one when its code gives another result from equal settings. The runtime,
-# which holds plans to their keys, reads the same file.
-STAGE_FORMATS: dict[str, int] = json.loads(
-    (Path(__file__).resolve().parents[2] / "schema" / "stage-formats.json").read_text("utf-8")
-)
+from ..extensions.built_in import built_in
+
+# Of our kinds; the runtime, which holds plans to their keys, reads the same fragments. The content of a package is in
+# the settings of its stages.
+STAGE_FORMATS: dict[str, int] = {kind: facts["format"] for kind, facts in built_in("stages").items()}
 
 
 def canonical(value: Any) -> str:
@@ -35,7 +34,7 @@ def digest(value: Any) -> str:
 
 def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) -> str:
     """The key of a stage. `needs`: role -> key of the stage in that role."""
-    return digest({"kind": kind, "format": STAGE_FORMATS[kind], "settings": settings, "needs": needs})
+    return digest({"kind": kind, "format": STAGE_FORMATS.get(kind, 1), "settings": settings, "needs": needs})
 
 
 def run_key(stages: Sequence[Mapping[str, Any]]) -> str:

@@ -11,6 +11,7 @@ from ..estimates.placement import placement
 from ..estimates.workload import row_lengths, student_teaching
 from ..extensions.extension_record import with_extensions
 from ..extensions.families import FAMILIES
+from ..extensions.stage_kinds import stage_kinds
 from ..resolve.engines import TRANSFORMERS, Engine, choose_engine, engine_settings
 from ..resolve.objective import objective_settings
 from ..resolve.reference import MadeModel, ResolvedModel
@@ -219,6 +220,13 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name, length)
             measured, needs = stages.writing(measured, {"model": model, "data": rows}, engine)
             stages.add(f"benchmark-{who}", "benchmark", measured, needs)
+    roles = {"student": trained_student, "teacher": best, "data": rows}
+    for kind, settings in experiment.stages.items():
+        if kind not in stage_kinds():
+            continue  # its package cannot be used, which was reported
+        needs = {role: roles[role] for role in stage_kinds()[kind]["needs"]}
+        tokens = placement(None, teacher.architecture, site)["micro_batch_tokens"]
+        stages.add(kind, kind, {"own": settings}, needs, micro_batch_tokens=tokens)
     return stages
 
 

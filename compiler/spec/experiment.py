@@ -481,7 +481,8 @@ class Expectation:
 @record
 class Experiment:
     """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it.
-    `target_shares`: how often each row of a target is there, where the spec says it."""
+    `target_shares`: how often each row of a target is there, where the spec says it. `stages`: the settings of stages
+    of other kinds than ours, by kind."""
 
     name: str
     variant: str | None
@@ -498,6 +499,7 @@ class Experiment:
     data: Data
     evaluation: Evaluation
     baselines: Mapping[str, Baseline]
+    stages: Mapping[str, Mapping[str, Any]]
     expect: Mapping[Literal["teacher", "student"], Expectation]
     tracking: Tracking
 
@@ -549,6 +551,7 @@ def bind_experiment(tree: Mapping[str, Any], label: str = "", variant: str | Non
         baselines={
             name: bind_baseline(item, next(iter(data["test"]))) for name, item in tree.get("baselines", {}).items()
         },
+        stages=tree.get("stages", {}),
         expect={who: bind_expectation(tree["expect"][who]) for who in EXPECTED if who in tree.get("expect", {})},
         tracking=Tracking(experiment=tracking.get("experiment", tree["name"]), tags=dict(tracking["tags"])),
     )

@@ -136,13 +136,15 @@ def spec_key(stage: str, kind: str, setting: Trail) -> str:
     if owner:
         key = spec_key(own, kind, setting)
         return f"{dotted(setting)} of {stage}" if key.endswith(f" of {own}") else f"{key} of {owner}"
-    keys = {**_KEYS.get(kind, {}), **_OF_STAGE.get(stage, {})} if setting[0] not in IN_NO_SPEC else {}
+    of_kind = _KEYS.get(kind, {"own": "stages.{kind}"})
+    keys = {**of_kind, **_OF_STAGE.get(stage, {})} if setting[0] not in IN_NO_SPEC else {}
     for end in range(len(setting), -1, -1):
         found = keys.get(dotted(setting[:end]))
         if found is None:
             continue
         key = found.format(
             model=_model(stage),
+            kind=kind,
             name=stage.partition("-")[2],
             training="teacher.train." if stage == "teacher-train" else "",
             seed="teacher.seed" if stage == "teacher-train" else "seeds",

@@ -132,7 +132,7 @@ def tell_additional(misfit: Misfit, path: Trail, schema: Schema, reporter: Repor
             holder = (nearer or elsewhere)[0][:-1]
             hint = f"`{key}` belongs under `{dotted(holder)}`" if holder else f"`{key}` belongs at the top level"
         else:
-            hint = f"known here: {listed(known, 'and')}"
+            hint = f"known here: {listed(known, 'and')}" if known else "no package that is installed registers one"
         reporter.error("E201", (*path, key), f"unknown key {quoted(key)}{inside}", hint, at="key")
         refused.append((*path, key))
     return refused

@@ -119,7 +119,7 @@ def check_libraries(patient: Patient) -> Iterator[Finding]:
 
 
 def check_extensions(_: Patient) -> Iterator[Finding]:
-    """Terms, metrics and families of other packages."""
+    """Terms, metrics, families and stage kinds of other packages."""
     for words, failure in survey():
         if failure is None:
             yield Finding("ok", "extension", words)

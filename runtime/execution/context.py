@@ -1,12 +1,6 @@
 """What a stage gets: its folder, its inputs, its ranks, its journal, its warnings and its progress bar.
 
-A stage module in `runtime/stages/` has two names:
-
-    PARALLEL: bool                                     # do all ranks work, or rank 0 alone?
-    run(stage: Stage, context: Context) -> dict        # writes the artifact into context.folder
-
-The dict is the artifact's `summary` (JSON; goes into its manifest; rank 0's counts). A stage raises
-`Failure` for everything a user can mend.
+What is done with it is the `run` of a `protocol.StageKind`.
 """
 
 from __future__ import annotations

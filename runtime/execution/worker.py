@@ -9,7 +9,6 @@ same list; rank 0 decides through the store what is computed. Success is a publi
 from __future__ import annotations
 
 import gc
-import importlib
 import json
 import os
 import re
@@ -20,10 +19,11 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from ..extensions import require
+from ..extensions import Registry, blamed, entry_of, require
 from ..failure import Failure, interrupted
 from ..messages.notices import FILE, Notice, Notices
 from ..plan import Plan, Stage, as_written
+from ..protocol import StageKind
 from .code_identity import require_same_code
 from .context import Context, Journal, Progress
 from .control import Control
@@ -31,6 +31,7 @@ from .processes import Ranks, StopRequest, join, watch_driver
 from .store import Store, open_store
 from .unforeseen import unforeseen
 
+STAGE_KINDS: Registry[StageKind] = Registry("stages", StageKind)
 WAIT_SECONDS = 0.5
 
 
@@ -71,7 +72,7 @@ def run_stage(
     plan: Plan, stage: Stage, store: Store, control: Control, ranks: Ranks, stop: StopRequest
 ) -> None:
     """One stage on all ranks: computed once, by whoever holds its lease; otherwise waited for."""
-    module = importlib.import_module(f"..stages.{stage.kind.replace('-', '_')}", __package__)
+    kind = STAGE_KINDS[stage.kind]
     context = Context(
         plan=plan,
         stage=stage,
@@ -84,14 +85,14 @@ def run_stage(
         journal=Journal(None),
         hashes=store.hashes(stage.key),
         progress=Progress(control.progress_file if ranks.rank == 0 else None, stage.id),
-        stop_requested=stop.agreed if module.PARALLEL else stop.here,
+        stop_requested=stop.agreed if kind.parallel else stop.here,
     )
     while True:
         with store.lease(stage.key) if context.is_rank_zero else _no_lease() as mine:
             published = context.gather(store.has(stage.key))[0]
             computing = context.gather(mine)[0] and not published
             if computing:
-                _compute(module, context, store, control)
+                _compute(kind, context, store, control)
         if published or computing:
             return
         with context.progress.task("another run is at work on it: waiting", None) as update:
@@ -101,7 +102,7 @@ def run_stage(
             raise interrupted(stage.id)
 
 
-def _compute(module: object, context: Context, store: Store, control: Control) -> None:
+def _compute(kind: StageKind, context: Context, store: Store, control: Control) -> None:
     stage = context.stage
     if context.is_rank_zero:
         store.make_scratch(stage.key)
@@ -113,8 +114,9 @@ def _compute(module: object, context: Context, store: Store, control: Control) -
         context.notices = Notices(context.folder / FILE, control.warnings_file, owner)
         _report_damage(context)
     summary = {}
-    if module.PARALLEL or context.is_rank_zero:  # type: ignore[attr-defined]
-        summary = module.run(stage, context)  # type: ignore[attr-defined]
+    if kind.parallel or context.is_rank_zero:
+        with blamed(entry_of("stages", stage.kind)):
+            summary = kind.run(stage, context)
     context.barrier()
     if context.is_rank_zero:
         seconds = earlier + time.monotonic() - started

@@ -11,7 +11,7 @@ from typing import Any
 from ..execution.other_work import QUIET
 from ..execution.store import Store
 from ..messages.notices import FILE, read_notices
-from ..plan import Plan, Stage
+from ..plan import OwnSettings, Plan, Stage
 
 FORMAT = 1
 PREFERRED = ("rouge2", "bleu", "chrf", "rougeL", "rouge1", "accuracy", "loss")
@@ -27,7 +27,8 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     `warnings` are those of all stages, in order, also of stages that were in the store.
     `mlflow_run_id` is None here; the driver knows it. Percentages are percent; speed-up is the student's
     examples a second over the teacher's, both in `speed_compared`; where one of them was measured beside other work it
-    is no result, and stands in `speedup_disturbed`.
+    is no result, and stands in `speedup_disturbed`. `results`: what the stages say that the spec names under `stages`;
+    absent where it names none.
     """
     folders = {stage.id: folder for stage in plan.stages if (folder := store.find(stage.key)) is not None}
     scores = {who: _read(folders, f"evaluate-{who}", "metrics.json") for who in ("teacher", "student")}
@@ -42,6 +43,11 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     compared = _like_with_like(speed)
     exports = _exports(plan, folders)
     training = _read(folders, "train", "training.json")
+    results = {
+        stage.id: store.manifest(stage.key)["summary"]
+        for stage in plan.stages
+        if isinstance(stage.settings, OwnSettings) and stage.id in folders
+    }
     return {
         "format": FORMAT,
         "name": plan.name,
@@ -76,6 +82,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
             for stage in plan.stages
             if stage.kind == "pseudo-labels" and (name := labeller_of(stage)) is not None
         },
+        **({"results": results} if results else {}),
         "training": training,
         "warnings": [
             {"stage": stage.id, **notice}

@@ -1,1 +1,1 @@
-"""One file a stage kind. Each has PARALLEL (do all ranks work, or rank 0 alone?) and run(stage, context)."""
+"""One module a stage kind, with a `protocol.StageKind`, and its schema fragment beside it."""

@@ -15,8 +15,8 @@ from ..data.text_files import Layout, Texts, read_texts
 from ..execution.context import Context
 from ..metrics.score import score
 from ..plan import BaselineSettings, PredictionFile, Stage
+from ..protocol import StageKind
 
-PARALLEL = False
 USUAL = ("prediction", "predictions", "hypothesis", "text")  # what the column of texts is usually called
 
 
@@ -73,3 +73,6 @@ def _first(texts: Texts, count: int) -> Texts:
     if len(texts) < count:
         return texts
     return Texts(texts.name, texts.texts[:count], texts.places[:count], None, texts.column)
+
+
+BASELINE = StageKind(run=run, parallel=False)

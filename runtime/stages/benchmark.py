@@ -22,8 +22,8 @@ from ..execution.processes import num_cores
 from ..extensions import TASKS
 from ..failure import Failure
 from ..plan import BenchmarkSettings, Stage
+from ..protocol import StageKind
 
-PARALLEL = False
 MEASURED = ("examples_per_second", "tokens_per_second", "seconds", "beams", "other_work")  # of the plan's engine, too
 
 
@@ -73,3 +73,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     context.journal.log({"speed/examples_per_second": measured["examples_per_second"]}, 0)
     line = ", ".join(f"{found['examples_per_second']:.1f} examples/s by {name}" for name, found in engines.items())
     return {**result, "line": line + (f"; {notes[0]}" if notes[0] else "")}
+
+
+BENCHMARK = StageKind(run=run, parallel=False)

@@ -11,8 +11,7 @@ from ..execution.context import Context
 from ..generation.conversion import convert
 from ..models.load import model_folder
 from ..plan import ConvertSettings, Stage
-
-PARALLEL = False
+from ..protocol import StageKind
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
@@ -25,3 +24,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         return {"reason": reason, "line": f"{settings.format} cannot be this model: {reason}"}
     num_bytes = (context.folder / "model.bin").stat().st_size
     return {"reason": None, "bytes": num_bytes, "line": f"{settings.compute_type}, {num_bytes / 1e6:.1f} MB"}
+
+
+CONVERT = StageKind(run=run, parallel=False)

@@ -14,8 +14,7 @@ from ..extensions import TASKS
 from ..models.load import load_tokenizer, model_folder
 from ..models.parts import num_embeddings
 from ..plan import DataSettings, Source, Stage
-
-PARALLEL = False
+from ..protocol import StageKind
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
@@ -49,3 +48,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         f"{train['examples']:,} training examples, {train['source_tokens'] + train['target_tokens']:,} tokens"
     )
     return {**summary, "line": line + (f", {cut:,} texts cut" if cut else "") + in_short(notices)}
+
+
+DATA = StageKind(run=run, parallel=False)

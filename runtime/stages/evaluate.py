@@ -14,8 +14,7 @@ from ..data.rows import Rows, split_names
 from ..execution.context import Context
 from ..extensions import TASKS
 from ..plan import EvaluateSettings, Stage
-
-PARALLEL = True
+from ..protocol import StageKind
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
@@ -55,3 +54,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
 
 def _is_asked(name: str, split: str) -> bool:
     return name == "validation" if split == "validation" else name.startswith("test.")
+
+
+EVALUATE = StageKind(run=run, parallel=True)

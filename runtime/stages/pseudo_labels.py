@@ -27,8 +27,8 @@ from ..messages.notices import Notice
 from ..metrics.words import require_seen
 from ..models.load import load_tokenizer, model_folder
 from ..plan import PseudoLabelSettings, Stage
+from ..protocol import StageKind
 
-PARALLEL = True
 SEEN_ROWS = 500  # that say in which script the targets are
 
 Labelled = tuple[Label, str]  # a label and the original target of its row
@@ -131,3 +131,6 @@ def _publish(labels: Iterator[Labelled], stage: Stage, context: Context) -> dict
     (context.folder / "quality.json").write_text(text + "\n", "utf-8")
     context.journal.log(metrics(summary), 0)
     return {**summary, "line": told}
+
+
+PSEUDO_LABELS = StageKind(run=run, parallel=True)

@@ -10,11 +10,10 @@ from ..execution.context import Context
 from ..failure import Failure
 from ..models.load import DTYPES, load_model, load_tokenizer, model_folder
 from ..plan import SignalsSettings, Stage
+from ..protocol import StageKind
 from ..signals.digest import encoder_digest
 from ..signals.fill import Filling
 from ..signals.read import Signals
-
-PARALLEL = True
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
@@ -68,3 +67,6 @@ def _require_room(filling: Filling, context: Context) -> None:
             f"the {what} take {needed / 1e9:,.1f} GB, and {context.folder} has room for {free / 1e9:,.1f}",
             f"name another disk in the site file, `scratch: {{path: FOLDER}}`, or {less}",
         )
+
+
+SIGNALS = StageKind(run=run, parallel=True)

@@ -16,8 +16,7 @@ from ..models.load import load_model, model_folder
 from ..models.save import save_model
 from ..models.shrink import shrink
 from ..plan import Stage, StudentSettings
-
-PARALLEL = False
+from ..protocol import StageKind
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
@@ -54,3 +53,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     text = json.dumps(record, indent=2, sort_keys=True, allow_nan=False)
     (context.folder / "distilc.json").write_text(text + "\n", "utf-8")
     return summary
+
+
+STUDENT = StageKind(run=run, parallel=False)

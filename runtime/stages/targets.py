@@ -30,8 +30,8 @@ from ..labels.draw import draw
 from ..labels.record import read_labels, source_hash
 from ..models.load import load_tokenizer, model_folder
 from ..plan import DataSettings, Stage, TargetsSettings
+from ..protocol import StageKind
 
-PARALLEL = False
 ORIGINAL = "original"
 TRAIN = "train"
 UPDATE_ROWS = 256
@@ -143,3 +143,6 @@ def _link_other_splits(data: Path, folder: Path) -> None:
                 os.link(file, new)
             except OSError:  # another file system, or one without links
                 shutil.copyfile(file, new)
+
+
+TARGETS = StageKind(run=run, parallel=False)

@@ -21,8 +21,7 @@ from ..models.parts import check_parts
 from ..models.save import save_model
 from ..models.weights import weight_files
 from ..plan import Stage, TeacherSettings
-
-PARALLEL = False
+from ..protocol import StageKind
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
@@ -118,3 +117,6 @@ def _check_parameters(parameters: int, settings: TeacherSettings) -> None:
             "compile the spec again; if it stays, please report this",
             spec_path="teacher",
         )
+
+
+TEACHER = StageKind(run=run, parallel=False)

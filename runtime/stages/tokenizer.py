@@ -9,8 +9,8 @@ from ..data.sources import read_sources
 from ..data.train_tokenizer import train_tokenizer
 from ..execution.context import Context
 from ..plan import Stage, TokenizerSettings
+from ..protocol import StageKind
 
-PARALLEL = False
 MAX_LENGTH = 1_000_000_000  # the tokenizer itself has no limit; the data stage cuts
 
 
@@ -34,3 +34,6 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         )
     tokenizer.save_pretrained(context.folder)
     return {"vocab_size": len(tokenizer), "line": f"{len(tokenizer):,} tokens"}
+
+
+TOKENIZER = StageKind(run=run, parallel=False)

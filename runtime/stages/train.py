@@ -8,10 +8,10 @@ from ..data.rows import Rows, references_of
 from ..execution.context import Context
 from ..metrics.words import require_seen
 from ..plan import Stage, TrainSettings
+from ..protocol import StageKind
 from ..training.loop import train
 from ..verify.quick import prove_quickly
 
-PARALLEL = True
 SEEN_ROWS = 500  # that say in which script the references are
 
 
@@ -33,3 +33,6 @@ def _require_monitor(stage: Stage, context: Context) -> None:
     references = [references_of(rows.raw(i)) for i in range(min(SEEN_ROWS, rows.num_examples))]
     for place, metric in deciding.items():
         require_seen(metric, references, validation.scoring, f"`{stage.section}{place}`", f"{stage.section}{place}")
+
+
+TRAIN = StageKind(run=run, parallel=True)

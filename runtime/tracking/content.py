@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..execution.code_identity import distilc_version
+from ..extensions import entries, told_facts
 from ..messages.credentials import redact
 from ..messages.notices import FILE
 from ..plan import DataSettings, Plan, Source, Stage, is_beside_plan
@@ -22,13 +23,6 @@ MAX_PARAMETER = 6000
 MAX_TAG = 5000
 MAX_DIGEST = 36
 SAMPLE_LINES = 50
-STAGE_FILES = {
-    "evaluate": ("metrics.json", "predictions.*.jsonl"),
-    "baseline": ("metrics.json",),
-    "train": ("training.json",),
-    "benchmark": ("speed.json",),
-    "pseudo-labels": ("quality.json", "labels.jsonl"),
-}
 
 
 def parameters(plan: Plan) -> dict[str, str]:
@@ -174,8 +168,10 @@ def plan_files(run_folder: Path) -> list[Path]:
 
 
 def stage_files(kind: str, folder: Path) -> list[Path]:
-    """The files of an artifact that go to MLflow, its warnings among them. Models stay in the store."""
-    patterns = (*STAGE_FILES.get(kind, ()), FILE)
+    """The files of an artifact that go to MLflow: those that the kind's fragment names, and its warnings. Models stay
+    in the store."""
+    told = told_facts("stages", kind).get("files", ()) if kind in entries("stages") else ()
+    patterns = (*told, FILE)
     return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
 
 
@@ -200,5 +196,5 @@ def numbers(tree: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 def summary_metrics(summary: Mapping[str, Any]) -> dict[str, float]:
     """The run's results as metrics of the parent run: `teacher/rouge2`, `retention/rouge2`, `speedup`."""
-    names = ("teacher", "student", "baselines", "retention", "speedup", "parameters", "labels")
+    names = ("teacher", "student", "baselines", "retention", "speedup", "parameters", "labels", "results")
     return numbers({name: summary[name] for name in names if summary.get(name) is not None})

@@ -12,9 +12,10 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 import pytest
 
+from distilc.compiler.extensions.built_in import built_in
 from distilc.compiler.plan.emit import emit, plan_text, validate_plan
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import KINDS, Plan, Stage, bind_plan, load_plan
+from distilc.runtime.plan import KINDS, OwnSettings, Plan, Stage, bind_plan, load_plan
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schema" / "plan.schema.json").read_text("utf-8"))
@@ -88,11 +89,11 @@ def test_the_schema_is_the_runtimes_plan():
 
 def test_every_kind_has_its_settings_in_the_schema():
     stage = SCHEMA["$defs"]["Stage"]
-    assert stage["properties"]["kind"]["enum"] == list(KINDS)
-    chosen = {
-        rule["if"]["properties"]["kind"]["const"]: rule["then"]["properties"]["settings"] for rule in stage["allOf"]
-    }
-    assert set(chosen) == set(KINDS)
+    *rules, others = stage["allOf"]
+    chosen = {rule["if"]["properties"]["kind"]["const"]: rule["then"]["properties"]["settings"] for rule in rules}
+    assert list(chosen) == list(KINDS) == others["if"]["properties"]["kind"]["not"]["enum"]
+    assert set(chosen) == set(built_in("stages"))
+    agree(OwnSettings, others["then"]["properties"]["settings"], "a kind that a spec names under `stages`")
     for kind, settings in KINDS.items():
         agree(settings, chosen[kind], kind)
 

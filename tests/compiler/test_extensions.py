@@ -19,6 +19,7 @@ from jsonschema import Draft202012Validator
 from distilc.compiler.extensions.installed import installed
 from distilc.compiler.extensions.terms import needs_of
 from distilc.compiler.resolve.model_config import architecture_of
+from distilc.compiler.spec.setting_paths import changed_settings
 from distilc.compiler.spec.structure import load_schema, schema_text
 
 ROOT = Path(__file__).parents[2]
@@ -204,6 +205,77 @@ def test_a_setting_without_a_default_must_be_written(
     assert train["settings"]["objective"]["own"] == {"deep": {"weight": 0.5, "depth": 2, "names": []}}
     assert train["needs"]["teacher"] == "teacher-train"
     assert train["settings"]["objective"]["phi"]["decoder"] == [2, 5]
+
+
+STAGE = {
+    "stages": {
+        "drift": {
+            "description": "How far the student is from its teacher.",
+            "tasks": ["summarization"],
+            "needs": ["student", "teacher"],
+            "properties": {
+                "power": {"description": "Of the distance.", "type": "number", "minimum": 1, "default": 2.0},
+                "of": {"description": "Which part.", "type": "string", "enum": ["encoder", "decoder"]},
+            },
+        }
+    }
+}
+
+
+def test_a_stage_kind_of_a_package(
+    install: Callable[[Path], None], compile_text: Callable[..., Any], tmp_path: Path
+) -> None:
+    before = compile_text().plan
+    found = compile_text("stages={drift: {of: decoder}}")
+    assert found.codes == ["E201"] and "no package that is installed registers one" in found.diagnostics[0].hint
+    write_package(tmp_path / "one", "one", STAGE, stages="drift = ext:DRIFT")
+    install(tmp_path / "one")
+    found = compile_text("stages={drift: {of: decoder}}")
+    assert found.codes == []
+    *others, stage = found.plan["stages"]
+    assert (stage["id"], stage["kind"], stage["needs"]) == ("drift", "drift", {"student": "train", "teacher": "teacher-train"})
+    assert stage["settings"]["own"] == {"of": "decoder", "power": 2.0}
+    assert set(stage["settings"]["extensions"]) == {"stages.drift"}
+    assert [other["key"] for other in others] == [other["key"] for other in before["stages"]]
+    assert compile_text("stages={drift: {of: decoder, power: 3}}").stage("drift")["key"] != stage["key"]
+    assert "stages" not in compile_text().plan["spec"]
+    plans = {}
+    for part in ("encoder", "decoder"):
+        plans[part] = compile_text(f"stages={{drift: {{of: {part}}}}}").stage("drift")["settings"]
+    (change,) = changed_settings("drift", "drift", plans["encoder"], plans["decoder"])
+    assert change == ("stages.drift.of", "encoder", "decoder")
+
+
+@pytest.mark.parametrize(
+    ("written", "codes"),
+    [
+        ("{drift: {}}", ["E202"]),
+        ("{drift: {of: head}}", ["E204"]),
+        ("{drift: {of: decoder, power: 0}}", ["E205"]),
+        ("{drift: 2}", ["E203"]),
+        ("{drfit: {of: decoder}}", ["E201"]),
+        ("{evaluate: {}}", ["E201"]),
+    ],
+)
+def test_a_stage_of_a_package_is_held_to_its_fragment(
+    written: str, codes: list[str], install: Callable[[Path], None], compile_text: Callable[..., Any], tmp_path: Path
+) -> None:
+    write_package(tmp_path / "one", "one", STAGE, stages="drift = ext:DRIFT")
+    install(tmp_path / "one")
+    assert compile_text(f"stages={written}").codes == codes
+
+
+def test_a_stage_of_a_package_that_cannot_be_used(
+    install: Callable[[Path], None], compile_text: Callable[..., Any], tmp_path: Path
+) -> None:
+    wrong = {"stages": {"drift": {**STAGE["stages"]["drift"], "needs": ["weights"]}}}
+    write_package(tmp_path / "one", "one", wrong, stages="drift = ext:DRIFT")
+    install(tmp_path / "one")
+    assert compile_text("stages={drift: {of: decoder}}").codes == ["E553"]
+    other = {"stages": {"drift": {**STAGE["stages"]["drift"], "tasks": ["translation"]}}}
+    (tmp_path / "one" / "ext.schema.json").write_text(json.dumps(other))
+    install(tmp_path / "one")
+    assert compile_text("stages={drift: {of: decoder}}").codes == ["E555"]
 
 
 # --- keys and lock -----------------------------------------------------------------------------------

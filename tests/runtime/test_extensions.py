@@ -23,6 +23,7 @@ from distilc.compiler.extensions.built_in import built_in
 from distilc.compiler.extensions.terms import KEPT as KEPT_BY_PLANS
 from distilc.runtime import available, extensions
 from distilc.runtime.available import check_available
+from distilc.runtime.execution.worker import STAGE_KINDS
 from distilc.runtime.extensions import entries, require, survey, told_facts
 from distilc.runtime.failure import Failure
 from distilc.runtime.files import package_content
@@ -34,8 +35,8 @@ from distilc.runtime.objective import assembly
 from distilc.runtime.objective.assembly import TERMS, assemble
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.terms import labels_term
-from distilc.runtime.plan import ExtensionRecord, LabelsTerm, ObjectiveSettings, load_plan
-from distilc.runtime.protocol import Metric, ModelOutputs, TermInputs
+from distilc.runtime.plan import KINDS, ExtensionRecord, LabelsTerm, ObjectiveSettings, load_plan
+from distilc.runtime.protocol import Metric, ModelOutputs, StageKind, TermInputs
 from distilc.runtime.signals.layout import KEPT
 from distilc.runtime.training.stopping import is_better
 
@@ -141,6 +142,11 @@ def test_the_fragments_of_ours_say_what_their_objects_do() -> None:
         assert (facts["needs"], facts["higher_is_better"]) == (METRICS[name].needs, METRICS[name].higher_is_better)
     assert set(built_in("terms")) == set(TERMS)
     assert set(built_in("metrics")) - set(METRICS) == {"accuracy"}  # of a task that this release cannot run
+
+
+def test_every_stage_kind_of_ours_is_there() -> None:
+    assert set(STAGE_KINDS) == set(built_in("stages")) == set(KINDS)
+    assert all(isinstance(STAGE_KINDS[kind], StageKind) for kind in STAGE_KINDS)
 
 
 def test_both_halves_keep_the_same() -> None:

@@ -10,7 +10,7 @@ from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.models.load import load_model
 from distilc.runtime.plan import Execution, StackInit, Stage, StudentSettings
-from distilc.runtime.stages.student import PARALLEL, run
+from distilc.runtime.stages.student import STUDENT, run
 
 
 def start(settings, inputs, folder):
@@ -45,7 +45,7 @@ def test_a_referenced_teacher_and_a_foreign_decoder(tiny_model_folder, tmp_path)
     folder = tmp_path / "student"
     summary = start(settings, {"teacher": artifact, "decoder_origin": origin}, folder)
 
-    assert PARALLEL is False
+    assert STUDENT.parallel is False
     assert {key: summary[key] for key in ("parameters", "encoder_layers", "decoder_layers")} == {
         "parameters": student_shape.parameters, "encoder_layers": 4, "decoder_layers": 2,
     }  # fmt: skip

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import json
 import shutil
+from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -21,6 +21,7 @@ from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.messages.notices import Notice, Notices, read_notices
 from distilc.runtime.plan import Stage, load_plan
+from distilc.runtime.protocol import StageKind
 
 PLAN = Path(__file__).with_name("sample_plan.json")
 
@@ -28,8 +29,8 @@ PLAN = Path(__file__).with_name("sample_plan.json")
 def test_an_artifact_records_settings_and_needs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     plan, tree = load_plan(PLAN), json.loads(PLAN.read_text("utf-8"))
     store = Store(tmp_path / "store")
-    written: dict[str, Any] = {"PARALLEL": False, "run": lambda stage, context: {"line": "done"}}
-    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(**written))
+    done = StageKind(run=lambda stage, context: {"line": "done"}, parallel=False)
+    monkeypatch.setattr(worker, "STAGE_KINDS", defaultdict(lambda: done))
     control = Control(tmp_path / "control")
     control.folder.mkdir()
     ranks = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
@@ -53,7 +54,7 @@ def run_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., 
     control.folder.mkdir()
 
     def start(id: str, run: Callable[[Stage, Context], dict[str, Any]]) -> None:
-        monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+        monkeypatch.setattr(worker, "STAGE_KINDS", defaultdict(lambda: StageKind(run=run, parallel=False)))
         stop = StopRequest(control.stop_file, None, RANKS)
         worker.run_stage(plan, plan.stage(id), Store(tmp_path / "store"), control, RANKS, stop)
 
@@ -155,7 +156,7 @@ def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monk
 
     monkeypatch.setattr(code_identity, "code_identity", lambda: identity)
     monkeypatch.setattr(worker, "join", lambda device: RANKS)
-    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    monkeypatch.setattr(worker, "STAGE_KINDS", defaultdict(lambda: StageKind(run=run, parallel=False)))
     for code, expected in (("c" * 64, []), ("a" * 64, ids[:1])):
         shutil.rmtree(control.folder, ignore_errors=True)
         control.folder.mkdir()
@@ -182,7 +183,7 @@ def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monk
         return {}
 
     monkeypatch.setattr(worker, "join", lambda device: ranks)
-    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    monkeypatch.setattr(worker, "STAGE_KINDS", defaultdict(lambda: StageKind(run=run, parallel=False)))
     assert worker.work(plan, ids, control) == 130
     failure = control.failure()
     assert failure is not None and (failure.code, failure.message) == ("R300", f"stopped in stage {ids[2]}")
@@ -206,7 +207,7 @@ def test_a_worker_whose_workspace_is_gone_ends_quietly(
         return {}
 
     monkeypatch.setattr(worker, "join", lambda device: ranks)
-    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    monkeypatch.setattr(worker, "STAGE_KINDS", defaultdict(lambda: StageKind(run=run, parallel=False)))
     assert worker.work(plan, [plan.stages[0].id], control) == 1
     assert "Traceback" not in capsys.readouterr().err and control.failure() is None
 
@@ -227,7 +228,7 @@ def test_a_traceback_stands_in_the_log_alone(
         raise error
 
     monkeypatch.setattr(worker, "join", lambda device: RANKS)
-    monkeypatch.setattr(worker.importlib, "import_module", lambda *name: SimpleNamespace(PARALLEL=False, run=run))
+    monkeypatch.setattr(worker, "STAGE_KINDS", defaultdict(lambda: StageKind(run=run, parallel=False)))
     assert worker.work(plan, [plan.stages[0].id], control, control.log_file) == 1
     failure = control.failure()
     assert failure is not None and failure.code == code
