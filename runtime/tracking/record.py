@@ -1,8 +1,7 @@
 """What is known of a run, on disk: `tracking.json`.
 
-The record says what happened (stages, results, files); beside it stands, for each tracking server, what that
-server was told already. Sending is nothing but making the second equal to the first, so it can stop at any
-moment and be taken up by the next run of the same plan.
+It says what happened (stages, results, files) and what a tracking server was told of it. Sending makes the second
+equal to the first, so it can stop at any moment and be taken up by the next run of the same plan.
 """
 
 from __future__ import annotations
@@ -15,19 +14,17 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-FORMAT = 1
+FORMAT = 2
 
 
 @dataclass
 class StageRecord:
-    """Times in ms since 1970. `state`: RUNNING | FINISHED | FAILED | KILLED, as MLflow says it. `attempt`
-    counts how often the stage was computed from nothing; `renewed`: the lines of the attempt before are still
-    in the journal."""
+    """Times in ms since 1970. `state`: RUNNING | FINISHED | FAILED | KILLED, as MLflow says it. `attempt` counts how
+    often the stage was computed from nothing."""
 
     state: str
     started: int
     attempt: int = 0
-    renewed: bool = False
     ended: int | None = None
     cached: bool = False
     folder: str | None = None
@@ -38,49 +35,45 @@ class StageRecord:
 
 
 @dataclass
-class SentStage:
-    run_id: str | None = None
+class SentRun:
+    """One MLflow run as the server knows it. `lines`: how many journal lines of the stage it has; `sent`: name of
+    what was sent otherwise (parameters, a file, ...) -> hash of what was sent."""
+
+    run_id: str
     attempt: int = 0
-    creating: bool = False
     state: str | None = None
-    described: bool = False
     lines: int = 0
+    sent: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
 class Sent:
-    """What one server was told. `token` finds a run whose creation was not answered before a crash."""
+    """What one server was told. `runs`: by stage id, the parent run as ''."""
 
-    token: str = field(default_factory=lambda: uuid.uuid4().hex)
-    experiment_id: str | None = None
-    run_id: str | None = None
-    creating: bool = False
-    state: str | None = None
-    described: bool = False
-    datasets: bool = False
-    summary: str = ""
-    stages: dict[str, SentStage] = field(default_factory=dict)
-    files: dict[str, str] = field(default_factory=dict)
+    server: str = ""
+    runs: dict[str, SentRun] = field(default_factory=dict)
 
 
 @dataclass
 class Record:
-    """The run's past, and what each server (by address, without credentials) knows of it."""
+    """The past of a run, and what the server it was last sent to knows of it. `token`: by this tag its MLflow runs are
+    found on any server."""
 
+    token: str = field(default_factory=lambda: uuid.uuid4().hex)
     state: str = "RUNNING"
     started: int = field(default_factory=lambda: now_ms())
     ended: int | None = None
     stages: dict[str, StageRecord] = field(default_factory=dict)
     summary: dict[str, Any] = field(default_factory=dict)
     artifacts: list[str] = field(default_factory=list)
-    servers: dict[str, Sent] = field(default_factory=dict)
+    sent: Sent = field(default_factory=Sent)
 
     def stage_started(self, id: str) -> None:
         stage = self.stages.get(id)
         if stage is None:
             stage = self.stages[id] = StageRecord(state="RUNNING", started=now_ms())
         elif stage.state == "FINISHED":  # it is computed again
-            stage = self._renew(id, now_ms())
+            stage = self._next_attempt(id, now_ms())
         stage.state, stage.ended, stage.message = "RUNNING", None, ""
         self.state = "RUNNING"
 
@@ -95,7 +88,7 @@ class Record:
             stage.folder = str(folder)
             return
         elif stage.state == "FINISHED":
-            stage = self._renew(id, started)
+            stage = self._next_attempt(id, started)
         stage.state, stage.ended, stage.message = "FINISHED", int(created * 1000), ""
         stage.folder, stage.created, stage.seconds = str(folder), created, seconds
         stage.summary = dict(manifest.get("summary") or {})
@@ -106,17 +99,11 @@ class Record:
         stage.state, stage.ended, stage.message = "FAILED", now_ms(), message
         self.state = "RUNNING"
 
-    def stage_anew(self, id: str) -> None:
-        """The stage was begun again from nothing, its old lines are out of the journal."""
-        stage = self.stages.get(id)
-        if stage is not None:
-            stage.attempt += 1
+    def stage_restarted(self, id: str) -> None:
+        """Its journal began again: it was interrupted before its first checkpoint."""
+        if id in self.stages:
+            self.stages[id].attempt += 1
             self.state = "RUNNING"
-
-    def _renew(self, id: str, started: int) -> StageRecord:
-        attempt = self.stages[id].attempt + 1
-        self.stages[id] = StageRecord(state="RUNNING", started=started, attempt=attempt, renewed=True)
-        return self.stages[id]
 
     def finished(self, state: str, summary: Mapping[str, Any], artifacts: Sequence[Path]) -> None:
         for stage in self.stages.values():
@@ -126,6 +113,10 @@ class Record:
         self.summary = dict(summary) or self.summary
         if self.state != state:  # else nothing was computed since it ended
             self.state, self.ended = state, now_ms()
+
+    def _next_attempt(self, id: str, started: int) -> StageRecord:
+        self.stages[id] = StageRecord(state="RUNNING", started=started, attempt=self.stages[id].attempt + 1)
+        return self.stages[id]
 
     def save(self, path: Path) -> None:
         """Written by rename: never half a record."""
@@ -142,16 +133,11 @@ def load_record(path: Path) -> Record:
             return Record()
         record = Record(**tree)
         record.stages = {id: StageRecord(**stage) for id, stage in tree["stages"].items()}
-        record.servers = {uri: _sent(sent) for uri, sent in tree["servers"].items()}
+        runs = {id: SentRun(**run) for id, run in tree["sent"]["runs"].items()}
+        record.sent = Sent(tree["sent"]["server"], runs)
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
         return Record()
     return record
-
-
-def _sent(tree: Mapping[str, Any]) -> Sent:
-    sent = Sent(**tree)
-    sent.stages = {id: SentStage(**stage) for id, stage in tree["stages"].items()}
-    return sent
 
 
 def now_ms() -> int:

@@ -13,7 +13,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 from urllib.parse import quote
 
 from ..messages.credentials import redact, without_credentials
@@ -123,11 +123,3 @@ def _alone(file: Path | None) -> Iterator[None]:
     with (file.parent / f".{file.name}.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
-
-
-def error_kind(error: Exception) -> Literal["gone", "refused", "away"]:
-    """gone: the run is not on the server (any more); refused: sending again will not help; away: it may."""
-    code = getattr(error, "error_code", None)
-    if code in ("RESOURCE_DOES_NOT_EXIST", "NOT_FOUND"):
-        return "gone"
-    return "refused" if code in ("INVALID_PARAMETER_VALUE", "BAD_REQUEST") else "away"

@@ -15,8 +15,8 @@ from typing import Any, Literal
 
 from ..messages.credentials import redact
 from ..plan import Plan, Stage
-from .ledger import Ledger
 from .machine import Machine
+from .run_folder import RunFolder
 from .sender import Sender
 from .server import database_fault, tracking_uri
 
@@ -43,11 +43,10 @@ class Tracker:
     beside it."""
 
     def __init__(self, plan: Plan, run_folder: Path, workspace: Path) -> None:
-        self._ledger = Ledger(run_folder)
+        self._folder = RunFolder(run_folder)
         uri = tracking_uri(plan.site.tracking.uri, workspace)
         self._uri = redact(uri)
-        self._sender = Sender(plan, uri, workspace, self._ledger)
-        self._stages = {stage.id for stage in plan.stages}
+        self._sender = Sender(plan, uri, workspace, self._folder)
         self._started: set[str] = set()
         self._closing = threading.Event()
         self._wake = threading.Event()
@@ -67,20 +66,20 @@ class Tracker:
         """A worker is at work on the stage. May be called any number of times."""
         if stage.id not in self._started:
             self._started.add(stage.id)
-            self._ledger.put(lambda record: record.stage_started(stage.id))
+            self._folder.put(lambda record: record.stage_started(stage.id))
 
     def follow(self, stage_id: str, journal_path: Path) -> None:
         """Copy a stage's metric lines as they are written; the file may not exist yet."""
-        self._ledger.follow(stage_id, journal_path)
+        self._folder.follow(stage_id, journal_path)
 
     def stage_finished(self, stage_id: str, manifest: Mapping[str, Any], folder: Path, cached: bool) -> None:
         """The stage's artifact is published in `folder`, now or (cached) before this run."""
         self._started.add(stage_id)
-        self._ledger.follow(stage_id, folder / "metrics.jsonl")
-        self._ledger.put(lambda record: record.stage_finished(stage_id, manifest, folder, cached))
+        self._folder.follow(stage_id, folder / "metrics.jsonl")
+        self._folder.put(lambda record: record.stage_finished(stage_id, manifest, folder, cached))
 
     def stage_failed(self, stage_id: str, message: str) -> None:
-        self._ledger.put(lambda record: record.stage_failed(stage_id, message))
+        self._folder.put(lambda record: record.stage_failed(stage_id, message))
 
     def finish(
         self,
@@ -92,10 +91,10 @@ class Tracker:
         """The run is over: write all of it down, and wait for the server, but not longer than told, and not
         at all for one that does not answer."""
         try:
-            self._ledger.put(lambda record: record.finished(status, summary, artifacts))
-            self._ledger.poll()
+            self._folder.put(lambda record: record.finished(status, summary, artifacts))
+            self._folder.poll()
         except Exception as error:
-            self._unwritten = f"cannot write {self._ledger.run_folder}: {error}"
+            self._unwritten = f"cannot write {self._folder.path}: {error}"
         self._closing.set()
         self._wake.set()
         if self._thread.is_alive():
@@ -106,14 +105,14 @@ class Tracker:
             return TrackingResult(self.run_id, self._uri, 1, f"tracking: {redact(str(error))}")
         finally:
             if not self._thread.is_alive():
-                self._ledger.close()
+                self._folder.close()
 
     def _result(self) -> TrackingResult:
-        record = self._ledger.snapshot().record
-        sent = record.servers.get(self._sender.server)
-        run_id = self.run_id or (sent.run_id if sent is not None else None)
-        if not self._ledger.is_mine:
-            other = f"another process writes {self._ledger.run_folder}; it does the tracking"
+        sent = self._folder.record().sent
+        known = sent.runs.get("") if sent.server == self._sender.server else None
+        run_id = self.run_id or (None if known is None else known.run_id)
+        if not self._folder.is_mine:
+            other = f"another process writes {self._folder.path}; it does the tracking"
             failed = self._unwritten or self._error
             return TrackingResult(run_id, self._uri, 1 if failed else 0, failed or other)
         lines, files, runs = self._sender.pending()
@@ -126,7 +125,7 @@ class Tracker:
         reason = reason or TOO_LITTLE_TIME
         message = (
             f"{lines} metric lines and {files} files did not reach the tracking server {self._uri} "
-            f"({reason}); they wait in {self._ledger.run_folder}, the same command sends them"
+            f"({reason}); they wait in {self._folder.path}, the same command sends them"
         )
         return TrackingResult(run_id, self._uri, lines + files + runs, message)
 
@@ -144,15 +143,15 @@ class Tracker:
         while True:
             closing = self._closing.is_set()
             error = self._error
-            if self._guarded(self._ledger.poll, "cannot write the run folder"):
+            if self._guarded(self._folder.poll, "cannot write the run folder"):
                 self._unwritten = ""
             else:
                 self._unwritten, self._error = self._error, error
             now = time.monotonic()
             if machine is not None and now >= next_sample and not closing:
                 next_sample = now + SYSTEM_SECONDS
-                self._guarded(lambda: self._sample(machine), "cannot measure the machine")
-            if self._ledger.is_mine and (now >= next_sync or closing):
+                self._guarded(lambda: self._folder.add_system(machine.sample()), "cannot measure the machine")
+            if self._folder.is_mine and (now >= next_sync or closing):
                 if self._guarded(self._sender.sync, ""):
                     pause, self._error = SYNC_SECONDS, ""
                 else:
@@ -162,18 +161,13 @@ class Tracker:
                 return
             self._wake.wait(POLL_SECONDS)
 
-    def _sample(self, machine: Machine) -> None:
-        stage = self._ledger.running_stage()
-        if stage is not None:
-            self._ledger.add_system(stage, machine.sample())
-
     def _guarded(self, action: Any, what: str) -> bool:
         try:
             action()
         except Exception as error:  # tracking never ends a run
             text = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
             self._error = redact(f"{what}: {text}" if what else text)[:300]
-            self._ledger.note(f"{type(error).__name__}: {error}")
+            self._folder.note(f"{type(error).__name__}: {error}")
             return False
         return True
 

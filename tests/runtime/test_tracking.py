@@ -25,10 +25,10 @@ import pytest
 from distilc.runtime.plan import Plan, TrackingSite, load_plan
 from distilc.runtime.tracking import Tracker, TrackingResult, ui_command
 from distilc.runtime.tracking.content import datasets, parameters, run_tags, shortened, summary_metrics
-from distilc.runtime.tracking.ledger import Ledger
+from distilc.runtime.tracking.journal import Journal
 from distilc.runtime.tracking.machine import Machine
 from distilc.runtime.tracking.record import Record, load_record
-from distilc.runtime.tracking.run_journal import RunJournal
+from distilc.runtime.tracking.run_folder import RunFolder
 from distilc.runtime.tracking.sender import Sender
 from distilc.runtime.tracking.server import artifact_location, database_fault, tracking_uri
 
@@ -87,7 +87,7 @@ def lines_of(path: Path) -> list[dict[str, Any]]:
 
 def test_journal_copies_complete_lines_once(tmp_path: Path) -> None:
     source, path = tmp_path / "source.jsonl", tmp_path / "metrics.jsonl"
-    journal = RunJournal(path)
+    journal = Journal(path)
     journal.copy_from("train", source)
     assert not path.exists()
     source.write_text(metric_line(1, loss=3.0) + metric_line(2, loss=2.0)[:-9])
@@ -105,20 +105,20 @@ def test_journal_copies_complete_lines_once(tmp_path: Path) -> None:
 def test_journal_goes_on_after_a_kill_at_any_byte(tmp_path: Path) -> None:
     source, whole = tmp_path / "source.jsonl", tmp_path / "whole.jsonl"
     source.write_text("".join(metric_line(step, loss=float(step)) for step in range(3)))
-    first = RunJournal(whole)
+    first = Journal(whole)
     first.copy_from("train", source)
     first.append([{"time": 1, "step": 0, "stage": "train", "metrics": {"system/cpu_percent": 3.0}}])
     data = whole.read_bytes()
     for end in range(len(data) + 1):
         killed = tmp_path / "killed.jsonl"
         killed.write_bytes(data[:end])
-        assert RunJournal(killed).copy_from("train", source) is False
+        assert Journal(killed).copy_from("train", source) is False
         assert [line["step"] for line in lines_of(killed)] == [0, 1, 2]
 
 
 def test_journal_reads_on_in_the_published_folder(tmp_path: Path) -> None:
     work, artifact, path = tmp_path / "work.jsonl", tmp_path / "artifact.jsonl", tmp_path / "metrics.jsonl"
-    journal = RunJournal(path)
+    journal = Journal(path)
     work.write_text(metric_line(1, loss=3.0))
     journal.copy_from("train", work)
     artifact.write_text(work.read_text() + metric_line(2, loss=2.0))
@@ -131,11 +131,11 @@ def test_journal_reads_on_in_the_published_folder(tmp_path: Path) -> None:
 def test_journal_of_a_stage_begun_anew_replaces_the_old_lines(tmp_path: Path) -> None:
     source, path = tmp_path / "source.jsonl", tmp_path / "metrics.jsonl"
     source.write_text(metric_line(1, loss=3.0) + metric_line(2, loss=2.0))
-    first = RunJournal(path)
+    first = Journal(path)
     first.copy_from("train", source)
     first.append([{"time": 1, "step": 7, "stage": "data", "metrics": {"rows": 3.0}}])
     source.write_text(metric_line(1, loss=9.0))
-    assert RunJournal(path).copy_from("train", source) is True
+    assert Journal(path).copy_from("train", source) is True
     assert [(line["stage"], line["metrics"]) for line in lines_of(path)] == [
         ("data", {"rows": 3.0}),
         ("train", {"loss": 9.0}),
@@ -145,9 +145,9 @@ def test_journal_of_a_stage_begun_anew_replaces_the_old_lines(tmp_path: Path) ->
 def test_journal_skips_again_what_a_lost_disk_cache_took_from_the_source(tmp_path: Path) -> None:
     source, path = tmp_path / "source.jsonl", tmp_path / "metrics.jsonl"
     source.write_text("".join(metric_line(step, loss=1.0) for step in range(3)))
-    RunJournal(path).copy_from("train", source)
+    Journal(path).copy_from("train", source)
     source.write_text(metric_line(0, loss=1.0))
-    second = RunJournal(path)
+    second = Journal(path)
     second.copy_from("train", source)
     source.write_text("".join(metric_line(step, loss=1.0) for step in range(4)))
     second.copy_from("train", source)
@@ -368,16 +368,16 @@ def test_lines_that_cannot_be_written_down_are_told(
 ) -> None:
     """The server takes all that there is, and is not asked for what is not there."""
 
-    def full(journal: RunJournal, lines: Any) -> None:
+    def full(journal: Journal, lines: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(RunJournal, "append", full)
+    monkeypatch.setattr(Journal, "append", full)
     result = drive(plan, run_folder)
     assert result.pending > 0 and "No space left on device" in result.message
 
 
 def test_notes_are_fit_to_be_shown(run_folder: Path) -> None:
-    Ledger(run_folder).note("the server says \x1b[2J of https://me:s3cret@host")
+    RunFolder(run_folder).note("the server says \x1b[2J of https://me:s3cret@host")
     assert (run_folder / "tracking.log").read_text().endswith("the server says \\u001b[2J of https://***@host\n")
 
 
@@ -390,13 +390,11 @@ def test_an_unwritable_run_folder_is_a_message_not_an_error(plan: Plan, tmp_path
     assert "cannot write" in result.message
 
 
-def test_a_run_whose_creation_was_not_answered_is_found_again(plan: Plan, run_folder: Path) -> None:
+def test_runs_whose_creation_was_not_answered_are_found_again(plan: Plan, run_folder: Path) -> None:
+    """And a database takes what it has once."""
     first = drive(plan, run_folder)
     record = json.loads((run_folder / "tracking.json").read_text())
-    sent = record["servers"]["workspace"]
-    for entry in (sent, sent["stages"]["train"]):  # as a kill just after create_run leaves it
-        entry |= {"run_id": None, "creating": True, "described": False, "state": None}
-    sent["stages"]["train"]["lines"] = 0
+    record["sent"] = {"server": "workspace", "runs": {}}  # as a kill just after the requests leaves it
     (run_folder / "tracking.json").write_text(json.dumps(record))
     again = drive(plan, run_folder)
     assert (again.run_id, again.pending) == (first.run_id, 0)
@@ -407,6 +405,7 @@ def test_a_run_whose_creation_was_not_answered_is_found_again(plan: Plan, run_fo
     assert len(client.search_runs(["1"])) == 4
     (train,) = client.search_runs(["1"], "tags.`distilc.stage` = 'train'")
     assert len(client.get_metric_history(train.info.run_id, "loss/total")) == 3
+    assert train.info.status == "FINISHED"
 
 
 def test_an_interrupted_stage_is_killed_a_failed_one_failed(tmp_path: Path) -> None:
@@ -603,7 +602,7 @@ def test_why_nothing_was_sent_is_looked_for_where_mlflow_has_no_time_to_say_it(
         result = tracker.finish("FINISHED", SUMMARY, [], 0.2)
         held.set()
         tracker._thread.join(30)
-        tracker._ledger.close()
+        tracker._folder.close()
         held.clear()
         assert bool(database_fault(result.uri)) == (not database.is_file() or b"garbage" in database.read_bytes())
         return result.message
