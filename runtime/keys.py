@@ -30,6 +30,18 @@ def run_key(stages: Sequence[Mapping[str, Any]]) -> str:
     return _digest([[stage["id"], stage["key"]] for stage in stages if stage["kind"] != "signals"])
 
 
+# What a plan says beside its stages, which is in no key. Site and places are of a machine, and may be others.
+FACTS = (
+    "name", "variant", "task", "seed", "teacher", "student", "copy", "phi", "metrics", "expect", "tracking", "spec",
+    "named", "baselines",
+)  # fmt: skip
+
+
+def facts_digest(plan: Mapping[str, Any]) -> str:
+    """Of what is told of a run and decides nothing: somebody who changed it would wait for an effect in vain."""
+    return _digest({name: plan[name] for name in FACTS if name in plan})
+
+
 def _digest(value: Any) -> str:
     """sha256 of the JSON with sorted keys and no spaces. Raises `ValueError` for NaN and infinities."""
     text = json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False, allow_nan=False)

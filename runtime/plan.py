@@ -25,7 +25,7 @@ from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from .failure import Failure
 from .files.regular_file import open_regular
-from .keys import run_key, stage_key
+from .keys import facts_digest, run_key, stage_key
 from .messages.credentials import without_credentials
 
 FORMAT = 1
@@ -611,6 +611,11 @@ class ModelSummary:
     encoder_layers: int
     decoder_layers: int
 
+    @property
+    def shape(self) -> str:
+        """`6-3`: the layers of its stacks, from the input up."""
+        return "-".join(str(count) for count in (self.encoder_layers, self.decoder_layers) if count)
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrackingSite:
@@ -673,7 +678,8 @@ class Plan:
     """One run, lowered. `key` names the run (a hash of its stage keys); `places`: spec path -> [file,
     line, column], so that the runtime can point into the spec; `spec`: the resolved spec, for the record;
     `named`: the runs of other specs whose stages are here, by what stands before the ids of these; `baselines`:
-    the systems of others in the result table, by name."""
+    the systems of others in the result table, by name; `digest`: of what stands beside the stages (`keys.FACTS`) as it
+    was compiled."""
 
     format: int
     name: str
@@ -694,6 +700,7 @@ class Plan:
     places: Mapping[str, tuple[str, int, int]]
     named: Mapping[str, NamedRun] = field(default_factory=dict)
     baselines: Mapping[str, BaselineFacts] = field(default_factory=dict)
+    digest: str = ""
 
     def stage(self, id: str) -> Stage:
         """The stage of that id. KeyError: there is none."""
@@ -910,7 +917,7 @@ def _check_engine(config: Mapping[str, Any], precision: str, clipping: float | N
 
 def _check_keys(plan: Plan, tree: Any, path: Path) -> None:
     """Raises `Failure` R110: a key is not that of what the plan says."""
-    wrong, keys = "", {stage.id: stage.key for stage in plan.stages}
+    wrong, edited, keys = "", False, {stage.id: stage.key for stage in plan.stages}
     try:
         for stage, found in zip(plan.stages, tree["stages"], strict=True):
             needs = {role: keys[id] for role, id in stage.needs.items()}
@@ -919,6 +926,7 @@ def _check_keys(plan: Plan, tree: Any, path: Path) -> None:
                 break
         else:
             wrong = "of the run" if run_key(tree["stages"]) != plan.key else ""
+        edited = plan.digest != "" and facts_digest(tree) != plan.digest
     except ValueError as error:  # no number, or half a character
         raise _misfit("plan", f"holds what no key can be made of: {error}") from error
     if wrong:
@@ -926,6 +934,13 @@ def _check_keys(plan: Plan, tree: Any, path: Path) -> None:
             "R110",
             f"{path}: the key {wrong} is not that of its settings: the plan was edited, or another version of "
             "distilc compiled it",
+            "change the spec, not the plan, and compile it again: distilc compile SPEC",
+        )
+    if edited:
+        raise Failure(
+            "R110",
+            f"{path}: what stands beside its stages (seed, metrics, spec, ...) is not what was compiled: the plan was "
+            "edited, and it would not do what it says",
             "change the spec, not the plan, and compile it again: distilc compile SPEC",
         )
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from ..diagnostics.diagnostic import dotted
 from ..extensions.schema_files import misfits
+from .keys import facts_digest
 from .launch import launch_script
 from .lock import lock_text, make_lock
 
@@ -37,6 +38,7 @@ def emit_all(plans: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]:
 
 def plan_files(plan: Mapping[str, Any]) -> dict[str, str]:
     """The files of a plan folder: name -> text. Raises `ValueError` when the plan does not fit its schema."""
+    plan = {**plan, "digest": facts_digest(plan)}
     validate_plan(plan)
     files = {
         "plan.json": plan_text(plan),

@@ -40,3 +40,15 @@ def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) 
 def run_key(stages: Sequence[Mapping[str, Any]]) -> str:
     """The key of a run: a hash of its stages' ids and keys, but for those of signals, which a site may keep or not."""
     return digest([[stage["id"], stage["key"]] for stage in stages if stage["kind"] != "signals"])
+
+
+# What a plan says beside its stages, which is in no key. Site and places are of a machine, and may be others.
+FACTS = (
+    "name", "variant", "task", "seed", "teacher", "student", "copy", "phi", "metrics", "expect", "tracking", "spec",
+    "named", "baselines",
+)  # fmt: skip
+
+
+def facts_digest(plan: Mapping[str, Any]) -> str:
+    """By this the runtime sees that a plan was edited where no key would tell."""
+    return digest({name: plan[name] for name in FACTS if name in plan})

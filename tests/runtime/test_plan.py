@@ -12,7 +12,7 @@ import pytest
 
 from distilc.runtime.commands.run import Options, main
 from distilc.runtime.failure import Failure
-from distilc.runtime.keys import run_key, stage_key
+from distilc.runtime.keys import facts_digest, run_key, stage_key
 from distilc.runtime.plan import load_plan
 
 SAMPLE = json.loads(Path(__file__).with_name("sample_plan.json").read_text("utf-8"))
@@ -65,6 +65,21 @@ def test_an_edited_plan_is_not_run_under_its_old_keys(edit: str, sample: dict[st
     assert told.code == "R110" and "is not that of its settings" in told.message
     # What a plan of an earlier version has computed can still be looked at.
     assert load_plan(tmp_path / "plan", to_run=False).name == sample["name"]
+
+
+FACTS: dict[str, Any] = {
+    "seed": 43, "metrics": ["rouge2"], "spec": {"seed": 43}, "task": "translation", "copy": {"encoder": [0], "decoder": [0]},
+    "tracking": {"experiment": "another", "tags": {}}, "expect": {"student": {"scores": {}, "within": 1.0, "source": None}},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("fact", FACTS)
+def test_a_plan_that_was_edited_beside_its_stages_is_not_run(fact: str, sample: dict[str, Any], tmp_path: Path) -> None:
+    sample["digest"] = facts_digest(sample)
+    (tmp_path / "plan.json").write_text(json.dumps({**sample, "site": {**sample["site"], "per_node": 2}}), "utf-8")
+    assert load_plan(tmp_path).site.per_node == 2  # that is of a machine
+    told = refused({**sample, fact: FACTS[fact]}, tmp_path / "plan")
+    assert told.code == "R110" and "seed, metrics, spec" in told.message
 
 
 def test_a_plan_of_another_format_of_a_stage_is_not_run(
