@@ -34,6 +34,7 @@ from ..report.model_card import model_card
 from ..report.summary import summarize
 from ..report.table import table_markdown, table_text
 from ..tracking import Tracker, database_fault, ui_command
+from .trained_as import RECORD, record_text
 
 STUDENT = "train"  # the stage whose model a run hands over
 EVALUATE_TEACHER = "evaluate-teacher"
@@ -456,6 +457,7 @@ def _link_student(run: Run, summary: dict[str, Any]) -> Path:
     for file in artifact.iterdir():
         (new / file.name).symlink_to(os.path.relpath(file, folder))
     (new / "README.md").write_text(model_card(run.plan, summary), "utf-8")
+    (new / RECORD).write_text(record_text(run.plan), "utf-8")
     if folder.is_dir():
         folder.rename(old)
     new.rename(folder)

@@ -1,31 +1,29 @@
-"""How a student was trained to read and to write: from the plan beside it, its model card, or the store around it."""
+"""How a student was trained to read and to write: `trained_as.json` in its folder, or the store around it."""
 
 from __future__ import annotations
 
 import json
 import re
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from ..execution.store import MANIFEST
 from ..failure import Failure
 from ..files.regular_file import open_regular
-from ..plan import GenerationSettings, Plan, bind, load_plan
+from ..plan import GenerationSettings, Plan, as_written, bind
 
 RUNS = "runs"
 STUDENT = "student"  # the model's folder in the folder of a run
-CARD = "README.md"
-_SPEC = re.compile(r"The resolved spec</summary>\s*```json\n(.*?)\n```", re.DOTALL)
+RECORD = "trained_as.json"
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class TrainedAs:
-    """`found_in`: what said so, for people. `column` is that of the sources; `generation`: how the run evaluated
-    its student. None: not known."""
+    """`column` is that of the sources; `generation`: how the run evaluated its student. None: not known. `found_in`:
+    the file that said so."""
 
-    found_in: str
     prefix: str
     source_language: str | None
     target_language: str | None
@@ -34,6 +32,24 @@ class TrainedAs:
     max_target_tokens: int | None
     generation: GenerationSettings | None
     precision: str | None
+    found_in: str = ""
+
+
+def record_text(plan: Plan) -> str:
+    """What `trained_as.json` holds, in the folder of the student of a plan."""
+    data = plan.stage("data").settings
+    evaluated = next((stage.settings for stage in plan.stages if stage.id == "evaluate-student"), None)
+    known = TrainedAs(
+        prefix=data.prefix,
+        source_language=data.source_language,
+        target_language=data.target_language,
+        column=data.columns.source,
+        max_source_tokens=data.max_source_tokens,
+        max_target_tokens=data.max_target_tokens,
+        generation=None if evaluated is None else evaluated.generation,
+        precision=None if evaluated is None else evaluated.precision,
+    )
+    return json.dumps(as_written(known), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
 
 def find_student(name: str, workspace: Path) -> Path:
@@ -69,7 +85,7 @@ def find_student(name: str, workspace: Path) -> Path:
 
 def trained_as(folder: Path) -> TrainedAs | None:
     """What is known of the model in a folder; None: nothing is there that says it."""
-    for look in (_by_plan, _by_card, _by_store):
+    for look in (_by_record, _by_store):
         if (found := look(folder)) is not None:
             return found
     return None
@@ -79,49 +95,14 @@ def _is_called(folder: str, name: str) -> bool:
     return folder == name or re.fullmatch(rf"{re.escape(name)}-[0-9a-f]{{8}}", folder) is not None
 
 
-def _by_plan(folder: Path) -> TrainedAs | None:
-    """Of a run: its plan lies beside the folder of its student."""
-    if folder.name != STUDENT or not (folder.parent / "plan.json").is_file():
-        return None
-    plan: Plan = load_plan(folder.parent, to_run=False)
-    data = plan.stage("data").settings
-    evaluated = next((stage.settings for stage in plan.stages if stage.id == "evaluate-student"), None)
-    return TrainedAs(
-        found_in=str(folder.parent / "plan.json"),
-        prefix=data.prefix,
-        source_language=data.source_language,
-        target_language=data.target_language,
-        column=data.columns.source,
-        max_source_tokens=data.max_source_tokens,
-        max_target_tokens=data.max_target_tokens,
-        generation=None if evaluated is None else evaluated.generation,
-        precision=None if evaluated is None else evaluated.precision,
-    )
-
-
-def _by_card(folder: Path) -> TrainedAs | None:
-    """Of a student that was copied away: its model card embeds the resolved spec."""
+def _by_record(folder: Path) -> TrainedAs | None:
+    """Of the student of a run, also where it was copied to."""
     try:
-        with open_regular(folder / CARD) as card:
-            found = _SPEC.search(card.read().decode("utf-8"))
-        spec = json.loads(found[1]) if found is not None else None
-        data = spec["data"] if spec is not None else None
-    except (OSError, ValueError, RecursionError, KeyError, TypeError):
+        with open_regular(folder / RECORD) as file:
+            found: TrainedAs = bind(TrainedAs, json.loads(file.read().decode("utf-8")), RECORD)
+    except (OSError, ValueError, RecursionError, Failure):  # none, or of another version
         return None
-    if spec is None or not isinstance(data, Mapping):
-        return None
-    generation = {**spec.get("evaluation", {}).get("generation", {})}
-    return TrainedAs(
-        found_in=str(folder / CARD),
-        prefix=data.get("prefix", ""),
-        source_language=data.get("source_language"),
-        target_language=data.get("target_language"),
-        column=data.get("columns", {}).get("source", "source"),
-        max_source_tokens=data.get("max_source_tokens"),
-        max_target_tokens=data.get("max_target_tokens"),
-        generation=_generation(generation),
-        precision=None,
-    )
+    return replace(found, found_in=str(folder / RECORD))
 
 
 def _by_store(folder: Path) -> TrainedAs | None:
@@ -141,7 +122,6 @@ def _by_store(folder: Path) -> TrainedAs | None:
     if data is None:
         return None
     return TrainedAs(
-        found_in=str(folder / MANIFEST),
         prefix=data["prefix"],
         source_language=data["source_language"],
         target_language=data["target_language"],
@@ -150,6 +130,7 @@ def _by_store(folder: Path) -> TrainedAs | None:
         max_target_tokens=data.get("max_target_tokens"),
         generation=None,
         precision=None,
+        found_in=str(folder / MANIFEST),
     )
 
 
@@ -160,14 +141,3 @@ def _manifest(folder: Path) -> Mapping[str, Any] | None:
         return None
     known = isinstance(found, dict) and all(isinstance(found.get(name, {}), dict) for name in ("settings", "needs"))
     return found if known else None
-
-
-def _generation(spec: Mapping[str, Any]) -> GenerationSettings | None:
-    """The settings of a spec as those of a plan; None where they do not fit this version."""
-    names = ("beams", "length_penalty", "min_length", "max_length", "no_repeat_ngram", "early_stopping")
-    tree = {"engine": "transformers", **{name: spec.get(name) for name in names}}
-    try:
-        found: GenerationSettings = bind(GenerationSettings, tree, "generation")
-    except Failure:
-        return None
-    return found

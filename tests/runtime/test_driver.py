@@ -20,6 +20,7 @@ import pytest
 from distilc.runtime.commands import run as driver
 from distilc.runtime.commands.run import Options, main, pending_stages
 from distilc.runtime.commands.status import workspace_status
+from distilc.runtime.commands.trained_as import RECORD, trained_as
 from distilc.runtime.execution import launch, stop_signal
 from distilc.runtime.execution.code_identity import code_identity
 from distilc.runtime.execution.store import Store
@@ -260,6 +261,8 @@ def test_a_student_that_is_gone_is_trained_again(
     assert main(plans[:1], WHOLE) == 0
     assert [stage for _, stage in work.computed] == ["train"]
     assert (finished / "student" / "model.safetensors").read_text("utf-8") == "weights"
+    known = trained_as(finished / "student")
+    assert known is not None and (known.max_source_tokens, known.found_in) == (64, str(finished / "student" / RECORD))
     assert workspace_status(finished.parents[1])[0].state == "finished"
     assert "1 to run" in capsys.readouterr().out
 

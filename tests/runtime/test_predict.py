@@ -15,13 +15,13 @@ import pytest
 
 from distilc.runtime.commands.partial_output import open_output, part_of
 from distilc.runtime.commands.predict import _piece, main
-from distilc.runtime.commands.trained_as import find_student, trained_as
+from distilc.runtime.commands.trained_as import RECORD, find_student, record_text, trained_as
 from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.messages.outlet import Outlet
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.plan import GenerationSettings
+from distilc.runtime.plan import GenerationSettings, bind_plan
 
 SOURCES = ["heavy rain closed two roads near the harbour", "a local team won", "the school stayed shut"]
 OPTIONS = ["--workspace=ws", "--engine=transformers", "--device=cpu"]
@@ -91,37 +91,28 @@ def test_weights_of_the_store_that_were_changed_write_nothing(
     assert "R401" in told.err and "model.safetensors is not what was written" in told.err and told.out == ""
 
 
-def test_as_the_plan_beside_the_student_says(student: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    """A run, by its name: prefix, column and generation are those of its plan."""
+def test_as_the_run_of_the_student_says(student: Path) -> None:
+    """A run, by its name: prefix, column and generation are those of its plan; also where it was copied away."""
     tree = json.loads(PLAN.read_text("utf-8"))
     for stage in tree["stages"]:
         if stage["id"] == "data":
             stage["settings"] |= {"prefix": "the ", "columns": {**stage["settings"]["columns"], "source": "body"}}
         if stage["id"] == "evaluate-student":
             stage["settings"]["generation"] |= {"beams": 2, "max_length": 10, "engine": "transformers"}
-    folder = Path("ws/runs/mine-0123abcd")
-    folder.mkdir(parents=True)
-    (folder / "plan.json").write_text(json.dumps(tree), "utf-8")
-    (folder / "student").symlink_to(student)
-    assert find_student("mine", Path("ws")) == find_student(str(folder), Path("ws")) == folder / "student"
+    plan = bind_plan(tree)
+    folder = Path("ws/runs/mine-0123abcd/student")
+    shutil.copytree(student, folder)
+    (folder / RECORD).write_text(record_text(plan), "utf-8")
+    assert find_student("mine", Path("ws")) == find_student(str(folder.parent), Path("ws")) == folder
     assert main(["mine", "s.jsonl", *OPTIONS[:1], "--device=cpu", "-o", "out.jsonl"]) == 0
     assert [record["prediction"] for record in read("out.jsonl")] == expected(student, "the ")
-
-
-def test_as_the_model_card_says(tmp_path: Path) -> None:
-    """Of a student that was copied away from its run."""
-    spec = {
-        "data": {"prefix": "summarize: ", "columns": {"source": "body"}, "max_source_tokens": 32, "source_language": "en_XX"},
-        "evaluation": {"generation": {"beams": 3, "max_length": 9}},
-    }  # fmt: skip
-    text = f"# x\n<details><summary>The resolved spec</summary>\n\n```json\n{json.dumps(spec, indent=1)}\n```\n"
-    (tmp_path / "README.md").write_text(text, "utf-8")
-    found = trained_as(tmp_path)
-    assert found is not None and found.generation is not None
-    assert (found.prefix, found.column, found.max_source_tokens, found.source_language) == ("summarize: ", "body", 32, "en_XX")
-    assert (found.generation.beams, found.generation.max_length) == (3, 9)
-    (tmp_path / "README.md").write_text("# some model", "utf-8")
-    assert trained_as(tmp_path) is None
+    away = shutil.copytree(folder, "elsewhere")
+    found = trained_as(Path(away))
+    assert found is not None and found.generation == plan.stage("evaluate-student").settings.generation
+    assert (found.prefix, found.column, found.max_source_tokens, found.found_in) == ("the ", "body", 64, f"elsewhere/{RECORD}")
+    for text in ("{", "[]", '{"prefix": 3}', "[" * 100000):
+        (folder / RECORD).write_text(text, "utf-8")
+        assert trained_as(folder) is None
 
 
 def test_as_the_store_says(tmp_path: Path) -> None:
