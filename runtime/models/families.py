@@ -12,13 +12,14 @@ import math
 import re
 from collections.abc import Iterator
 from dataclasses import replace
-from typing import Any, NamedTuple
-
-from torch import nn
+from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..extensions import Registry
 from ..failure import Failure
 from ..protocol import Family, Stack
+
+if TYPE_CHECKING:  # the rows are read by the driver as well, which goes without torch
+    from torch import nn
 
 FAMILIES: Registry[Family] = Registry("families", Family)
 
@@ -72,9 +73,7 @@ def stacks(model_or_config: Any) -> tuple[Stack, ...]:
 
 def layers(model: nn.Module, stack: Stack) -> nn.ModuleList:
     """The layers of a stack, in order."""
-    found = stack_of(model, stack).get_submodule(family_of(model).layer_list)
-    assert isinstance(found, nn.ModuleList)
-    return found
+    return cast("nn.ModuleList", stack_of(model, stack).get_submodule(family_of(model).layer_list))
 
 
 def depths(model: nn.Module) -> dict[Stack, int]:

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..extensions import TASKS
+from ..models.families import FAMILIES
 from ..plan import Plan
 from .table import table_markdown
 
@@ -14,13 +15,16 @@ from .table import table_markdown
 def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
     """Front matter for the hub, the result table, how it was made, how to load it, and the whole spec."""
     student, teacher = plan.student, plan.teacher
+    stacks = FAMILIES[student.family].stacks
+    depth = " and ".join(f"{getattr(student, f'{stack}_layers')} {stack}" for stack in stacks)
+    auto_class = TASKS[plan.task].auto_class or FAMILIES[student.family].auto_class
     lines = [
         *_front_matter(plan),
         f"# {plan.name}",
         "",
-        f"A {student.family} model with {student.encoder_layers} encoder and {student.decoder_layers} decoder layers "
+        f"A {student.family} model with {depth} layers "
         f"({student.parameters / 1e6:.1f}M parameters), distilled from {_teacher_name(plan)} "
-        f"({teacher.encoder_layers}-{teacher.decoder_layers}, {teacher.parameters / 1e6:.1f}M) for {plan.task}.",
+        f"({teacher.shape}, {teacher.parameters / 1e6:.1f}M) for {plan.task}.",
         "",
         "## Results",
         "",
@@ -29,11 +33,11 @@ def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
         "## Use",
         "",
         "```python",
-        "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer",
+        f"from transformers import {', '.join(sorted((auto_class, 'AutoTokenizer')))}",
         "",
         'folder = "."  # the folder of this file',
         "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        "model = AutoModelForSeq2SeqLM.from_pretrained(folder)",
+        f"model = {auto_class}.from_pretrained(folder)",
         f'inputs = tokenizer({_example_input(plan)}, return_tensors="pt")',
         "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0])",
         "```",
@@ -42,9 +46,8 @@ def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
         "",
         "## How it was made",
         "",
-        f"- encoder layers copied from the teacher's: {_layers(plan.copy.encoder)}",
-        f"- decoder layers copied from the teacher's: {_layers(plan.copy.decoder)}",
-        f"- teacher layers that supervise the decoder (φ): {_layers(plan.phi.decoder)}",
+        *(f"- {stack} layers copied from the teacher's: {_layers(getattr(plan.copy, stack))}" for stack in stacks),
+        *(f"- teacher layers that supervise the {stack} (φ): {_layers(getattr(plan.phi, stack))}" for stack in stacks),
         f"- trained parameters: {student.trainable_parameters / 1e6:.1f}M; seed {plan.seed}",
         f"- plan key: `{plan.key}`",
         *(f"- MLflow run: `{run_id}`" for run_id in [summary["mlflow_run_id"]] if run_id),

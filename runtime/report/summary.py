@@ -24,6 +24,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
 
     `teacher`, `student`, `baselines`, `retention` and `intervals` are those of the first test set (the plan's
     order); `test_sets` has all of them. `cached`: ids of the stages that this run found in the store.
+    `expect` are the scores that the spec expects of the first test set: {who: {scores, within, source}}.
     `warnings` are those of all stages, in order, also of stages that were in the store.
     `mlflow_run_id` is None here; the driver knows it. Percentages are percent; speed-up is the student's
     examples a second over the teacher's, both in `speed_compared`; where one of them was measured beside other work it
@@ -75,6 +76,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
             "student": plan.student.parameters,
             "student_trainable": plan.student.trainable_parameters,
         },
+        "expect": {who: asdict(found) for who, found in plan.expect.items()},
         "baseline_facts": {name: asdict(facts) for name, facts in plan.baselines.items()},
         "models": {"teacher": asdict(plan.teacher), "student": asdict(plan.student)},
         "labels": {

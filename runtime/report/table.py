@@ -81,12 +81,31 @@ def footnote(summary: Mapping[str, Any]) -> str:
         parts.append("in brackets: 95 % interval (bootstrap over examples)")
     first: Mapping[str, Any] = next(iter(summary["test_sets"].values()), _no_scores())
     parts += how_scored({**first["teacher"], **first["student"]})
+    parts += _expectations(summary, first)
     if summary["speed"]["student"]:
         parts.append(_of_speed(summary))
     training = summary["training"]
     if training:
         parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")
     return "; ".join(parts)
+
+
+def _expectations(summary: Mapping[str, Any], scores: Mapping[str, Any]) -> Iterator[str]:
+    """Where the expected scores come from, and which of them were not reproduced."""
+    for who, expected in summary.get("expect", {}).items():
+        source = f" ({expected['source']})" if expected["source"] else ""
+        measured = {name: scores[who][name]["value"] for name in expected["scores"] if name in scores[who]}
+        if expected["within"] is None or not measured:
+            if source:
+                yield f"expected of the {who}: published scores{source}"
+            continue
+        missed = [
+            f"{name} by {value - expected['scores'][name]:+.2f}"
+            for name, value in measured.items()
+            if abs(value - expected["scores"][name]) > expected["within"]
+        ]
+        verdict = f"missed: {', '.join(missed)}" if missed else "reproduced"
+        yield f"expected of the {who}{source}, within {expected['within']:g}: {verdict}"
 
 
 def _of_speed(summary: Mapping[str, Any]) -> str:
@@ -159,6 +178,9 @@ def _rows(
         if with_speed:
             row += [_rate(summary["speed_compared"].get(who, {})), _speedup(summary, who)]
         rows.append(row)
+        if with_sizes and (expected := summary.get("expect", {}).get(who)):
+            published = {name: {"value": value} for name, value in expected["scores"].items()}
+            rows.append([Cell(f"{who}, expected"), *(_score(published, metric) for metric in metrics)])
     for form, found in summary["exports"].items():
         of_set = found["test_sets"].get(name_of_set, {})
         row = [Cell(f"student, {form}"), *(_score(of_set, metric) for metric in metrics)]
@@ -186,7 +208,8 @@ def _known(summary: Mapping[str, Any], name: str, with_sizes: bool, with_speed: 
 
 def _label(summary: Mapping[str, Any], who: str) -> str:
     model = summary["models"][who]
-    return f"{who} {model['family']} {model['encoder_layers']}-{model['decoder_layers']}"
+    shape = "-".join(str(model[layers]) for layers in ("encoder_layers", "decoder_layers") if model[layers])
+    return f"{who} {model['family']} {shape}"
 
 
 def _score(scores: Mapping[str, Any], metric: str) -> Cell:

@@ -81,7 +81,7 @@ def run_tags(plan: Plan) -> dict[str, str]:
         "distilc.key": plan.key,
         "distilc.variant": plan.variant or "",
         "distilc.teacher": plan.teacher.model,
-        "distilc.student": f"{plan.student.encoder_layers}-{plan.student.decoder_layers}",
+        "distilc.student": plan.student.shape,
         "distilc.technique": technique(plan),
         **{f"distilc.key.{stage.id}": stage.key for stage in plan.stages},
     }

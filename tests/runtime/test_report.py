@@ -13,7 +13,7 @@ import pytest
 
 from distilc.runtime.execution.store import Store
 from distilc.runtime.messages.notices import FILE, Notice, Notices
-from distilc.runtime.plan import Plan, load_plan
+from distilc.runtime.plan import Expectation, Plan, load_plan
 from distilc.runtime.report.model_card import model_card
 from distilc.runtime.report.summary import main_metric, summarize
 from distilc.runtime.report.table import result_tables, table_markdown, table_text
@@ -144,6 +144,20 @@ def test_plain_table(plan: Plan, store: Store) -> None:
     ]
 
 
+def test_what_the_spec_expects_stands_below_what_was_measured(plan: Plan, store: Store) -> None:
+    def told(within: float | None, source: str | None) -> list[str]:
+        expect = {"student": Expectation(scores={"rouge2": 18.0, "bleu": 3.0}, within=within, source=source)}
+        lines = table_text(summarize(replace(plan, expect=expect), store), 120).splitlines()
+        student = next(number for number, line in enumerate(lines) if line.startswith("student marian"))
+        assert lines[student + 1].split() == ["student,", "expected", "18.00"]
+        return lines[-1].split("; ")
+
+    assert "expected of the student (Table 6), within 0.5: reproduced" in told(0.5, "Table 6")
+    assert "expected of the student, within 0.3: missed: rouge2 by +0.50" in told(0.3, None)
+    assert "expected of the student: published scores (Table 6)" in told(None, "Table 6")
+    assert not [part for part in told(None, None) if part.startswith("expected")]
+
+
 def test_narrow_table_puts_intervals_below(plan: Plan, store: Store) -> None:
     lines = table_text(summarize(plan, store), 80).splitlines()[:-1]
     assert max(map(len, lines)) <= 80
@@ -198,7 +212,10 @@ def test_model_card(plan: Plan, store: Store) -> None:
         "pipeline_tag: summarization\n---\n"
     )
     assert "| student keeps | 95.0 % | 92.5 % |" in card
+    assert "A marian model with 6 encoder and 3 decoder layers (3.0M parameters)" in card
+    assert "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer\n" in card
     assert "- decoder layers copied from the teacher's: 0, 2, 5\n" in card
+    assert "- teacher layers that supervise the decoder (φ): none\n" in card
     assert f"- plan key: `{plan.key}`\n- MLflow run: `abc`\n" in card
     code = card.partition("```python\n")[2].partition("```")[0]
     compile(code, "README.md", "exec")
