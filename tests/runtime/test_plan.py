@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,9 @@ import pytest
 
 from distilc.runtime.commands.run import Options, main
 from distilc.runtime.failure import Failure
+from distilc.runtime.keys import FACTS as IN_DIGEST
 from distilc.runtime.keys import facts_digest, run_key, stage_key
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan import Plan, load_plan
 
 SAMPLE = json.loads(Path(__file__).with_name("sample_plan.json").read_text("utf-8"))
 TRAIN = [stage["id"] for stage in SAMPLE["stages"]].index("train")
@@ -71,6 +73,10 @@ FACTS: dict[str, Any] = {
     "seed": 43, "metrics": ["rouge2"], "spec": {"seed": 43}, "task": "translation", "copy": {"encoder": [0], "decoder": [0]},
     "tracking": {"experiment": "another", "tags": {}}, "expect": {"student": {"scores": {}, "within": 1.0, "source": None}},
 }  # fmt: skip
+
+
+def test_all_that_a_plan_says_is_in_a_key_or_in_the_digest_or_of_a_machine() -> None:
+    assert {entry.name for entry in fields(Plan)} - {*IN_DIGEST} == {"format", "key", "stages", "site", "places", "digest"}
 
 
 @pytest.mark.parametrize("fact", FACTS)
