@@ -92,7 +92,7 @@ def _check_ids(
             path,
             f"{len(missing):,} of {len(known):,} test rows have no prediction in {shown_path(file)}, the first: "
             f"{where}, row {row}",
-            "a system is compared on all of the rows or not at all",
+            "a baseline is compared on all rows or not at all",
         )
 
 
@@ -121,5 +121,5 @@ def _check_count(file: Path, path: Trail, number: int, tested: Tested, reporter:
         "E427",
         path,
         f"{shown_path(file)} has {number:,} rows, {rows}",
-        "without ids they are compared row by row: give it the same rows, or an id to every row of both",
+        "without ids, rows are compared by position: use the same rows, or give every row of both files an id",
     )

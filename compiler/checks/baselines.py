@@ -14,7 +14,7 @@ def check_baselines(spec: SpecContext) -> None:
     run, reporter = spec.run, spec.reporter
     for name, baseline in run.baselines.items():
         if not TASKS[run.task].target:
-            reporter.error("E404", ("baselines", name), f"the task {run.task} writes nothing that could be compared",
+            reporter.error("E404", ("baselines", name), f"the task {run.task} has no predictions to compare",
                            "remove it", at="key", because=[("task",)])  # fmt: skip
         for test_set, file in baseline.predictions.items():
             path = baseline_path(run, name, test_set)

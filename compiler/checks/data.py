@@ -31,7 +31,7 @@ def check_sources(spec: SpecContext) -> None:
             reporter.error(
                 "E419",
                 (*path, "hub"),
-                f"{quoted(source.hub)} is a file, or called like one; `hub` names a data set on the hub",
+                f"{quoted(source.hub)} is a file, or has the suffix of one; `hub` names a data set on the hub",
                 f"write `{{files: {source.hub}}}`",
             )
         if source.builtin is not None and source.split not in (None, *BUILTIN_SPLITS):
@@ -72,7 +72,7 @@ def check_leakage(spec: SpecContext) -> None:
                 reporter.warning(
                     "W401",
                     where,
-                    f"`{path[1]}` reads what `train` reads",
-                    f"it is named in {place.file}:{place.line} too; take another split or file",
+                    f"`{path[1]}` reads the same data as `train`",
+                    f"see {place.file}:{place.line}; use another split or file",
                     because=[trained[name]],
                 )

@@ -30,9 +30,10 @@ def _check_training(
         reporter.error(
             "E596",
             (*path, "training", "optimizer", "name"),
-            f"adafactor needs ZeRO stage 0, and {sharing}: from stage 1 on it would see shares of flattened weights, "
+            f"adafactor needs ZeRO stage 0, and {sharing}: from stage 1 on it would see shards of flattened weights, "
             "without their rows and columns, and the result would depend on the number of devices",
-            "choose adamw, or " + ("`precision: fp32`" if precision != "fp32" else "write `zero: auto` into the site"),
+            "choose adamw, or write "
+            + ("`precision: fp32`" if precision != "fp32" else "`zero: auto` into the site file"),
             because=[here] if precision != "fp32" else [],
         )
     if precision != "fp32" and site.zero == 0:
@@ -42,14 +43,14 @@ def _check_training(
             "E516",
             here,
             f"{precision} needs ZeRO stage 1 or more, the site says 0: without it DeepSpeed accumulates in 16 bits",
-            "write `zero: auto` into the site, or choose fp32",
+            "write `zero: auto` into the site file, or choose fp32",
         )
     if precision == "fp16" and not FAMILIES[family].fp16_safe:
         reporter.error("E511", here, f"fp16 overflows in {family} models: the loss becomes NaN", "choose bf16 or fp32")
     elif precision == "fp16" and site.device == "cpu":
         reporter.error("E512", here, "fp16 needs a GPU; this site has none", "choose bf16 or fp32, or auto")
     elif precision == "bf16" and site.device == "cuda" and not has_bf16(site):
-        reporter.error("E512", here, f"{site.device_name} has no bf16", "choose fp32, or auto")
+        reporter.error("E512", here, f"{site.device_name} does not support bf16", "choose fp32, or auto")
 
 
 def check_offload(context: SiteContext) -> None:
@@ -64,14 +65,14 @@ def check_offload(context: SiteContext) -> None:
             "E514",
             (),
             f"offload: {site.offload} moves from a GPU's memory to the host's; this site has no GPU",
-            "leave offload out of the site",
+            "remove `offload` from the site file",
         )
     elif site.zero != "auto" and site.zero < least:
         reporter.error(
             "E514",
             (),
             f"offload: {site.offload} needs ZeRO stage {least} or more, the site says {site.zero}",
-            "write `zero: auto` into the site",
+            "write `zero: auto` into the site file",
         )
     for path, training in (
         (("training",), run.training),
@@ -81,6 +82,6 @@ def check_offload(context: SiteContext) -> None:
             reporter.error(
                 "E514",
                 (*path, "optimizer", "name"),
-                "offloading steps with DeepSpeed's CPU Adam; adafactor has no such form",
-                "choose adamw, or leave offload out of the site",
+                "an offloaded optimizer is DeepSpeed's CPU Adam, and this one is adafactor",
+                "choose adamw, or remove `offload` from the site file",
             )

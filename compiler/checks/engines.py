@@ -43,8 +43,8 @@ def _check_engine(
         reporter.error(
             "E573",
             (*path, "sampling"),
-            f"sampling draws one token after the other, and beams is {generation.beams}",
-            "write `beams: 1`, or leave sampling out",
+            f"sampling and a beam search exclude each other, and beams is {generation.beams}",
+            "write `beams: 1`, or remove sampling",
             because=[(*path, "beams")],
         )
     wanted = wanted_engine(generation, site)
@@ -52,8 +52,8 @@ def _check_engine(
         reporter.error(
             "E572",
             (*path, "compute_type"),
-            f"transformers calculates in the run's precision, {precision}",
-            "leave compute_type out, or write `engine: ctranslate2`",
+            f"transformers uses the run's precision, {precision}",
+            "remove compute_type, or write `engine: ctranslate2`",
             because=[(*path, "engine")] if generation.engine == "transformers" else [],
         )
         return
@@ -75,6 +75,6 @@ def _check_engine(
         reporter.warning(
             "W571",
             (*path, own[0]),
-            f"ctranslate2 has its own way with {own[0]}: {own[1]}",
-            "`engine: auto` takes transformers here",
+            f"ctranslate2 treats {own[0]} differently: {own[1]}",
+            "`engine: auto` uses transformers here",
         )

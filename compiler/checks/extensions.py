@@ -30,8 +30,8 @@ def check_extensions(spec: SpecContext) -> None:
             reporter.warning(
                 "W551",
                 path,
-                f"the {WORDS[kind]} {name} is distilc's own; the one of {other.package} is not used",
-                f"pip uninstall {other.distribution}, or have it registered under another name",
+                f"the {WORDS[kind]} {name} is built in; that of {other.package} is not used",
+                f"pip uninstall {other.distribution}, or register it under another name",
                 at=at,
             )
         elif kind == "terms" and extension is not None and run.task not in (tasks := extension.facts["tasks"]):

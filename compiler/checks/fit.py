@@ -75,8 +75,8 @@ def _check(who: str, load: Workload, path: Trail, reporter: Reporter, site: Site
     if chosen.table.total <= share * GIB:
         return
     message = (
-        f"training {who} takes {chosen.table.total / GIB:.1f} GiB of each "
-        f"{'process' if load.device == 'cpu' else 'device'}, and one has {share:.1f}, at ZeRO stage {chosen.zero} "
+        f"training {who} needs {chosen.table.total / GIB:.1f} GiB per "
+        f"{'process' if load.device == 'cpu' else 'device'}, which has {share:.1f}, at ZeRO stage {chosen.zero} "
         f"{_saved(chosen)}with {chosen.micro_batch_tokens:,} tokens at a time: {_largest(chosen)}"
     )
     hint = f"what fits: {listed(_remedies(load, chosen, site))}"

@@ -46,6 +46,6 @@ def check_label_files(
                     (*path, "file"),
                     f"{len(missing):,} of {len(trained):,} training rows have no label in {shown_path(file)}, the "
                     f"first: {where}, row {row}",
-                    "they are left out of these targets; label them, too, if that is not meant",
+                    "these rows are left out of the targets; add labels for them if that is not intended",
                 )
         faults.tell(reporter)

@@ -25,7 +25,7 @@ def check_languages(models: ModelContext) -> None:
                 reporter.error(
                     "E515",
                     ("data", name),
-                    f"mbart writes the language into every sequence: data.{name} is missing",
+                    f"mbart marks every sequence with its language: data.{name} is missing",
                     f"write for example `{name}: en_XX`",
                 )
     asked: dict[Trail, Languages] = {("teacher",): languages}
@@ -41,8 +41,8 @@ def check_languages(models: ModelContext) -> None:
         reporter.warning(
             "W515",
             ("teacher",),
-            f"the model writes {len(languages.known)} languages, and nothing says which: its sources must begin with "
-            "the token of one",
+            f"the model writes {len(languages.known)} languages, and `data.target_language` is not set: each source "
+            "must begin with the token of one",
             f"write for example `data: {{target_language: {languages.known[0]}}}`",
         )
     for name, language in given.items():
@@ -51,12 +51,12 @@ def check_languages(models: ModelContext) -> None:
             used |= "tokens" in (languages.kind, *others) or language_decides(run)
         if language is None or used:
             continue
-        what = "no metric depends on it, either" if name == "target_language" else "nothing else depends on it"
+        what = "no metric depends on it" if name == "target_language" else "nothing else uses it"
         reporter.error(
             "E404",
             ("data", name),
-            f"`data.{name}` means nothing to this {layout} model: its tokenizer has no such languages, and {what}",
-            "remove it; what a model is told in its source is `data.prefix`",
+            f"`data.{name}` has no effect on this {layout} model: its tokenizer has no tokens of languages, and {what}",
+            "remove it; a text in front of each source is set by `data.prefix`",
             at="key",
             because=[("teacher",)],
         )
@@ -73,6 +73,6 @@ def _check_known(language: str | None, path: Trail, model: Trail, languages: Lan
         "E545",
         path,
         f"the model has no token for the language {quoted(language)}",
-        f"did you mean {near}?" if near else f"it has those of {few}",
+        f"did you mean {near}?" if near else f"it has tokens for {few}",
         because=[model],
     )

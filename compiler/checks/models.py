@@ -24,7 +24,7 @@ def check_available(spec: SpecContext) -> None:
             reporter.error(
                 "E401",
                 (*path, "mlflow"),
-                "this release does not look into MLflow's registry: it cannot know the shape of a model there",
+                "models in MLflow's registry are not supported: their shape is not known here",
                 f"download it (`mlflow artifacts download -u {quoted(model['mlflow'])} -d DIR`) and name the folder "
                 "in it that has the config.json: `{path: DIR}`",
                 at="key",
@@ -38,7 +38,7 @@ def check_teacher(spec: SpecContext) -> None:
         reporter.error(
             "E410",
             ("teacher", "architecture"),
-            "a teacher from scratch that is not trained has nothing to teach",
+            "a teacher from scratch has to be trained",
             "add `train: {}` to the teacher: it is then trained first, with default settings",
             at="key",
             because=[("teacher", "train")],
@@ -59,7 +59,7 @@ def check_freeze(spec: SpecContext) -> None:
             reporter.error(
                 "E411",
                 ("student", "freeze", i),
-                f"the {part} would be frozen at random weights",
+                f"{part} has random weights and would be frozen",
                 f"remove {part} from `freeze`, or copy them: `init: {{{init}: teacher}}`"
                 if init == "embeddings"
                 else "remove encoder from `freeze`, or copy it: `init: {encoder: {from: teacher}}`",

@@ -32,7 +32,7 @@ def check_work(context: NamedContext) -> bool:
         reporter.error(
             "E436",
             (*path, "spec"),
-            f"{shown} trains a model that tells {theirs} apart, in this order; the labels here are {ours}",
+            f"{shown} trains a model with the classes {theirs}, in this order; the labels here are {ours}",
             f"write `labels: [{', '.join(other.data.labels or ())}]` into `data`",
             because=[("data", "labels")],
         )

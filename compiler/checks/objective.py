@@ -97,7 +97,7 @@ def check_alignment(spec: SpecContext) -> None:
             "W411",
             ("loss", "hidden", "align"),
             "with `align: inputs` the last layer of the student is never supervised",
-            "leave it out, unless results of the code of 2020 are to be repeated",
+            "remove it, unless results of the code of 2020 are to be reproduced",
         )
 
 

@@ -84,7 +84,7 @@ class RowCheck:
         if self.file.suffix.lower() == ".parquet":
             self.complete = False
             self.reporter.warning(
-                "W422", self.path, f"{self.name} was not opened: parquet needs libraries that `check` does without"
+                "W422", self.path, f"{self.name} was not opened: `check` does not read parquet"
             )
             return 1
         count = 0
@@ -116,7 +116,7 @@ class RowCheck:
             self.complete = False
             self.unreadable += 1
             if not isinstance(row, UnreadableRow):
-                row = UnreadableRow("no JSON object, but ", quoted(row), "write {...} for each row")
+                row = UnreadableRow("not a JSON object: ", quoted(row), "write one object {...} per row")
             hint = f"{row.hint}: {self._example()}" if row.to_show else row.hint
             self._fault("E421", self.path, row.problem, number, row.problem, hint, row.detail)
             return
@@ -152,8 +152,8 @@ class RowCheck:
                 self.path,
                 f"cut {key}",
                 number,
-                f"the {key} holds half a character (a surrogate)",
-                "a text was cut inside an escaped character: mend the row",
+                f"the {key} contains half of a character (a lone surrogate)",
+                "a text was cut inside an escaped character: correct the row",
             )
         if key == "label":
             self._label(number, value)
@@ -170,10 +170,10 @@ class RowCheck:
                 self.path,
                 "id",
                 number,
-                "the id ",
-                "ids are unique"
-                + ("; without `columns.id` the rows are counted" if self.layout.path[0] == "data" else ""),
-                f"{quoted(text)} was in {name}, row {row}, already",
+                "duplicate id ",
+                "ids have to be unique"
+                + ("; without `columns.id` the rows are numbered" if self.layout.path[0] == "data" else ""),
+                f"{quoted(text)}, first in {name}, row {row}",
             )
         else:
             self.seen[text] = self.name, number
@@ -189,7 +189,7 @@ class RowCheck:
             ("data", "labels"),
             "label",
             number,
-            f"none of the labels {listed(labels, 'and')}: ",
+            f"not one of the labels {listed(labels, 'and')}: ",
             f"did you mean {near}?" if near else f"add it, or write numbers from 0 to {len(labels) - 1}",
             quoted(value),
         )
@@ -200,14 +200,14 @@ class RowCheck:
             # Is it the row, or the name of the column? The other rows say.
             self.lacking.setdefault(key, []).append(number)
             if key not in self.unnamed:
-                problem = f"there is no column {quoted(column)}, there is {_names(row)}"
+                problem = f"there is no column {quoted(column)}; the columns are {_names(row)}"
                 self.unnamed[key] = problem, self._column_hint(key, column, row)
             return
         if value is None:
             path, kind, detail = self.path, f"null {key}", ""
             problem, hint = f"{quoted(column)} is null", "delete these rows, or fill them in"
         else:
-            kind, problem, detail = "no text", f"{quoted(column)} is no text, but ", quoted(value)
+            kind, problem, detail = "no text", f"{quoted(column)} is not a text: ", quoted(value)
             hint = "name a column of text"
             if key == "target" and _are_texts(value):
                 hint = "a training row has one target; lists of references are for validation and test"
@@ -226,7 +226,7 @@ class RowCheck:
             path, kind, (problem, hint) = (*self.layout.path, key), "missing", self.unnamed[key]
             if key in self.having:
                 path, kind, hint = self.path, f"lacking {key}", "fill it in, or delete these rows"
-                problem = f"no {quoted(self.layout.columns[key])} here, where other rows have it"
+                problem = f"no {quoted(self.layout.columns[key])} here; other rows have it"
             for number in rows:
                 self._fault("E422", path, kind, number, problem, hint)
 
@@ -240,7 +240,7 @@ class RowCheck:
         for step in reversed(self.layout.path):
             typed = f"{step}: {{{typed}}}"
         uncounted = key == "id" and self.layout.path[0] == "data"
-        without = "or leave `columns.id` out: the rows are then counted"
+        without = "or remove `columns.id`: the rows are then numbered"
         if near:
             return f"did you mean `{typed}`?{f' {without}' if uncounted else ''}"
         return f"name it: `{typed}`{f', {without}' if uncounted else ''}"

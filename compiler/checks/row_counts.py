@@ -78,6 +78,6 @@ def check_shares(context: PlanContext) -> None:
             reporter.warning(
                 "W583",
                 ("targets", i),
-                f"a share of {shares[name]:g} draws no row of `{name}`: there are {about}{size.rows:,}",
-                f"write a share of {1 / size.rows:.1g} or more, or leave `{name}` out",
+                f"a share of {shares[name]:g} selects no row of `{name}`: there are {about}{size.rows:,}",
+                f"write a share of {1 / size.rows:.1g} or more, or remove `{name}`",
             )

@@ -29,7 +29,7 @@ def check_schedules(spec: SpecContext) -> None:
             reporter.error(
                 "E593",
                 (*path, "end"),
-                "a step happens at once, after `begin`: it has no `end`",
+                "a step has no duration and no `end`: it follows `begin`",
                 "remove `end`, or write `shape: linear`",
                 at="key",
                 because=[(*path, "shape")],
@@ -46,8 +46,8 @@ def _check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: 
         reporter.warning(
             "W576",
             path,
-            f"the step comes before the first step of the training: it never is {schedule.from_:g}",
-            "say when it comes, for example `begin: {ratio: 0.5}`",
+            f"the schedule steps before the training begins: the value is never {schedule.from_:g}",
+            "say when it steps, for example `begin: {ratio: 0.5}`",
             at="key",
             because=[(*path, "begin")],
         )
@@ -57,8 +57,8 @@ def _check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: 
         reporter.error(
             "E591",
             where,
-            f"it begins after {_words(begin)} and ends after {_words(end)}",
-            "let it end later, or begin earlier; to change at once write `shape: step`",
+            f"the schedule begins after {_words(begin)} and ends after {_words(end)}",
+            "end it later or begin it earlier; for a sudden change write `shape: step`",
             because=[(*path, "begin")] if schedule.end is not None else [],
         )
         return
@@ -68,12 +68,12 @@ def _check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: 
             given = None if moment is None else getattr(moment, unit)
             if given is None or most is None or given < most or (name == "end" and given == most):
                 continue
-            reached = f"it stays {schedule.from_:g}" if name == "begin" else f"it never is {schedule.to:g}"
+            reached = f"stays {schedule.from_:g}" if name == "begin" else f"never becomes {schedule.to:g}"
             reporter.warning(
                 "W591",
                 (*path, name),
-                f"the training ends after {most:g} {unit}: {reached}",
-                f"let it {name} earlier, for example `{name}: {{ratio: {0.1 if name == 'begin' else 0.5}}}`",
+                f"the training ends after {most:g} {unit}: the value {reached}",
+                f"{name} it earlier, for example `{name}: {{ratio: {0.1 if name == 'begin' else 0.5}}}`",
                 because=[("stopping", f"max_{unit}")],
             )
             return

@@ -38,7 +38,7 @@ def check_scoring(context: SiteContext) -> None:
             reporter.error(
                 "E404",
                 path,
-                f"`evaluation.{section}` means nothing here: no such metric is measured",
+                f"`evaluation.{section}` has no effect: no such metric is measured",
                 "remove it, or add the metric to `evaluation.metrics`",
                 at="key",
                 because=[("evaluation", "metrics"), ("task",)],
@@ -51,7 +51,7 @@ def check_scoring(context: SiteContext) -> None:
         "E546",
         ("evaluation", "bleu", "tokenize") if said else ("data", "target_language"),
         f"BLEU{'' if said else ' of this language'} is computed with the tokenizer {tokenizer}, and {lacking[0]}",
-        f"{lacking[1]}; or take one that needs nothing: `evaluation: {{bleu: {{tokenize: char}}}}`",
+        f"{lacking[1]}; or use one without dependencies: `evaluation: {{bleu: {{tokenize: char}}}}`",
         because=[("evaluation", "metrics"), ("task",)],
     )
 
@@ -67,5 +67,5 @@ def _lacking(tokenizer: str, *, offline: bool) -> tuple[str, str] | None:
     if offline and tokenizer in _FETCHED:
         home = Path(os.environ.get("SACREBLEU") or os.path.expanduser("~/.sacrebleu"))
         if not isfile(home / "models" / _FETCHED[tokenizer]):
-            return "its model is not on this machine, which is offline", "let sacrebleu fetch it with a network"
+            return "its model is not on this machine, and this is offline", "let sacrebleu download it while online"
     return None

@@ -65,9 +65,9 @@ def check_beams(models: ModelContext) -> None:
             reporter.error(
                 "E575",
                 (*path, "beams"),
-                f"{beams:,} beams, and the vocabulary of the {teacher.family} teacher has {vocabulary:,} tokens to "
-                "begin with",
-                "write fewer; searches for summaries and translations have 1 to 10",
+                f"{beams:,} beams, and the vocabulary of the {teacher.family} teacher has only {vocabulary:,} "
+                "tokens",
+                "use fewer; 1 to 10 are usual",
             )
 
 
@@ -102,7 +102,7 @@ def check_encoder(models: ModelContext) -> None:
         reporter.warning(
             "W502",
             ("student", "freeze", student.freeze.index("encoder")),
-            f"a frozen encoder with {layers} of {teacher.encoder_layers} layers never learns to do without the others",
+            f"a frozen encoder with {layers} of {teacher.encoder_layers} layers cannot adapt to the missing ones",
             "write `freeze: auto`: a smaller encoder is then trained",
             because=[("student", "encoder_layers")],
         )
@@ -144,8 +144,8 @@ def check_candidates(models: ModelContext) -> None:
         reporter.error(
             "E595",
             path,
-            f"{number:,} candidates of a vocabulary of {vocabulary:,} tokens are no choice",
-            "write `candidates: all`, or fewer",
+            f"`{path[-1]}` is {number:,}, and must be smaller than the vocabulary of {vocabulary:,} tokens",
+            "use fewer candidates, or write `candidates: all`",
         )
         return
     each, exact = token_bytes(kind, number), exact_token_bytes(teacher, precision)
@@ -154,6 +154,6 @@ def check_candidates(models: ModelContext) -> None:
         reporter.warning(
             "W595",
             path,
-            f"{number:,} candidates take {each:,} bytes a token; the states that give all logits take {exact:,}",
+            f"{number:,} candidates take {each:,} bytes per token; the states that give all logits take {exact:,}",
             f"write `candidates: all`, or at most {most:,}",
         )

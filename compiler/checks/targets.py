@@ -31,8 +31,8 @@ def check_targets(spec: SpecContext) -> None:
             reporter.error(
                 "E414",
                 ("targets", i),
-                f"labellers write texts; the task {run.task} has none",
-                "write `targets: [original]`; the teacher's opinion is in the term `logits`",
+                f"labellers write texts, and the task {run.task} has none",
+                "write `targets: [original]`; the term `logits` uses the teacher's distribution",
                 because=[("task",)],
             )
 
@@ -45,8 +45,8 @@ def check_targets_once(spec: SpecContext) -> None:
             reporter.error(
                 "E583",
                 ("targets", i),
-                f"`{name}` stands twice in `targets`",
-                f"write it once; for every row twice: `{{{name}: 2}}`",
+                f"`{name}` is listed twice in `targets`",
+                f"list it once; to use every row twice: `{{{name}: 2}}`",
                 because=[("targets", run.targets.index(name))],
             )
 
@@ -64,7 +64,7 @@ def check_labellers(spec: SpecContext) -> None:
             reporter.error(
                 "E584",
                 (*path, "keep", "length_ratio", "min"),
-                f"no label can pass: the least length ratio {low:g} is above the largest, {high:g}",
+                f"no label can pass: the minimum length ratio {low:g} is above the maximum {high:g}",
                 "lower min, or raise max",
                 because=[(*path, "keep", "length_ratio", "max")],
             )
@@ -74,7 +74,7 @@ def check_labellers(spec: SpecContext) -> None:
             reporter.error(
                 "E577",
                 (*path, "by"),
-                "the labels are there before the student is: it cannot write them",
+                "the student cannot write the labels that it is trained on",
                 "write `by: teacher`, or name a spec that trains such a student first: `by: {spec: other.yaml}`",
             )
         if labeller.file is not None:
@@ -89,8 +89,8 @@ def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
         reporter.error(
             "E582",
             (*path, "best_of"),
-            f"the best of {number} texts needs a search with {number} beams or more, "
-            + ("and the spec does not say how many there are" if beams is None else f"this one has {beams}"),
+            f"the best of {number} texts needs {number} beams or more, "
+            + ("and `beams` is not set" if beams is None else f"and `beams` is {beams}"),
             f"write `generation: {{beams: {number}}}`",
             because=[(*path, "generation", "beams")] if beams is not None else [],
         )
@@ -119,7 +119,7 @@ def check_labellers_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: 
                 own.error(
                     "E415",
                     ("pseudo_labels", name),
-                    f"nothing uses the labels of `{name}`",
+                    f"the labels of `{name}` are not used",
                     "add it to `targets`, or remove the labeller",
                     at="key",
                     because=[("targets",)],
@@ -156,7 +156,7 @@ def check_off_policy(spec: SpecContext) -> None:
             reporter.warning(
                 "W414",
                 ("targets", i),
-                f"the teacher is asked for its distribution over texts that `{name}`, another model, wrote",
+                f"the teacher's distribution is computed on texts that `{name}`, another model, wrote",
                 "let the teacher write the labels (`by: teacher`), or switch the term `logits` off",
                 because=[("loss", "logits"), ("pseudo_labels", name)],
             )

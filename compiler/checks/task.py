@@ -17,7 +17,7 @@ def check_can_be_run(spec: SpecContext) -> None:
         reporter.warning(
             "W417",
             ("task",),
-            f"this release checks and compiles {run.task}, and cannot run it yet: `distilc run` ends with R106",
+            f"this release can check and compile {run.task}, but not run it: `distilc run` ends with R106",
             f"the tasks that can be run are {listed(CAN_BE_RUN, 'and')}",
         )
 
@@ -53,7 +53,7 @@ def check_monitor(spec: SpecContext) -> None:
                 reporter.error(
                     "E403",
                     where,
-                    f"{name} decides about stopping, and is not one of `validation.metrics` ({listed(metrics, 'and')})",
+                    f"{name} decides about stopping, but is not in `validation.metrics` ({listed(metrics, 'and')})",
                     f"write `validation: {{metrics: [{', '.join([*metrics, name])}]}}`",
                     because=[(*path, "validation", "metrics")],
                     at="key" if "retention" in where else "value",
@@ -108,7 +108,7 @@ def check_masking(spec: SpecContext) -> None:
         reporter.error(
             "E418",
             ("data", "masking", "random"),
-            f"{masking.masked:g} % masked and {masking.random:g} % random are more than all",
+            f"{masking.masked:g} % masked and {masking.random:g} % random add up to more than 100 %",
             f"write at most {100 - masking.masked:g}",
             because=[("data", "masking", "masked")],
         )
@@ -141,7 +141,7 @@ def check_task_keys(spec: SpecContext) -> None:
             reporter.error(
                 "E404",
                 path,
-                f"`{reporter.spelled(path)}` means nothing for the task {run.task}",
+                f"`{reporter.spelled(path)}` has no effect for the task {run.task}",
                 "remove it",
                 at="key",
                 because=[("task",)],
@@ -163,7 +163,7 @@ def check_expected(spec: SpecContext) -> None:
                 reporter.warning(
                     "W416",
                     ("expect", who, name),
-                    f"{metric} is expected and never measured",
+                    f"there is a published score for {metric}, which is not measured",
                     measure,
                     at="key",
                     because=[("evaluation", "metrics"), ("task",)],

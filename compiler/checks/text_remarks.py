@@ -83,9 +83,9 @@ def tell_remarks(run: Experiment, read: Sequence[tuple[Trail, Path, TextRemarks]
             reporter.warning(
                 "W425",
                 path,
-                f"{shown_path(file)}: {remarks.control:,} rows have the name of a control token in a text, the first: "
+                f"{shown_path(file)}: {remarks.control:,} rows contain a control token in a text, the first: "
                 f"row {row}, {quoted(token)}",
-                "a tokenizer may take it for the end or the padding of a text: take it out of the data",
+                "a tokenizer may read it as the end or the padding of a text: remove it from the data",
             )
     trained = {source for path, _, remarks in read if path[1] == "train" for source in remarks.sources}
     for path, file, remarks in read:
@@ -96,9 +96,9 @@ def tell_remarks(run: Experiment, read: Sequence[tuple[Trail, Path, TextRemarks]
             reporter.warning(
                 "W426",
                 path,
-                f"{len(rows):,} of {len(remarks.sources):,} test sources of {shown_path(file)} are training sources, "
-                f"too, the first: row {rows[0]}",
-                "scores on texts that were trained on say nothing about others: take them out of one of the two",
+                f"{len(rows):,} of {len(remarks.sources):,} test sources of {shown_path(file)} are also training "
+                f"sources, the first: row {rows[0]}",
+                "scores on training texts say nothing about other texts: remove them from one of the two",
             )
     _tell_letters(run, read, reporter)
 
@@ -121,7 +121,7 @@ def _tell_letters(run: Experiment, read: Sequence[tuple[Trail, Path, TextRemarks
                     # Which one decides may follow from what is measured.
                     shown = where if reporter.written(where) else (*where[: where.index("stopping")], *_MEASURED)
                     reporter.error(
-                        "E428", shown, f"{shown_path(file)}: {message}: {metric} cannot decide anything", hint,
+                        "E428", shown, f"{shown_path(file)}: {message}: {metric} cannot be used to decide", hint,
                         because=[path],
                     )  # fmt: skip
             if not depends and path[1] == "test" and (metrics[0], False) not in told:
@@ -151,13 +151,13 @@ def _unseen(run: Experiment, remarks: TextRemarks) -> Iterator[tuple[list[str], 
     lost = 100 * (1 - remarks.ascii_letters / remarks.letters)
     rouge = [metric for metric in metrics_set_by("rouge") if metric in asked]
     if rouge and scoring.rouge_tokenizer == "default" and lost > MOST_LOST:
-        problem = f"ROUGE's tokenizer knows the letters a to z alone, and {lost:.0f} % of the targets' are others"
+        problem = f"ROUGE's tokenizer keeps only the letters a to z; {lost:.0f} % of the targets' letters are others"
         yield rouge, problem, "write `evaluation: {rouge: {tokenizer: unicode}}`"
     together = 100 * remarks.unspaced / remarks.letters
     if "bleu" in asked and scoring.bleu_tokenize in ("13a", "intl", "none") and together > MOST_LOST:
         yield (
             ["bleu"],
-            f"BLEU's tokenizer {scoring.bleu_tokenize} looks for words between spaces, and {together:.0f} % of the "
-            "letters of the targets are of scripts that have none",
+            f"BLEU's tokenizer {scoring.bleu_tokenize} splits at spaces, and {together:.0f} % of the "
+            "letters of the targets are of scripts without spaces",
             "write `evaluation: {bleu: {tokenize: zh}}`; or ja-mecab, ko-mecab, or char for any script",
         )

@@ -86,16 +86,16 @@ def tell_tokens(run: Experiment, folder: Path, samples: Mapping[str, Sequence[Pa
             "W427",
             ("teacher",),
             f"unknown to the teacher's tokenizer: {'; '.join(unknown)}",
-            "the model never sees these words: is it the tokenizer of this language, and are the texts clean?",
+            "the model sees the unknown token instead: is it the tokenizer of this language, and are the texts clean?",
             because=[("data",)],
         )
     if endless:
         reporter.warning(
             "W428",
             ("teacher",),
-            f"the teacher's tokenizer puts no end token behind targets: {'; '.join(endless)}",
+            f"the teacher's tokenizer appends no end token to targets: {'; '.join(endless)}",
             "a model that is trained on them does not learn to stop: the post-processor of its tokenizer.json should "
-            "put one behind each text",
+            "append one to each text",
             because=[("data",)],
         )
 

@@ -25,8 +25,8 @@ def check_bounds(spec: SpecContext) -> None:
             reporter.error(
                 "E407",
                 (*path, "stopping"),
-                "nothing ever stops this training",
-                "give one of max_epochs, max_steps, max_hours, patience and retention",
+                "nothing stops this training",
+                "set one of max_epochs, max_steps, max_hours, patience and retention",
                 at="key",
             )
 
@@ -84,8 +84,8 @@ def check_warmup(spec: SpecContext) -> None:
             reporter.error(
                 "E407",
                 (*path, "training", "warmup", "ratio"),
-                "a warm-up that is a share of all steps, and nothing says how many steps there are at most",
-                "leave `warmup` out, write `warmup: {steps: 500}`, or give max_epochs or max_steps",
+                "the warm-up is a ratio of all steps, and the number of steps has no limit",
+                "remove `warmup`, write `warmup: {steps: 500}`, or set max_epochs or max_steps",
                 because=[(*path, "stopping")],
             )
 
@@ -110,8 +110,8 @@ def check_generation(spec: SpecContext) -> None:
                 reporter.error(
                     "E574",
                     (*path, name),
-                    f"validation has no {name}: transformers searches with the model that is being trained",
-                    f"leave {name} out here; `evaluation.generation` has it",
+                    f"validation has no {name}: transformers generates with the model in training",
+                    f"remove {name} here; `evaluation.generation` has it",
                 )
 
 
@@ -123,7 +123,7 @@ def check_search_settings(spec: SpecContext) -> None:
         if (beams or 1) > 1 or (sampling is None and beams is None):
             continue  # there is one, the checkpoint decides, or it was said that the two do not go together
         what = "sampling" if sampling is not None else "beams"
-        why = "texts are drawn" if sampling is not None else "there is 1 beam"
+        why = "texts are sampled" if sampling is not None else "there is 1 beam"
         # The length is in the score of a label, however it was found.
         names = ("early_stopping",) if path[0] == "pseudo_labels" else ("length_penalty", "early_stopping")
         for name in names:
@@ -131,8 +131,8 @@ def check_search_settings(spec: SpecContext) -> None:
                 reporter.warning(
                     "W573",
                     (*path, name),
-                    f"{name} has no effect: {why}, and it is about a search with beams",
-                    "leave it out" + ("" if sampling is not None else ", or write `beams: 2` or more"),
+                    f"{name} has no effect: it is for a beam search, and {why}",
+                    "remove it" + ("" if sampling is not None else ", or write `beams: 2` or more"),
                     because=[(*path, what)],
                 )
 

@@ -77,7 +77,7 @@ def folders_to_run(subjects: Sequence[Path], only: tuple[str, ...], options: dic
     compiled, kept = choose_of_all(compiled, _names(found) if only else [folder.name for folder in found], only)
     plans = [lowered(one, site, with_data=True) for one in compiled] if site is not None else []
     if (twice := _twice([plan["name"] for some in plans for plan in some])) is not None:
-        raise click.UsageError(f"two runs are called {twice}: give them different names")
+        raise click.UsageError(f"two runs have the name {twice}: give them different names")
     wanted = {found[i] for i in kept}
     folders: list[Path] = []
     for subject in subjects:
@@ -87,7 +87,7 @@ def folders_to_run(subjects: Sequence[Path], only: tuple[str, ...], options: dic
             folders += write_plans(plans.pop(0), site.workspace / "plans")
     give_credentials(site)
     if (again := _twice([str(folder.absolute()) for folder in folders])) is not None:
-        raise click.UsageError(f"the plan {again} is there twice: name it, or the spec that it is of")
+        raise click.UsageError(f"the plan {again} is given twice: name either the plan or its spec")
     return folders
 
 

@@ -20,7 +20,7 @@ def open_regular(path: Path) -> BinaryIO:
         os.close(handle)
         if stat.S_ISDIR(mode):
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
-        raise OSError(errno.EINVAL, "it is no regular file", str(path))
+        raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return os.fdopen(handle, "rb")
 
 
@@ -47,7 +47,7 @@ def why_not(path: Path) -> str:
     try:
         os.stat(path)
     except (FileNotFoundError, NotADirectoryError):
-        return "is a link to nothing" if os.path.islink(path) else "is not there"
+        return "is a broken link" if os.path.islink(path) else "does not exist"
     except OSError as error:  # a circle of links, a folder that may not be looked into
         return f"cannot be reached: {error.strerror}"
     return "is a pipe, a device or a socket"

@@ -22,7 +22,7 @@ class Device:
     single: float
 
     def hours(self, flops: float, precision: str, utilisation: float) -> float:
-        """How long so many operations take at a share of the peak."""
+        """How long so many operations take at a fraction of the peak."""
         peak = self.single if precision == "fp32" else self.half
         return flops / (peak * 1e12 * utilisation) / 3600
 

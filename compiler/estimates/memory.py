@@ -97,7 +97,7 @@ def place(load: Workload, zero: Literal["auto"] | int = "auto", micro_batch_toke
 
 
 def choose(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int | None) -> tuple[Workload, int, int]:
-    """(the load with its teacher whole or shared out, and checkpointing on or off; its ZeRO stage; the micro-batch
+    """(the load with its teacher whole or sharded, and checkpointing on or off; its ZeRO stage; the micro-batch
     with which the ways were compared).
 
     The first way that fits, with micro-batches of the wanted size or, where no stage has room for those, with the
@@ -125,7 +125,7 @@ def choose(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens: int 
 def _ways(load: Workload) -> list[Workload]:
     """The load with what the site leaves open decided, what costs least time first."""
     teachers = (False, True) if load.shard_teacher == "auto" else (load.shard_teacher,)
-    if not load.teacher_can_be_shared:
+    if not load.teacher_can_be_sharded:
         teachers = (False,)
     activations = (False, True) if load.checkpointing == "auto" else (load.checkpointing,)
     return [replace(load, shard_teacher=sharded, checkpointing=again) for again in activations for sharded in teachers]
@@ -205,7 +205,7 @@ def zero_tables(load: Workload, micro_batch_tokens: int) -> Mapping[int, MemoryT
 def _states(load: Workload, zero: int) -> tuple[int, int, int]:
     """(weights, gradients, master weights and moments).
 
-    From stage 1 on DeepSpeed steps on an fp32 copy of a device's share of what is trained, in fp32 too.
+    From stage 1 on DeepSpeed steps on an fp32 copy of a device's shard of what is trained, in fp32 too.
     Gradients are summed over micro-batches in fp32 (fp16: in fp16). In stage 1 every device keeps all of
     them, bf16's beside those that backward has just made; from stage 2 on its share.
     """
@@ -217,7 +217,7 @@ def _states(load: Workload, zero: int) -> tuple[int, int, int]:
     master = 4 if zero or load.precision != "fp32" else 0
     moments = 8
     if load.optimizer == "adafactor":
-        # Rows and columns of each matrix; on the flat share of ZeRO there are no matrices any more.
+        # Rows and columns of each matrix; on the flat shard of ZeRO there are no matrices any more.
         moments = 4 if zero else 0
     optimizer = trained * (master + moments)
     if zero >= 1:

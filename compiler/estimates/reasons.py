@@ -32,12 +32,12 @@ def zero_reason(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens:
     if load.memory_gb is None:
         return f"stage {chosen}: {least}; the memory of a device is not known"
     if load.world == 1:
-        return f"stage {chosen}: {least}; one device has nobody to share with"
+        return f"stage {chosen}: {least}; single device, nothing to shard across"
     room = available(load) / GIB
     needs = {stage: memory_table(chosen_load, stage, tokens).total / GIB for stage in range(floor, 4)}
     with_tokens = f"with {tokens:,} tokens at a time"
     if needs[chosen] > room:
-        return f"stage {chosen}: none fits {with_tokens}; it needs least, {needs[chosen]:.1f} GiB of {room:.1f}"
+        return f"stage {chosen}: none fits {with_tokens}; this one needs least, {needs[chosen]:.1f} GiB of {room:.1f}"
     if chosen == floor:
         return f"stage {chosen}: {least}, and it fits"
     words = ", ".join(f"{stage} needs {needs[stage]:.1f} GiB" for stage in range(floor, chosen))
@@ -45,13 +45,13 @@ def zero_reason(load: Workload, zero: Literal["auto"] | int, micro_batch_tokens:
 
 
 def _teacher_reason(load: Workload, chosen: Workload) -> str:
-    if not load.teacher_can_be_shared:
-        return "teacher whole: one device has nobody to share with"
+    if not load.teacher_can_be_sharded:
+        return "teacher whole: single device, nothing to shard across"
     whole = teacher_bytes(replace(load, shard_teacher=False)) / GIB
     if not chosen.shard_teacher:
         return "teacher whole: the site says so"
     where = "in the memory of the host" if load.offload == "parameters" else f"over {load.world} devices"
-    why = "the site says so" if load.shard_teacher != "auto" else "beside the student there is no room for all of it"
+    why = "the site says so" if load.shard_teacher != "auto" else "it does not fit as a whole beside the student"
     return f"teacher sharded {where}, {teacher_bytes(chosen) / GIB:.1f} GiB instead of {whole:.1f}: {why}"
 
 

@@ -52,7 +52,7 @@ class Workload:
     checkpointing: Literal["auto"] | bool = "auto"
 
     @property
-    def teacher_can_be_shared(self) -> bool:
+    def teacher_can_be_sharded(self) -> bool:
         """Is there a teacher, and another place for its weights: another device, or the host?"""
         return self.teaching is not None and (self.world > 1 or self.offload == "parameters")
 

@@ -69,7 +69,7 @@ def _reason(stage: StageDifference, told: Collection[str]) -> str:
         for change in stage.changed
     ]
     if stage.same is None and not reasons:
-        return "cannot be told: an input is not known here"
+        return "not known: an input cannot be found here"
     if stage.upstream:
         differ = "differs" if len(stage.upstream) == 1 else "differ"
         reasons.append(f"because {' and '.join(stage.upstream)} {differ}")

@@ -62,7 +62,7 @@ def read_side(word: str, overrides: tuple[str, ...], site: Site, reporter: Repor
         _refuse(word, site, reporter)
     elif len(found) > 1:
         names = ", ".join(path.name for path in found)
-        reporter.error_at("E564", Position(word, 1, 1), f"several runs are called {word}", f"name one of {names}")
+        reporter.error_at("E564", Position(word, 1, 1), f"several runs have the name {word}", f"name one of {names}")
     elif is_plan(found[0]):
         return _planned(word, found[0], patterns, reporter)
     else:
@@ -97,7 +97,7 @@ def _refuse(word: str, site: Site, reporter: Reporter) -> None:
     reporter.error_at(
         "E563",
         Position(word, 1, 1),
-        f"{quoted(word)} is no spec, no plan, and no run of the workspace {shown_path(site.workspace)}",
+        f"{quoted(word)} is not a spec, a plan or a run of the workspace {shown_path(site.workspace)}",
         f"did you mean {near}?" if near else "distilc status lists the runs; --workspace DIR names another workspace",
     )
 

@@ -162,16 +162,16 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
 
     def unusable(code: str, message: str) -> Extension:
         package = entry.distribution
-        hint = f"this is for the author of {package} to mend; to go without it: pip uninstall {package}"
+        hint = f"the author of {package} has to correct this; to do without: pip uninstall {package}"
         return entry._replace(problem=Problem(code, f"{entry.words} {message}", hint))
 
     if not re.fullmatch(NAMES, entry.name) or (entry.kind == "terms" and entry.name in RESERVED):
         rule = "a name has small letters, digits, `_` and `-`, and is not `total`"
-        return unusable("E554", f"cannot be called so: {rule}")
+        return unusable("E554", f"has an invalid name: {rule}")
     target = re.fullmatch(r"\s*([\w.]+)\s*:\s*([\w.]+)\s*(\[.*\])?\s*", value)
     origin = None if target is None else module_file(target[1])
     if target is None or origin is None:
-        what = f"is registered as {value!r}, which is no `module:object`" if target is None else (
+        what = f"is registered as {value!r}, which is not `module:object`" if target is None else (
             f"is registered in the module {target[1]}, which is not installed")  # fmt: skip
         return unusable("E552", what)
     entry = entry._replace(module=target[1])
@@ -188,8 +188,8 @@ def _examined(entry: Extension, value: str, fragments: dict[str, Any]) -> Extens
 def _several(found: Sequence[Extension]) -> Extension:
     first = found[0]
     packages = listed((extension.package for extension in found), "and")
-    message = f"the {WORDS[first.kind]} {first.name} is registered by {packages}, so none of them counts"
-    hint = f"uninstall what is not meant: pip uninstall {listed(extension.distribution for extension in found)}"
+    message = f"the {WORDS[first.kind]} {first.name} is registered by {packages}, so none of them is used"
+    hint = f"uninstall what is not needed: pip uninstall {listed(extension.distribution for extension in found)}"
     return first._replace(facts={}, problem=Problem("E551", message, hint))
 
 
@@ -239,7 +239,7 @@ def _misfit(fragment: Any, entry: Extension) -> str:
     try:
         facts = fragment[entry.kind][entry.name]
     except (TypeError, KeyError, IndexError):
-        return f"says nothing of `{entry.kind}.{entry.name}`"
+        return f"does not describe `{entry.kind}.{entry.name}`"
     schema = read_schema("extension")
     for misfit in misfits(facts, schema["$defs"][WORDS[entry.kind]], schema):
         where = ".".join(map(str, (entry.kind, entry.name, *misfit.path)))

@@ -79,7 +79,7 @@ def check_locked(plans: Sequence[tuple[Mapping[str, Any], Path]], reporter: Repo
             "E518",
             (),
             difference + _of_runs(names, len(plans)),
-            "put it back, or compile without --locked to take what is there now",
+            "restore it, or compile without --locked to use what is there now",
         )
 
 
@@ -108,7 +108,7 @@ def read_lock(text: str) -> dict[str, Any]:
     except (YAMLError, RecursionError) as error:
         raise ValueError("it is damaged") from error
     if not isinstance(lock, dict) or lock.get("format") != FORMAT:
-        raise ValueError(f"it is no lock of format {FORMAT}")
+        raise ValueError(f"it is not a lock of format {FORMAT}")
     return lock
 
 

@@ -39,9 +39,9 @@ def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
     except OSError as error:
         message = f"cannot read the plan {file}: {error.strerror}"
     except (ValueError, RecursionError):
-        message = f"{file} is damaged: it is no JSON"
+        message = f"{file} is damaged: it is not JSON"
     else:
-        message = f"{file} is no plan of format {FORMAT}"
+        message = f"{file} is not a plan of format {FORMAT}"
         if isinstance(plan, dict) and plan.get("format") == FORMAT:
             try:
                 validate_plan(plan)

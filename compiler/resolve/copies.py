@@ -86,7 +86,7 @@ def _widths_fit(experiment: Experiment, student: Architecture, teacher: Architec
         reporter.error(
             "E505",
             path,
-            f"d_model {student.d_model} does not divide into {student.encoder_heads} heads",
+            f"d_model {student.d_model} is not divisible by {student.encoder_heads} heads",
             "d_model must be a multiple of heads",
             because=SHAPE,
         )

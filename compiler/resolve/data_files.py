@@ -40,7 +40,7 @@ def records(file: Path) -> Iterator[tuple[int, Any]]:
             if isinstance(rows, UnreadableRow):
                 raise UnreadableFile(f": {rows.problem}{rows.detail}", rows.hint)
             if not isinstance(rows, list):
-                raise UnreadableFile(" holds no list of rows", "one object a line is called .jsonl")
+                raise UnreadableFile(" does not contain a list of rows", "one object per line: use the suffix .jsonl")
             yield from enumerate(rows, 1)
         else:
             for number, line in _lines(file):
@@ -122,7 +122,7 @@ def _json(content: bytes) -> Any:
         )
     if doubled:
         return UnreadableRow(
-            "a key stands twice in one object: ", quoted(doubled[0]), "only one of the two values can be meant"
+            "a duplicate key in one object: ", quoted(doubled[0]), "keep one of the two values"
         )
     return value
 
@@ -138,19 +138,19 @@ def _table(file: Path, *, tabs: bool) -> Iterator[tuple[int, Any]]:
     if twice:
         raise UnreadableFile(
             f": its first line names {listed(map(quoted, twice), 'and')} more than once",
-            "give every column a name of its own",
+            "give each column its own name",
         )
     for number, cells in enumerate(rows, 1):
         if len(cells) == len(columns):
             yield number, dict(zip(columns, cells, strict=True))
             continue
         short = len(cells) < len(columns)
-        hint = "fill it up, or delete it" if short else _IN_QUOTES
+        hint = "complete it, or delete it" if short else _IN_QUOTES
         yield (
             number,
             UnreadableRow(
                 f"the row is too {'short' if short else 'long'}: ",
-                f"{len(cells)} cell{'s' if len(cells) > 1 else ''}, where the first line names {len(columns)}",
+                f"{len(cells)} cell{'s' if len(cells) > 1 else ''}, and the first line names {len(columns)}",
                 _NO_QUOTING if tabs else hint,
             ),
         )
@@ -170,7 +170,7 @@ def _csv_cells(file: Path) -> Iterator[list[str]]:
         yield from filter(None, reader)
     except csv.Error as error:
         raise UnreadableFile(
-            f", line {reader.line_num}: not a table: {error}", "a quote inside a quoted cell is written twice"
+            f", line {reader.line_num}: not a table: {error}", "double a quotation mark inside a quoted cell"
         ) from error
 
 
@@ -192,7 +192,7 @@ def _text_lines(file: Path, delimiter: str) -> Iterator[str]:
             for other in _DELIMITERS:
                 if other in text:
                     raise UnreadableFile(
-                        f" looks separated by {_DELIMITERS[other]}",
+                        f" appears to be separated by {_DELIMITERS[other]}",
                         "a .csv is separated by commas, a .tsv by tabs",
                     )
         yield text

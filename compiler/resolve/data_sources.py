@@ -87,8 +87,8 @@ def _files(
             reporter.error("E508", here, f"the data file {shown_location(file, here, reporter)} {what}", hint)
             continue
         if not file.suffix:
-            message = f"{shown_location(file, (*path, i), reporter)} has no suffix that says what it is"
-            reporter.error("E412", (*path, i), message, f"there is {listed(FILE_KINDS, 'and')}")
+            message = f"{shown_location(file, (*path, i), reporter)} has no suffix, so its format is not known"
+            reporter.error("E412", (*path, i), message, f"the suffixes are {listed(FILE_KINDS, 'and')}")
             continue
         try:
             fingerprint = fingerprint_of(file, fingerprints)

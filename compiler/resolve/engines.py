@@ -45,7 +45,7 @@ def why_transformers(generation: Generation, family: str, precision: str, site: 
     if (found := lacking(generation, family, generation.compute_type or precision, site)) is not None:
         return f"ctranslate2 {found[1]}"
     if (own := own_way(generation)) is not None:
-        return f"ctranslate2 has its own way with {own[0]}"
+        return f"ctranslate2 treats {own[0]} differently"
     return ""
 
 
@@ -72,13 +72,13 @@ def _is_named(generation: Generation, site: Site) -> bool:
 def lacking(generation: Generation, family: str, compute_type: str, site: Site) -> tuple[str, str] | None:
     """(what is asked for, why ctranslate2 cannot do it)."""
     if family not in FAMILIES or not FAMILIES[family].convertible:
-        return "engine", f"has no models of the family {family}"
+        return "engine", f"does not support the family {family}"
     if generation.sampling is not None:
-        return "sampling", "has no sampling whose draws do not depend on how the work is shared out"
+        return "sampling", "has no sampling that is independent of how rows are divided among processes"
     if compute_type == "fp16" and not FAMILIES[family].fp16_safe:
         return "compute_type", f"overflows in fp16 with {family} models"
     if site.device == "cpu" and compute_type not in ON_CPU:
-        return "compute_type", f"does not calculate in {compute_type} on a CPU"
+        return "compute_type", f"does not support {compute_type} on a CPU"
     return None
 
 
@@ -86,11 +86,11 @@ def own_way(generation: Generation) -> tuple[str, str] | None:
     """(setting, what ctranslate2 makes of it) where that is not what transformers makes of it: as
     runtime/generation/fit.py, on what the spec says."""
     if generation.min_length is not None and generation.min_length > 1:
-        return "min_length", "it scores the other tokens as if the end did not exist"
+        return "min_length", "it normalises the scores of the other tokens without the end token"
     if generation.no_repeat_ngram:
-        return "no_repeat_ngram", "it scores the other tokens as if the forbidden ones did not exist"
+        return "no_repeat_ngram", "it normalises the scores of the other tokens without the forbidden ones"
     if (generation.beams or 1) == 1:
         return None
     if generation.early_stopping is False and generation.length_penalty != 0:
-        return "early_stopping", "it ends a search when as many beams have ended as there are"
+        return "early_stopping", "it ends a search as soon as `beams` texts are complete"
     return None

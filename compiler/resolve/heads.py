@@ -34,16 +34,16 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
                 reporter.error(
                     "E534",
                     ("data", "labels"),
-                    f"there are {len(labels)} labels, and the teacher tells {labels_of(teacher.config)} apart"
+                    f"there are {len(labels)} labels, and the teacher's head has {labels_of(teacher.config)} classes"
                     + (f": {listed(named, 'and')}" if named else ""),
-                    "name as many, or add `train: {}` to the teacher: it then gets a head of its own for them",
+                    "name as many, or add `train: {}` to the teacher: it then gets a new head for them",
                     because=[("teacher",)],
                 )
         elif not trained and _is_another_order(named, labels):
             reporter.warning(
                 "W531",
                 ("data", "labels"),
-                f"the teacher puts these labels out in another order: {listed(named, 'and')}",
+                f"the teacher's outputs have these labels in another order: {listed(named, 'and')}",
                 f"write `labels: [{', '.join(named)}]`",
                 because=[("teacher",)],
             )

@@ -53,8 +53,8 @@ def check_hostfile(path: Path, nodes: int, per_node: int, reporter: Reporter, te
             sound = False
         elif (machine := host.name.rpartition("@")[2].lower()) in hosts:
             first, place = hosts[machine].slots_at.line, Position(name, host.slots_at.line, 1)
-            reporter.error_at("E321", place, f"{quoted(machine)} is there a second time: it is in line {first}",
-                              "one line a machine, with all its devices")  # fmt: skip
+            reporter.error_at("E321", place, f"{quoted(machine)} is named twice, first in line {first}",
+                              "write one line per node, with all its devices")  # fmt: skip
             sound = False
         else:
             hosts[machine] = host
@@ -62,13 +62,13 @@ def check_hostfile(path: Path, nodes: int, per_node: int, reporter: Reporter, te
         if host.slots < per_node:
             reporter.error_at(
                 "E321", host.slots_at,
-                f"{quoted(host.name)} has {host.slots} of the {per_node} devices of each machine that are asked for",
-                "use fewer (`devices: {per_node: N}`, --devices N), or take the machine out of the file",
+                f"{quoted(host.name)} has {host.slots} devices, and {per_node} per node are asked for",
+                "use fewer (`devices: {per_node: N}`, --devices N), or remove the node from the file",
             )  # fmt: skip
     if sound and len(hosts) < nodes:
         reporter.error(
-            "E321", ("devices", "nodes"), f"{nodes} machines, and the hostfile {name} names {len(hosts)}",
-            "add a line `NAME slots=DEVICES` for each machine, or use fewer",
+            "E321", ("devices", "nodes"), f"{nodes} nodes, and the hostfile {name} names {len(hosts)}",
+            "add a line `NAME slots=DEVICES` for each node, or use fewer",
         )  # fmt: skip
 
 
@@ -91,9 +91,9 @@ def _hosts(text: str, name: str, reporter: Reporter) -> Iterator[Host | None]:
 def _wrong(words: list[re.Match[str]]) -> tuple[re.Match[str] | None, str]:
     """The first word of a line that does not belong there, and why."""
     if NAME.fullmatch(words[0].group()) is None:
-        return words[0], f"{quoted(words[0].group())} is not the name of a machine"
+        return words[0], f"{quoted(words[0].group())} is not a host name"
     if len(words) == 1:
-        return words[0], f"how many devices has {quoted(words[0].group())}?"
+        return words[0], f"{quoted(words[0].group())} has no number of devices"
     if SLOTS.fullmatch(words[1].group()) is None:
-        return words[1], f"{quoted(words[1].group())} is not `slots=` and a number of devices"
-    return (words[2], f"{quoted(words[2].group())} does not belong there") if len(words) > 2 else (None, "")
+        return words[1], f"{quoted(words[1].group())} is not `slots=` with a number of devices"
+    return (words[2], f"{quoted(words[2].group())} is not expected here") if len(words) > 2 else (None, "")

@@ -37,22 +37,23 @@ def read_config(folder: Path, name: str | None = None) -> dict[str, Any]:
     is no file: whoever reads the folder next would wait for it.
     """
     file = folder / "config.json"
-    hint = "a model folder has config.json, the weights and the tokenizer's files; fetch it again"
+    hint = "a model folder has config.json, the weights and the tokenizer's files; download it again"
     shown = name or shown_path(folder)
     try:
         if (strange := irregular(folder)) is not None:
-            message = f"{shown} is no model folder: {strange.name} is a pipe, a device or a socket"
-            raise ArchitectureError("E502", message, "take it out of the folder, or name another folder")
+            message = f"{shown} is not a model folder: {strange.name} is a pipe, a device or a socket"
+            raise ArchitectureError("E502", message, "remove it from the folder, or name another folder")
         with open_regular(file) as stream:
             config = json.loads(stream.read().decode("utf-8"))
     except ArchitectureError:
         raise
     except OSError as error:
-        raise ArchitectureError("E502", f"{shown} is no model folder: config.json: {error.strerror}", hint) from error
+        message = f"{shown} is not a model folder: config.json: {error.strerror}"
+        raise ArchitectureError("E502", message, hint) from error
     except (ValueError, RecursionError) as error:
         raise ArchitectureError("E502", f"{shown_path(file)} is damaged: {error}", hint) from error
     if not isinstance(config, dict):
-        raise ArchitectureError("E502", f"{shown_path(file)} is damaged: it holds no mapping", hint)
+        raise ArchitectureError("E502", f"{shown_path(file)} is damaged: it is not a mapping", hint)
     return config
 
 
@@ -74,15 +75,16 @@ def architecture_of(config: Mapping[str, Any], task: str = WRITING[0], num_label
     if not isinstance(name, str) or name not in FAMILIES:
         raise ArchitectureError(
             "E503",
-            f"models of the family {quoted(name)} cannot be distilled" if name else "config.json has no model_type",
+            f"the family {quoted(name)} is not supported" if name else "config.json has no model_type",
             f"the families are {listed(FAMILIES, 'and')}",
         )
     family, head = FAMILIES[name], TASKS[task].head
     if head not in family.heads:
         raise ArchitectureError(
             "E531",
-            f"{name} models cannot be distilled for {task}",
-            f"{task} is done by {listed(families_for(head), 'and')}; {name} does {listed(tasks_of(name), 'and')}",
+            f"the family {name} does not support the task {task}",
+            f"families for {task}: {listed(families_for(head), 'and')}; "
+            f"tasks of {name}: {listed(tasks_of(name), 'and')}",
         )
     values = _sizes(config, family)
     shared = config.get("share_encoder_decoder_embeddings", True) is not False or not family.split_vocabulary
@@ -134,7 +136,7 @@ def _sizes(config: Mapping[str, Any], family: Family) -> dict[str, Any]:
                 "E502",
                 f"config.json: max_position_embeddings is {sizes['max_positions']}, and the first {spare} "
                 "positions are never used",
-                "fetch the model again",
+                "download the model again",
             )
         sizes["max_positions"] -= spare
     return {**sizes, "spare_positions": spare}
@@ -149,7 +151,7 @@ def _whole(config: Mapping[str, Any], field: str, default: int | None, least: in
     if isinstance(value, bool) or not isinstance(value, int) or not least <= value <= most:
         raise ArchitectureError(
             "E502",
-            f"config.json: {field} is {quoted(value)}, not a whole number of {least} to {most}",
-            "fetch the model again",
+            f"config.json: {field} is {quoted(value)}, not a whole number from {least} to {most}",
+            "download the model again",
         )
     return value

@@ -41,7 +41,7 @@ def check_parts(
         reporter.error(
             "E535",
             path,
-            f"the index of the weights in {shown_path(folder)} names {quoted(lacking[0])}{more}, which is not there",
+            f"the index of the weights in {shown_path(folder)} names {quoted(lacking[0])}{more}, which is missing",
             "copy or download the model again",
         )
     _check_types(folder, path, reporter)
@@ -58,7 +58,7 @@ def adapter_words(folder: Path) -> tuple[str, str]:
     base = _read(folder / ADAPTER).get("base_model_name_or_path")
     of = f" of {base}" if isinstance(base, str) and base else ""
     return (
-        f"{shown_path(folder)} holds an adapter (LoRA and its kin){of}, not a model",
+        f"{shown_path(folder)} contains an adapter (such as LoRA){of}, not a model",
         "merge it first: PeftModel.from_pretrained(base, ADAPTER).merge_and_unload().save_pretrained(FOLDER), and save "
         "the tokenizer there too",
     )
@@ -98,9 +98,9 @@ def _check_types(folder: Path, path: Trail, reporter: Reporter) -> None:
         reporter.error(
             "E539",
             path,
-            f"in {shown_path(folder)} the weights {wrong[0]}{more} are of type {types[wrong[0]]}: such numbers are a "
-            "quantized model's, or no weights at all",
-            f"take the model as it was before it was quantized, in one of {', '.join(FLOATS)}",
+            f"in {shown_path(folder)} the weights {wrong[0]}{more} are of type {types[wrong[0]]}, which is "
+            "no type of floating-point weights",
+            f"use the model before quantization, in one of {', '.join(FLOATS)}",
         )
 
 
@@ -135,7 +135,7 @@ def _check_tokens(
                 path,
                 f"the tokenizer in {shown_path(folder)} has tokens that the model has no embedding for: {quoted(name)} "
                 f"is {id:,}{more}, and config.json says vocab_size {rows:,}",
-                "call model.resize_token_embeddings(len(tokenizer)) and save both, or take the tokenizer that the "
+                "call model.resize_token_embeddings(len(tokenizer)) and save both, or use the tokenizer that the "
                 "model was trained with",
             )
             return
@@ -151,14 +151,15 @@ def _missing_ids(config: Mapping[str, Any], architecture: Architecture) -> Itera
     """What config.json must say: the family's own default is that of the published checkpoints, where it has one."""
     family = FAMILIES[architecture.family]
     if "pad_token_id" in config and config["pad_token_id"] is None:
-        yield "config.json says that there is no padding token", "give pad_token_id the id of the tokenizer's pad token"
+        hint = "set pad_token_id to the id of the tokenizer's padding token"
+        yield "config.json has no padding token: pad_token_id is null", hint
     if architecture.encoder_only or family.opens_with == "language":
         return  # mBART opens with the language of the text
     absent = config.get("decoder_start_token_id") is None
     if absent and (not family.opening_is_known or "decoder_start_token_id" in config):
         first = config.get("eos_token_id", 2) if family.opens_with == "eos" else config.get("pad_token_id", 0)
         yield (
-            "config.json does not say which token opens the decoder's input",
+            "config.json does not say which token starts the decoder's input",
             f'add `"decoder_start_token_id": {first}` to config.json, or what the model was trained with',
         )
 
@@ -171,8 +172,8 @@ def _impossible_ids(folder: Path, config: Mapping[str, Any], architecture: Archi
             given = tree.get(name)
             for id in given if isinstance(given, list) else [given]:
                 if id is not None and (isinstance(id, bool) or not isinstance(id, int) or not 0 <= id < rows):
-                    hint = f"it is a number from 0 to {rows - 1:,}: take the file that came with the model"
-                    yield f"{file} says {name} {quoted(id)}, and there are {rows:,} tokens", hint
+                    hint = f"it must be from 0 to {rows - 1:,}: use the file that came with the model"
+                    yield f"{name} is {quoted(id)} in {file}, and the vocabulary has {rows:,} tokens", hint
 
 
 def _others_ids(config: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[tuple[str, str]]:
@@ -181,9 +182,9 @@ def _others_ids(config: Mapping[str, Any], vocabulary: Vocabulary) -> Iterator[t
         real = vocabulary.tokens.get(token) if token is not None else None
         if isinstance(said, int) and real is not None and said != real:
             yield (
-                f"{name}_token_id is {said} in config.json, and {quoted(token)} is {real} in the tokenizer: it is "
-                "another model's",
-                "put the tokenizer there that the model was trained with",
+                f"{name}_token_id is {said} in config.json, and {quoted(token)} is {real} in the tokenizer: it "
+                "belongs to another model",
+                "use the tokenizer that the model was trained with",
             )
 
 

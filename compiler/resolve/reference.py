@@ -127,7 +127,7 @@ def _from_folder(
             fingerprint = fingerprints.model(folder)
         except OSError as error:
             name = shown_path(Path(error.filename))
-            reporter.error("E501", path, f"cannot read {name}: {error.strerror}", "is it a link to nowhere?")
+            reporter.error("E501", path, f"cannot read {name}: {error.strerror}", "is it a broken link?")
             return None
     _check_weights(folder, path, reporter)
     check_parts(folder, config, architecture, path, reporter)
@@ -219,7 +219,7 @@ def _check_weights(folder: Path, path: Trail, reporter: Reporter) -> None:
         reporter.warning(
             "W575",
             path,
-            f"there are no weights in the model folder {shown_path(folder)}: its plan can be made, and `run` will fail",
+            f"there are no weights in the model folder {shown_path(folder)}: it can be compiled, but not run",
             "put model.safetensors there (or its shards, or pytorch_model.bin), or name another folder",
         )
 
@@ -302,7 +302,7 @@ def _shape(
             "W501",
             path,
             f"config.json has {field_name} {architecture.encoder_layers} and the older num_hidden_layers "
-            f"{architecture.legacy_layers}; the former counts",
+            f"{architecture.legacy_layers}; the former is used",
             "remove num_hidden_layers from config.json: other programs build the wrong model from it",
         )
     return architecture

@@ -28,7 +28,7 @@ def scratch_config(architecture: experiment.Architecture, vocab_size: int) -> di
     if family.scratch is None:
         raise ArchitectureError(
             "E504",
-            f"{name} is not built from scratch: it needs the tokenizer that its checkpoints have",
+            f"{name} cannot be built from scratch: it needs the tokenizer that its checkpoints have",
             f"choose {listed(from_scratch())}, or name an existing {name} model",
         )
     if family.encoder_only != (architecture.decoder_layers is None):
@@ -39,7 +39,7 @@ def scratch_config(architecture: experiment.Architecture, vocab_size: int) -> di
     if architecture.d_model % architecture.heads:
         raise ArchitectureError(
             "E505",
-            f"d_model {architecture.d_model} does not divide into {architecture.heads} heads",
+            f"d_model {architecture.d_model} is not divisible by {architecture.heads} heads",
             "d_model must be a multiple of heads",
             "heads",
         )

@@ -166,12 +166,12 @@ def _bind(tree: Mapping[str, Any], options: SiteOptions, reporter: Reporter, tex
         reporter.error(
             "E307",
             ("devices", "nodes"),
-            f"{devices['nodes']} machines, and no hostfile that names them",
-            "add `hostfile: FILE` with one line `NAME slots=DEVICES` for each machine",
+            f"{devices['nodes']} nodes, and no hostfile that names them",
+            "add `hostfile: FILE` with one line `NAME slots=DEVICES` for each node",
         )
     if hostfile is not None and not isfile(hostfile):
         message = f"the hostfile {shown_path(Path(hostfile))} {why_not(Path(hostfile))}"
-        reporter.error("E306", ("devices", "hostfile"), message, "name a text file with one line a machine")
+        reporter.error("E306", ("devices", "hostfile"), message, "name a text file with one line per node")
     elif hostfile is not None:
         check_hostfile(Path(hostfile), nodes, per_node, reporter, texts)
     for i, folder in enumerate(tree["models"]):

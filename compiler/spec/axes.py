@@ -45,7 +45,7 @@ def read_axes(node: Node | None, overrides: Sequence[Assignment], reporter: Repo
             reporter.error_at(
                 "E311",
                 place,
-                f"`{path}` cannot be varied: " + ("it is no path" if steps is None else "it is no value of a run"),
+                f"`{path}` cannot be varied: " + ("it is no path" if steps is None else "it is not a setting of a run"),
                 "write a dotted path such as student.decoder_layers",
                 ("matrix", path),
             )
@@ -58,7 +58,7 @@ def read_axes(node: Node | None, overrides: Sequence[Assignment], reporter: Repo
             reporter.error_at(
                 "E311",
                 place,
-                f"`{path}` and `{other.path}` are about the same value: one would undo the other",
+                f"`{path}` and `{other.path}` set the same value",
                 "vary one of them",
                 ("matrix", path),
             )
@@ -74,7 +74,7 @@ def tell_set_and_varied(given: Assignment, path: str, reporter: Reporter) -> Non
     reporter.error_at(
         "E315",
         given.steps[0][1],
-        f"`{path}` is varied by the matrix, it cannot be set for all runs",
+        f"`{path}` is varied by the matrix, and cannot be set for all runs",
         f"write --set 'matrix.{path}=[...]'",
         ("matrix", path),
     )
@@ -102,7 +102,7 @@ def read_exclusions(matrix: Node | None, axes: Iterable[Axis], reporter: Reporte
                 reporter.error_at(
                     "E312",
                     value.key or value.place,
-                    f"{quoted(name)} is no path of this matrix",
+                    f"{quoted(name)} is not a path of this matrix",
                     hint,
                     (*path, name),
                 )
@@ -110,7 +110,7 @@ def read_exclusions(matrix: Node | None, axes: Iterable[Axis], reporter: Reporte
                 reporter.error_at(
                     "E312",
                     value.place,
-                    f"{name} is never {quoted(plain(value))}: this excludes nothing",
+                    f"{name} never has the value {quoted(plain(value))}: this excludes nothing",
                     f"its values are {listed(dict.fromkeys(quoted(other) for other in known[name]), 'and')}",
                     (*path, name),
                 )
@@ -129,7 +129,7 @@ def check_left_out(overlays: Mapping[str, Node], matrix: Node | None, reporter: 
                 reporter.error_at(
                     "E312",
                     value.key or value.place,
-                    f"{quoted(path)} is no path of the matrix: there is nothing to leave out",
+                    f"{quoted(path)} is not a path of the matrix: there is nothing to leave out",
                     f"did you mean {near}?" if near else f"its paths are {listed(there, 'and')}",
                     ("variants", name),
                 )

@@ -147,7 +147,7 @@ def _bases(named: Node | None, name: str, files: Files, reporter: Reporter, open
             reporter.error_at(
                 "E302",
                 item.place,
-                f"{quoted(item.value)} extends this file in turn: a circle",
+                f"{quoted(item.value)} extends this file in turn: `extends` is circular",
                 "move what both need into a third file",
                 ("extends",),
             )
@@ -155,8 +155,8 @@ def _bases(named: Node | None, name: str, files: Files, reporter: Reporter, open
             reporter.error_at(
                 "E302",
                 item.place,
-                f"more than {MAX_CHAIN} files extend each other",
-                "put some of them together",
+                f"more than {MAX_CHAIN} files extend one another",
+                "merge some of them",
                 ("extends",),
             )
         elif not isfile(path):

@@ -102,7 +102,7 @@ class Conflicts:
                 self.reporter.warning_at(
                     "W320",
                     null.key or null.place,
-                    f"`{dotted(path)}` is removed here, and the variant {quoted(name)} has it all the same "
+                    f"`{dotted(path)}` is removed here, but the variant {quoted(name)} sets it "
                     f"({_at(there.key or there.place)})",
                     f"to remove it there too: `variants: {{{name}: {_nested(path, None)}}}`",
                     path,
@@ -119,19 +119,19 @@ class Conflicts:
             what = "it" if path == axis.path else f"`{axis.path}`"
             message = f"`{path}` of the variant {quoted(name)} is overridden by the matrix, which varies {what}"
             self.reporter.warning_at(
-                "W317", one.place, message, f"leave it out of the variant; or {leave_out}", ("variants", name)
+                "W317", one.place, message, f"remove it from the variant; or {leave_out}", ("variants", name)
             )
         else:
-            message = f"{varied} stands in the place of `{path}`, which the variant {quoted(name)} has"
-            hint = f"{leave_out}; or take `{path}` out of the variant"
+            message = f"{varied} replaces `{path}` of the variant {quoted(name)}"
+            hint = f"{leave_out}; or remove `{path}` from the variant"
             reporter.error_at("E318", one.place, message, hint, where)
 
     def _tell_back(self, one: Undone, axis: Axis, reporter: Reporter) -> None:
         place = axis.key.key or axis.key.place
         message = f"`{axis.path}` of the matrix ({_at(place)}) brings back `{dotted(one.path)}`, which is removed here"
-        hint = "remove this null, or take the path out of the matrix"
+        hint = "remove this null, or remove the path from the matrix"
         if self._is_later(one.node.place, place):
-            hint = f"take the path out of the matrix, too: `matrix: {{{axis.path}: null}}`; or remove this null"
+            hint = f"remove the path from the matrix, too: `matrix: {{{axis.path}: null}}`; or remove this null"
         reporter.error_at("E318", one.place, message, hint, one.path)
 
     def _tell_set(self, one: Undone, name: str | None, given: Assignment, reporter: Reporter) -> None:
@@ -141,7 +141,7 @@ class Conflicts:
         what = f"`{path}` is in `{gone}`, which" if path != gone else f"`{path}` is what"
         if name is None:
             whole = _nested(given.names[len(one.path) :], given.value)
-            hint = f"to have it all the same, set the whole of it: `--set '{gone}={whole}'`"
+            hint = f"to set it anyway, set the whole mapping: `--set '{gone}={whole}'`"
         else:
             where = f"in the variants that have it: `--set 'variants.{others[0]}" if others else None
             where = where or f"in the variant itself, if that is meant: `--set 'variants.{name}"

@@ -199,7 +199,7 @@ class Expansion:
                 self._refuse(
                     "E311",
                     axis.key.key or axis.key.place,
-                    f"`{axis.path}` is undone by another path of the matrix: every value gives the same run",
+                    f"`{axis.path}` is overridden by another path of the matrix: every value gives the same run",
                     "vary one of them",
                     ("matrix", axis.path),
                 )
@@ -230,7 +230,7 @@ class Expansion:
                 self._refuse(
                     "E316",
                     node.key or node.place,
-                    f"two runs are called {quoted(point.label)}",
+                    f"two runs have the name {quoted(point.label)}",
                     "give the variant another name",
                     ("variants", point.variant or ""),
                 )
@@ -256,7 +256,7 @@ class Expansion:
                     self._refuse(
                         "E314",
                         scores.key or scores.place,
-                        f"{quoted(name)} in `expect` is no run of this spec",
+                        f"`expect` names an unknown run {quoted(name)}",
                         f"did you mean {near}?" if near else f"known: {listed(some, 'and')}",
                         ("expect", name),
                     )

@@ -156,7 +156,7 @@ class Optimizer:
 
 @record
 class Warmup:
-    """Exactly one of the two is set; `ratio` is a share of all steps."""
+    """Exactly one of the two is set; `ratio` is a fraction of all steps."""
 
     steps: int | None
     ratio: float | None
@@ -208,7 +208,7 @@ class Validation:
 
 @record
 class Moment:
-    """When something happens in a training; exactly one of the three is set. `ratio`: a share of all steps."""
+    """When something happens in a training; exactly one of the three is set. `ratio`: a fraction of all steps."""
 
     epochs: float | None
     steps: int | None

@@ -21,10 +21,10 @@ def is_refused(name: str, kinds: Sequence[str]) -> bool:
 def not_read(name: str, kinds: Sequence[str]) -> tuple[str, str]:
     """Message and hint for a file of none of the `kinds`: what is packed has to be unpacked."""
     suffix = PurePath(name).suffix.lower()
-    message = f"files of the kind {suffix} are not read" if suffix else "files without a suffix are not read"
+    message = f"files of the kind {suffix} are not supported" if suffix else "files without a suffix are not supported"
     if suffix in UNPACK:
         return message, f"unpack it: {UNPACK[suffix]} {PurePath(name).name}, and name {PurePath(unpacked(name)).name}"
-    return message, f"there is {listed(kinds, 'and')}"
+    return message, f"the kinds are {listed(kinds, 'and')}"
 
 
 def unpacked(name: str) -> str:

@@ -63,7 +63,7 @@ class NamedSpecs:
         identity = _identity(chosen)
         if identity in chain:
             names = [_name(*link) for link in (*chain[chain.index(identity) :], identity)]
-            message = f"a circle: {' needs '.join(names)}"
+            message = f"circular dependency: {' needs '.join(names)}"
             hint = "name another model here: a run cannot be made of its own result"
             run.reporter.error("E435", (*path, "spec"), message, hint)
             return None
@@ -75,7 +75,7 @@ class NamedSpecs:
             run.reporter.error(
                 "E435",
                 (*path, "spec"),
-                f"more than {MAX_CHAIN} runs name each other, one after the other",
+                f"more than {MAX_CHAIN} runs depend on one another in a chain",
                 "name the folder of a model that is there: `{path: ...}`",
             )
             return None
@@ -89,7 +89,7 @@ class NamedSpecs:
             hint = f"did you mean {Path(near.name)}?" if near else "the path is relative to the file that it stands in"
             if isdir(file):
                 hint = "a folder with a model is named by `path`; `spec` names a file"
-            what = f"{shown} is a folder, no spec" if isdir(file) else f"there is no spec {shown}"
+            what = f"{shown} is a folder, not a spec" if isdir(file) else f"there is no spec {shown}"
             run.reporter.error("E431", where, what, hint)
             return None
         resolved = real_path(file)
@@ -100,7 +100,7 @@ class NamedSpecs:
             run.reporter.error(
                 "E432",
                 where,
-                f"{shown} is no spec: it has neither version, task, teacher nor student",
+                f"{shown} is not a spec: it has neither version, task, teacher nor student",
                 "name a spec; a folder with a model is named by `path`",
             )
             return None
@@ -145,7 +145,7 @@ def _chosen(spec: Compiled, reference: ModelReference, path: Trail, run: Run) ->
     run.reporter.error(
         "E433",
         (*path, "spec" if name is None else "variant"),
-        f"{what} has {len(runs)} runs, and only one of them can be meant",
+        f"{what} has {len(runs)} runs, and `variant` does not name one of them",
         f"name it: `variant: {labels[0]}`; the runs are {_listed(labels)}",
     )
     return None

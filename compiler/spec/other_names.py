@@ -67,11 +67,11 @@ WITHOUT = {
     "takes, over all devices; micro-batches are derived",
     "per_device_eval_batch_size": "remove it: micro-batches are derived",
     "eval_batch_size": "remove it: micro-batches are derived",
-    "output_dir": "remove it: where results lie is said by `--workspace DIR`",
-    "num_gpus": "remove it: where a spec runs is said by `--devices N`, or a site file",
-    "n_gpu": "remove it: where a spec runs is said by `--devices N`, or a site file",
-    "gpus": "remove it: where a spec runs is said by `--devices N`, or a site file",
-    "resume_from_checkpoint": "remove it: the same `distilc run` again goes on where it stopped",
+    "output_dir": "remove it: the folder of results is set by `--workspace DIR`",
+    "num_gpus": "remove it: devices are set by `--devices N`, or by a site file",
+    "n_gpu": "remove it: devices are set by `--devices N`, or by a site file",
+    "gpus": "remove it: devices are set by `--devices N`, or by a site file",
+    "resume_from_checkpoint": "remove it: the same `distilc run` command resumes the run",
 }
 # Words for values.
 VALUES = {
@@ -143,15 +143,15 @@ def of_sampling(name: str, mapping: Mapping[str, Any], path: Trail, known: Colle
     if "sampling" not in known or name not in (*SAMPLING, "do_sample"):
         return ""
     if "validation" in path:
-        return "remove it: validation searches; `evaluation.generation` has `sampling`"
+        return "remove it: validation does not sample; `evaluation.generation` has `sampling`"
     if name == "do_sample" and mapping[name] is False:
-        return "remove it: without `sampling` nothing is drawn"
+        return "remove it: without `sampling` texts are not sampled"
     drawn: dict[str, Any] = {}
     for key in SAMPLING:
         fragment = schema.at((*path, "sampling", key))
         if key in mapping and fragment is not None:
             drawn[key] = mapping[key] if schema.takes(fragment, mapping[key]) else schema.example(fragment)
-    return f"here that is `sampling: {flow(drawn)}`"
+    return f"here it is `sampling: {flow(drawn)}`"
 
 
 def what_to_type(name: str, value: Any, path: Trail, known: Collection[str], schema: Schema) -> str:
@@ -190,4 +190,4 @@ def what_to_type(name: str, value: Any, path: Trail, known: Collection[str], sch
         shown = {step: shown}
     where = "" if base == path and path else f", in `{dotted(base)}`" if base else ", at the top level"
     assert isinstance(shown, Mapping)
-    return f"here that is `{flow(shown).removeprefix('{').removesuffix('}')}`{where}"
+    return f"here it is `{flow(shown).removeprefix('{').removesuffix('}')}`{where}"

@@ -49,7 +49,7 @@ def read_overrides(overrides: Sequence[str], files: Files, reporter: Reporter) -
             reporter.error_at(
                 "E305",
                 Position(SET, line, 1),
-                f"{quoted(text)} is given no value" if not value_text.strip() else "`extends` cannot be set",
+                f"{quoted(text)} has no value" if not value_text.strip() else "`extends` cannot be set",
                 f"write {text}=null to remove it" if not value_text.strip() else "write it into a spec",
             )
             continue
@@ -57,7 +57,7 @@ def read_overrides(overrides: Sequence[str], files: Files, reporter: Reporter) -
             reporter.error_at(
                 "E305",
                 Position(SET, line, 1),
-                f"{quoted(text)} is no path",
+                f"{quoted(text)} is not a path",
                 "write --set stopping.max_epochs=3, or --set data.train[0].limit=100",
             )
             continue

@@ -94,7 +94,7 @@ def read_source(
                 "E102",
                 Position(name, 1, 1),
                 f"the file has {size:,} bytes, more than {MAX_BYTES:,}",
-                "a spec is a page of text; data belongs into files that the spec names",
+                "a spec is short; put data into files that it names",
             )
             return None
     except OSError as error:
@@ -137,7 +137,7 @@ def decode(content: bytes, name: str, reporter: Reporter) -> str | None:
         reporter.error_at(
             "E104",
             Position(name, line, column),
-            f"the character U+{ord(bad.group()):04X} may not stand in a spec",
+            f"the character U+{ord(bad.group()):04X} is not allowed in a spec",
             'delete it; inside double quotes it can be written as an escape, such as "\\x00"',
         )
         return None
@@ -204,7 +204,7 @@ class Composer:
                 self.stop(
                     "E116",
                     event,
-                    "this file asks for another version of YAML than 1.2",
+                    "this file asks for a version of YAML other than 1.2",
                     "delete the line `%YAML ...`",
                 )
             tree = self._node(next(events), events, 1)
@@ -302,8 +302,8 @@ class Composer:
                 self.reporter.error_at(
                     "E107",
                     place,
-                    f"the key {quoted(name)} stands here a second time",
-                    f"its first place is line {first.line}; keep one of the two",
+                    f"duplicate key {quoted(name)}",
+                    f"it is in line {first.line} already; keep one of the two",
                 )
             else:
                 # A copy: the value may be an alias, whose node belongs to another key as well. An empty
@@ -325,7 +325,7 @@ class Composer:
             self.stop(
                 "E109",
                 event,
-                f"the alias `*{event.anchor}` stands inside its own anchor",
+                f"the alias `*{event.anchor}` is inside its own anchor",
                 "write the value out",
             )
         assert anchor is not None
@@ -335,7 +335,7 @@ class Composer:
             self.stop(
                 "E109",
                 event,
-                "the aliases of this file multiply to a tree that is too large",
+                "the aliases of this file expand to a tree that is too large",
                 "write the values out",
             )
         return Node(anchor.node.value, self.place(event), text=anchor.node.text)
@@ -355,7 +355,7 @@ class Composer:
                 number = int(text, 0 if digits[:2] in ("0o", "0x") else 10)
             if abs(number) <= MAX_INTEGER:
                 return number
-            self._range(text, place, "is larger than 64 bits hold", "write a smaller number")
+            self._range(text, place, "does not fit into 64 bits", "write a smaller number")
             return text
         if FLOAT.fullmatch(text):
             number = float(text)
@@ -364,7 +364,7 @@ class Composer:
             self._range(text, place, "reads as infinity", "write a finite number")
             return text
         if INFINITE.fullmatch(text):
-            self._range(text, place, "is no number that a spec can use", "write a finite number; no limit is `null`")
+            self._range(text, place, "is not a number that a spec can use", "write a finite number; no limit is `null`")
         return text
 
     def _text(self, text: str, place: Position) -> str:
@@ -375,7 +375,7 @@ class Composer:
             self.reporter.error_at(
                 "E104",
                 place,
-                f"the escape \\u{ord(half.group()):04x} is half of a character",
+                f"the escape \\u{ord(half.group()):04x} is half of a surrogate pair",
                 "write the character itself, or delete it",
             )
         return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
@@ -418,7 +418,7 @@ class Composer:
         message, hint = _plain_words(problem, content)
         here = content[column : column + 1]
         if here in ("]", "}") and ("<block end>" in problem or "<document start>" in problem):
-            message, hint = "one closing bracket too many", f"remove this `{here}`, or open one before it"
+            message, hint = "an unmatched closing bracket", f"remove this `{here}`, or open one before it"
         elif error.context_mark is not None and error.context_mark.line != line:
             what = str(error.context).removeprefix("while parsing ").removeprefix("while scanning ")
             message += f" (in {what} that starts in line {error.context_mark.line + 1})"
@@ -440,13 +440,13 @@ KNOWN_TAGS = {
 def _plain_words(problem: str, line: str) -> tuple[str, str]:
     """ruamel.yaml's problem in the words of somebody who writes a spec, and what to do."""
     if "mapping values are not allowed" in problem:
-        return "a `:` that fits nowhere", "check the indentation; put text that contains `: ` into quotes"
+        return "unexpected `:`", "check the indentation; put text that contains `: ` into quotes"
     if "<stream end>" in problem or "end of stream" in problem:
         return "the file ends inside a bracket or a quotation", "close it"
     if "${" in line and "but got" in problem:
-        return "`{` inside of brackets", 'put the path into quotes: "${paths.NAME}/train.jsonl"'
+        return "an unquoted `{` inside brackets", 'put the path into quotes: "${paths.NAME}/train.jsonl"'
     if "<block end>" in problem:
-        return "this line fits to no line above it", "indent it like the keys or items it belongs to"
+        return "inconsistent indentation", "indent it like the keys or items it belongs to"
     if found := re.search(r"found character '(.*)' that cannot start", problem):
         return f"a value cannot start with {quoted(found.group(1))}", "put it into quotes"
     if "could not find expected ':'" in problem:

@@ -63,7 +63,7 @@ class Locator:
         for found in VARIABLE.finditer(text):
             inside = found.group(1)
             if not inside.startswith("paths.") or not found.group().endswith("}"):
-                message, hint = f"{quoted(found.group())} is not known", "only ${paths.NAME} can be put in"
+                message, hint = f"{quoted(found.group())} is not known", "only ${paths.NAME} is substituted"
                 self._refuse("E303", node, spelled, message, hint)
                 return None
             if inside.removeprefix("paths.") not in self.paths:
@@ -71,7 +71,7 @@ class Locator:
                 return None
         text = VARIABLE.sub(lambda found: str(self.paths[found.group(1).removeprefix("paths.")]), text)
         if not possible_path(text):
-            message = f"{quoted(text)} is no possible path"
+            message = f"{quoted(text)} is not a possible path"
             self._refuse("E308", node, spelled, message, "shorten the names in it")
             return None
         return text
@@ -80,7 +80,7 @@ class Locator:
         near = did_you_mean(name, self.paths)
         known = f"known: {listed(sorted(self.paths), 'and')}" if self.paths else "none is known"
         shown = name if re.fullmatch(r"[A-Za-z0-9_-]+", name) else "NAME"
-        hint = f"say where it is: --path {shown}=FOLDER, or `paths: {{{shown}: FOLDER}}` in the site file"
+        hint = f"define it: --path {shown}=FOLDER, or `paths: {{{shown}: FOLDER}}` in the site file"
         if near:
             hint = f"did you mean ${{paths.{near}}}? or {hint}"
         self._refuse("E303", node, spelled, f"the path {quoted(name)} is not known ({known})", hint)
@@ -109,13 +109,13 @@ def location_hint(text: str) -> str:
     """What to type instead of a location that a shell would understand and a spec does not; "" for others."""
     if variable := re.search(r"\$\w+", text):
         return (
-            f"{variable.group()} is not put in, only `${{paths.NAME}}` is: write the whole path, or "
+            f"{variable.group()} is not substituted, only `${{paths.NAME}}` is: write the whole path, or "
             '"${paths.NAME}/..." with --path NAME=FOLDER'
         )
     if "~" in text.split("/"):
-        return 'a spec has no `~`: write the whole path, or "${paths.NAME}/..." with --path NAME=FOLDER'
+        return '`~` is not expanded in a spec: write the whole path, or "${paths.NAME}/..." with --path NAME=FOLDER'
     if "/" in text and re.search(r"[*?]|\[.*\]", text):
-        return "`*` and `?` stand for nothing in a spec: list the files, as in `files: [a.jsonl, b.jsonl]`"
+        return "`*` and `?` are not expanded in a spec: list the files, as in `files: [a.jsonl, b.jsonl]`"
     return ""
 
 

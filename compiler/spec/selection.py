@@ -24,7 +24,7 @@ def choose_runs(
     for line, pattern in enumerate(patterns, 1):
         found = {i for i, (name, label) in enumerate(names) if is_meant(pattern, name, label)}
         if not found:
-            message = f"no run is called {quoted(pattern)}"
+            message = f"no run has the name {quoted(pattern)}"
             reporter.error_at("E561", Position(option, line, 1), message, _known(pattern, names))
         chosen |= found
     return sorted(chosen)

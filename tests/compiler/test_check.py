@@ -225,15 +225,15 @@ def test_good_rows() -> None:
     ("row", "code", "path", "words"),
     [
         ({"id": 50, "text": "x", "target": "y"}, "E422", "data.test.files", "row 41: no 'source' here"),
-        ({"id": 50, "source": "x", "target": 3}, "E422", "data.columns.target", "row 41: 'target' is no text"),
+        ({"id": 50, "source": "x", "target": 3}, "E422", "data.columns.target", "row 41: 'target' is not a text"),
         ({"id": 50, "source": " ", "target": "x"}, "E423", "data.test.files", "row 41: the source is empty"),
         (
             {"id": 7, "source": "x", "target": "y"},
             "E425",
             "data.test.files",
-            "row 41: the id '7' was in rows.jsonl, row 8, already",
+            "row 41: duplicate id '7', first in rows.jsonl, row 8",
         ),
-        ([1, 2], "E421", "data.test.files", "row 41: no JSON object, but [1, 2]"),
+        ([1, 2], "E421", "data.test.files", "row 41: not a JSON object: [1, 2]"),
     ],
 )
 def test_a_bad_row(row: object, code: str, path: str, words: str) -> None:
@@ -275,7 +275,7 @@ def test_other_kinds_of_files() -> None:
     Path("a.csv").write_text("source\nx\n")
     found = of_data("data.test={files: [a.csv, a.tsv, a.json]}")
     assert sorted((code, message.partition(":")[0]) for code, _, message in found) == [
-        ("E421", "a.json holds no list of rows"), ("E421", "a.tsv, line 2"), ("E422", "a.csv, row 1"),
+        ("E421", "a.json does not contain a list of rows"), ("E421", "a.tsv, line 2"), ("E422", "a.csv, row 1"),
     ]  # fmt: skip
 
 
@@ -283,7 +283,7 @@ def test_ids_are_unique_in_a_split() -> None:
     write_rows(list(ROWS[:3]))
     write_rows(list(ROWS[2:5]), "more.jsonl")
     ((code, _, message),) = of_data("data.test={files: [rows.jsonl, more.jsonl]}", "data.columns.id=id")
-    assert (code, message) == ("E425", "more.jsonl, row 1: the id '2' was in rows.jsonl, row 3, already")
+    assert (code, message) == ("E425", "more.jsonl, row 1: duplicate id '2', first in rows.jsonl, row 3")
     both = "data.test={a: {files: rows.jsonl}, b: {files: more.jsonl}}"
     assert of_data(both, "data.columns.id=id") == []
 

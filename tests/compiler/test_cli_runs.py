@@ -128,7 +128,7 @@ def test_a_pattern_that_means_nothing_is_a_diagnosis(command: list[str], monkeyp
     monkeypatch.setattr(os, "execv", lambda *words: pytest.fail("it was run"))
     result = run(*command, "sweep.yaml", "--only", "kd-*", "--only", "decoder_layers")
     assert result.exit_code == 1 and not result.stdout
-    assert "--only:2:1: E561: no run is called 'decoder_layers'" in result.output
+    assert "--only:2:1: E561: no run has the name 'decoder_layers'" in result.output
     assert "the runs are sft-decoder_layers-1-seed1, " in result.output and "and 12 more" in result.output
     assert not Path(".distilc/plans").exists()
 

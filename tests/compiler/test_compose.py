@@ -220,7 +220,7 @@ def test_an_unknown_path_names_the_known_ones() -> None:
     assert (first.code, first.path, first.column) == ("E303", "data.train.files", 23)
     assert "known: multi30k and xsum" in first.message
     assert "did you mean ${paths.multi30k}?" in first.hint and "--path multi3k=FOLDER" in first.hint
-    assert (second.code, second.hint) == ("E303", "only ${paths.NAME} can be put in")
+    assert (second.code, second.hint) == ("E303", "only ${paths.NAME} is substituted")
     assert (third.code, third.line) == ("E304", 2)
 
 

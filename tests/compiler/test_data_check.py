@@ -59,8 +59,8 @@ def write(name: str, rows: Sequence[object]) -> None:
 def test_a_row_has_as_many_cells_as_the_first_line() -> None:
     Path("rows.csv").write_text("source,target\na,b\na\n\na,b,c\n")
     assert messages("data.test={files: rows.csv}") == [
-        "E421 data.test.files: rows.csv, row 2: the row is too short: 1 cell, where the first line names 2",
-        "E421 data.test.files: rows.csv, row 3: the row is too long: 3 cells, where the first line names 2",
+        "E421 data.test.files: rows.csv, row 2: the row is too short: 1 cell, and the first line names 2",
+        "E421 data.test.files: rows.csv, row 3: the row is too long: 3 cells, and the first line names 2",
     ]
 
 
@@ -73,7 +73,7 @@ def test_null_is_no_missing_column() -> None:
     write("rows.jsonl", [{"t": {"en": None}, "target": "x"}, {"t": None, "target": "x"}])
     null, missing = messages("data.test={files: rows.jsonl}", "data.columns={source: t.en}")
     assert "row 1: 't.en' is null" in null
-    assert "row 2: no 't.en' here, where other rows have it" in missing
+    assert "row 2: no 't.en' here; other rows have it" in missing
 
 
 @pytest.mark.parametrize(
@@ -88,7 +88,7 @@ def test_null_is_no_missing_column() -> None:
 def test_another_separator_is_named(name: str, first: str, words: str) -> None:
     Path(name).write_text(f"{first}\na, b;c\n")
     (found,) = judged(f"data.test={{files: {name}}}")
-    assert (found.code, found.message) == ("E421", f"{name} looks separated by {words}")
+    assert (found.code, found.message) == ("E421", f"{name} appears to be separated by {words}")
     assert found.hint == "a .csv is separated by commas, a .tsv by tabs"
 
 
@@ -101,7 +101,7 @@ def test_quotes_of_a_tsv_are_letters() -> None:
     assert judged("data.test={files: rows.tsv}") == []
     Path("rows.tsv").write_text("source\ttarget\na\tb\tc\nd\n", "utf-8")
     long, short = judged("data.test={files: rows.tsv}")
-    assert long.message == "rows.tsv, row 1: the row is too long: 3 cells, where the first line names 2"
+    assert long.message == "rows.tsv, row 1: the row is too long: 3 cells, and the first line names 2"
     assert "row 2: the row is too short: 1 cell" in short.message
     assert "no cell may hold a tab or a line break" in long.hint and long.hint == short.hint
 
@@ -118,8 +118,8 @@ def test_a_name_stands_once() -> None:
     Path("rows.json").write_text('[{"source": "a", "source": "b", "target": "c"}]')
     assert messages("data.test={files: [rows.csv, rows.jsonl, rows.json]}") == [
         "E421 data.test.files[0]: rows.csv: its first line names 'source' more than once",
-        "E421 data.test.files[1]: rows.jsonl, row 2: a key stands twice in one object: 'x'",
-        "E421 data.test.files[2]: rows.json: a key stands twice in one object: 'source'",
+        "E421 data.test.files[1]: rows.jsonl, row 2: a duplicate key in one object: 'x'",
+        "E421 data.test.files[2]: rows.json: a duplicate key in one object: 'source'",
     ]
     Path("rows.csv").write_text("source,target,,\na,b,c,\n")
     assert messages("data.test={files: rows.csv}") == []
@@ -159,11 +159,11 @@ def test_rows_without_the_column_of_ids() -> None:
     """It is the row that is wrong where others have it, before or after; else the name, or the wish for ids."""
     write("rows.jsonl", [ROW, {**ROW, "id": 1}, ROW, "oops"])
     found = messages("data.test={files: rows.jsonl}", "data.columns.id=id")
-    assert "E422 data.test.files: rows.jsonl, rows 1 and 3: no 'id' here, where other rows have it" in found
+    assert "E422 data.test.files: rows.jsonl, rows 1 and 3: no 'id' here; other rows have it" in found
     write("rows.jsonl", [ROW, ROW])
     (missing,) = judged("data.test={files: rows.jsonl}", "data.columns.id=id")
     assert missing.path == "data.columns.id"
-    assert missing.hint == "name it: `data: {columns: {id: ...}}`, or leave `columns.id` out: the rows are then counted"
+    assert missing.hint == "name it: `data: {columns: {id: ...}}`, or remove `columns.id`: the rows are then numbered"
 
 
 @pytest.mark.usefixtures("trained")
@@ -179,7 +179,7 @@ def test_what_a_wrong_column_costs_is_said_once() -> None:
     everywhere = ("data.train={files: a.jsonl}", "data.validation={files: [b.jsonl, a.jsonl]}")
     assert messages(*everywhere, "data.columns={target: tgt}") == [
         "E422 data.columns.target: a.jsonl, row 1 and 4 more; b.jsonl, row 1: "
-        "there is no column 'tgt', there is 'source' and 'target'"
+        "there is no column 'tgt'; the columns are 'source' and 'target'"
     ]
     names = [f"c{i}.jsonl" for i in range(6)]
     for name in names:
@@ -191,8 +191,8 @@ def test_what_a_wrong_column_costs_is_said_once() -> None:
 def test_unknown_labels_are_said_once() -> None:
     write("rows.jsonl", [{"text": "a", "label": label} for label in ("dry", "wet", 2, "wet", True, 1)])
     assert messages("data.labels=[dry, rainy]", text=CLASSES) == [
-        "E426 data.labels: rows.jsonl, rows 2, 3 and 4: none of the labels dry and rainy: 'wet'; 2",
-        "E422 data.columns.label: rows.jsonl, row 5: 'label' is no text, but true",
+        "E426 data.labels: rows.jsonl, rows 2, 3 and 4: not one of the labels dry and rainy: 'wet'; 2",
+        "E422 data.columns.label: rows.jsonl, row 5: 'label' is not a text: true",
     ]
 
 
@@ -202,8 +202,8 @@ def test_every_kind_of_fault_with_its_first_rows() -> None:
     assert messages("data.test={files: rows.jsonl}") == [
         "E421 data.test.files: rows.jsonl, rows 2, 6, 10 and 1 more: not JSON: 'oops 1'",
         "E423 data.test.files: rows.jsonl, rows 3, 7, 11 and 1 more: the target is empty",
-        "E421 data.test.files: rows.jsonl, rows 4, 8, 12 and 1 more: no JSON object, but [1]",
-        "E421 data.test.files: rows.jsonl, rows 5, 9, 13 and 1 more: the target holds half a character (a surrogate)",
+        "E421 data.test.files: rows.jsonl, rows 4, 8, 12 and 1 more: not a JSON object: [1]",
+        "E421 data.test.files: rows.jsonl, rows 5, 9, 13 and 1 more: the target contains half of a character (a lone surrogate)",
     ]
 
 
@@ -290,15 +290,15 @@ def test_labels_for_every_row() -> None:
 @pytest.mark.parametrize(
     ("rows", "expected"),
     [
-        (labels(0, 1, 2, 3, 2), ["E425 pseudo_labels.dump.file: labels.jsonl, row 5: the id '2' was in labels.jsonl, "
-                                 "row 3, already"]),
+        (labels(0, 1, 2, 3, 2), ["E425 pseudo_labels.dump.file: labels.jsonl, row 5: duplicate id '2', first in "
+                                 "labels.jsonl, row 3"]),
         ([*labels(0, 1, 2), {"id": 3, "text": ""}],
          ["E423 pseudo_labels.dump.file: labels.jsonl, row 4: the text is empty"]),
         ([*labels(0, 1, 2), {"id": 3, "prediction": "a"}],
-         ["E422 pseudo_labels.dump.file: labels.jsonl, row 4: no 'text' here, where other rows have it"]),
+         ["E422 pseudo_labels.dump.file: labels.jsonl, row 4: no 'text' here; other rows have it"]),
         ([{"id": number, "prediction": "a"} for number in range(4)],
-         ["E422 pseudo_labels.dump.columns.text: labels.jsonl, rows 1, 2, 3 and 1 more: there is no column 'text', "
-          "there is 'id' and 'prediction'"]),
+         ["E422 pseudo_labels.dump.columns.text: labels.jsonl, rows 1, 2, 3 and 1 more: there is no column 'text'; "
+          "the columns are 'id' and 'prediction'"]),
         (["oops"], ["E421 pseudo_labels.dump.file: labels.jsonl, row 1: not JSON: 'oops'"]),
         ([], ["E424 pseudo_labels.dump.file: no rows in labels.jsonl"]),
         (labels(0, 1, 2, 3, 7, 8),
@@ -389,7 +389,7 @@ def test_a_test_row_may_have_several_references() -> None:
     assert found.code == "E422" and "a training row has one target" in found.hint
     write("rows.jsonl", [{**ROW, "target": ["A cat.", " "]}, {**ROW, "target": []}])
     empty, found = messages("data.test={files: rows.jsonl}")
-    assert found.startswith("E422") and "row 2: 'target' is no text, but []" in found
+    assert found.startswith("E422") and "row 2: 'target' is not a text: []" in found
     assert empty == "E423 data.test.files: rows.jsonl, row 1: a reference is empty"
 
 
@@ -398,8 +398,8 @@ def test_what_the_texts_of_a_set_say() -> None:
     write("b.jsonl", [{"source": "A dog ran.", "target": "дождь закрыл школу"}])
     told = messages("data={train: {files: a.jsonl}, test: {files: b.jsonl}}", "validation.metrics=[loss]")
     assert [found.partition(":")[0] for found in told] == ["W425 data.train.files", "W426 data.test.files", "W424 data.test.files"]
-    assert "1 rows have the name of a control token in a text, the first: row 2, '[SEP]'" in told[0]
-    assert "1 of 1 test sources of b.jsonl are training sources, too, the first: row 1" in told[1]
+    assert "1 rows contain a control token in a text, the first: row 2, '[SEP]'" in told[0]
+    assert "1 of 1 test sources of b.jsonl are also training sources, the first: row 1" in told[1]
     (found,) = judged("data.validation={files: b.jsonl}", "validation.metrics=[loss, rouge2]")
     assert (found.code, found.path) == ("E428", "validation.metrics") and "unicode" in found.hint
     assert judged("data.validation={files: b.jsonl}", "evaluation.rouge.tokenizer=unicode") == []

@@ -144,7 +144,7 @@ def test_what_is_not_known_here_cannot_be_told() -> None:
     one = write("b.yaml", "data: {test: {hub: org/rows}}")
     found = pair(one, one)
     assert stages(found)["data"]["same"] is None and stages(found)["tokenizer"]["same"] is True
-    assert "cannot be told" in run("diff", one, write("c.yaml", "data: {test: {hub: org/rows}}\nseeds: [1]")).stdout
+    assert "an input cannot be found here" in run("diff", one, write("c.yaml", "data: {test: {hub: org/rows}}\nseeds: [1]")).stdout
 
 
 # --- what A and B can be ---------------------------------------------------------------------------
@@ -227,7 +227,7 @@ def test_two_variants_of_one_spec() -> None:
     changed = {change["path"] for change in stages(found)["train"]["changed"]}
     assert changed == {"loss.labels", "loss.logits", "needs.teacher"}  # no stage differs that both need
     result = run("diff", "s.yaml#sft", "s.yaml#dk")
-    assert result.exit_code == 1 and "E561: no run is called 'dk'" in result.output
+    assert result.exit_code == 1 and "E561: no run has the name 'dk'" in result.output
 
 
 def test_a_file_whose_name_has_the_sign_comes_first() -> None:

@@ -216,7 +216,7 @@ def test_the_text_tells_what_writes_the_texts(compile_text, tmp_path):
     assert engines(lowered, site) == [
         "texts of the evaluation and of the speed are written by:",
         f"  teacher: ctranslate2 fp32 ({at_run_time})",
-        "  student: transformers (ctranslate2 has its own way with no_repeat_ngram)",
+        "  student: transformers (ctranslate2 treats no_repeat_ngram differently)",
         "  student-int8: ctranslate2 int8",
     ]
     (run,) = explain_json([lowered.plan], site)["runs"]
@@ -226,7 +226,7 @@ def test_the_text_tells_what_writes_the_texts(compile_text, tmp_path):
     )
     assert engines(lowered, site) == [
         "texts of the evaluation are written by:",
-        "  teacher: transformers (ctranslate2 has no sampling whose draws do not depend on how the work is shared out)",
+        "  teacher: transformers (ctranslate2 has no sampling that is independent of how rows are divided among processes)",
         "  student: transformers (the spec asks for it)",
     ]
     by_site = make_site(tmp_path / "workspace", engine="transformers")

@@ -144,7 +144,7 @@ def test_places_of_a_spec(slot: tuple[str, ...], command: list[str]) -> None:
 def test_a_circle_of_links_is_told_as_such() -> None:
     _, said = answered("check", "spec.yaml", "--set", "data.train.files=[loop]", "--set", "data.test.files=[dangling]")
     assert "E508: the data file loop cannot be reached: Too many levels of symbolic links" in said
-    assert "E508: the data file dangling is a link to nothing" in said
+    assert "E508: the data file dangling is a broken link" in said
 
 
 @pytest.mark.parametrize("form", FORMATS)
@@ -217,7 +217,7 @@ def test_encodings(content: bytes, code: str | None, form: str) -> None:
 
 def test_two_escapes_of_one_character_are_that_character() -> None:
     Path("spec.yaml").write_text(TINY.replace("{builtin: bulletins}", '{files: "\\uD83D\\uDE00.jsonl"}'), "utf-8")
-    assert "the data file \U0001f600.jsonl is not there" in answered("check", "spec.yaml")[1]
+    assert "the data file \U0001f600.jsonl does not exist" in answered("check", "spec.yaml")[1]
 
 
 # --- the environment -------------------------------------------------------------------------------

@@ -105,7 +105,7 @@ def test_beams_are_among_the_tokens(compile_text):
 def test_a_model_folder_that_is_the_current_one_is_called_by_its_name(compile_text, tmp_path, typed):
     (found,) = compile_text(text=REFERENCE.replace("./model", typed.format(name=tmp_path.name))).diagnostics
     assert found.code == "E502"
-    assert found.message == f"{tmp_path} is no model folder: config.json: No such file or directory"
+    assert found.message == f"{tmp_path} is not a model folder: config.json: No such file or directory"
 
 
 # --- stages --------------------------------------------------------------------------------------

@@ -175,7 +175,7 @@ def told(text: str) -> list[tuple[str, str]]:
 @pytest.mark.parametrize("text", ["a: {b: 1}}", "{a: 1}}", "a: [1]]", "a: 1\nb: {c: [1]}]\n"])
 def test_a_bracket_too_many(text: str) -> None:
     bracket = text.rstrip()[-1]
-    message = "not valid YAML: one closing bracket too many"
+    message = "not valid YAML: an unmatched closing bracket"
     assert told(text) == [(message, f"remove this `{bracket}`, or open one before it")]
 
 

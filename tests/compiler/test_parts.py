@@ -89,12 +89,12 @@ def test_a_mask_is_no_token_of_a_text(found: Callable[..., list[Any]]) -> None:
 @pytest.mark.parametrize(
     ("config", "files", "said"),
     [
-        ({k: v for k, v in T5.items() if k != "decoder_start_token_id"}, {}, "does not say which token opens"),
-        ({**BART, "decoder_start_token_id": None}, {}, "does not say which token opens"),
+        ({k: v for k, v in T5.items() if k != "decoder_start_token_id"}, {}, "does not say which token starts"),
+        ({**BART, "decoder_start_token_id": None}, {}, "does not say which token starts"),
         ({**BART, "pad_token_id": None}, {}, "no padding token"),
-        ({**BART, "eos_token_id": 8}, {}, "config.json says eos_token_id 8, and there are 8 tokens"),
-        (BART, {"generation_config": {"forced_bos_token_id": 9}}, "generation_config.json says forced_bos_token_id 9"),
-        ({**BART, "eos_token_id": "</s>"}, {}, "config.json says eos_token_id '</s>'"),
+        ({**BART, "eos_token_id": 8}, {}, "eos_token_id is 8 in config.json, and the vocabulary has 8 tokens"),
+        (BART, {"generation_config": {"forced_bos_token_id": 9}}, "forced_bos_token_id is 9 in generation_config.json"),
+        ({**BART, "eos_token_id": "</s>"}, {}, "eos_token_id is '</s>' in config.json"),
         ({**BART, "pad_token_id": 0}, {"vocab": vocabulary(TOKENS)}, "pad_token_id is 0 in config.json, and '<pad>' is 1"),
         (BART | {"eos_token_id": 2}, {"tokenizer": tokenizer_json(["<pad>", "</s>", "<unk>"], unigram=True)}, "eos_token_id is 2"),
     ],

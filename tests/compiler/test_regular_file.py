@@ -39,17 +39,17 @@ def run(*words: Any) -> Result:
 def test_a_spec_is_a_file(strange: str, command: str, tmp_path: Path) -> None:
     STRANGE[strange](tmp_path / "spec.yaml")
     result = run(command, "spec.yaml")
-    assert result.exit_code == 1 and "E101: cannot read spec.yaml: it is no regular file" in result.output
+    assert result.exit_code == 1 and "E101: cannot read spec.yaml: it is not a regular file" in result.output
 
 
 @pytest.mark.parametrize("strange", STRANGE)
 def test_a_site_and_a_plan_are_files(strange: str, tmp_path: Path) -> None:
     (tmp_path / "spec.yaml").write_text(SMALL, "utf-8")
     STRANGE[strange](tmp_path / "site.yaml")
-    assert "E101: cannot read site.yaml: it is no regular file" in run("check", "--site", "site.yaml", "spec.yaml").output
+    assert "E101: cannot read site.yaml: it is not a regular file" in run("check", "--site", "site.yaml", "spec.yaml").output
     (tmp_path / "plan").mkdir()
     STRANGE[strange](tmp_path / "plan" / "plan.json")
-    assert "it is no regular file" in run("diff", "plan/plan.json", "spec.yaml").output
+    assert "it is not a regular file" in run("diff", "plan/plan.json", "spec.yaml").output
 
 
 @pytest.mark.skipif(not SHARED.is_dir(), reason="no model folder is there to spoil")
@@ -64,7 +64,7 @@ def test_a_model_folder_holds_files(strange: str, name: str, command: str, tmp_p
     (tmp_path / "spec.yaml").write_text(SMALL, "utf-8")
     result = run(command, "--set", "teacher={path: ./model}", "spec.yaml")
     assert result.exit_code == 1
-    assert f"E502: model is no model folder: {name} is a pipe, a device or a socket" in result.output
+    assert f"E502: model is not a model folder: {name} is a pipe, a device or a socket" in result.output
 
 
 @pytest.mark.parametrize("strange", STRANGE)

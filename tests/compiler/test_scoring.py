@@ -139,15 +139,15 @@ def test_a_marian_model_of_several_languages_is_told_which(compile_text: Any, tm
         ("MBart50Tokenizer", "en", "xx_OWN", ["data.source_language: did you mean en_XX?"]),
         ("MBart50Tokenizer", "enXX", "xyz", [
             "data.source_language: did you mean en_XX?",
-            "data.target_language: it has those of ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
+            "data.target_language: it has tokens for ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
         ]),
         ("MBartTokenizer", "en_XX", "zz_ZZ", [
-            "data.target_language: it has those of ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
+            "data.target_language: it has tokens for ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
         ]),
         ("MBartTokenizer", "zh_CN", "id_ID", [  # one of mBART-50's
-            "data.target_language: it has those of ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
+            "data.target_language: it has tokens for ar_AR, cs_CZ, de_DE, en_XX, es_XX, et_EE, fi_FI and fr_XX ...",
         ]),
-        ("MBartTokenizer", "ind", "ro", ["data.source_language: it has those", "data.target_language: did you mean ro_RO?"]),
+        ("MBartTokenizer", "ind", "ro", ["data.source_language: it has tokens for", "data.target_language: did you mean ro_RO?"]),
     ],
 )  # fmt: skip
 def test_an_mbart_has_a_code_for_a_language(

@@ -162,10 +162,10 @@ def test_a_share_of_no_row_is_told_where_rows_are_counted(compile_text, tmp_path
     def found(*overrides):
         return [d.message for d in compile_text(labels, *overrides).diagnostics if d.code == "W583"]
 
-    assert found("targets=[original, {own: 0.004}]") == ["a share of 0.004 draws no row of `own`: there are 100"]
+    assert found("targets=[original, {own: 0.004}]") == ["a share of 0.004 selects no row of `own`: there are 100"]
     assert found("targets=[original, {own: 0.006}]") == []
     (tmp_path / "rows.jsonl").write_text('{"source": "a", "target": "b"}\n' * 3, "utf-8")
     assert found("targets=[own, {original: 0.1}]", "data.train={files: rows.jsonl}") == [
-        "a share of 0.1 draws no row of `original`: there are 3"
+        "a share of 0.1 selects no row of `original`: there are 3"
     ]
     assert found("targets=[own, {original: 0.1}]", "data.train={hub: org/rows}") == []

@@ -70,7 +70,7 @@ def test_words_that_it_does_not_know() -> None:
 
 def test_targets_without_an_end() -> None:
     teacher(Path("m"), end=False)
-    expected = "the teacher's tokenizer puts no end token behind targets: 2 of 2 of train"
+    expected = "the teacher's tokenizer appends no end token to targets: 2 of 2 of train"
     assert told(KNOWN, KNOWN) == [("W428", "teacher", expected)]
 
 
