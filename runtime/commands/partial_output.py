@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..data.text_files import LINES
+from ..data.files import LINES
 from ..failure import Failure
 from ..messages.outlet import lost_output
 from ..messages.terminal import tell

@@ -20,7 +20,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from ..data.text_files import LINES, Layout, Texts, read_texts
+from ..data.files import LINES
+from ..data.text_files import Layout, Texts, read_texts
 from ..data.tokenize import Counts, language_token, prepare, tokenize
 from ..execution.console import Console
 from ..execution.processes import num_cores

@@ -1,4 +1,4 @@
-"""One data file -> its records, read as a stream: .jsonl, .json, .csv, .tsv, .parquet.
+"""One data file -> its records, read as a stream: .jsonl, .json, .csv, .tsv, .parquet; .txt where lines are asked for.
 
 A record is what a row of the file holds, with a name for diagnoses: file and line where the format has lines,
 else file and row (counted from 1).
@@ -19,22 +19,24 @@ from ..files.regular_file import open_regular
 
 Records = Iterator[tuple[str, Any]]
 
+LINES = ".txt"
 UNPACK = {".gz": "gunzip -k", ".bz2": "bunzip2 -k", ".xz": "unxz -k", ".zst": "unzstd", ".zip": "unzip"}
-_CHUNK_BYTES = 1 << 22
 
 
-def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
-    """(where, record) of each row. `fingerprint` is the sha256 that the file must have; None: any.
+def read_file(path: Path, fingerprint: str | None, spec_path: str | None, *, lines: bool = False) -> Records:
+    """(where, record) of each row. `fingerprint` is the sha256 that the file must have; None: any. `lines`: a .txt file
+    is read as well, and its records are its lines, without their ends.
 
     Raises `Failure` R201 (cannot be read, or of a kind that is not read), R202 (not the text it should be),
     R206 (another content than when the plan was compiled).
     """
-    reader = _READERS.get(path.suffix.lower())
+    suffix = path.suffix.lower()
+    reader = _numbered_lines if lines and suffix == LINES else _READERS.get(suffix)
     if reader is None:
-        raise not_read(path, SUFFIXES, spec_path)
+        raise _not_read(path, (LINES, *SUFFIXES) if lines else SUFFIXES, spec_path)
     try:
         if fingerprint is not None:
-            check_content(path, fingerprint, spec_path)
+            _check_content(path, fingerprint, spec_path)
         yield from reader(path, spec_path)
     except OSError as error:
         raise Failure(
@@ -45,8 +47,8 @@ def read_file(path: Path, fingerprint: str | None, spec_path: str) -> Records:
         ) from error
 
 
-def not_read(path: Path, suffixes: Sequence[str], spec_path: str | None) -> Failure:
-    """What to say of a file of a kind that is none of these."""
+def _not_read(path: Path, suffixes: Sequence[str], spec_path: str | None) -> Failure:
+    """The diagnosis of a file of a kind that is none of these."""
     kind = f"of kind {path.suffix}" if path.suffix else "without a suffix"
     hint = f"use {', '.join(suffixes[:-1])} or {suffixes[-1]}"
     if path.suffix.lower() in UNPACK:
@@ -54,7 +56,7 @@ def not_read(path: Path, suffixes: Sequence[str], spec_path: str | None) -> Fail
     return Failure("R201", f"{path}: files {kind} are not read", hint, spec_path=spec_path)
 
 
-def located(fingerprint: str, locations: Mapping[str, str], what: str, spec_path: str) -> Path:
+def located(fingerprint: str, locations: Mapping[str, str], what: str, spec_path: str | None) -> Path:
     """Where the file of this sha256 is on this machine. `what` it is, for people ("the file of labels").
 
     Raises `Failure` R206: the plan does not say it.
@@ -69,9 +71,11 @@ def located(fingerprint: str, locations: Mapping[str, str], what: str, spec_path
     return Path(locations[fingerprint])
 
 
-def check_content(path: Path, fingerprint: str, spec_path: str) -> None:
+def _check_content(path: Path, fingerprint: str, spec_path: str | None) -> None:
     """Raises `Failure` R206: the file has another sha256."""
-    if _sha256(path) != fingerprint:
+    with open_regular(path) as file:
+        found = hashlib.file_digest(file, "sha256").hexdigest()
+    if found != fingerprint:
         raise Failure(
             "R206",
             f"{path} is not what it was when the plan was compiled",
@@ -80,15 +84,7 @@ def check_content(path: Path, fingerprint: str, spec_path: str) -> None:
         )
 
 
-def _sha256(path: Path) -> str:
-    sha = hashlib.sha256()
-    with open_regular(path) as file:
-        while chunk := file.read(_CHUNK_BYTES):
-            sha.update(chunk)
-    return sha.hexdigest()
-
-
-def text_lines(path: Path, spec_path: str) -> Iterator[str]:
+def _text_lines(path: Path, spec_path: str | None) -> Iterator[str]:
     """The lines of a UTF-8 file with their ends; only a line feed ends one (a text may hold U+2028)."""
     position = 0
     with open_regular(path) as file:
@@ -105,14 +101,19 @@ def text_lines(path: Path, spec_path: str) -> Iterator[str]:
             position += len(line)
 
 
-def _json_lines(path: Path, spec_path: str) -> Records:
-    for number, line in enumerate(text_lines(path, spec_path), start=1):
+def _numbered_lines(path: Path, spec_path: str | None) -> Records:
+    for number, line in enumerate(_text_lines(path, spec_path), start=1):
+        yield f"{path}:{number}", line.rstrip("\r\n")
+
+
+def _json_lines(path: Path, spec_path: str | None) -> Records:
+    for number, line in enumerate(_text_lines(path, spec_path), start=1):
         if line.strip():
             yield f"{path}:{number}", _json(line, f"{path}:{number}", spec_path)
 
 
-def _json_list(path: Path, spec_path: str) -> Records:
-    records = _json("".join(text_lines(path, spec_path)), str(path), spec_path)
+def _json_list(path: Path, spec_path: str | None) -> Records:
+    records = _json("".join(_text_lines(path, spec_path)), str(path), spec_path)
     if not isinstance(records, list):
         raise Failure(
             "R202",
@@ -124,7 +125,7 @@ def _json_list(path: Path, spec_path: str) -> Records:
         yield f"{path} row {number}", record
 
 
-def _json(text: str, where: str, spec_path: str) -> Any:
+def _json(text: str, where: str, spec_path: str | None) -> Any:
     try:
         return json.loads(text)
     except (ValueError, RecursionError) as error:
@@ -139,10 +140,10 @@ def _json(text: str, where: str, spec_path: str) -> Any:
 Lines = Iterator[tuple[int, list[str]]]  # the cells of each row that is not empty, and the line where it ends
 
 
-def _table(read_cells: Callable[[Path, str], Lines], hint: str) -> Callable[[Path, str], Records]:
+def _table(read_cells: Callable[[Path, str | None], Lines], hint: str) -> Callable[[Path, str | None], Records]:
     """A table with the names of its columns in the first line. `hint`: for a row of another number of cells."""
 
-    def read(path: Path, spec_path: str) -> Records:
+    def read(path: Path, spec_path: str | None) -> Records:
         columns: list[str] | None = None
         for number, cells in read_cells(path, spec_path):
             if columns is None:
@@ -160,9 +161,9 @@ def _table(read_cells: Callable[[Path, str], Lines], hint: str) -> Callable[[Pat
     return read
 
 
-def _csv_cells(path: Path, spec_path: str) -> Lines:
+def _csv_cells(path: Path, spec_path: str | None) -> Lines:
     csv.field_size_limit(sys.maxsize)  # a document is longer than the 128 KiB that csv takes for a field
-    reader = csv.reader(text_lines(path, spec_path), strict=True)
+    reader = csv.reader(_text_lines(path, spec_path), strict=True)
     try:
         for cells in reader:
             if cells:
@@ -176,14 +177,14 @@ def _csv_cells(path: Path, spec_path: str) -> Lines:
         ) from error
 
 
-def _tsv_cells(path: Path, spec_path: str) -> Lines:
+def _tsv_cells(path: Path, spec_path: str | None) -> Lines:
     """Tabs separate the cells, whatever else is in them: a quote is a letter like any other."""
-    for number, line in enumerate(text_lines(path, spec_path), start=1):
+    for number, line in enumerate(_text_lines(path, spec_path), start=1):
         if row := line.rstrip("\r\n"):
             yield number, row.split("\t")
 
 
-def _parquet(path: Path, spec_path: str) -> Records:
+def _parquet(path: Path, spec_path: str | None) -> Records:
     import pyarrow
     import pyarrow.parquet
 
@@ -204,7 +205,7 @@ def _parquet(path: Path, spec_path: str) -> Records:
         ) from error
 
 
-_READERS: dict[str, Callable[[Path, str], Records]] = {
+_READERS: dict[str, Callable[[Path, str | None], Records]] = {
     ".jsonl": _json_lines,
     ".json": _json_list,
     ".csv": _table(_csv_cells, "put a cell that holds the separator or a line break into double quotes"),

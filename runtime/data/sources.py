@@ -7,7 +7,6 @@ diagnosis with its file and row, never dropped without a word.
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
@@ -15,6 +14,7 @@ from typing import Any
 from ..failure import Failure
 from ..plan import Columns, Source
 from . import bulletins
+from .columns import Column
 from .files import Records, located, read_file
 
 # name -> (version, split and limit -> rows)
@@ -28,8 +28,8 @@ def read_sources(
     """The rows of all sources, one after the other. `split` is the place in the spec (`train`, `validation`,
     `test`, `test.<set>`): it names them in diagnoses and in the ids of rows that have none.
 
-    Raises `Failure` R201 (cannot be read), R202 (not the text it should be), R203 (a column is missing, empty
-    or not text), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan).
+    Raises `Failure` R201 (cannot be read), R202 (not rows of UTF-8 text), R203 (a column is missing, empty or
+    not text), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan).
     """
     spec_path = f"data.{split}"
     seen: set[str] = set()
@@ -63,82 +63,31 @@ def _records(source: Source, locations: Mapping[str, str], offline: bool, spec_p
 
 
 def _row(record: Any, columns: Columns, where: str, default_id: str, *, several: bool) -> dict[str, Any]:
-    if not isinstance(record, Mapping):
-        raise Failure(
-            "R202",
-            f"{where}: a row must be an object with columns, not {type(record).__name__}",
-            'one JSON object a line: {"source": "...", "target": "..."}',
-            spec_path="data.columns",
-        )
     row: dict[str, Any] = {"id": default_id}
     if columns.id is not None:
-        value = _cell(record, columns.id, "id", where)
-        row["id"] = _text(str(value) if isinstance(value, int) else value, columns.id, "id", where)
+        row["id"] = _column("id", columns.id).text(record, where, number=True)
         where = f"{where} (id {row['id']})"
-    row["source"] = _text(_cell(record, columns.source, "source", where), columns.source, "source", where)
-    target = _cell(record, columns.target, "target", where)
-    if isinstance(target, list | tuple) and several and target:
-        references = [_text(text, columns.target, "target", where) for text in target]
+    row["source"] = _column("source", columns.source).text(record, where)
+    column = _column("target", columns.target)
+    target = column.value(record, where)
+    if not isinstance(target, list | tuple) or not target:
+        row["target"] = column.checked(target, where)
+    elif not several:
+        raise column.failure(
+            where,
+            f"the column {columns.target!r} holds {type(target).__name__}, not text",
+            "a training row has one target; lists of references are for validation and test",
+        )
+    else:
+        references = [column.checked(text, where) for text in target]
         row["target"] = references[0]
-        return row if len(references) == 1 else {**row, "references": references}
-    row["target"] = _text(target, columns.target, "target", where)
+        if len(references) > 1:
+            row["references"] = references
     return row
 
 
-def _cell(record: Mapping[str, Any], name: str, role: str, where: str) -> Any:
-    there, value = find_cell(record, name)
-    if not there:
-        close = difflib.get_close_matches(name, map(str, record), n=1)
-        did_you_mean = f"did you mean {close[0]!r}? " if close else ""
-        raise Failure(
-            "R203",
-            f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, record))}",
-            f"{did_you_mean}set data.columns.{role}",
-            spec_path=f"data.columns.{role}",
-        )
-    return value
-
-
-def find_cell(record: Mapping[str, Any], name: str) -> tuple[bool, Any]:
-    """(is it there, its value) of a column, or of a dotted path into nested ones (`translation.en`)."""
-    if name in record:
-        return True, record[name]
-    value: Any = record
-    for part in name.split("."):
-        if not isinstance(value, Mapping) or part not in value:
-            return False, None
-        value = value[part]
-    return True, value
-
-
-def _text(value: Any, name: str, role: str, where: str) -> str:
-    spec_path = f"data.columns.{role}"
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise Failure(
-            "R203",
-            f"{where}: the column {name!r} is empty",
-            "remove the row from the data, or fill it in",
-            spec_path=spec_path,
-        )
-    if not isinstance(value, str):
-        raise Failure(
-            "R203",
-            f"{where}: the column {name!r} holds {type(value).__name__}, not text",
-            "a training row has one target; lists of references are for validation and test"
-            if role == "target" and isinstance(value, list)
-            else f"set {spec_path} to a column of texts",
-            spec_path=spec_path,
-        )
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Failure(
-            "R202",
-            f"{where}: the column {name!r} holds half a character (\\u{ord(value[error.start]):04x})",
-            "a text was cut inside an escaped character; mend the row",
-            spec_path=spec_path,
-        ) from error
-    return value
+def _column(role: str, name: str) -> Column:
+    return Column(name, "R203", f"data.columns.{role}", f"set data.columns.{role} to a column of texts")
 
 
 def _builtin_records(source: Source, spec_path: str) -> Records:

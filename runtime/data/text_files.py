@@ -5,17 +5,15 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
-from .files import SUFFIXES, check_content, not_read, read_file, text_lines
-from .sources import find_cell
+from .columns import Column
+from .files import LINES, read_file
 
-LINES = ".txt"
 ID = "id"
 
 
@@ -49,145 +47,68 @@ class Layout:
     id_option: str = "--id-column"
     empty: bool = True  # may a text be empty?
     several: bool = False  # may a row have a list of texts?
-    spec_path: str = ""
+    spec_path: str | None = None
 
 
 def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Texts:
     """The texts of a file, in its order.
 
     `fingerprint`: the sha256 that the file must have (None: any). Raises `Failure` R201, R202, R206 (as
-    `read_file`), R204 (no rows), R361 (no such column, no text in it, or an empty id), R362 (an id comes twice).
+    `read_file`), R204 (no rows), R361 (no such column, or no text in it), R362 (an id comes twice).
     """
-    rows: Iterable[tuple[str, Any]]
-    if path.suffix.lower() not in (LINES, *SUFFIXES):
-        raise not_read(path, (LINES, *SUFFIXES), layout.spec_path or None)
-    if path.suffix.lower() == LINES:
-        rows = _numbered_lines(path, fingerprint, layout.spec_path)
-    else:
-        rows = read_file(path, fingerprint, layout.spec_path)
     texts: list[str] = []
     places: list[str] = []
-    ids: list[str] = []
+    ids: dict[str, str] = {}  # id -> its place
     several: dict[int, tuple[str, ...]] = {}
-    column = id_column = None
-    for where, row in rows:
-        if isinstance(row, str) and path.suffix.lower() == LINES:
-            texts.append(_checked(row, where, "the line", layout))
+    column: Column | None = None
+    id_column: Column | None = None
+    for where, row in read_file(path, fingerprint, layout.spec_path, lines=True):
+        if path.suffix.lower() == LINES:
+            if not layout.empty and not row.strip():
+                raise Failure("R361", f"{where}: the line is empty", "remove it, or fill it in",
+                              spec_path=layout.spec_path)  # fmt: skip
+            texts.append(row)
         else:
-            if not isinstance(row, Mapping):
-                raise _wrong(f"{where}: a row must be an object with columns, not {type(row).__name__}",
-                             'one JSON object a line: {"id": "1", "text": "..."}', layout)  # fmt: skip
-            if not texts:
-                id_column = layout.id or (ID if ID in row else None)
-            if id_column is not None:
-                ids.append(_id(row, id_column, where, layout))
             if column is None:
-                column = _text_column(row, where, layout)
-            value = _cell(row, column, where, layout, _name_texts(layout))
-            if layout.several and isinstance(value, list) and value:
-                of_row = tuple(_checked(text, where, f"the column {column!r}", layout) for text in value)
-                if len(of_row) > 1:
-                    several[len(texts)] = of_row
-                value = of_row[0]
-            texts.append(_checked(value, where, f"the column {column!r}", layout))
+                column, id_column = _columns(row, where, layout)
+            if id_column is not None:
+                id = id_column.text(row, where, number=True)
+                if id in ids:
+                    raise Failure("R362", f"{where}: the id {id!r} was in {ids[id]} already", "ids must be unique",
+                                  spec_path=layout.spec_path)  # fmt: skip
+                ids[id] = where
+            value = column.value(row, where)
+            of_row = value if layout.several and isinstance(value, list) and value else [value]
+            found = tuple(column.checked(text, where, number=True, empty=layout.empty) for text in of_row)
+            if len(found) > 1:
+                several[len(texts)] = found
+            texts.append(found[0])
         places.append(where)
     if not texts:
-        raise Failure("R204", f"{path} has no rows", "is it the right file?", spec_path=layout.spec_path or None)
-    _require_unique(ids, places, layout)
-    return Texts(str(path), texts, places, ids if id_column is not None else None, column, several)
+        raise Failure("R204", f"{path} has no rows", "is it the right file?", spec_path=layout.spec_path)
+    name = None if column is None else column.name
+    return Texts(str(path), texts, places, None if id_column is None else list(ids), name, several)
 
 
-def _numbered_lines(path: Path, fingerprint: str | None, spec_path: str) -> Iterator[tuple[str, str]]:
-    try:
-        if fingerprint is not None:
-            check_content(path, fingerprint, spec_path)
-        for number, line in enumerate(text_lines(path, spec_path), start=1):
-            yield f"{path}:{number}", line.rstrip("\r\n")
-    except OSError as error:
-        raise Failure(
-            "R201", f"cannot read {path}: {error.strerror or error}", "is it there, and may you read it?",
-            spec_path=spec_path or None,
-        ) from error  # fmt: skip
-
-
-def _text_column(row: Mapping[str, Any], where: str, layout: Layout) -> str:
+def _columns(row: Any, where: str, layout: Layout) -> tuple[Column, Column | None]:
+    """The columns of the texts and of the ids (None: there is none), as the first row tells them."""
+    choose = f"name a column of texts with {layout.option}"
+    texts = Column(layout.column or "", "R361", layout.spec_path, choose)
+    if not isinstance(row, Mapping):
+        texts.value(row, where)
+    id = layout.id or (ID if ID in row else None)
+    ids = None
+    if id is not None:
+        ids = Column(id, "R361", layout.spec_path, f"name the column of ids with {layout.id_option}")
     if layout.column is not None:
-        return layout.column
-    for name in layout.usual:
-        if name in row:
-            return name
-    others = [name for name in row if name != (layout.id or ID)]
-    if len(others) == 1:
-        return str(others[0])
-    raise _wrong(
-        f"{where}: which column is meant? There is none called {' or '.join(layout.usual)}; the columns are "
-        f"{', '.join(map(str, row))}",
-        _name_texts(layout),
-        layout,
-    )
-
-
-def _id(row: Mapping[str, Any], name: str, where: str, layout: Layout) -> str:
-    """The id of a row: a text, or a whole number."""
-    name_ids = f"name the column of ids with {layout.id_option}"
-    value = _cell(row, name, where, layout, name_ids)
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise _wrong(f"{where}: the id is empty (column {name!r})", f"fill it in, or {name_ids}", layout)
-    if not isinstance(value, str):
-        raise _wrong(f"{where}: the column {name!r} holds {_kind(value)}, not an id", name_ids, layout)
-    return _unicode(value, where, f"the column {name!r}", layout)
-
-
-def _cell(row: Mapping[str, Any], name: str, where: str, layout: Layout, hint: str) -> Any:
-    there, value = find_cell(row, name)
-    if not there:
-        near = difflib.get_close_matches(name, map(str, row), n=1)
-        raise _wrong(
-            f"{where}: there is no column {name!r}; the columns are {', '.join(map(str, row))}",
-            f"did you mean {near[0]!r}? {hint}" if near else hint,
-            layout,
+        return texts, ids
+    usual = [name for name in layout.usual if name in row]
+    others = [str(name) for name in row if name != (layout.id or ID)]
+    if not usual and len(others) != 1:
+        raise texts.failure(
+            where,
+            f"which column holds the texts? There is none called {' or '.join(layout.usual)}; the columns are "
+            f"{', '.join(map(str, row))}",
+            choose,
         )
-    return value
-
-
-def _checked(value: Any, where: str, what: str, layout: Layout) -> str:
-    """A text; a whole number is one too, as the name of a label."""
-    if isinstance(value, int) and not isinstance(value, bool):
-        value = str(value)
-    if not isinstance(value, str):
-        raise _wrong(f"{where}: {what} holds {_kind(value)}, not text", _name_texts(layout), layout)
-    if not layout.empty and not value.strip():
-        raise _wrong(f"{where}: {what} is empty", "remove the row, or fill it in", layout)
-    return _unicode(value, where, what, layout)
-
-
-def _unicode(value: str, where: str, what: str, layout: Layout) -> str:
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise _wrong(f"{where}: {what} holds half a character (\\u{ord(value[error.start]):04x})",
-                     "a text was cut inside an escaped character; mend the row", layout) from error  # fmt: skip
-    return value
-
-
-def _kind(value: Any) -> str:
-    return "null" if value is None else type(value).__name__
-
-
-def _name_texts(layout: Layout) -> str:
-    return f"name a column of texts with {layout.option}"
-
-
-def _wrong(message: str, hint: str, layout: Layout) -> Failure:
-    return Failure("R361", message, hint, spec_path=layout.spec_path or None)
-
-
-def _require_unique(ids: Sequence[str], places: Sequence[str], layout: Layout) -> None:
-    seen: dict[str, str] = {}
-    for id, place in zip(ids, places, strict=False):
-        if id in seen:
-            raise Failure("R362", f"{place}: the id {id!r} was in {seen[id]} already", "ids are unique",
-                          spec_path=layout.spec_path or None)  # fmt: skip
-        seen[id] = place
+    return replace(texts, name=usual[0] if usual else others[0]), ids

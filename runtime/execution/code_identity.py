@@ -22,7 +22,7 @@ def code_identity() -> CodeIdentity:
     """That of the installed distilc. A process that began earlier may have loaded parts of another."""
     folder = Path(__file__).parents[1]
     digest = hashlib.sha256()
-    for file in sorted(folder.rglob("*.py")):
+    for file in sorted(file for file in folder.rglob("*.*") if file.suffix in (".py", ".toml")):
         digest.update(f"{file.relative_to(folder).as_posix()}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode())
     return CodeIdentity(distilc_version(), digest.hexdigest())
 

@@ -9,10 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
-from typing import Any
 
+from ..data.columns import Column
 from ..data.files import located, read_file
-from ..data.sources import find_cell
 from ..failure import Failure
 from ..messages.notices import Notice
 from ..plan import LabelFile
@@ -33,10 +32,14 @@ def read_label_file(file: LabelFile, locations: Mapping[str, str], spec_path: st
     (no rows).
     """
     path = located(file.fingerprint, locations, "the file of labels", f"{spec_path}.file")
+    id_column, text_column = (
+        Column(name, "R341", f"{spec_path}.columns.{key}", f"name it: {spec_path}.columns.{key}")
+        for key, name in (("id", file.id), ("text", file.text))
+    )
     found: dict[str, FileLabel] = {}
     for where, record in read_file(path, file.fingerprint, f"{spec_path}.file"):
-        id = _text(record, file.id, "id", where, spec_path)
-        text = _text(record, file.text, "text", f"{where} (id {id})", spec_path)
+        id = id_column.text(record, where, number=True)
+        text = text_column.text(record, f"{where} (id {id})")
         if id in found:
             raise Failure("R342", f"{where}: the id {id!r} was in {found[id].where} already",
                           "a row has one label: remove all but one", spec_path=f"{spec_path}.file")  # fmt: skip
@@ -79,30 +82,3 @@ def check_alignment(
                 f"{spec_path}.file",
             )
         )
-
-
-def _text(record: Any, column: str, key: str, where: str, spec_path: str) -> str:
-    """A column that holds text (an id may be a whole number)."""
-    here = f"{spec_path}.columns.{key}"
-    if not isinstance(record, Mapping):
-        raise Failure("R341", f"{where}: a label must be an object with columns, not {type(record).__name__}",
-                      'one JSON object a line: {"id": 1, "text": "..."}', spec_path=f"{spec_path}.file")  # fmt: skip
-    there, value = find_cell(record, column)
-    if not there:
-        raise Failure("R341", f"{where}: there is no column {column!r}; the columns are {', '.join(map(str, record))}",
-                      f"name it: {here}", spec_path=here)  # fmt: skip
-    if key == "id" and type(value) is int:
-        value = str(value)
-    if value is None or (isinstance(value, str) and not value.strip()):
-        raise Failure("R341", f"{where}: the {key} is empty", "delete these rows, or fill them in",
-                      spec_path=f"{spec_path}.file")  # fmt: skip
-    if not isinstance(value, str):
-        raise Failure("R341", f"{where}: the column {column!r} holds {type(value).__name__}, not text",
-                      "name a column of text", spec_path=here)  # fmt: skip
-    try:
-        value.encode()
-    except UnicodeEncodeError as error:
-        raise Failure("R341", f"{where}: the {key} holds half a character (\\u{ord(value[error.start]):04x})",
-                      "a text was cut inside an escaped character; mend the row",
-                      spec_path=f"{spec_path}.file") from error  # fmt: skip
-    return value

@@ -6,9 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from distilc.runtime.data import bulletin_words
-from distilc.runtime.data.bulletin_events import EVENTS
-from distilc.runtime.data.bulletins import SPLITS, bulletin, bulletins
+from distilc.runtime.data.bulletins import SPLITS, bulletin, bulletins, wordings
 from distilc.runtime.metrics.rouge import rouge
 from distilc.runtime.metrics.sentences import split_sentences
 
@@ -45,13 +43,13 @@ def test_no_text_comes_twice_or_in_two_splits(rows: dict[str, list[dict[str, str
 
 def test_every_report_names_what_decides_its_split() -> None:
     """The pair of names that belongs to one split stands in every wording of its facts."""
-    for event in EVENTS:
-        for slot in list(event.slots)[:2]:
-            assert any(all(f"{{{slot}}}" in text for text in wordings) for wordings in event.sentences), event.target
+    for event in wordings()["events"]:
+        for slot in list(event["slots"])[:2]:
+            assert any(all(f"{{{slot}}}" in text for text in fact) for fact in event["sentences"]), event["target"]
 
 
 def test_the_target_says_only_what_the_report_says(rows: dict[str, list[dict[str, str]]]) -> None:
-    names = {word for pool in bulletin_words.POOLS.values() for word in pool}
+    names = {word for pool in wordings()["pools"].values() for word in pool}
 
     def facts(text: str) -> Iterator[str]:
         yield from (word for word in text.replace(",", " ").replace(".", " ").split() if word in names)
