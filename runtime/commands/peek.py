@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..execution.console import Console
-from ..execution.launch import be_alone
+from ..execution.launch import become_single_process
 from ..execution.processes import num_cores
 from ..execution.store import open_store
 from ..failure import Failure
@@ -50,7 +50,7 @@ def main(argv: Sequence[str]) -> int:
 
 def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
     """The facts. Raises `Failure`: something that is needed cannot be had."""
-    be_alone(plan)
+    become_single_process(plan)
     os.environ["DS_ACCELERATOR"] = "cpu"  # all of it happens there
     import torch
 

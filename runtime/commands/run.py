@@ -22,7 +22,7 @@ from ..available import check_available
 from ..execution.code_identity import code_identity
 from ..execution.console import Console
 from ..execution.control import Control, make_control
-from ..execution.launch import Launch, be_alone, require_devices
+from ..execution.launch import Launch, become_single_process, require_devices
 from ..execution.stop_signal import StopSignal, stop_on_signal
 from ..execution.store import Store, discard, open_store
 from ..execution.unforeseen import is_full, no_space, try_space
@@ -344,7 +344,7 @@ def _last_words(log: Path) -> str:
 
 def _work_here(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
     """All in this very process, for a debugger: one rank, whatever the site says, or a cluster that it runs in."""
-    be_alone(run.plan)
+    become_single_process(run.plan)
     from ..execution.worker import work
 
     over = threading.Event()

@@ -63,7 +63,7 @@ _control_group: Any = None
 
 
 def control_group() -> Any:
-    """A gloo group with a long patience: ranks may wait hours while rank 0 works, without spinning."""
+    """A gloo group with a timeout of 14 days: ranks may wait hours while rank 0 works, without spinning."""
     global _control_group
     if _control_group is None:
         from datetime import timedelta
@@ -80,8 +80,8 @@ class Journal:
     A resumed stage computes some steps a second time. The values are the same, so what was written
     stays: a (metric, step) that is already there is not written again.
 
-    What a kill or a power cut left of a line is taken out when a journal is opened again. `num_damaged`: lines that
-    were whole, and are no records.
+    A line that a kill or a power cut left incomplete is removed when a journal is opened again. `num_damaged`: complete
+    lines that are no records.
     """
 
     def __init__(self, path: Path | None) -> None:
@@ -136,31 +136,23 @@ class Progress:
         self.path = path
         self.stage = stage
         self._written = 0.0
-        self._state: dict[str, Any] = {}
 
     @contextmanager
     def task(self, title: str, total: float | None, unit: str = "") -> Iterator[Callable[..., None]]:
         """Yields `update(done, note="")`. `total` None: the end is not known."""
 
         def update(done: float, note: str = "") -> None:
-            self._state = {
-                "stage": self.stage,
-                "title": title,
-                "done": done,
-                "total": total,
-                "unit": unit,
-                "note": note,
-            }
-            self._write(force=total is not None and done >= total)
+            record = {"stage": self.stage, "title": title, "done": done, "total": total, "unit": unit, "note": note}
+            self._write(record, force=total is not None and done >= total)
 
         update(0)
         yield update
 
-    def _write(self, force: bool) -> None:
+    def _write(self, record: Mapping[str, Any], force: bool) -> None:
         now = time.monotonic()
         if self.path is None or (now - self._written < 0.2 and not force):
             return
         self._written = now
         temporary = self.path.with_suffix(".tmp")
-        temporary.write_text(json.dumps(self._state, allow_nan=False), "utf-8")
+        temporary.write_text(json.dumps(record, allow_nan=False), "utf-8")
         temporary.replace(self.path)

@@ -1,7 +1,7 @@
-"""The small files through which a driver and its workers speak: progress, warnings, failure, stop.
+"""The small files through which a driver and its workers communicate: progress, warnings, failure, stop.
 
 Files, because they also work when the driver, the launcher or a rank was killed, and on a shared disk. Every driver has
-a folder of its own, `control/<time>-<chance>/` of the run: what is said to one is not said to another.
+a folder of its own, `control/<time>-<random>/` of the run.
 """
 
 from __future__ import annotations
@@ -18,9 +18,9 @@ from typing import Any
 
 from ..failure import Failure
 from ..messages.notices import FILE, read_notices
-from .heartbeat import heartbeat, read_life
+from .heartbeat import heartbeat, read_process
 
-BY_HAND = "by-hand"  # the folder of workers that were started by hand: nobody's, and never taken away
+BY_HAND = "by-hand"  # the folder of workers that were started by hand; it has no driver and is never removed
 CODE = "code"
 KEPT_SECONDS = 24 * 3600.0  # the folder of a driver that was killed: its workers may still be writing into it
 KEPT_AFTER_END_SECONDS = 60.0  # of one that ended well
@@ -44,7 +44,7 @@ class Control:
 
     @contextmanager
     def driven(self) -> Iterator[None]:
-        """While it lasts, the workers know that their driver is there."""
+        """Within it, the workers see that their driver is alive."""
         with heartbeat(self.driver_file):
             yield
 
@@ -53,35 +53,28 @@ class Control:
         (self.folder / CODE).write_text(code, "utf-8")
 
     def code(self) -> str | None:
-        """That of the driver; None: it did not tell."""
+        """The code of the driver; None: it did not report any."""
         try:
             return (self.folder / CODE).read_text("utf-8")
         except OSError:
             return None
 
     def begin(self, rank: int) -> None:
-        """A worker has come up: what ends it from now on it tells, or it is killed."""
+        """A worker has started: from now on it reports its own failures, unless it is killed."""
         self.folder.mkdir(parents=True, exist_ok=True)
         (self.folder / f"rank-{rank}").touch()
 
     def num_begun(self) -> int:
-        """How many workers have come up."""
+        """How many workers have started."""
         return sum(1 for _ in self.folder.glob("rank-*"))
 
     def fail(self, failure: Failure) -> None:
-        """Tell the driver. The first rank that fails is the one with something to say. Where the folder is gone,
-        the driver sees that itself."""
+        """Report a failure to the driver. The first rank that fails wins: the others fail because of it. Where the
+        folder is gone, the driver sees that itself."""
         if not self.folder.is_dir():
             return
-        record = {
-            "code": failure.code,
-            "message": failure.message,
-            "hint": failure.hint,
-            "spec_path": failure.spec_path,
-            "exit_code": failure.exit_code,
-        }
         temporary = self.failure_file.with_suffix(f".{os.getpid()}")
-        temporary.write_text(json.dumps(record, allow_nan=False), "utf-8")
+        temporary.write_text(json.dumps(failure.record(), allow_nan=False), "utf-8")
         try:
             os.link(temporary, self.failure_file)
         except FileExistsError:
@@ -90,17 +83,13 @@ class Control:
             temporary.unlink()
 
     def failure(self) -> Failure | None:
-        """What a worker told, if one did."""
+        """What a worker reported; None: nothing."""
         record = _read(self.failure_file)
-        if record is None or not record.keys() >= {"code", "message", "hint", "spec_path", "exit_code"}:
+        if record is None:
             return None
-        return Failure(
-            record["code"],
-            record["message"],
-            record["hint"],
-            spec_path=record["spec_path"],
-            exit_code=record["exit_code"],
-        )
+        with suppress(KeyError):  # of something else
+            return Failure.of(record)
+        return None
 
     def warnings(self) -> list[dict[str, Any]]:
         """What workers noticed so far, in order: {code, message, hint, spec_path}."""
@@ -112,10 +101,10 @@ class Control:
 
 
 def make_control(run_folder: Path) -> Control:
-    """A control folder for a driver that begins. Those of drivers that ended are taken away. Raises `OSError`."""
+    """A control folder for a driver that begins. Those of drivers that ended are removed. Raises `OSError`."""
     for folder in _control_folders(run_folder):
         with suppress(OSError):
-            driver = read_life(folder / "driver.json")
+            driver = read_process(folder / "driver.json")
             kept_seconds = KEPT_AFTER_END_SECONDS if driver is None else KEPT_SECONDS
             alive = driver is not None and driver.here and driver.running
             if not alive and abs(time.time() - folder.stat().st_mtime) > kept_seconds:
@@ -126,7 +115,7 @@ def make_control(run_folder: Path) -> Control:
 
 
 def latest_control(run_folder: Path) -> Control | None:
-    """That of the driver, of this run, that was heard of last."""
+    """The control folder of this run that was written last; None: there is none."""
     folders = [*_control_folders(run_folder), run_folder / "control" / BY_HAND]
     there = [folder for folder in folders if folder.is_dir()]
     return Control(max(there, key=lambda folder: folder.stat().st_mtime)) if there else None

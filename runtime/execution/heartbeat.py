@@ -1,8 +1,8 @@
-"""Who lives: the small record that a process renews while it is at work, and how others judge by it.
+"""Which processes are alive: the small record that a process renews while it works, and how others read it.
 
 On the machine of the process its process table decides, at once. Any other machine sees the record alone, on a disk
-that both have: there a process lives as long as its record changes. What is compared are contents, over time, on the
-observer's own monotonic clock: clocks of two machines differ, and are set back.
+that both have: there a process is alive as long as its record changes. The contents are compared over time, on the
+observer's own monotonic clock: the clocks of two machines differ, and may be set back.
 """
 
 from __future__ import annotations
@@ -21,9 +21,10 @@ BEAT_SECONDS = 2.0
 
 
 @dataclass(frozen=True)
-class Life:
+class ProcessRecord:
     """A process: where it is (`boot` names a boot of a machine and a space of pids in it, `started` is in clock ticks
-    since that boot), and how often it said so. `heartbeat`: when it did last, by its own clock."""
+    since that boot), and how often it has renewed its record. `heartbeat`: when it did so last, in seconds of its own
+    clock."""
 
     host: str
     boot: str
@@ -42,35 +43,38 @@ class Life:
         """Is it alive, by the process table? Of a process that is `here` only."""
         return process_start(self.pid) == self.started
 
-    def is_process_of(self, other: Life) -> bool:
+    def is_process_of(self, other: ProcessRecord) -> bool:
         """Is that the same process, at whatever beat?"""
         return replace(self, beat=0, heartbeat=0.0) == replace(other, beat=0, heartbeat=0.0)
 
 
-def this_process() -> Life:
-    return Life(socket.gethostname(), _boot(), os.getpid(), process_start(os.getpid()) or "")
+_FIELDS = tuple(field.name for field in fields(ProcessRecord))
 
 
-def read_life(path: Path) -> Life | None:
-    """The record of a process; None: there is none, or it is damaged, and tells of nobody."""
+def this_process() -> ProcessRecord:
+    return ProcessRecord(socket.gethostname(), _boot(), os.getpid(), process_start(os.getpid()) or "")
+
+
+def read_process(path: Path) -> ProcessRecord | None:
+    """The record of a process; None: there is none, or it is damaged."""
     try:
         record = json.loads(path.read_text("utf-8"))
-        life = Life(**{field.name: record[field.name] for field in fields(Life) if field.name in record})
-        life = replace(life, heartbeat=float(life.heartbeat))
+        process = ProcessRecord(**{name: record[name] for name in _FIELDS if name in record})
+        process = replace(process, heartbeat=float(process.heartbeat))
     except (OSError, ValueError, TypeError, OverflowError, RecursionError):
         return None
-    words, numbers = (life.host, life.boot, life.started), (life.pid, life.beat)
-    return life if all(type(word) is str for word in words) and all(type(n) is int for n in numbers) else None
+    words, numbers = (process.host, process.boot, process.started), (process.pid, process.beat)
+    return process if all(type(word) is str for word in words) and all(type(n) is int for n in numbers) else None
 
 
-def write_life(path: Path, life: Life) -> None:
+def write_process(path: Path, process: ProcessRecord) -> None:
     """Replace the record, so that a reader sees the old one or the new one. Raises `OSError`."""
-    with _written_beside(path, life) as temporary:
+    with _written_beside(path, process) as temporary:
         temporary.replace(path)
 
 
 def claim(path: Path) -> bool:
-    """Put down the record of this process where there is none; says whether there was none. Raises `OSError`."""
+    """Write the record of this process where there is none. Returns whether there was none. Raises `OSError`."""
     with _written_beside(path, this_process()) as temporary:
         try:
             os.link(temporary, path)
@@ -80,10 +84,10 @@ def claim(path: Path) -> bool:
 
 
 @contextmanager
-def _written_beside(path: Path, life: Life) -> Iterator[Path]:
+def _written_beside(path: Path, process: ProcessRecord) -> Iterator[Path]:
     temporary = path.with_suffix(f".{socket.gethostname()}-{os.getpid()}-{threading.get_ident()}")
     try:
-        temporary.write_text(json.dumps(asdict(replace(life, heartbeat=time.time())), allow_nan=False), "utf-8")
+        temporary.write_text(json.dumps(asdict(replace(process, heartbeat=time.time())), allow_nan=False), "utf-8")
         yield temporary
     finally:
         temporary.unlink(missing_ok=True)
@@ -91,22 +95,22 @@ def _written_beside(path: Path, life: Life) -> Iterator[Path]:
 
 @contextmanager
 def heartbeat(path: Path, lost: Callable[[], None] = lambda: None) -> Iterator[None]:
-    """Renew the record of this process, and take it away at the end. `lost` is called, once, in a thread of its own,
-    when another process has put itself into this one's place."""
-    life, over = this_process(), threading.Event()
+    """Renew the record of this process, and remove it at the end. `lost` is called, once, in a thread of its own, when
+    the record has become that of another process."""
+    process, over = this_process(), threading.Event()
 
     def beat() -> None:
         number = 0
         while not over.wait(BEAT_SECONDS):
             number += 1
-            holder = read_life(path)
-            if holder is not None and not holder.is_process_of(life):
+            holder = read_process(path)
+            if holder is not None and not holder.is_process_of(process):
                 lost()
                 return
             with suppress(OSError):  # a disk that is full or away for a while: the next beat may do
-                write_life(path, replace(life, beat=number))
+                write_process(path, replace(process, beat=number))
 
-    write_life(path, life)
+    write_process(path, process)
     thread = threading.Thread(target=beat, daemon=True, name="heartbeat")
     thread.start()
     try:
@@ -114,29 +118,29 @@ def heartbeat(path: Path, lost: Callable[[], None] = lambda: None) -> Iterator[N
     finally:
         over.set()
         thread.join()
-        holder = read_life(path)
-        if holder is None or holder.is_process_of(life):
+        holder = read_process(path)
+        if holder is None or holder.is_process_of(process):
             with suppress(OSError):
                 path.unlink()
 
 
 class Watch:
-    """Judges the record of another process again and again: does it live? On this machine that is known at once; on
-    another it lives until its record has not changed for `silence_seconds`."""
+    """Is another process alive? Asked repeatedly, from its record. On this machine that is known at once; on
+    another machine it is alive until its record has not changed for `silence_seconds`."""
 
     def __init__(self, path: Path, silence_seconds: float) -> None:
         self._path = path
         self._silence_seconds = silence_seconds
-        self._seen: Life | None = None
+        self._seen: ProcessRecord | None = None
         self._changed = time.monotonic()
 
-    def lives(self) -> bool:
+    def alive(self) -> bool:
         """A record that cannot be read (any more) is one that does not change."""
-        life = read_life(self._path)
-        if life is not None and life.here:
-            return life.running
-        if life is not None and life != self._seen:
-            self._seen, self._changed = life, time.monotonic()
+        process = read_process(self._path)
+        if process is not None and process.here:
+            return process.running
+        if process is not None and process != self._seen:
+            self._seen, self._changed = process, time.monotonic()
         return time.monotonic() - self._changed < self._silence_seconds
 
 

@@ -22,17 +22,17 @@ from typing import IO
 from ..failure import Failure
 from ..plan import Plan, Stage
 from .control import Control
-from .nodes import Meeting, ask_hosts, read_hosts, remote_script, ssh_command
+from .nodes import Rendezvous, ask_hosts, read_hosts, remote_script, ssh_command
 from .processes import DRIVER_GRACE_SECONDS, DRIVER_SILENCE_SECONDS, free_port, thread_environment, without_mlflow
 
 VISIBLE = "CUDA_VISIBLE_DEVICES"
 KILL = "kill\n"
-# What tells a process of its place among others. Schedulers and launchers set them for what they start themselves.
+# Variables that give a process its rank. Schedulers and launchers set them for the processes that they start.
 PLACE = re.compile(
     "RANK|WORLD_SIZE|MASTER_(ADDR|PORT)|LOCAL_(RANK|SIZE|WORLD_SIZE)|CROSS_(RANK|SIZE)|NODE_RANK"
     "|GROUP_(RANK|WORLD_SIZE)|ROLE_(RANK|NAME|WORLD_SIZE)|TORCHELASTIC_.*"
 )
-ALONE = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
+SINGLE_PROCESS = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "LOCAL_SIZE": "1", "MASTER_ADDR": "127.0.0.1"}
 
 
 class Launch:
@@ -44,14 +44,14 @@ class Launch:
         """`folder` holds the plan; `log` takes what launchers and workers print."""
         environment = launch_environment(plan)
         hosts = [] if plan.site.hostfile is None else read_hosts(Path(plan.site.hostfile), plan.site.nodes)
-        meeting = ask_hosts(hosts, control, environment) if hosts else Meeting("127.0.0.1", free_port())
+        rendezvous = ask_hosts(hosts, control, environment) if hosts else Rendezvous("127.0.0.1", free_port())
         self._end_seconds = 10.0 if hosts else 0.5  # for a line that may be long
         self._failing_since: float | None = None
         self._hosts = hosts or [""]
         self._launchers: list[subprocess.Popen[str]] = []
         self.first_failure: tuple[str, int] | None = None  # machine ("": this one) and exit code, below 0 a signal
         for i, host in enumerate(self._hosts):
-            command = launch_command(plan, folder, stages, control, hosts, i, meeting)
+            command = launch_command(plan, folder, stages, control, hosts, i, rendezvous)
             launcher = subprocess.Popen(
                 ssh_command(host) if hosts else command,
                 stdin=subprocess.PIPE,
@@ -66,7 +66,7 @@ class Launch:
                 self._say(launcher, remote_script(command, environment))
 
     def running(self) -> bool:
-        """Is there anything left to wait for? Where one launcher failed, the others have time to notice and to save."""
+        """Is there anything left to wait for? Where one launcher failed, the others have some time to save."""
         codes = [launcher.poll() for launcher in self._launchers]
         if self._failing_since is None and any(codes):
             self._failing_since = time.monotonic()
@@ -75,7 +75,7 @@ class Launch:
         return None in codes and not failing
 
     def end(self) -> None:
-        """Kill what is left: ranks can outlive their launcher."""
+        """Kill what still runs: ranks can outlive their launcher."""
         for launcher in self._launchers:
             self._say(launcher, KILL)
         for launcher in self._launchers:
@@ -99,26 +99,26 @@ def launch_command(
     control: Control,
     hosts: Sequence[str],
     node: int,
-    meeting: Meeting,
+    rendezvous: Rendezvous,
 ) -> list[str]:
     """DeepSpeed's launcher of one machine (`node` counts them), with one worker for each device. `folder` holds the
     plan; no `hosts`: this machine alone.
 
-    `deepspeed` itself, which starts it on several machines, is not asked: it needs pdsh, takes none of our variables
-    there, tells no exit codes of machines, and would ignore CUDA_VISIBLE_DEVICES of this one."""
+    The `deepspeed` command, which starts it on several machines, is not used: it needs pdsh, passes none of our
+    variables on, reports no exit codes of machines, and ignores CUDA_VISIBLE_DEVICES of this one."""
     numbers = [str(number) for number in range(plan.site.per_node)]
     world = {host: numbers for host in hosts} or {"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}
     return [
         sys.executable, "-u", "-m", "distilc.runtime.execution.launch",
         f"--world_info={base64.urlsafe_b64encode(json.dumps(world, allow_nan=False).encode()).decode()}",
-        f"--node_rank={node}", f"--master_addr={meeting.address}", f"--master_port={meeting.port}",
+        f"--node_rank={node}", f"--master_addr={rendezvous.address}", f"--master_port={rendezvous.port}",
         "--no_local_rank", "--module", "distilc.runtime", "worker", str(folder),
         "--stages", ",".join(stage.id for stage in stages), "--control", str(control.folder),
     ]  # fmt: skip
 
 
 def launch_environment(plan: Plan) -> dict[str, str]:
-    """This process's environment, without a place that somebody else gave it, and with the hub kept quiet (or away)."""
+    """This process's environment, without a rank that another launcher gave it, and with the hub quiet (or offline)."""
     environment = {
         **{name: value for name, value in os.environ.items() if not PLACE.fullmatch(name)},
         "PYTHONUNBUFFERED": "1",
@@ -130,9 +130,10 @@ def launch_environment(plan: Plan) -> dict[str, str]:
     return environment
 
 
-def be_alone(plan: Plan) -> None:
-    """Make this process's own environment that of a run of one process, whatever a cluster says of its place."""
-    environment = {**launch_environment(plan), **thread_environment(1), **ALONE, "MASTER_PORT": str(free_port())}
+def become_single_process(plan: Plan) -> None:
+    """Make this process's own environment that of a run of one process, whatever rank a cluster has given it."""
+    environment = {**launch_environment(plan), **thread_environment(1), **SINGLE_PROCESS}
+    environment["MASTER_PORT"] = str(free_port())
     for name in os.environ.keys() - environment.keys():
         del os.environ[name]
     os.environ.update(environment)
@@ -161,7 +162,7 @@ def _start_workers() -> None:
     world = json.loads(base64.urlsafe_b64decode(sys.argv[1].partition("=")[2]))
     os.environ.update(thread_environment(len(next(iter(world.values())))))
     if os.getpid() == os.getpgrp():  # started by a driver, and not within a group of others
-        line = os.fdopen(os.dup(0))  # this process's alone: the workers do not get it
+        line = os.fdopen(os.dup(0))  # of this process only: the workers do not inherit it
         os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
         threading.Thread(target=_end_with_driver, args=(line,), daemon=True, name="driver-line").start()
     with without_mlflow():
@@ -170,8 +171,8 @@ def _start_workers() -> None:
 
 
 def _end_with_driver(line: IO[str]) -> None:
-    """Kill this process and its workers when the driver says so, or some time after the line broke: they notice the
-    end of the driver by themselves, and save."""
+    """Kill this process and its workers when the driver asks for it, or some time after the connection broke: they
+    notice the end of the driver by themselves, and save."""
     if line.readline() != KILL:
         time.sleep(DRIVER_SILENCE_SECONDS + DRIVER_GRACE_SECONDS + 5.0)
     os.killpg(0, signal.SIGKILL)

@@ -1,4 +1,4 @@
-"""The machines of a hostfile: which they are, whether they are fit, and how a command is started on one.
+"""The machines of a hostfile: which they are, whether they can be used, and how a command is started on one.
 
 Over ssh, whatever the login shell there: a plain `sh` reads a script from its standard input, so that no variable's
 value is in a list of processes. As a program it is what a machine is asked: `nodes CONTROL_FOLDER`.
@@ -20,7 +20,7 @@ from pathlib import Path
 from ..failure import Failure
 from ..messages.terminal import tell
 from .control import Control
-from .heartbeat import read_life
+from .heartbeat import read_process
 from .processes import free_port
 
 # A connection that is lost is given up after 30 seconds.
@@ -28,7 +28,7 @@ SSH_OPTIONS = ("BatchMode=yes", "ConnectTimeout=20", "ServerAliveInterval=10", "
 ASK_SECONDS = 120.0
 NOT_REACHED = 255  # ssh's own exit code
 HOST = re.compile(r"(?P<name>[^\s#-]\S*)\s+slots=(?P<slots>\d+)\s*(#.*)?", re.ASCII)
-# What libraries read on every machine. A machine's own are HOME and the like, and what the launcher sets.
+# Variables that libraries read, the same on every machine. HOME and the like, and what the launcher sets, are not.
 CARRIED = re.compile(
     "(CT2|CUDA|DISTILC|DS|FI|GLOO|HF|HUGGINGFACE|KMP|MKL|NCCL|OMP|PYTORCH|TOKENIZERS|TP|TRANSFORMERS|UCX)_.*"
     "|PYTHON.*|TORCH.*|LANG|LC_.*|LD_LIBRARY_PATH|PATH|XDG_CACHE_HOME|(https?|no|all)_proxy|(HTTPS?|NO|ALL)_PROXY"
@@ -37,8 +37,8 @@ OWN = ("CUDA_VISIBLE_DEVICES", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
 
 
 @dataclass(frozen=True)
-class Meeting:
-    """Where the processes of all machines meet: at a port of the first."""
+class Rendezvous:
+    """Where the processes of all machines meet: a port of the first one."""
 
     address: str
     port: int
@@ -48,7 +48,7 @@ def read_hosts(file: Path, number: int) -> list[str]:
     """The first machines of a hostfile, `[USER@]NAME slots=DEVICES` a line.
 
     Raises `Failure` R120: it cannot be read, or names fewer."""
-    again = "mend it, and check it with `distilc check --site FILE SPEC`"
+    again = "correct it, and check it with `distilc check --site FILE SPEC`"
     try:
         lines = file.read_text("utf-8").splitlines()
     except (OSError, ValueError) as error:
@@ -60,7 +60,7 @@ def read_hosts(file: Path, number: int) -> list[str]:
             continue
         found = HOST.fullmatch(line.strip())
         if found is None or found["name"] in hosts:
-            what = "not `NAME slots=DEVICES`" if found is None else f"{found['name']} a second time"
+            what = "not `NAME slots=DEVICES`" if found is None else f"{found['name']} is listed twice"
             raise Failure("R120", f"{file}:{i}: {what}", again)
         hosts.append(found["name"])
     if len(hosts) < number:
@@ -68,7 +68,7 @@ def read_hosts(file: Path, number: int) -> list[str]:
     return hosts[:number]
 
 
-def ask_hosts(hosts: Sequence[str], control: Control, environment: Mapping[str, str]) -> Meeting:
+def ask_hosts(hosts: Sequence[str], control: Control, environment: Mapping[str, str]) -> Rendezvous:
     """Ask every machine whether it can be reached, has this Python environment and sees the workspace.
 
     Raises `Failure` R121 that names each machine that does not, with what it said."""
@@ -81,7 +81,7 @@ def ask_hosts(hosts: Sequence[str], control: Control, environment: Mapping[str, 
         raise Failure("R121", f"cannot start processes on {len(wrong)} of {len(hosts)} machines: {told}", wrong[0][2])
     port = answers[0]
     assert isinstance(port, int)
-    return Meeting(_address(hosts[0]), port)
+    return Rendezvous(_address(hosts[0]), port)
 
 
 def ssh_command(host: str) -> list[str]:
@@ -126,8 +126,8 @@ def _address(host: str) -> str:
 
 
 def main(argv: Sequence[str]) -> int:
-    """Says, as JSON, whether this machine sees the driver of a control folder, and a port that is free here."""
-    sees = read_life(Control(Path(argv[0])).driver_file) is not None
+    """Prints, as JSON, whether this machine sees the driver of a control folder, and a port that is free here."""
+    sees = read_process(Control(Path(argv[0])).driver_file) is not None
     tell(json.dumps({"sees": sees, "port": free_port()}, allow_nan=False))
     return 0
 

@@ -12,16 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from .heartbeat import Watch, read_life, this_process
+from .heartbeat import Watch, read_process, this_process
 
-# Together less than a minute: so long after the end of its driver a worker is gone, on every machine.
-DRIVER_SILENCE_SECONDS = 20.0  # a driver on another machine that was silent this long is taken for dead
+# Together less than a minute: the time after the end of its driver within which a worker exits, on every machine.
+DRIVER_SILENCE_SECONDS = 20.0  # a driver on another machine whose record did not change for so long counts as dead
 DRIVER_GRACE_SECONDS = 30.0  # for saving
 
 
 @dataclass(frozen=True)
 class Ranks:
-    """Where this process stands. `device`: cpu or cuda:<local rank>."""
+    """The place of this process among all. `device`: cpu or cuda:<local rank>."""
 
     rank: int
     world: int
@@ -37,9 +37,21 @@ def num_cores() -> int:
 
 def thread_environment(local_world: int) -> dict[str, str]:
     """Environment for worker processes: cores are shared out, not fought over (2 ranks with 2 threads each
-    on 2 cores take six times as long as with one)."""
-    threads = str(max(1, num_cores() // local_world))
-    return {"OMP_NUM_THREADS": threads, "MKL_NUM_THREADS": threads, "TOKENIZERS_PARALLELISM": "true"}
+    on 2 cores take six times as long as with one). The number of threads is fixed: libraries that choose it anew for
+    each call, by the load of the machine, would add numbers up in another order each time."""
+    threads = str(num_threads(local_world))
+    return {
+        "OMP_NUM_THREADS": threads,
+        "OMP_DYNAMIC": "FALSE",
+        "MKL_NUM_THREADS": threads,
+        "MKL_DYNAMIC": "FALSE",
+        "TOKENIZERS_PARALLELISM": "true",
+    }
+
+
+def num_threads(local_world: int) -> int:
+    """Threads of each of so many processes on this machine."""
+    return max(1, num_cores() // local_world)
 
 
 def join(device: str) -> Ranks:
@@ -55,7 +67,7 @@ def join(device: str) -> Ranks:
 
     import torch
 
-    torch.set_num_threads(max(1, num_cores() // local_world))
+    torch.set_num_threads(num_threads(local_world))
     _quiet_deepspeed()
     with without_mlflow():
         import deepspeed
@@ -76,7 +88,7 @@ def join(device: str) -> Ranks:
 @contextmanager
 def without_mlflow() -> Iterator[None]:
     """For an import of DeepSpeed: its autotuner loads MLflow wherever it finds it, which takes longer than DeepSpeed
-    itself, and neither workers nor launcher speak to it."""
+    itself, and neither workers nor launcher use it. It has no setting for this."""
     if "mlflow" in sys.modules:
         yield
         return
@@ -94,7 +106,7 @@ def _quiet_deepspeed() -> None:
 
 
 def free_port() -> int:
-    """A port that nobody listens on just now."""
+    """A port that is free at the moment."""
     with socket.socket() as probe:
         probe.bind(("", 0))
         port: int = probe.getsockname()[1]
@@ -103,16 +115,16 @@ def free_port() -> int:
 
 def watch_driver(record: Path) -> threading.Event:
     """Watch the driver that renews this record; the event is set when it is gone. A worker must not outlive the command
-    that started it, but it may still save: it ends DRIVER_GRACE_SECONDS later, whatever it is in.
+    that started it, but it may still save: it exits DRIVER_GRACE_SECONDS later, whatever it is doing.
 
-    Where there is no record nobody drives: the workers were started by hand. A driver that works in this very process
-    needs no watch, and its record goes with each of its runs, not with it."""
+    Where there is no record there is no driver: the workers were started by hand. A driver in this very process needs
+    no watch, and its record is that of one of its runs, not of the process."""
     gone = threading.Event()
-    driver = read_life(record)
+    driver = read_process(record)
 
     def watch() -> None:
         watched = Watch(record, DRIVER_SILENCE_SECONDS)
-        while watched.lives():
+        while watched.alive():
             time.sleep(1.0)
         gone.set()
         time.sleep(DRIVER_GRACE_SECONDS)
@@ -124,7 +136,7 @@ def watch_driver(record: Path) -> threading.Event:
 
 
 class StopRequest:
-    """The wish to stop, agreed on by all ranks at a step boundary.
+    """A request to stop, agreed on by all ranks at a step boundary.
 
     It comes from the driver as a file, or from its end (`driver_gone`)."""
 

@@ -3,9 +3,9 @@
     <root>/<key>/             a published artifact, complete, with manifest.json; never changed again
     <root>/.work/<key>/          the folder in which a stage is at work; kept across interruptions
     <root>/.work/<key>.scratch/  what it resumes from; gone when the artifact is published, not before
-    <root>/.again/<key>          to be computed again: the artifact counts as missing, and stays until it is replaced
-    <root>/.hashes/<key>.json    hashes of its large files, remembered (integrity.py)
-    <root>/.locks/<key>.json     who is at work on it
+    <root>/.again/<key>          to be recomputed: the artifact counts as missing, and stays until it is replaced
+    <root>/.hashes/<key>.json    cached hashes of its large files (integrity.py)
+    <root>/.locks/<key>.json     the process that computes it
 
 An artifact is published by one rename, so a half-written one is never seen. Of two processes that want
 the same key one computes; the other waits, or takes over when the owner is dead.
@@ -27,23 +27,23 @@ from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
-from ..files.integrity import Hashes, changed_file, require_model, sync, sync_tree
+from ..files.integrity import Hashes, added_file, changed_file, require_model, sync, sync_tree
 from ..messages.terminal import tell
 from ..plan import Site, Stage
 from .code_identity import code_identity
-from .heartbeat import BEAT_SECONDS, Life, Watch, claim, heartbeat, read_life
+from .heartbeat import BEAT_SECONDS, ProcessRecord, Watch, claim, heartbeat, read_process
 
 MANIFEST = "manifest.json"
 MANIFEST_FORMAT = 1
 REFERENCE = "reference.json"  # of a model that lies outside the store
 WORK, AGAIN, HASHES = ".work", ".again", ".hashes"
 GONE = ".gone-"
-STALE_SECONDS = 60.0  # an owner on another machine that was silent this long is taken for dead
+STALE_SECONDS = 60.0  # an owner on another machine whose record did not change for so long counts as dead
 
 
 class Store:
-    """`root` is written; `shared` stores are looked into as well, never written. `hashes`: the folder in which hashes
-    are remembered, of all of them (None: that of `root`)."""
+    """`root` is written; `shared` stores are only read. `hashes`: the folder in which hashes of all of them are cached
+    (None: that of `root`)."""
 
     def __init__(self, root: Path, shared: Sequence[Path] = (), hashes: Path | None = None) -> None:
         self.root = root
@@ -67,16 +67,23 @@ class Store:
     ) -> Path:
         """The folder of a published artifact that is as it was written, and so is the model that it refers to.
 
-        `large_files` False: of those only the sizes are looked at. `wait` is told of a file that takes a while.
+        `large_files` False: of those only the sizes are compared. `wait` is called with the
+        name of a file that takes long.
         `stage`: the id of its stage in the plan that asks, for the diagnosis.
-        Raises `Failure` R401: it is not there, or was damaged; R224: the model that it refers to was changed."""
+        Raises `Failure` R401: it is not there, was damaged, or a file was added to it; R224: the model that it refers
+        to was changed."""
         folder, manifest = self._open(key, stage)
         hashes = self.hashes(key, wait)
-        # Earlier versions could write a manifest of an interrupted attempt down as one of the files.
-        files = {name: entry for name, entry in manifest["files"].items() if name != MANIFEST}
+        files = manifest["files"]
         changed = changed_file(folder, files, hashes, large_files=large_files)
         if changed is not None:
             raise _damaged(folder, " ".join(changed), stage)
+        if (added := added_file(folder, (*files, MANIFEST))) is not None:
+            raise Failure(
+                "R401",
+                f"the artifact {folder} was changed: {added} was added after it was published",
+                f"libraries may read it as a part of the artifact; remove it (rm {folder / added})",
+            )
         if large_files and REFERENCE in files:
             require_model(folder / REFERENCE, hashes)
         return folder
@@ -86,7 +93,7 @@ class Store:
         return self._open(key)[1]
 
     def hashes(self, key: str, wait: Callable[[str], None] | None = None) -> Hashes:
-        """Hashes of what belongs to an artifact, remembered in the workspace."""
+        """Hashes of the files of an artifact, cached in the workspace."""
         return Hashes(self._hashes / f"{key}.json", wait)
 
     def _open(self, key: str, stage: str | None = None) -> tuple[Path, dict[str, Any]]:
@@ -102,7 +109,7 @@ class Store:
         except ValueError as error:
             raise _damaged(folder, f"{MANIFEST} is not JSON", stage) from error
         if not _is_manifest(manifest, key):
-            raise _damaged(folder, f"{MANIFEST} is not that of this artifact", stage)
+            raise _damaged(folder, f"{MANIFEST} is not the manifest of this artifact", stage)
         return folder, manifest
 
     def work(self, key: str) -> Path:
@@ -112,17 +119,14 @@ class Store:
         return folder
 
     def scratch(self, key: str) -> Path:
-        """Where the work on a key keeps what it resumes from. `make_scratch` makes it."""
+        """The folder from which work on a key resumes. `make_scratch` creates it."""
         return self.root / WORK / f"{key}.scratch"
 
     def make_scratch(self, key: str) -> None:
-        folder, within = self.scratch(key), self.root / WORK / key / ".scratch"
-        if within.is_dir() and not folder.exists():
-            within.rename(folder)  # earlier versions had it there
-        folder.mkdir(parents=True, exist_ok=True)
+        self.scratch(key).mkdir(parents=True, exist_ok=True)
 
     def discard(self, key: str) -> None:
-        """Have an artifact of this root computed again, from nothing. It stays where it is until it is replaced.
+        """Have an artifact of this root recomputed from scratch. It stays where it is until it is replaced.
 
         Raises `Failure` R403: another process is at work on it."""
         self._require_idle(key)
@@ -160,7 +164,7 @@ class Store:
         what the work would be resumed from is removed. A publication that was killed anywhere can be repeated.
 
         `settings` and `needs` (role -> key) record what the artifact was made from, for people who ask why
-        another one had to be made. Manifests of earlier versions are without them.
+        another one had to be made.
         """
         folder, target, again = self.work(key), self.root / key, self.root / AGAIN / key
         hashes = self.hashes(key)
@@ -192,7 +196,7 @@ class Store:
         except OSError as error:
             if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
                 raise
-            # Somebody else published the same key: equal content by construction. Ours goes with the rest.
+            # Another process published the same key, with equal content by construction. This copy is removed below.
         sync(self.root)
         again.unlink(missing_ok=True)
         self._remove_work(key)
@@ -201,26 +205,26 @@ class Store:
     def _require_idle(self, key: str) -> None:
         if self.owner(key) is not None or _changes(self._lock(key)):
             raise Failure(
-                "R403", f"another process is at work on {key[:12]}", "wait for it, or stop it first"
+                "R403", f"another process is at work on {key[:12]}", "wait until it has ended, or stop it first"
             )
 
-    # --- who is at work --------------------------------------------------------------------------
+    # --- the process at work ---------------------------------------------------------------------
 
-    def owner(self, key: str) -> Life | None:
-        """The process at work on a key, as far as one look tells; None: nobody. On another machine that is one whose
-        clock, at its last heartbeat, was near what this machine's shows."""
-        life = read_life(self._lock(key))
-        if life is None:
+    def owner(self, key: str) -> ProcessRecord | None:
+        """The process at work on a key, judged by one read of its record; None: there is none. On another machine it
+        counts as alive if its last heartbeat, by its own clock, is less than STALE_SECONDS from this machine's time."""
+        process = read_process(self._lock(key))
+        if process is None:
             return None
-        alive = life.running if life.here else abs(time.time() - life.heartbeat) < STALE_SECONDS
-        return life if alive else None
+        alive = process.running if process.here else abs(time.time() - process.heartbeat) < STALE_SECONDS
+        return process if alive else None
 
     @contextmanager
     def lease(self, key: str) -> Iterator[bool]:
         """Try to become the owner of a key; yields whether it worked. Kept alive by a heartbeat.
 
-        An owner on another machine is given up after STALE_SECONDS in which calls of this saw no change of its
-        record, whatever time the record tells: so ask again."""
+        A dead owner on another machine is replaced after STALE_SECONDS in which repeated calls saw no change of its
+        record, whatever time the record holds."""
         path = self._lock(key)
         path.parent.mkdir(parents=True, exist_ok=True)
         if not self._claim(key, path):
@@ -232,11 +236,11 @@ class Store:
     def _claim(self, key: str, path: Path) -> bool:
         watch = self._watches.setdefault(key, Watch(path, STALE_SECONDS))
         with path.with_suffix(".guard").open("w") as guard:
-            with suppress(OSError):  # a disk that has none: `claim` still excludes
+            with suppress(OSError):  # a file system without locks: `claim` still excludes
                 fcntl.flock(guard, fcntl.LOCK_EX)
-            if read_life(path) is not None and watch.lives():
+            if read_process(path) is not None and watch.alive():
                 return False
-            path.unlink(missing_ok=True)  # of one that died, or damaged
+            path.unlink(missing_ok=True)  # of a dead process, or damaged
             return claim(path)
 
     def _lock(self, key: str) -> Path:
@@ -262,7 +266,7 @@ def require_undamaged(folder: Path) -> None:
 
 
 def discard(site: Site, stages: Sequence[Stage]) -> None:
-    """Have the artifacts of these stages computed again, wherever the site keeps them: all of them, or none.
+    """Have the artifacts of these stages recomputed, wherever the site keeps them: all of them, or none.
 
     Raises `Failure` R403: another process is at work on one; R407: one lies in a shared store, which is only read,
     and would be found there again.
@@ -286,7 +290,7 @@ def discard(site: Site, stages: Sequence[Stage]) -> None:
 
 
 def _is_manifest(manifest: Any, key: str) -> bool:
-    """Has it what is read of it?"""
+    """Are the fields that are read there, with the right types?"""
     if not isinstance(manifest, dict) or manifest.get("key") != key:
         return False
     kinds = {"kind": str, "stage": str, "created": int | float, "seconds": int | float, "summary": dict, "files": dict}
@@ -311,15 +315,15 @@ def _own_roots(site: Site) -> list[Path]:
 
 
 def _changes(path: Path) -> bool:
-    """Does somebody on another machine renew this record, with a clock that is far from ours?"""
-    before = read_life(path)
+    """Does a process on another machine renew this record, with a clock that is far from this machine's?"""
+    before = read_process(path)
     if before is None or before.here:
         return False
     time.sleep(3 * BEAT_SECONDS)
-    return read_life(path) not in (None, before)
+    return read_process(path) not in (None, before)
 
 
 def _end_at_once() -> None:
-    """Two never write into one folder: an owner that was taken for dead, and another's place, ends."""
-    tell("another process took over: this one had not been heard of for too long", err=True)
+    """Two processes never write into one folder: an owner that was replaced exits."""
+    tell("another process took over this stage: the heartbeat of this one was silent for too long", err=True)
     os._exit(75)

@@ -15,7 +15,7 @@ import re
 import time
 import traceback
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from functools import partial
 from pathlib import Path
 
@@ -61,7 +61,7 @@ def work(plan: Plan, stages: Sequence[str], control: Control, log: Path | None =
         control.fail(failure)
         return failure.exit_code
     except Exception as error:
-        if control.folder.is_dir():  # else the workspace was deleted, which the driver tells
+        if control.folder.is_dir():  # else the workspace was deleted, which the driver reports
             _keep_traceback(log)
         control.fail(_diagnosis(error, "the log of the run" if log is None else str(log)))
         return 1
@@ -88,7 +88,7 @@ def run_stage(
         stop_requested=stop.agreed if kind.parallel else stop.here,
     )
     while True:
-        with store.lease(stage.key) if context.is_rank_zero else _no_lease() as mine:
+        with store.lease(stage.key) if context.is_rank_zero else nullcontext(False) as mine:
             published = context.gather(store.has(stage.key))[0]
             computing = context.gather(mine)[0] and not published
             if computing:
@@ -133,7 +133,7 @@ def _compute(kind: StageKind, context: Context, store: Store, control: Control) 
 
 
 def _inputs(context: Context, store: Store) -> dict[str, Path]:
-    """Role -> the folder of what the stage reads, looked at by rank 0 on behalf of all.
+    """Role -> the folder of what the stage reads, verified by rank 0 for all ranks.
 
     Raises `Failure` on every rank: R401, R224: something is not what was written."""
     stages = {role: context.plan.stage(id) for role, id in context.stage.reads.items()}
@@ -151,7 +151,7 @@ def _inputs(context: Context, store: Store) -> dict[str, Path]:
 
 
 def _report_wait(context: Context, name: str) -> None:
-    with context.progress.task(f"is {name} what was written?", None):
+    with context.progress.task(f"verifying the hash of {name}", None):
         pass
 
 
@@ -163,7 +163,7 @@ def _report_damage(context: Context) -> None:
             Notice(
                 "R409",
                 f"{lines} of {context.folder / 'metrics.jsonl'} of the interrupted stage {context.stage.id} cannot be "
-                "read any more: its curves lack what is not computed again; the result does not depend on it",
+                "read: its curves lack the steps that are not computed again; the result does not depend on them",
                 f"if the curves matter, have it computed again: --redo {context.stage.id}",
                 "",
             )
@@ -178,18 +178,8 @@ def _seconds_before(scratch: Path) -> float:
         return 0.0
 
 
-class _no_lease:
-    """The ranks beside rank 0 hold no lease."""
-
-    def __enter__(self) -> bool:
-        return False
-
-    def __exit__(self, *_: object) -> None:
-        return None
-
-
 def _keep_traceback(log: Path | None) -> None:
-    """That of the error at hand. A disk may be too full for it."""
+    """The traceback of the current exception. A disk may be too full for it."""
     if log is None:
         traceback.print_exc()
         return

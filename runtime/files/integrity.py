@@ -1,4 +1,4 @@
-"""Is a file still what it was when it was written? sha256 of files, of large ones remembered.
+"""Is a file still what it was when it was written? sha256 of files, cached for large ones.
 
 A record keeps, by name, the inode, size and time of a large file with its hash: it is hashed again only when one of
 them is another. Small files are hashed every time. Records lie in the workspace, also those about stores that are
@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -29,7 +29,7 @@ TOKENIZER_SUFFIXES = (".model", ".spm")
 
 class Hashes:
     """sha256 of the files of one subject. `record`: where those of large files are kept; None: in this object.
-    `wait`: is told of a file that takes a while."""
+    `wait`: is called with the name of a file that takes long."""
 
     def __init__(self, record: Path | None = None, wait: Callable[[str], None] | None = None) -> None:
         self._record, self._wait = record, wait
@@ -76,6 +76,17 @@ def changed_file(
             return name, f"{how}: it has {size:,} bytes, and had {entry['bytes']:,}"
         if (large_files or entry["bytes"] <= SMALL_BYTES) and hashes.sha256(name, file) != entry["sha256"]:
             return name, "is not what was written"
+    return None
+
+
+def added_file(folder: Path, written: Iterable[str]) -> str | None:
+    """The first file of a folder that is none of these names; None: there is none. Hidden files do not count: file
+    systems and desktops make them."""
+    known = set(written)
+    for path in sorted(folder.rglob("*")):
+        name = path.relative_to(folder)
+        if path.is_file() and name.as_posix() not in known and not any(part.startswith(".") for part in name.parts):
+            return name.as_posix()
     return None
 
 

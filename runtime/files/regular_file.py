@@ -1,16 +1,16 @@
-"""Files of users, opened: only regular ones. A pipe would be waited for without end, a device has no end, and
-either can lie in a folder that came from others."""
+"""Opens files of users: only regular ones. Opening a pipe blocks, reading a device never ends, and either can lie in
+a folder that came from others."""
 
 from __future__ import annotations
 
 import errno
 import os
 import stat
+from io import BufferedReader
 from pathlib import Path
-from typing import BinaryIO
 
 
-def open_regular(path: Path) -> BinaryIO:
+def open_regular(path: Path) -> BufferedReader:
     """The file, open for reading bytes. Raises `OSError`: as `open` does, or it is a pipe, a device, a socket or a
     folder."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # does not wait for the other end of a pipe

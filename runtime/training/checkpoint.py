@@ -25,8 +25,6 @@ from ..failure import Failure
 from ..files.integrity import Hashes, changed_file, sha256, sync, write_durably
 
 MARKER = "checkpoint.json"
-# Conditions of checkpoints that do not name them.
-BEFORE_CHOICES = {"teacher": "whole", "offload": "none", "checkpointing": "off"}
 
 
 class Checkpoints:
@@ -56,7 +54,7 @@ class Checkpoints:
     def resume(self) -> tuple[int, dict[str, Any]] | None:
         """Load the last complete checkpoint: (step, state); None: there is none.
 
-        Raises `Failure` R304: it is damaged, or was made under conditions under which the result would differ."""
+        Raises `Failure` R304: it is damaged, or was made other conditions, under which the result would differ."""
         record = self._record()
         if record is None:
             return None
@@ -99,9 +97,9 @@ class Checkpoints:
             return None
         except (OSError, ValueError) as error:
             raise self._damaged(f"{self._marker} cannot be read") from error
-        kinds = {"tag": str, "step": int, "state": dict, "conditions": dict}
+        kinds = {"tag": str, "step": int, "state": dict, "conditions": dict, "files": dict}
         if not isinstance(record, dict) or not all(isinstance(record.get(name), kinds[name]) for name in kinds):
-            raise self._damaged(f"{self._marker} is no record of a checkpoint")
+            raise self._damaged(f"{self._marker} is not a record of a checkpoint")
         return record
 
     def _damaged(self, how: str) -> Failure:
@@ -123,8 +121,8 @@ class Checkpoints:
         return {name: entry for part in self._context.gather(mine) for name, entry in part.items()}
 
     def _require_written(self, record: dict[str, Any]) -> None:
-        """Earlier versions did not write down what the files of a checkpoint are."""
-        folder, files = self._folder / record["tag"], record.get("files", {})
+        """Raises `Failure` R304: a file is not what was written. Every rank reads its share."""
+        folder, files = self._folder / record["tag"], record["files"]
         names = sorted(files)[self._context.rank :: self._context.world]
         changed = changed_file(folder, {name: files[name] for name in names}, Hashes())
         for found in self._context.gather(changed):
@@ -151,7 +149,7 @@ class Checkpoints:
         now = self._conditions()
         differences = [
             f"{name}: {then} then, {now[name]} now"
-            for name, then in (BEFORE_CHOICES | record["conditions"]).items()
+            for name, then in record["conditions"].items()
             if then != now.get(name)
         ]
         if differences:
@@ -165,8 +163,8 @@ class Checkpoints:
 
 @contextmanager
 def only_tensors() -> Iterator[None]:
-    """Within it, files are unpickled as tensors and plain values, also where DeepSpeed asks torch for anything that
-    lies in them, but for what it keeps itself of an optimizer."""
+    """Within it, torch.load unpickles tensors and plain values only, although DeepSpeed asks for weights_only=False.
+    The classes that DeepSpeed itself stores of an optimizer are allowed."""
     from deepspeed.runtime.fp16.loss_scaler import DynamicLossScaler, LossScaler
     from deepspeed.runtime.zero.config import ZeroStageEnum
     from deepspeed.utils.tensor_fragment import fragment_address

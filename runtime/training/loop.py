@@ -1,7 +1,7 @@
 """The training loop: optimizer steps over a DeepSpeed engine until a rule says stop.
 
 In: a model folder and token rows. Out: the best checkpoint as a transformers folder in `context.folder`, and
-`training.json`. A step is one batch of the course, cut into micro-batches over the ranks; what the loss is
+`training.json`. A step is one batch of the step schedule, cut into micro-batches over the ranks; what the loss is
 divided by is the whole step's.
 """
 
@@ -73,7 +73,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     assert stage.execution.micro_batch_tokens is not None
     tokenizer = load_tokenizer(source)
     signals = signals_of(stage, context, objective, rows)
-    if not (context.scratch / MARKER).is_file():  # a training that goes on was looked at when it began
+    if not (context.scratch / MARKER).is_file():  # a resumed training was verified when it began
         prove(stage, context, objective, rows, tokenizer.pad_token_id, signals)
     if signals is not None and objective.teacher is not None:
         objective.teacher.drop_layers(*objective.states.idle_stacks(signals.states))
@@ -104,7 +104,7 @@ def _too_long(step_schedule: StepSchedule, section: str) -> Notice | None:
     return Notice(
         "R358",
         f"the warm-up takes {step_schedule.warmup_steps:,} steps, and the training ends after "
-        f"{step_schedule.num_steps:,}: its learning rate never is more than "
+        f"{step_schedule.num_steps:,}: its learning rate never exceeds "
         f"{step_schedule.learning_rate(step_schedule.num_steps):.2g}",
         "write a shorter one, for example `warmup: {ratio: 0.1}`",
         f"{section}training.warmup",
@@ -177,7 +177,7 @@ def _validate(training: Training, step: int) -> None:
 
 
 def _agree(context: Context, value: Any) -> Any:
-    """Rank 0's word: what depends on the clock must not differ between ranks."""
+    """Rank 0's value on every rank: what depends on the clock must not differ between ranks."""
     return context.gather(value)[0]
 
 
@@ -204,7 +204,7 @@ class _Record:
         self._pending.append((step, values, self._training.objective.weights()))
 
     def pause(self) -> None:
-        """The clock of tokens per second stands still while something else is done."""
+        """Stop the clock of tokens per second while something else is done."""
         self._paused = time.monotonic()
 
     def go_on(self) -> None:
@@ -281,10 +281,7 @@ def _keep_best(training: Training) -> None:
 def _take_best(context: Context) -> None:
     """Copy the best weights into the artifact. Raises `Failure` R304: they are not what was written."""
     best = context.scratch / "best"
-    files: dict[str, Any] = {}
-    if (best / WRITTEN).is_file():  # earlier versions did not write it
-        files = json.loads((best / WRITTEN).read_text("utf-8"))
-    changed = changed_file(best, files, Hashes())
+    changed = changed_file(best, json.loads((best / WRITTEN).read_text("utf-8")), Hashes())
     if changed is not None:
         raise Failure(
             "R304",

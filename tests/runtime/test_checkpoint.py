@@ -106,15 +106,6 @@ def test_a_checkpoint_is_no_program(context: Context, tmp_path: Path, monkeypatc
     assert not (tmp_path / "attacked").exists()
 
 
-def test_a_checkpoint_of_an_earlier_version_is_loaded(context: Context) -> None:
-    saved(context, Engine())
-    marker = context.scratch / "checkpoint.json"
-    record = json.loads(marker.read_text("utf-8"))
-    del record["files"]
-    marker.write_text(json.dumps(record), "utf-8")
-    assert Checkpoints(context, Engine()).resume() == (7, STATE)
-
-
 def test_what_a_kill_left_of_a_saving_is_removed_by_the_next(context: Context) -> None:
     saved(context, Engine())
     (context.scratch / "checkpoints" / "step-8").mkdir()

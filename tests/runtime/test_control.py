@@ -16,11 +16,11 @@ import pytest
 
 from distilc.runtime.execution import heartbeat, processes
 from distilc.runtime.execution.control import BY_HAND, Control, latest_control, make_control
-from distilc.runtime.execution.heartbeat import Watch, read_life, this_process, write_life
+from distilc.runtime.execution.heartbeat import Watch, read_process, this_process, write_process
 from distilc.runtime.execution.processes import Ranks, StopRequest
 from distilc.runtime.failure import Failure
 
-ALONE = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
+SINGLE_PROCESS = Ranks(rank=0, world=1, local_rank=0, local_world=1, device="cpu")
 
 
 def test_two_drivers_of_one_run_do_not_stop_each_other(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_two_drivers_of_one_run_do_not_stop_each_other(tmp_path: Path) -> None:
     with first.driven(), second.driven():
         first.stop_file.touch()
         first.fail(Failure("R302", "no memory"))
-        assert StopRequest(first.stop_file, None, ALONE).here() and not StopRequest(second.stop_file, None, ALONE).here()
+        assert StopRequest(first.stop_file, None, SINGLE_PROCESS).here() and not StopRequest(second.stop_file, None, SINGLE_PROCESS).here()
         assert second.failure() is None
 
 
@@ -50,9 +50,9 @@ def test_folders_of_drivers_that_ended_are_taken_away(tmp_path: Path) -> None:
     folders = {name: make_control(tmp_path) for name in ages}
     by_hand = Control(tmp_path / "control" / BY_HAND)
     by_hand.begin(0)
-    write_life(folders["alive"].driver_file, this_process())
+    write_process(folders["alive"].driver_file, this_process())
     for name in ("killed", "just-killed"):
-        write_life(folders[name].driver_file, replace(this_process(), pid=999_999_999))
+        write_process(folders[name].driver_file, replace(this_process(), pid=999_999_999))
     for name, age in ages.items():
         os.utime(folders[name].folder, (time.time() - age,) * 2)
     os.utime(by_hand.folder, (1, 1))
@@ -65,12 +65,12 @@ def test_the_record_of_a_driver_is_there_while_it_drives(tmp_path: Path, monkeyp
     monkeypatch.setattr(heartbeat, "BEAT_SECONDS", 0.05)
     control = make_control(tmp_path)
     with control.driven():
-        first = read_life(control.driver_file)
+        first = read_process(control.driver_file)
         assert first is not None and first.here and first.running
         give_up = time.monotonic() + 10
-        while (read_life(control.driver_file) or first).beat <= first.beat + 1 and time.monotonic() < give_up:
+        while (read_process(control.driver_file) or first).beat <= first.beat + 1 and time.monotonic() < give_up:
             time.sleep(0.01)
-        later = read_life(control.driver_file)
+        later = read_process(control.driver_file)
         assert later is not None and later.beat > first.beat + 1 and later.is_process_of(first)
     assert sorted(file.name for file in control.folder.iterdir()) == []
 
@@ -81,12 +81,12 @@ def test_on_its_machine_a_driver_lives_by_the_process_table(tmp_path: Path) -> N
     record = tmp_path / "driver.json"
     started = heartbeat.process_start(sleeper.pid)
     assert started is not None
-    write_life(record, replace(this_process(), pid=sleeper.pid, started=started))
+    write_process(record, replace(this_process(), pid=sleeper.pid, started=started))
     watch = Watch(record, silence_seconds=0.0)
-    assert watch.lives()
+    assert watch.alive()
     sleeper.kill()
     sleeper.wait()
-    assert not watch.lives()
+    assert not watch.alive()
 
 
 @pytest.mark.parametrize("damage", [None, b"", b"{}", b"\0\0\0"])
@@ -101,22 +101,22 @@ def test_on_another_machine_a_driver_lives_by_its_beats(
     for beat in range(4):
         record.write_text(json.dumps({**asdict(this_process()), "host": "n9", "beat": beat, "heartbeat": 7e9 - 1e6 * beat}))
         now[0] += 19.0
-        assert watch.lives()
+        assert watch.alive()
         if damage is None:
             record.unlink()
         else:
             record.write_bytes(damage)
         now[0] += 19.0
-        assert watch.lives()
+        assert watch.alive()
     now[0] += 2.0
-    assert not watch.lives()
+    assert not watch.alive()
 
 
 def test_a_worker_ends_after_its_driver(tmp_path: Path) -> None:
     """It is asked to stop; when it does not, because it hangs, it is ended."""
     driver = subprocess.Popen(["sleep", "60"])
     record = tmp_path / "driver.json"
-    write_life(record, replace(this_process(), pid=driver.pid, started=heartbeat.process_start(driver.pid) or ""))
+    write_process(record, replace(this_process(), pid=driver.pid, started=heartbeat.process_start(driver.pid) or ""))
     code = f"""
         import time
         from pathlib import Path

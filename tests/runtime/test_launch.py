@@ -16,8 +16,15 @@ import pytest
 
 from distilc.runtime.execution.control import Control
 from distilc.runtime.execution.heartbeat import process_start
-from distilc.runtime.execution.launch import ALONE, KILL, be_alone, launch_command, launch_environment, require_devices
-from distilc.runtime.execution.nodes import Meeting, read_hosts, remote_script
+from distilc.runtime.execution.launch import (
+    KILL,
+    SINGLE_PROCESS,
+    become_single_process,
+    launch_command,
+    launch_environment,
+    require_devices,
+)
+from distilc.runtime.execution.nodes import Rendezvous, read_hosts, remote_script
 from distilc.runtime.execution.processes import free_port, without_mlflow
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import Plan, load_plan
@@ -29,7 +36,7 @@ def plan_for(**site: Any) -> Plan:
 
 
 def command_for(plan: Plan, folder: Path) -> list[str]:
-    return launch_command(plan, folder, plan.stages[:1], Control(folder), [], 0, Meeting("127.0.0.1", free_port()))
+    return launch_command(plan, folder, plan.stages[:1], Control(folder), [], 0, Rendezvous("127.0.0.1", free_port()))
 
 
 def world(command: list[str]) -> Any:
@@ -74,9 +81,9 @@ def test_a_cpu_has_as_many_as_are_asked_for(tmp_path: Path, monkeypatch: pytest.
 
 def test_each_machine_of_a_hostfile_has_its_launcher(tmp_path: Path) -> None:
     plan = plan_for(device="cuda", nodes=2, per_node=3, hostfile="hosts")
-    meeting, hosts = Meeting("10.0.0.7", 40123), ["me@n1", "n2"]
+    rendezvous, hosts = Rendezvous("10.0.0.7", 40123), ["me@n1", "n2"]
     for node in (0, 1):
-        command = launch_command(plan, tmp_path, plan.stages[:1], Control(tmp_path), hosts, node, meeting)
+        command = launch_command(plan, tmp_path, plan.stages[:1], Control(tmp_path), hosts, node, rendezvous)
         assert world(command) == {"me@n1": ["0", "1", "2"], "n2": ["0", "1", "2"]}
         assert {f"--node_rank={node}", "--master_addr=10.0.0.7", "--master_port=40123"} <= set(command)
 
@@ -104,12 +111,13 @@ CLUSTER = {"RANK": "3", "WORLD_SIZE": "8", "LOCAL_RANK": "1", "MASTER_ADDR": "fa
 
 
 def test_what_a_cluster_says_of_this_process_is_no_matter_of_its_workers(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in CLUSTER.items():
+    for name, value in {**CLUSTER, "OMP_DYNAMIC": "TRUE"}.items():
         monkeypatch.setenv(name, value)
     assert not CLUSTER.keys() & launch_environment(plan_for(hostfile=None)).keys()
     monkeypatch.setattr(os, "environ", os.environ.copy())
-    be_alone(plan_for(hostfile=None))
-    assert {name: os.environ.get(name) for name in ALONE} == ALONE
+    become_single_process(plan_for(hostfile=None))
+    assert {name: os.environ.get(name) for name in SINGLE_PROCESS} == SINGLE_PROCESS
+    assert os.environ["OMP_DYNAMIC"] == os.environ["MKL_DYNAMIC"] == "FALSE"
     assert os.environ["MASTER_PORT"] != "1" and not {"TORCHELASTIC_USE_AGENT_STORE", "NODE_RANK"} & os.environ.keys()
 
 
@@ -126,7 +134,7 @@ def test_the_first_machines_of_a_hostfile_are_taken(tmp_path: Path) -> None:
         (b"a slots=1\n\xff slots=1\n", "it is not UTF-8"),
         (b"a slots=1\n", "names 1 machines, and the plan is for 2"),
         (b"a slots=1\nb lots=8\n", ":2: not `NAME slots=DEVICES`"),
-        (b"a slots=1\na slots=1\n", ":2: a a second time"),
+        (b"a slots=1\na slots=1\n", ":2: a is listed twice"),
         (b"-oProxyCommand=x slots=1\n", ":1: not"),
     ],
 )

@@ -48,8 +48,8 @@ def control(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Control
 
 
 def test_machines_that_are_fit_meet_at_the_first(control: Control) -> None:
-    meeting = ask_hosts(["nickname", "b"], control, dict(os.environ))
-    assert meeting.address == "10.0.0.9" and 1024 <= meeting.port < 65536
+    rendezvous = ask_hosts(["nickname", "b"], control, dict(os.environ))
+    assert rendezvous.address == "10.0.0.9" and 1024 <= rendezvous.port < 65536
 
 
 @pytest.mark.parametrize(
