@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from .extensions import entries, told_facts
+from .extensions import declared_facts, entries
 from .failure import Failure
 from .plan import Plan, TrainSettings
 from .protocol import Need
 
 COMPUTED: frozenset[Need] = frozenset(
     {"logits", "hidden", "attention", "embeddings", "last-state", "teacher", "phi"}
-)  # what there is to give to a term
+)  # what a term can be given
 
 
 def check_available(plan: Plan) -> None:
@@ -40,5 +40,5 @@ def _missing(plan: Plan) -> Iterator[str]:
                 if term not in stage.settings.objective.own and term not in entries("terms"):
                     yield f"the loss term {term}"
             for term in stage.settings.objective.own:
-                if term in entries("terms") and (needs := {*told_facts("terms", term)["needs"]} - COMPUTED):
+                if term in entries("terms") and (needs := {*declared_facts("terms", term)["needs"]} - COMPUTED):
                     yield f"loss terms that look at {' and '.join(sorted(needs))} ({term})"

@@ -65,7 +65,7 @@ class Entry:
 class Registry(Mapping[str, Kind], Generic[Kind]):
     """The objects of one kind by name. Each is imported when it is first asked for.
 
-    Raises KeyError for a name that nobody registers, `Failure` R108 for one that cannot be used.
+    Raises KeyError for a name that is not registered, `Failure` R108 for one that cannot be used.
     """
 
     def __init__(self, kind: str, type_: type[Any]) -> None:
@@ -104,7 +104,7 @@ TASKS: Registry[Task] = Registry("tasks", Task)
 
 
 def entry_of(kind: str, name: str) -> Entry:
-    """The entry of a name. Raises KeyError (nobody registers it), `Failure` R108 (several do)."""
+    """The entry of a name. Raises KeyError (it is not registered), `Failure` R108 (several do)."""
     found = entries(kind)[name]
     if len(found) > 1:
         several = " and ".join(f"{entry.distribution} {entry.version}" for entry in found)
@@ -132,8 +132,8 @@ def entries(kind: str) -> dict[str, tuple[Entry, ...]]:
 
 @contextmanager
 def blamed(entry: Entry) -> Iterator[None]:
-    """What goes wrong within is the package's fault. Raises `Failure` R108; ours, and those that say what
-    happened to the machine, pass."""
+    """An exception within is blamed on the package that registers the entry. Raises `Failure` R108; failures, errors of
+    our own code and those of a machine without memory pass unchanged."""
     try:
         yield
     except (Failure, MemoryError):
@@ -187,7 +187,7 @@ def survey() -> Iterator[tuple[str, Failure | None]]:
             if found[0].distribution == OWN:
                 continue
             try:
-                told_facts(kind, name)
+                declared_facts(kind, name)
             except Failure as failure:
                 yield found[0].words, failure
             else:
@@ -210,8 +210,8 @@ def _fragment_file(origin: Path, module: str) -> Path:
     return origin.with_name(f"{module.rpartition('.')[2]}.schema.json")
 
 
-def told_facts(kind: str, name: str) -> dict[str, Any]:
-    """What a package told the compiler of a name, from its schema fragment. Raises as `entry_of`, and `Failure`
+def declared_facts(kind: str, name: str) -> dict[str, Any]:
+    """What the schema fragment of a package declares of a name. Raises as `entry_of`, and `Failure`
     R108 when there is no such fragment."""
     entry = entry_of(kind, name)
     origin = _origin(entry)
@@ -221,8 +221,8 @@ def told_facts(kind: str, name: str) -> dict[str, Any]:
 
 
 def _check_facts(entry: Entry, found: Any) -> None:
-    """What the package told the compiler is what its object says. Raises `Failure` R108."""
-    told = told_facts(entry.kind, entry.name)
+    """Its schema fragment and its object must agree. Raises `Failure` R108."""
+    told = declared_facts(entry.kind, entry.name)
     pairs: dict[str, tuple[Any, Any]] = {}
     with blamed(entry):
         if isinstance(found, Term):
@@ -250,7 +250,7 @@ def _distributions() -> list[metadata.Distribution]:
             if "distilc." not in (distribution.read_text("entry_points.txt") or ""):
                 continue
             name = distribution.name
-        except Exception:  # metadata of somebody else's that cannot be read
+        except Exception:  # metadata of another package that cannot be read
             continue
         if name:
             found.setdefault(name, distribution)

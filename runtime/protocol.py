@@ -217,7 +217,7 @@ class StageKind:
     schema fragment), writes the artifact into `context.folder`, and returns its summary: JSON, of rank 0, which goes
     into the manifest. `line` in it is shown when the stage is done. Of a kind that a spec names under `stages`,
     `stage.settings.own` are the settings that it gives, and the summary is part of the run's summary.json. Raises
-    `Failure` for everything that a user can mend. `parallel`: do all ranks work, or rank 0 alone?
+    `Failure` for everything that a user can correct. `parallel`: do all ranks work, or rank 0 alone?
     """
 
     run: Callable[[Any, Any], dict[str, Any]]

@@ -1,7 +1,7 @@
-"""What a whole set says that no single row does: words that the tokenizer does not know, targets without an end, the
+"""What is only seen over a whole set of rows: words that the tokenizer does not know, targets without an end, the
 names of control tokens in texts, test sources that are trained on.
 
-Nothing of it stops a run: it may be meant. It is told once, and kept with the artifact.
+Nothing of it stops a run: it may be intended. It is a warning, shown once and kept with the artifact.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class SetRemarks:
     sources: array[int] = field(default_factory=lambda: array("q"))
 
     def watch(self, rows: Iterable[TokenRow], tokenizer: Any) -> Iterator[TokenRow]:
-        """The token rows (source ids, target ids, raw row) as they come, looked at."""
+        """The token rows (source ids, target ids, raw row) as they come, counted."""
         unknown, end = tokenizer.unk_token_id, tokenizer.eos_token_id
         names = sorted({*tokenizer.all_special_tokens}, key=len, reverse=True)
         control = re.compile("|".join(map(re.escape, names))) if names else None
@@ -63,7 +63,7 @@ class SetRemarks:
         return 100 * self.unknown[side] / self.tokens[side] if self.tokens[side] else 0.0
 
     def counts(self) -> dict[str, int]:
-        """What the summary of the split says of it."""
+        """The counts as they stand in the summary of the split."""
         return {
             "unknown_source": self.unknown["source"], "unknown_target": self.unknown["target"],
             "endless_targets": self.endless, "control_texts": self.control,
@@ -71,7 +71,7 @@ class SetRemarks:
 
 
 def remarks_of(splits: Iterable[SetRemarks], targets: str = "data.columns.target") -> list[Notice]:
-    """What there is to say of these splits. `targets`: where the spec says what the targets are."""
+    """The warnings for these splits. `targets`: the key of the spec that decides what the targets are."""
     splits = list(splits)
     found: list[Notice] = []
     if told := [words for split in splits if (words := _unknown(split))]:
@@ -107,7 +107,7 @@ def remarks_of(splits: Iterable[SetRemarks], targets: str = "data.columns.target
 
 
 def in_short(notices: Iterable[Notice]) -> str:
-    """The end of a stage's line: what was told, each in a few words."""
+    """The end of a stage's summary line: the warnings, each in a few words."""
     words = {"R213": "unknown tokens", "R214": "targets without an end", "R215": "control tokens in texts",
              "R216": "test sources that are trained on"}  # fmt: skip
     told = list(dict.fromkeys(words[notice.code] for notice in notices))

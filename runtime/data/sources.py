@@ -2,7 +2,7 @@
 
 A row is {"id", "source", "target"}; one of validation or test may have several references, which stand in its column
 of targets as a list: then the first is the target, and `references` has all of them. What cannot be trained on is a
-diagnosis with its file and row, never dropped without a word.
+diagnosis with its file and row, never dropped silently.
 """
 
 from __future__ import annotations
@@ -115,7 +115,7 @@ def _hub_records(source: Source, offline: bool, spec_path: str) -> Records:
     import datasets
     import huggingface_hub.constants
 
-    if offline:  # both libraries look at their environment variable when they are imported, and then at this
+    if offline:  # both libraries read their environment variable at import only; peek and verify may have imported them
         datasets.config.HF_HUB_OFFLINE = True
         huggingface_hub.constants.HF_HUB_OFFLINE = True
     datasets.utils.logging.set_verbosity_error()
@@ -124,7 +124,7 @@ def _hub_records(source: Source, offline: bool, spec_path: str) -> Records:
     name = f"{source.name}{f'/{source.config}' if source.config else ''} ({source.split})"
     try:
         rows = datasets.load_dataset(source.name, source.config, split=source.split, revision=revision)
-    except Exception as error:  # the library raises many kinds; each means: not to be had
+    except Exception as error:  # the library raises many kinds; each means that it cannot be loaded
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise Failure(
             "R201",

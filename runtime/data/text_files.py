@@ -91,7 +91,7 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
 
 
 def _columns(row: Any, where: str, layout: Layout) -> tuple[Column, Column | None]:
-    """The columns of the texts and of the ids (None: there is none), as the first row tells them."""
+    """The columns of the texts and of the ids (None: there is none), chosen by the first row."""
     choose = f"name a column of texts with {layout.option}"
     texts = Column(layout.column or "", "R361", layout.spec_path, choose)
     if not isinstance(row, Mapping):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
-from itertools import islice
+from itertools import islice, tee
 from typing import Any
 
 from ..failure import Failure
@@ -38,21 +38,24 @@ def tokenize(
     """(source ids, target ids, raw row) of each row; counts as it goes. Too long sequences are cut before their
     end token, which stays. Targets are encoded as targets (Marian and mBART switch by `text_target`)."""
     prepare(tokenizer, settings)
-    end_of_source, end_of_target = num_end_tokens(tokenizer), num_end_tokens(tokenizer, target=True)
-    iterator = iter(rows)
-    while chunk := list(islice(iterator, CHUNK_ROWS)):
-        sources = tokenizer([settings.prefix + row["source"] for row in chunk])["input_ids"]
-        targets = tokenizer(text_target=[row["target"] for row in chunk])["input_ids"]
-        for row, source, target in zip(chunk, sources, targets, strict=True):
-            counts.truncated_source += len(source) > settings.max_source_tokens
-            counts.truncated_target += len(target) > settings.max_target_tokens
-            source = _cut(source, settings.max_source_tokens, end_of_source)
-            target = _cut(target, settings.max_target_tokens, end_of_target)
-            counts.examples += 1
-            counts.source_tokens += len(source)
-            counts.target_tokens += len(target)
-            yield source, target, row
-        on_progress(counts.examples)
+    rows, of_sources, of_targets = tee(rows, 3)  # no further apart than the rows that are tokenized at once
+    sources = (settings.prefix + row["source"] for row in of_sources)
+    targets = (row["target"] for row in of_targets)
+    for row, (source, source_cut), (target, target_cut) in zip(
+        rows,
+        tokenize_sources(sources, tokenizer, settings.max_source_tokens),
+        tokenize_targets(targets, tokenizer, settings.max_target_tokens),
+        strict=True,
+    ):
+        counts.examples += 1
+        counts.source_tokens += len(source)
+        counts.target_tokens += len(target)
+        counts.truncated_source += source_cut
+        counts.truncated_target += target_cut
+        yield source, target, row
+        if counts.examples % CHUNK_ROWS == 0:
+            on_progress(counts.examples)
+    on_progress(counts.examples)
 
 
 def embedded(rows: Iterable[TokenRow], tokenizer: Any, embeddings: tuple[int, int] | None) -> Iterator[TokenRow]:

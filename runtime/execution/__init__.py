@@ -1,1 +1,1 @@
-"""How the stages of a plan come to be computed: processes, store, signs of life."""
+"""How the stages of a plan come to be computed: launcher, nodes, workers, the store, heartbeats."""

@@ -42,7 +42,7 @@ def require_same_code(code: str) -> None:
     if now.code != code:
         raise Failure(
             "R410",
-            f"distilc was changed under the run: its code is {now.code[:12]} (version {now.version}) here and now, and "
-            f"was {code[:12]} where and when the run began",
-            "run the same command again: it goes on with the code that is there now. Several nodes need the same one",
+            f"distilc was changed during the run: its code is {now.code[:12]} (version {now.version}) here, and was "
+            f"{code[:12]} when the run began on the driver's machine",
+            "run the same command again: it goes on with the code that is there now. All nodes need the same code",
         )

@@ -150,7 +150,7 @@ class _Bars:
 
 
 def _facts(summary: dict[str, Any]) -> str:
-    """A stage's own one-line account (`line` of its summary), if it has one."""
+    """The one-line summary of a stage (`line`), in parentheses; empty: it has none."""
     return f" ({summary['line']})" if summary.get("line") else ""
 
 

@@ -14,11 +14,11 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import FrameType
 
-KILL_AFTER_SECONDS = 600.0  # from a stop request to the end of patience
+KILL_AFTER_SECONDS = 600.0  # after a stop request, for workers that do not end
 
 
 class StopSignal:
-    """What the user or the scheduler wants, as far as the driver was told."""
+    """The signals that the driver has got from the user or the scheduler."""
 
     def __init__(self) -> None:
         self.requests = 0
@@ -35,18 +35,19 @@ def stop_on_signal(stop_file: Path, say: Callable[[str], None], *, raise_again: 
     """Within it, a first signal makes the stop file, a second one means kill. `raise_again`: the second one
     raises KeyboardInterrupt (when the work is done in this very process).
 
-    Signals are heard in a thread of their own, at once: the main one may be in a library that does not come back."""
+    Signals are handled in a thread of their own, at once: the main one may be in a library call that does not return.
+    """
     wanted = StopSignal()
     calls = 0
 
     def listen() -> None:
         while number := os.read(hearing, 1):
             if number[0] not in before:
-                continue  # somebody else's
+                continue  # another signal
             wanted.by_scheduler = number[0] == signal.SIGTERM
             wanted.since = time.monotonic()
             wanted.requests += 1
-            with suppress(OSError):  # a second one is heard though the disk be full, or nobody listen
+            with suppress(OSError):  # a second signal must count even if the disk is full or the terminal is gone
                 stop_file.touch()
                 if wanted.requests == 1:
                     say("stopping at the next step and saving; once more to kill at once")
@@ -69,6 +70,6 @@ def stop_on_signal(stop_file: Path, say: Callable[[str], None], *, raise_again: 
         signal.set_wakeup_fd(told_before)
         for number, handler in before.items():
             signal.signal(number, handler)
-        os.close(telling)  # what is in the pipe is heard to its end
+        os.close(telling)  # what is in the pipe is still read
         listener.join()
         os.close(hearing)

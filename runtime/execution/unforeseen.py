@@ -1,4 +1,4 @@
-"""An error that nothing foresaw -> a diagnosis: no memory, no space on the disk, else a fault of distilc."""
+"""An unexpected exception -> a diagnosis: no memory, no space on the disk, else a fault of distilc."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _NO_MEMORY = re.compile(r"out of memory|(can't|cannot|failed to|unable to) alloc
 _NO_SPACE = re.compile(
     r"no space left on device|disk quota exceeded|\(os error (28|122)\)|database or disk is full", re.IGNORECASE
 )
-# torch.save and numpy know that a file could not be written, and not why.
+# torch.save and numpy say that a file could not be written, but not why.
 _NOT_WRITTEN = re.compile(
     r"PytorchStreamWriter failed|inline_container\.cc.*unexpected pos|file write failed|\d+ requested and \d+ written"
 )
 _FULL = (errno.ENOSPC, errno.EDQUOT)
-_TRIED_BYTES = 1 << 20  # more than what a full disk still has in blocks begun
+_TRIED_BYTES = 1 << 20  # more than the free rest of blocks on a full disk
 
 
 def unforeseen(error: Exception, *, memory: str, kept: Callable[[], str]) -> Failure:
@@ -58,8 +58,8 @@ def no_space(error: BaseException) -> Failure:
 
 
 def try_space(folder: Path) -> None:
-    """Raises `OSError`: nothing more can be written there. Who was killed on a full disk could not say so: not even
-    that fits on it, and where files are mapped the system ends the process."""
+    """Raises `OSError`: nothing more can be written there. A process that ended on a full disk could not report it:
+    there was no room for the report, and a write into a mapped file kills the process."""
     with tempfile.TemporaryFile(dir=folder) as file:
         try:
             file.write(os.urandom(_TRIED_BYTES))

@@ -2,7 +2,7 @@
 
 Released label sets lack lines that their sources have (domain facts 4.2), so a row number says nothing. What is
 an error and what is none is as `distilc check --data` says it: rows without a label are left out of the targets;
-an id that no training row has is an error; where the data are cut by a `limit`, it is told.
+an id that no training row has is an error; where the data are cut by a `limit`, it is a warning.
 """
 
 from __future__ import annotations
@@ -58,26 +58,26 @@ def check_alignment(
     spec_path: str,
 ) -> None:
     """Are these the labels of these rows? `whole`: no `limit` cuts the training data. Where one does, labels of no
-    row are told of (R354): of rows that were cut off, or of other data.
+    row are a warning (R354): of rows that were cut off, or of other data.
 
     Raises `Failure` R343: a label of no training row, or no row with a label.
     """
-    strangers = [id for id in labels if id not in trained]
-    if len(strangers) == len(labels) or (strangers and whole):
-        first = strangers[0]
-        more = f", nor are {len(strangers) - 1:,} more" if len(strangers) > 1 else ""
+    unknown = [id for id in labels if id not in trained]
+    if len(unknown) == len(labels) or (unknown and whole):
+        first = unknown[0]
+        more = f", nor are {len(unknown) - 1:,} more" if len(unknown) > 1 else ""
         raise Failure(
             "R343",
             f"{labels[first].where}: the id {first!r} is none of the {len(trained):,} ids of the training data{more}",
             "labels are aligned with data.train by its column data.columns.id: were they made for other data?",
             spec_path=f"{spec_path}.file",
         )
-    if strangers:
+    if unknown:
         on_notice(
             Notice(
                 "R354",
-                f"{len(strangers):,} of {len(labels):,} labels are of no training row, the first: "
-                f"{labels[strangers[0]].where}, id {strangers[0]!r}",
+                f"{len(unknown):,} of {len(labels):,} labels are of no training row, the first: "
+                f"{labels[unknown[0]].where}, id {unknown[0]!r}",
                 "they are left out: `limit` cuts the training data; more of them than that means labels of other data",
                 f"{spec_path}.file",
             )

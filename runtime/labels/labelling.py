@@ -17,9 +17,8 @@ from ..generation.shards import Shard
 from ..models.load import model_folder
 from ..plan import PseudoLabelSettings
 from .prepare import LABELS
-from .quality import asked, best, proxy, quality
+from .quality import asked, best, failed_rule, proxy, quality
 from .record import Label, source_hash
-from .rules import failed_rule
 
 
 def label_shards(rows: Rows, shards: Sequence[Shard], folder: Path, context: Context) -> str:

@@ -42,7 +42,7 @@ def prepare_rows(
     offline: bool,
 ) -> None:
     """Write the rows, unless they are there. `tokenizer`: the labeller's; None: the labels come from a file.
-    `on_notice` is told of labels that are for no row.
+    `on_notice` gets warnings of labels that are for no row.
 
     Raises `Failure` R20x (the data), R211 (a language), R34x (the file of labels).
     """

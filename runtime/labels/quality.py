@@ -1,4 +1,4 @@
-"""What a label is worth: how close it is to the original target of its row.
+"""What a label is worth: how close it is to the original target of its row, and whether it becomes a target (`keep`).
 
 ROUGE-2 of labels against training targets is the proxy of arXiv 2010.13002, section 6.2: where it is higher the
 students that are trained on the labels are better.
@@ -13,6 +13,8 @@ from ..metrics.bleu import sentence_bleu
 from ..metrics.rouge import rouge_of_examples
 from ..metrics.score import with_line_breaks
 from ..plan import PseudoLabelSettings, Scoring
+
+REPEATED_WORDS = 3  # how many words in a row count as a repetition
 
 
 def proxy(task: str) -> str:
@@ -44,3 +46,39 @@ def _rouge2(text: str, reference: str, scoring: Scoring) -> float:
 
 
 _METRICS: Mapping[str, Callable[[str, str, Scoring], float]] = {"rouge2": _rouge2, "bleu": sentence_bleu}
+
+
+# --- the rules ---------------------------------------------------------------------------------------
+
+
+def failed_rule(
+    settings: PseudoLabelSettings, text: str, reference: str, scores: Mapping[str, float]
+) -> str | None:
+    """The first rule of `keep` that a label fails, by its name in the spec; None: it becomes a target. `scores`: what
+    `quality` gave."""
+    if not text.strip():
+        return "empty"  # no target at all, whatever the rules
+    low, high = settings.min_length_ratio, settings.max_length_ratio
+    ratio = length_ratio(text, reference)
+    if (low is not None and ratio < low) or (high is not None and ratio > high):
+        return "length_ratio"
+    if settings.max_repetition is not None and repetition(text) > settings.max_repetition:
+        return "max_repetition"
+    for metric, least in (("rouge2", settings.min_rouge2), ("bleu", settings.min_bleu)):
+        if least is not None and scores[metric] < least:
+            return f"min_{metric}"
+    return None
+
+
+def length_ratio(text: str, reference: str) -> float:
+    """The length of a label over that of the original target. In characters: the same for every tokenizer, for
+    labels of a file, and for scripts that put no spaces between words."""
+    return len(text.strip()) / max(1, len(reference.strip()))
+
+
+def repetition(text: str) -> float:
+    """How much a text repeats itself, in percent: the share of its runs of three words that stand in it before.
+    0 for fewer than four words."""
+    words = text.split()
+    runs = [tuple(words[i : i + REPEATED_WORDS]) for i in range(len(words) - REPEATED_WORDS + 1)]
+    return 100.0 * (len(runs) - len(set(runs))) / len(runs) if runs else 0.0

@@ -1,9 +1,9 @@
-"""One label: what `labels.jsonl` says of a training row.
+"""One label: a line of `labels.jsonl`, for one training row.
 
 The file has one JSON object a training row, in the order of the data:
 
     id, source_sha256   the row that it is for: the id, and the hash of the source as it was read
-    text                the label; null: nobody wrote one (labels of a file that lacks the row)
+    text                the label; null: there is none (labels of a file that lacks the row)
     score               the labeller's own: summed log-probability over length ** length_penalty; null: not known
     rouge2, bleu        against the original target, in percent: ROUGE-2 in summarization, sentence BLEU in
                         translation, the other one, too, where a rule asks for it
@@ -29,7 +29,7 @@ DECIMALS = 4  # of scores and qualities: what differs behind them is noise
 @dataclass(frozen=True, kw_only=True)
 class Label:
     """See the module's text. `dropped` None: it is kept; `quality`: metric -> percent; `at_limit` None: it ends by
-    itself, or nobody knows."""
+    itself, or that is not known."""
 
     id: str
     source_sha256: str

@@ -1,1 +1,1 @@
-"""What is said: to the terminal, as notices, cleaned of passwords and control characters."""
+"""Messages: to the terminal, as notices, cleaned of passwords and control characters."""

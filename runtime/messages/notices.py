@@ -1,4 +1,4 @@
-"""What a stage noticed that does not stop it: said once on the console, kept with its artifact.
+"""Warnings of a stage that do not stop it: shown once on the console, kept with its artifact.
 
 A stage calls `context.notices.add`. Each notice is a line of `warnings.jsonl` in the artifact, from where the
 summaries of all runs that share it take it, and of the control folder, from where the driver shows it.
@@ -15,7 +15,7 @@ from typing import Any
 from .credentials import redact
 
 FILE = "warnings.jsonl"
-OF_EVERY_RUN = ("R365",)  # told again by each run that takes the artifact from the store: what it trains is in vain
+OF_EVERY_RUN = ("R365",)  # shown again by each run that takes the artifact from the store: its training is wasted
 
 
 @dataclass(frozen=True)

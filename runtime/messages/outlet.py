@@ -1,4 +1,4 @@
-"""Where a process of ours writes to: when its reader goes, or a disk is full, the output ends and the work does not."""
+"""Standard output and error that may fail: when the reader goes or the disk is full, the output ends, not the work."""
 
 from __future__ import annotations
 

@@ -23,11 +23,11 @@ def corpus_bleu(
     """{value, low, high, signature} of one metric; the interval is sacrebleu's own bootstrap (mean and half width),
     as far as it lies within the scale: of few rows it reaches beyond.
 
-    Raises `Failure` R356: the tokenizer is not to be had."""
+    Raises `Failure` R356: the tokenizer is not available."""
     scorer = _scorer(metric, scoring or Scoring())
     streams = _streams(references)
     score = scorer.corpus_score(list(predictions), streams)
-    signature = str(scorer.get_signature())  # before it speaks of resamples
+    signature = str(scorer.get_signature())  # without the resampling
     resampled = scorer.corpus_score(list(predictions), streams, n_bootstrap=RESAMPLES)
     return {
         "value": float(score.score),
@@ -64,11 +64,11 @@ def _bleu(tokenize: str, **options: Any) -> Any:
 
     try:
         return BLEU(tokenize=tokenize, **options)
-    except (Exception, SystemExit) as error:  # a library that is not there, a model that cannot be fetched
+    except (Exception, SystemExit) as error:  # a library is missing, or a model cannot be downloaded
         reason = next((line.strip() for line in str(error).splitlines() if line.strip()), type(error).__name__)
         raise Failure(
             "R356",
-            f"BLEU's tokenizer {tokenize} cannot be had: {reason}",
+            f"BLEU's tokenizer {tokenize} is not available: {reason}",
             _INSTALL.get(tokenize, f"see that it is in {os.path.join('~', '.sacrebleu', 'models')}")
             + ", or take another: `evaluation: {bleu: {tokenize: char}}`",
             spec_path="evaluation.bleu.tokenize",

@@ -16,7 +16,7 @@ METRICS: Registry[Metric] = Registry("metrics", Metric)
 
 
 def needing(metrics: Sequence[str], what: Literal["texts", "labels", "loss"]) -> list[str]:
-    """Those of the metrics that are computed from this. Raises `Failure` R305: nobody registers one of them."""
+    """Those of the metrics that are computed from this. Raises `Failure` R305: one of them is not registered."""
     return [name for name in metrics if _metric(name).needs == what]
 
 
@@ -26,8 +26,8 @@ def score(
     """Metric -> {value, low, high, ...} for texts (or names of labels) in the order of their references, one or several
     for each.
 
-    Raises ValueError for no texts at all (the data stage excludes it), `Failure` R305 for a metric that nobody
-    registers, R108 for a package's metric that goes wrong.
+    Raises ValueError for no texts at all (the data stage excludes it), `Failure` R305 for a metric that is not
+    registered, R108 for a package's metric that goes wrong.
     """
     if not predictions:
         raise ValueError("cannot score nothing")
@@ -89,7 +89,7 @@ def _scores(metrics: Sequence[str], inputs: ScoreInputs) -> dict[str, dict[str, 
 
 def _checked(score: Mapping[str, Any], entry: Entry) -> dict[str, Any]:
     if not math.isfinite(score["value"]):
-        said = f"gave {score['value']!r}, which is no number to compare"
+        said = f"gave {score['value']!r}, which is not a finite number"
         if entry.distribution != OWN:
             raise entry.failure(said)
         raise Failure("R301", f"the metric {entry.name} {said}",

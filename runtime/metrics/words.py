@@ -1,4 +1,4 @@
-"""The words of a text in any script, and what a tokenizer that knows fewer does not see of it."""
+"""The words of a text in any script, and the share of it that an ASCII tokenizer misses."""
 
 from __future__ import annotations
 
@@ -101,7 +101,7 @@ def require_seen(metric: str, references: References, scoring: Scoring, what: st
 
 
 def unseen_notice(metrics: Iterable[str], references: References, scoring: Scoring, spec_path: str) -> Notice | None:
-    """What to say of scores that are there to be looked at alone. None: every metric sees the references."""
+    """The warning for scores on which nothing depends. None: every metric sees the references."""
     found = unseen(metrics, references, scoring)
     if not found:
         return None

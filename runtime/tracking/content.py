@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..execution.code_identity import distilc_version
-from ..extensions import entries, told_facts
+from ..extensions import declared_facts, entries
 from ..messages.credentials import redact
 from ..messages.notices import FILE
 from ..plan import DataSettings, Plan, Source, Stage, is_beside_plan
@@ -170,7 +170,7 @@ def plan_files(run_folder: Path) -> list[Path]:
 def stage_files(kind: str, folder: Path) -> list[Path]:
     """The files of an artifact that go to MLflow: those that the kind's fragment names, and its warnings. Models stay
     in the store."""
-    told = told_facts("stages", kind).get("files", ()) if kind in entries("stages") else ()
+    told = declared_facts("stages", kind).get("files", ()) if kind in entries("stages") else ()
     patterns = (*told, FILE)
     return sorted(file for pattern in patterns for file in folder.glob(pattern) if file.is_file())
 

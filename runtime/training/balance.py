@@ -1,6 +1,6 @@
-"""Terms of the loss that weigh so little, or so much, that the others may as well be off.
+"""Warnings of terms whose share of the loss is so small, or so large, that they or the others have no effect.
 
-It looks at numbers that were brought to the host to be logged, stops nothing, and says each thing once.
+It reads numbers that are on the host to be logged anyway, stops nothing, and warns once of each term.
 """
 
 from __future__ import annotations
@@ -41,9 +41,8 @@ class Balance:
         self._told: set[str] = set()
 
     def add(self, step: int, raw: Mapping[str, float], weights: Mapping[str, float]) -> None:
-        """One step. A term of weight 0 begins anew when it comes on, and so do all when only one is on: there is
-        nothing to weigh it against. A step at which a weight is on its way and still small (below half of its larger
-        end) says nothing."""
+        """Add one step. The window of a term is cleared while its weight is 0, and that of all while only one weight is
+        not 0. Steps at which a scheduled weight is still small (below half of its larger end) are left out."""
         if step <= self._warmup_steps or any(self._on_its_way(name, step, weights[name]) for name in self._paths):
             return
         sizes = {name: abs(weights[name] * raw[name]) for name in self._paths if weights[name]}
@@ -62,7 +61,7 @@ class Balance:
         return 0 < weight < max(change.initial, change.final) / 2
 
     def notices(self) -> list[Notice]:
-        """What is new. Of a term that swamps the others it is said of that one alone."""
+        """New warnings. If one term swamps the others, only it is named."""
         full = {name: last for name, last in self._last.items() if len(last) == WINDOW_STEPS}
         shares = {name: sum(weighed.share for weighed in last) / len(last) for name, last in full.items()}
         zero = [name for name, last in full.items() if not any(weighed.raw for weighed in last)]
@@ -83,8 +82,8 @@ class Balance:
         self._told.add(name)
         return Notice(
             "R353",
-            f"the term {name} was exactly 0 in {self._steps(name)}: it compares nothing, or what cannot differ",
-            "look at `distilc verify` and `distilc explain` (φ, what is copied, what is frozen); if it is meant, "
+            f"the term {name} was exactly 0 in {self._steps(name)}: nothing is compared, or what cannot differ",
+            "see `distilc verify` and `distilc explain` (φ, what is copied, what is frozen); if it is intended, "
             f"remove {self._loss}.{self._paths[name]}",
             f"{self._loss}.{self._paths[name]}",
         )
@@ -130,5 +129,5 @@ def percent(share: float) -> str:
 
 
 def _rounded(value: float) -> str:
-    """Two digits that count, written out where that is short."""
+    """Two significant digits, without an exponent where that is short."""
     return f"{float(f'{value:.1e}'):g}"

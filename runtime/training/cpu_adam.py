@@ -17,7 +17,7 @@ from typing import Any
 
 from ..failure import Failure
 
-BUILD_SECONDS = 1200  # a build takes about half a minute; one of others that takes longer than this was killed
+BUILD_SECONDS = 1200  # a build takes about half a minute; one that takes longer than this was killed
 INSTALL = f"{sys.executable} -m pip install ninja; apt-get install g++"
 
 
@@ -39,7 +39,7 @@ def cpu_adam(parameters: Sequence[Any], **settings: Any) -> Any:
 
 
 def missing_tools() -> list[str]:
-    """What it takes to compile and is not on this machine."""
+    """The programs needed to compile that are not on this machine."""
     return [name for name in ("c++", "ninja") if tool(name) is None]
 
 
@@ -49,21 +49,21 @@ def tool(name: str) -> str | None:
 
 
 def _find_ninja() -> None:
-    """torch asks PATH alone, and that of a virtual environment which nobody activated is without it."""
+    """torch looks in PATH only, which lacks the programs of a virtual environment that is not activated."""
     if shutil.which("ninja") is None:
         os.environ["PATH"] = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', '')}"
 
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """One process of a machine compiles at a time. torch has a lock of its own for this, a file that stays when its
-    owner is killed and that the next one waits for, for ever; so what we left of it is removed."""
+    """One process of a machine compiles at a time. torch has a lock file of its own for this, which stays when its
+    owner is killed and for which the next one waits forever; so one that a process of ours has left is removed."""
     folder = _folder()
     if folder is None:
         yield
         return
     with (folder / "distilc.lock").open("a+") as ours:
-        fcntl.flock(ours, fcntl.LOCK_EX)  # let go of by the system, however a process ends
+        fcntl.flock(ours, fcntl.LOCK_EX)  # released by the system, however a process ends
         ours.seek(0)
         theirs = folder / "lock"
         if ours.read():
@@ -71,7 +71,7 @@ def _alone() -> Iterator[None]:
         while theirs.exists():
             age = time.time() - theirs.stat().st_mtime
             if age > BUILD_SECONDS:
-                raise _failure(f"a build that was begun {age / 60:.0f} minutes ago did not end", f"rm {theirs}")
+                raise _failure(f"a build that began {age / 60:.0f} minutes ago has not ended", f"rm {theirs}")
             time.sleep(0.5)
         ours.write("at work")
         ours.flush()

@@ -9,6 +9,7 @@ not change the loss.
 from __future__ import annotations
 
 import math
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
@@ -44,7 +45,7 @@ def start_engine(objective: Any, stage: Stage) -> Any:
         raise Failure(
             "R303",
             f"{num_trainable:,} parameters are trainable, the plan says {settings.trainable_parameters:,}",
-            "compile the spec again; if it stays, report it",
+            "compile the spec again; if that does not help, report it",
         )
     execution = stage.execution
     if execution.teacher_deepspeed is not None and objective.teacher is not None:
@@ -95,8 +96,8 @@ _LINEAR = nn.functional.linear  # as torch has it
 
 
 def stop_engine(engine: Any) -> None:
-    """Let go of an engine. ZeRO 3 leaves its own linear layer in torch's place, which sums in another order: what
-    the process trains next would not be what another process trains."""
+    """Destroy an engine. ZeRO 3 leaves its own linear function in place of torch's, which sums in another order: what
+    the process trains next would differ from what another process trains."""
     engine.destroy()
     nn.functional.linear = _LINEAR
 
@@ -119,20 +120,11 @@ def gradient_norm(engine: Any) -> float | None:
     return None if norm is None or not math.isfinite(norm) else float(norm)
 
 
-class whole_parameters:
+def whole_parameters(engine: Any) -> AbstractContextManager[Any]:
     """Within it, the parameters of a ZeRO-3 model are whole on every rank; elsewhere nothing happens."""
+    if not engine.zero_optimization_partition_weights():
+        return nullcontext()
+    import deepspeed
 
-    def __init__(self, engine: Any) -> None:
-        self._gathered: Any = None
-        if engine.zero_optimization_partition_weights():
-            import deepspeed
-
-            self._gathered = deepspeed.zero.GatheredParameters(list(engine.module.parameters()))
-
-    def __enter__(self) -> None:
-        if self._gathered is not None:
-            self._gathered.__enter__()
-
-    def __exit__(self, *error: Any) -> None:
-        if self._gathered is not None:
-            self._gathered.__exit__(*error)
+    gathered: AbstractContextManager[Any] = deepspeed.zero.GatheredParameters(list(engine.module.parameters()))
+    return gathered

@@ -10,7 +10,7 @@ from torch import nn
 
 
 class Method(Protocol):
-    """For example: modules of the student give way to the teacher's with a probability, or layers are passed over.
+    """For example: modules of the student are replaced by the teacher's with a probability, or layers are skipped.
 
     What it does must not change the names, shapes or number of the student's parameters once the engine has started,
     and must be the same on every rank: its draws depend on the step, not on the rank.

@@ -1,6 +1,7 @@
 """Numbers of the loss that change while a model is trained: the value of each at every optimizer step.
 
-A value depends on the step's number and the course alone, so it is the same on every rank and after a resumption.
+A value depends on the step's number and the length of the training alone, so it is the same on every rank and after a
+resumption.
 """
 
 from __future__ import annotations
@@ -42,7 +43,7 @@ def changes_of(
     """The schedules of an objective in steps. `num_steps`: the most there can be; `steps_in`: of so many epochs;
     `section`: of the spec, `Stage.section`.
 
-    Raises `Failure` R350: one does not end after it begins, which only the data can tell.
+    Raises `Failure` R350: one does not end after it begins, which is known only with the data.
     """
 
     def step_of(moment: Moment) -> int:

@@ -72,7 +72,7 @@ class Training:
 
 
 class Record(Protocol):
-    """What is told of each step: term -> its mean on this rank's share of the step, a scalar."""
+    """What is logged of each step: term -> its mean on this rank's share of the step, a scalar."""
 
     def add(self, step: Step, terms: Mapping[str, torch.Tensor]) -> None: ...
 

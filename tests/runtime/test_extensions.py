@@ -24,7 +24,7 @@ from distilc.compiler.extensions.terms import KEPT as KEPT_BY_PLANS
 from distilc.runtime import available, extensions
 from distilc.runtime.available import check_available
 from distilc.runtime.execution.worker import STAGE_KINDS
-from distilc.runtime.extensions import entries, require, survey, told_facts
+from distilc.runtime.extensions import declared_facts, entries, require, survey
 from distilc.runtime.failure import Failure
 from distilc.runtime.files import package_content
 from distilc.runtime.metrics.score import METRICS, score, score_loss
@@ -133,12 +133,12 @@ def test_ours_are_found_through_the_registry() -> None:
 def test_the_fragments_of_ours_say_what_their_objects_do() -> None:
     """What the compiler is told of a term decides whether it is trained from kept states."""
     for name in TERMS:
-        facts, found = told_facts("terms", name), TERMS[name]
+        facts, found = declared_facts("terms", name), TERMS[name]
         parts = found if isinstance(found, tuple) else (found,)
         assert all(sorted(part.needs) == sorted(facts["needs"]) for part in parts), name
         assert [part.weight for part in parts] == list(facts.get("stacks", {"weight": ""})), name
     for name in METRICS:
-        facts = told_facts("metrics", name)
+        facts = declared_facts("metrics", name)
         assert (facts["needs"], facts["higher_is_better"]) == (METRICS[name].needs, METRICS[name].higher_is_better)
     assert set(built_in("terms")) == set(TERMS)
     assert set(built_in("metrics")) - set(METRICS) == {"accuracy"}  # of a task that this release cannot run
@@ -394,7 +394,7 @@ def test_a_metric_that_gives_no_number(install: Callable[[Path], None], tmp_path
     facts = {"needs": "texts", "higher_is_better": True}
     install(write_package(tmp_path, {"metrics": {"mine": facts}}, metrics="mine = ext:NAN"))
     assert failure(lambda: score(["mine"], ["a"], ["b"])).message == (
-        "the metric mine of one 1.0 gave nan, which is no number to compare"
+        "the metric mine of one 1.0 gave nan, which is not a finite number"
     )
 
 

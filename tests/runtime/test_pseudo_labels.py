@@ -311,7 +311,7 @@ def test_rules_leave_labels_out_and_say_why(bench: Bench) -> None:
 
 
 def test_repetition_is_the_share_of_runs_that_were_there_before() -> None:
-    from distilc.runtime.labels.rules import length_ratio, repetition
+    from distilc.runtime.labels.quality import length_ratio, repetition
 
     assert repetition("a b a b a b") == 50.0  # aba bab aba bab
     assert repetition("one two three four") == repetition("a a") == 0.0

@@ -87,18 +87,6 @@ def test_what_a_stage_resumes_from_is_there_until_it_is_published(
     assert not any(key in path.name for path in (tmp_path / "store" / ".work").iterdir())
 
 
-def test_what_an_earlier_version_would_resume_from_is_taken_over(
-    tmp_path: Path, run_stage: Callable[..., None]
-) -> None:
-    key = load_plan(PLAN).stage("teacher").key
-    within = Store(tmp_path / "store").work(key) / ".scratch"
-    within.mkdir()
-    (within / "step").write_text("7", "utf-8")
-    run_stage("teacher", lambda stage, context: {"found": (context.scratch / "step").read_text("utf-8")})
-    manifest = Store(tmp_path / "store").manifest(key)
-    assert manifest["summary"] == {"found": "7"} and manifest["files"] == {}
-
-
 def test_what_a_stage_reads_is_looked_at_first(tmp_path: Path, run_stage: Callable[..., None]) -> None:
     def write(stage: Stage, context: Context) -> dict[str, Any]:
         (context.folder / "rows.npy").write_bytes(b"rows")
