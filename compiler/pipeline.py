@@ -1,6 +1,6 @@
 """The stages of the compiler, in order, and nothing else.
 
-compile_spec:  files -> compose -> expand -> validate -> bind -> check -> the specs that are named for a model
+compile_spec:  files -> compose -> expand -> validate -> normalise -> bind -> check -> specs named for a model
 lower_runs:    typed runs -> lower
 """
 
@@ -15,11 +15,12 @@ from .checks.check import SPEC, check_together, hold
 from .checks.context import SpecContext
 from .diagnostics.diagnostic import Diagnostic, Places, Reporter
 from .resolve.site import Site
+from .spec.bind import bind_experiment
 from .spec.compiled import Compiled, Run
 from .spec.compose import FRAME, compose
 from .spec.expand import Expansion, Point
-from .spec.experiment import bind_experiment
 from .spec.named_specs import NamedSpecs
+from .spec.normalise import normalise
 from .spec.parse import Files, Node, without
 from .spec.sections import Section, Sections, whole_tree
 from .spec.structure import Schema, load_schema
@@ -161,12 +162,13 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
     parts = {key: part for key, part in parts.items() if part.resolved is not None or part.refused}
     resolved, places = whole_tree(root, parts, sections)
     refused = set(sections.files.refused).union(*_refused([root, *parts.values()]))
-    experiment = bind_experiment(resolved, label=point.label, variant=point.variant)
+    name = resolved["name"]
     tree = {
         **resolved,
-        "name": experiment.name,
-        "tracking": {**resolved["tracking"], "experiment": experiment.tracking.experiment},
+        "name": f"{name}-{point.label}" if point.label else name,
+        "tracking": {**resolved["tracking"], "experiment": resolved["tracking"].get("experiment", name)},
     }
+    experiment = bind_experiment(normalise(tree, schema, sections.known), point.variant, sections.known)
     reporter = Reporter(places, unreliable=refused, file=path)
     for part in (root, *parts.values()):
         reporter.take(part.diagnostics)

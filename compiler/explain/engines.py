@@ -7,7 +7,8 @@ from typing import Any
 
 from ..resolve.engines import why_transformers
 from ..resolve.site import Site
-from ..spec.experiment import bind_generation
+from ..spec.bind import bind
+from ..spec.experiment import Generation
 
 Plan = Mapping[str, Any]
 
@@ -25,7 +26,7 @@ def engines_of_run(plan: Plan, site: Site | None) -> dict[str, dict[str, Any]]:
         who, generation = stage["id"].removeprefix("evaluate-"), settings["generation"]
         why = "" if generation.get("named") else AT_RUN_TIME
         if generation["engine"] == "transformers":
-            left = bind_generation({**generation, "engine": "auto"})
+            left = bind(Generation, {**generation, "engine": "auto"})
             forced = "" if site is None else why_transformers(left, plan[who]["family"], settings["precision"], site)
             why = forced or ("" if site is None else "the spec asks for it")
         found[who] = {"engine": generation["engine"], "compute_type": generation.get("compute_type"), "why": why}

@@ -121,7 +121,7 @@ def _specified(
     runs = []
     for run in compiled.runs:
         name = run.experiment.name
-        runs.append(Subject(name, run.label, resolved_tree(run.tree, run.experiment), plans.get(name), None))
+        runs.append(Subject(name, run.label, resolved_tree(run.tree), plans.get(name), None))
     return Side(word, runs, compiled.diagnostics, compiled.texts)
 
 

@@ -9,6 +9,10 @@ line in pyproject.toml. The fragments alone are read here. Beside what a package
     optional       settings that a spec may leave out and that have no default
     alone          the term is its weight: there is no mapping of settings
 
+of a setting
+
+    x-with         with which task, or value of another setting, alone it has its default
+
 and of a metric
 
     section        the section of `evaluation` with its settings

@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Trail
 from ..extensions.schema_files import Fragment, kind_of
-from ..tasks.task import TASKS, column_keys
+from ..tasks.task import TASKS
 from .compiled import Run
-from .experiment import Experiment, Training, bind_experiment
+from .normalise import normalise
 from .structure import Schema, load_schema, with_defaults
 from .ways import TEXT_ONLY
 from .yaml_text import yaml_text
@@ -28,7 +27,7 @@ MAX_NAME = 100  # characters, as the schema says; a run's full name may be longe
 def resolved_yaml(run: Run) -> str:
     """The resolved tree of a run as YAML, without what means nothing for it."""
     experiment = run.experiment
-    tree = resolved_tree(run.tree, experiment)
+    tree = resolved_tree(run.tree)
     if "pseudo_labels" in tree:
         used = {name: item for name, item in tree.pop("pseudo_labels").items() if name in experiment.targets}
         tree = {**tree, **({"pseudo_labels": used} if used else {})}
@@ -54,29 +53,12 @@ def _without(tree: dict[str, Any], path: Trail) -> dict[str, Any]:
     return {key: value for key, value in tree.items() if key != first}
 
 
-def resolved_tree(tree: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
+def resolved_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
     """A run's tree, whose defaults of the schema are filled in, with those as well that depend on the task or on
     other keys; in the order of the schema."""
-    resolved = {key: value for key, value in tree.items() if key not in OF_SEVERAL_RUNS}
-    resolved["name"] = _short(experiment.name)
-    resolved["seeds"] = [experiment.seed]
-    resolved["tracking"] = {**tree["tracking"], "experiment": experiment.tracking.experiment}
-    resolved["data"] = {**tree["data"], "columns": _columns(tree["data"]["columns"], experiment)}
-    if experiment.data.masking is not None:
-        resolved["data"]["masking"] = asdict(experiment.data.masking)
-    resolved["evaluation"] = {**tree["evaluation"], "metrics": list(experiment.evaluation.metrics)}
-    resolved |= _training(resolved, experiment.training)
-    own = experiment.teacher.train
-    if own is not None:
-        train = tree["teacher"]["train"]
-        resolved["teacher"] = {**tree["teacher"], "train": {**train, **_training(train, own)}}
-    if experiment.pseudo_labels:
-        resolved["pseudo_labels"] = {
-            name: {**item, "columns": {"id": labeller.file_id, "text": labeller.file_text}} if labeller.file else item
-            for name, item in tree["pseudo_labels"].items()
-            for labeller in [experiment.pseudo_labels[name]]
-        }
     schema = load_schema("experiment")
+    resolved = normalise({key: value for key, value in tree.items() if key not in OF_SEVERAL_RUNS}, schema)
+    resolved["name"] = _short(resolved["name"])
     ordered: dict[str, Any] = _ordered(resolved, schema, schema.root)
     return ordered
 
@@ -110,7 +92,7 @@ def completed_tree(spec: Mapping[str, Any]) -> dict[str, Any]:
         return spec
     tree = with_defaults(schema, schema.root, spec)
     try:
-        return resolved_tree(tree, bind_experiment(tree))
+        return resolved_tree(tree)
     except (AttributeError, KeyError, TypeError, ValueError):  # a short form fits the schema, and is in no plan of ours
         return spec
 
@@ -139,24 +121,6 @@ def without_locations(tree: Mapping[str, Any]) -> dict[str, Any]:
 
     found: dict[str, Any] = keep(tree, schema.root)
     return found
-
-
-def _training(tree: Mapping[str, Any], training: Training) -> dict[str, Any]:
-    """The sections of a training with what its other keys decide: the monitor, and the options of a divergence."""
-    sections: dict[str, Any] = {"stopping": {**tree["stopping"], "monitor": training.stopping.monitor}}
-    logits = training.loss.logits
-    if logits is not None:
-        decided = {name: getattr(logits, name) for name in ("beta", "alpha", "positions")}
-        given = {name: value for name, value in decided.items() if value is not None}
-        sections["loss"] = {**tree["loss"], "logits": {**tree["loss"]["logits"], **given}}
-    return sections
-
-
-def _columns(tree: Mapping[str, Any], experiment: Experiment) -> dict[str, Any]:
-    columns = experiment.data.columns
-    source, target = column_keys(experiment.task, paired=columns.hypothesis is not None)
-    found = {source: columns.source, "hypothesis": columns.hypothesis, target: columns.target}
-    return {**tree, **{key: column for key, column in found.items() if key and column is not None}}
 
 
 def _short(name: str) -> str:

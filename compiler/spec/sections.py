@@ -15,6 +15,7 @@ from typing import Any
 from ..diagnostics.diagnostic import Diagnostic, Places, Reporter, Trail
 from ..diagnostics.record import record
 from .merging import clean
+from .normalise import Known
 from .parse import Files, Node, flatten
 from .paths import Locator
 from .structure import Schema, with_defaults
@@ -46,6 +47,7 @@ class Sections:
         self._known: dict[tuple[str, int], Section] = {}
         self._schemas: dict[str, Schema] = {}
         self._defaults: dict[str, Any] = {}
+        self.known: Known = {}
 
     def section(self, key: str, node: Node) -> Section:
         """What there is to say about the section `key`."""

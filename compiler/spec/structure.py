@@ -9,6 +9,7 @@ JSON Schema they hold these annotations (compiler/README.md):
     x-words     what a `pattern` means, in words
     x-metrics   names of metrics belong here: `all`, or those `measured` by an evaluation
     x-overlay   a variant: it is made as the whole spec is
+    x-with      the task, or the value of a key beside it, with which alone a key has its default
 """
 
 from __future__ import annotations
@@ -30,13 +31,16 @@ class Schema:
 
     def __init__(self, root: Fragment) -> None:
         self.root = root
+        self._resolved: dict[int, tuple[Fragment, Fragment]] = {}  # by id; the fragment is held, so that it keeps it
 
     def resolve(self, fragment: Fragment) -> Fragment:
         """The fragment with its `$ref` followed; what stands beside the reference wins."""
-        while "$ref" in fragment:
+        if "$ref" not in fragment:
+            return self.root if fragment.get("x-overlay") else fragment
+        if id(fragment) not in self._resolved:
             beside = {key: value for key, value in fragment.items() if key != "$ref"}
-            fragment = {**follow(fragment, self.root), **beside}
-        return self.root if fragment.get("x-overlay") else fragment
+            self._resolved[id(fragment)] = fragment, self.resolve({**follow(fragment, self.root), **beside})
+        return self._resolved[id(fragment)][1]
 
     def is_overlay(self, fragment: Fragment) -> bool:
         """Is this a variant?"""
@@ -168,22 +172,32 @@ def _laid_out(value: Any, indent: int = 0, before: int = 0) -> str:
     return f"{ends[0]}\n" + ",\n".join(lines) + f"\n{' ' * indent}{ends[1]}"
 
 
-def with_defaults(schema: Schema, fragment: Fragment, value: Any) -> Any:
-    """A copy of a valid value in which every key that has a `default` is there."""
+def with_defaults(schema: Schema, fragment: Fragment, value: Any, task: str | None = None) -> Any:
+    """A copy of a valid value in which every key that has a `default` is there. `task`: with those that wait for it
+    or for another key (`x-with`, `dependentRequired`), which are left out else."""
     chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
     if chosen is None:
         return value
     if isinstance(value, Mapping):
-        filled = {}
+        filled: dict[str, Any] = {}
         for key, item in value.items():
             below = schema.child(chosen, key)
-            filled[key] = item if below is None else with_defaults(schema, below, item)
+            filled[key] = item if below is None else with_defaults(schema, below, item, task)
         for key, below in chosen.get("properties", {}).items():
             resolved = schema.resolve(below)
-            if key not in value and "default" in resolved:
-                filled[key] = with_defaults(schema, below, resolved["default"])
+            if key not in value and "default" in resolved and _is_default(key, resolved, chosen, filled, task):
+                filled[key] = with_defaults(schema, below, resolved["default"], task)
         return filled
     if isinstance(value, list):
         items = chosen.get("items")
-        return [item if items is None else with_defaults(schema, items, item) for item in value]
+        return [item if items is None else with_defaults(schema, items, item, task) for item in value]
     return value
+
+
+def _is_default(key: str, fragment: Fragment, holder: Fragment, beside: Mapping[str, Any], task: str | None) -> bool:
+    """Is the default of a key one here, with these keys `beside` it?"""
+    wanted, companions = fragment.get("x-with", {}), holder.get("dependentRequired", {}).get(key, ())
+    if task is None:
+        return not wanted and not companions
+    there = {"task": task, **beside}
+    return there.keys() >= {*companions} and all(there.get(name) == value for name, value in wanted.items())

@@ -11,7 +11,10 @@ import pytest
 from distilc.compiler.pipeline import compile_spec
 from distilc.compiler.resolve.site import Site, SiteOptions, load_site
 from distilc.compiler.spec import experiment as typed
-from distilc.compiler.spec.experiment import Experiment, bind, bind_experiment
+from distilc.compiler.spec.bind import bind, bind_experiment
+from distilc.compiler.spec.compiled import Compiled
+from distilc.compiler.spec.experiment import Experiment
+from distilc.compiler.spec.normalise import normalise
 from distilc.compiler.spec.structure import load_schema, with_defaults
 from distilc.compiler.tasks.task import TASKS, TaskName
 
@@ -101,7 +104,7 @@ def test_the_remaining_classes() -> None:
     assert names(typed.Baseline) == {"predictions", "by_test_set", "id", "text", *known}
     assert set(baseline) == {"predictions", "columns", *known} and set(baseline["columns"]["properties"]) == {"id", "text"}
     top = {"name", "task", "teacher", "student", "data", "evaluation", "tracking", "pseudo_labels", "targets", "expect"}
-    top.add("baselines")
+    top |= {"baselines", "stages"}
     assert names(Experiment) - top == {"variant", "seed", "phi_encoder", "phi_decoder", "training", "target_shares"}
     of_a_spec = {"version", "extends", "phi", "seeds", "variants", "matrix"}
     inside_training = {"batch", "precision", "training", "stopping", "validation", "loss"}
@@ -141,11 +144,15 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DISTILC_SITE", raising=False)
 
 
-def bound(text: str, *overrides: str) -> Experiment:
+def compiled(text: str, *overrides: str) -> Compiled:
     Path("spec.yaml").write_text(text, "utf-8")
-    compiled = compile_spec(Path("spec.yaml"), overrides, site())
-    assert not compiled.failed, compiled.diagnostics
-    return compiled.runs[0].experiment
+    return compile_spec(Path("spec.yaml"), overrides, site())
+
+
+def bound(text: str, *overrides: str) -> Experiment:
+    spec = compiled(text, *overrides)
+    assert not spec.failed, spec.diagnostics
+    return spec.runs[0].experiment
 
 
 def test_defaults() -> None:
@@ -243,9 +250,25 @@ def test_binding_is_strict() -> None:
         bind(typed.Speed, {"batch_size": 1.5, "repeats": 1, "examples": 1})
 
 
+def test_a_normalised_tree_is_normalised() -> None:
+    (run,) = compiled(GOOD, "loss={logits: {divergence: jsd}}", "pseudo_labels={own: {file: a.jsonl}}").runs
+    tree = normalise(run.tree, SCHEMA)
+    assert tree["loss"]["logits"]["beta"] == 0.5 and "alpha" not in tree["loss"]["logits"]
+    assert tree["pseudo_labels"]["own"]["columns"] == {"id": "id", "text": "text"}
+    assert "positions" not in tree["loss"]["logits"] and "masking" not in tree["data"]
+    assert "beta" not in run.tree["loss"]["logits"]
+    assert normalise(tree, SCHEMA) == tree and bind_experiment(tree) == run.experiment
+
+
+def test_defaults_of_a_task() -> None:
+    tree = with_defaults(SCHEMA, SCHEMA.root, {"loss": {"logits": {}}, "data": {}}, task="masked-lm")
+    assert tree["loss"]["logits"]["positions"] == "all"
+    assert tree["data"]["masking"] == {"share": 15, "masked": 80, "random": 10, "rare": 0.7}
+
+
 def test_the_run_is_frozen_and_hides_no_unknown() -> None:
     tree = with_defaults(SCHEMA, SCHEMA.root, {})
     with pytest.raises(KeyError):
-        bind_experiment(tree)
+        normalise(tree, SCHEMA)
     with pytest.raises(AttributeError):
         bound(GOOD).name = "y"  # type: ignore[misc]

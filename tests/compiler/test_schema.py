@@ -97,7 +97,7 @@ def test_annotations_are_the_documented_ones() -> None:
     readme = (ROOT / "compiler" / "README.md").read_text("utf-8")
     for name in NAMES:
         text = json.dumps(load_schema(name).root)
-        for word in ("x-either", "x-short", "x-location", "x-words", "x-metrics", "x-overlay"):
+        for word in ("x-either", "x-short", "x-location", "x-words", "x-metrics", "x-overlay", "x-with"):
             assert f"`{word}`" in readme
             text = text.replace(f'"{word}"', "")
         assert '"x-' not in text
