@@ -77,8 +77,8 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
 def read_data(compiled: Compiled, most_bytes: int | None = None, site: Site | None = None) -> Compiled:
     """The data files of the runs read, those of equal data once; not at all when a run has more than
     `most_bytes` of them. `site`: where teachers are looked for, whose tokenizers are tried on the rows."""
+    from .checks.aligned_files import label_files
     from .checks.check_data import check_data, num_bytes
-    from .checks.label_files import label_files
     from .checks.text_remarks import deciding
     from .resolve.scoring import measured, resolve_scoring
 

@@ -11,9 +11,9 @@ from ..spec.experiment import DataSource, Experiment
 from ..spec.file_kinds import FILE_KINDS
 from ..spec.ways import data_sources
 from ..tasks.task import TASKS, column_keys
+from .aligned_files import Rows, check_baseline_files, check_label_files, label_files
 from .data_faults import Faults
-from .label_files import check_label_files, label_files
-from .row_check import Layout, RowCheck, tell_cut
+from .row_check import Layout, RowCheck, tell_cut, tell_unopened
 from .text_remarks import TextRemarks, first_pairs, tell_remarks
 from .tokenized_texts import tell_tokens
 
@@ -55,6 +55,7 @@ def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None)
         if count == 0:
             reporter.error("E424", (*path, "files"), f"no rows in {_named(source)}", "is it the right file?")
     faults.tell(reporter)
+    tell_unopened(checks, reporter)
     tell_cut(checks, layout, reporter)
     tell_remarks(run, read, reporter)
     if teacher is not None and read:
@@ -62,17 +63,14 @@ def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None)
     train: Trail = ("data", "train")
     known = run.data.columns.id is not None and train not in partly
     whole = all(source.limit is None for source in run.data.train)
-    check_label_files(run, reporter, seen.get(train) if known else None, whole)
-    if run.baselines:
-        from .baseline_files import Tested, check_baseline_files
-
-        tested = {}
-        for name, sources in run.data.test.items():
-            split = ("data", "test", name)
-            numbered = run.data.columns.id is None and not any(source.builtin for source in sources)
-            ids = None if run.data.columns.id is None or split in partly else seen.get(split)
-            tested[name] = Tested(ids, counts[split], numbered).first(run.evaluation.limit)
-        check_baseline_files(run, reporter, tested)
+    check_label_files(run, reporter, Rows(seen.get(train) if known else None, whole=whole))
+    tested = {}
+    for name, sources in run.data.test.items():
+        split = ("data", "test", name)
+        numbered = run.data.columns.id is None and not any(source.builtin for source in sources)
+        ids = None if run.data.columns.id is None or split in partly else seen.get(split)
+        tested[name] = Rows(ids, counts[split], numbered).first(run.evaluation.limit)
+    check_baseline_files(run, reporter, tested)
 
 
 def _count(counts: dict[Trail, int | None], split: Trail, number: int | None) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
+from collections.abc import Collection, Hashable
 from dataclasses import dataclass, field
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed
@@ -52,6 +52,12 @@ class _Fault:
             where = "; ".join(places[:MOST_FILES]) + (f"; and {more} more files" if more > 0 else "")
         details = list(self.details)[:MOST_ROWS] + ["..."] * (len(self.details) > MOST_ROWS)
         return f"{where}: {self.problem}{'; '.join(details)}"
+
+
+def list_files(named: Collection[str]) -> str:
+    """The first files, or what is said of each, and how many more there are."""
+    more = len(named) - MOST_FILES
+    return listed([*named][:MOST_FILES] + ([f"{more} more file{'s' if more > 1 else ''}"] if more > 0 else []), "and")
 
 
 class Faults:

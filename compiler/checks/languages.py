@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed, quoted
 from ..resolve.languages import Languages
+from ..resolve.reference import ResolvedModel
 from ..resolve.scoring import language_decides
 from .context import ModelContext
 
@@ -16,27 +17,29 @@ def check_languages(models: ModelContext) -> None:
     is not told which)."""
     run, reporter = models.run, models.reporter
     layout, languages = models.teacher.architecture.layout, models.teacher.languages
-    labellers = {name: found.model.languages for name, found in models.labels.items() if found.model is not None}
     data = run.data
     given = {name: getattr(data, name) for name in ("source_language", "target_language")}
-    if languages.kind == "codes":
-        for name, language in given.items():
-            if language is None:
-                reporter.error(
-                    "E515",
-                    ("data", name),
-                    f"mbart marks every sequence with its language: data.{name} is missing",
-                    f"write for example `{name}: en_XX`",
-                )
-    asked: dict[Trail, Languages] = {("teacher",): languages}
-    asked |= {("pseudo_labels", name, "by"): found for name, found in labellers.items()}
-    for model, found in asked.items():
-        for name, language in given.items():
-            if found.kind == "codes" or name == "target_language":
-                _check_known(language, ("data", name), model, found, reporter)
+    asked: dict[Trail, ResolvedModel] = {("teacher",): models.teacher}
+    for name, labels in models.labels.items():
+        if labels.model is not None:
+            asked["pseudo_labels", name, "by"] = labels.model
+    with_codes = [path for path, model in asked.items() if model.languages.kind == "codes"]
+    for name, language in given.items():
+        if with_codes and language is None:
+            family = asked[with_codes[0]].architecture.layout
+            reporter.error(
+                "E515",
+                ("data", name),
+                f"{family} marks every sequence with its language: data.{name} is missing",
+                f"write for example `{name}: en_XX`",
+                because=with_codes[:1],
+            )
+        for path, model in asked.items():
+            if path in with_codes or name == "target_language":
+                _check_known(language, ("data", name), path, model.languages, reporter)
     if languages.kind == "codes":
         return
-    target, others = data.target_language, [found.kind for found in labellers.values()]
+    target, others = data.target_language, [model.languages.kind for path, model in asked.items() if len(path) > 1]
     if languages.known is not None and len(languages.known) > 1 and target is None and ">>" not in data.prefix:
         reporter.warning(
             "W515",

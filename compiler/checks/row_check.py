@@ -16,7 +16,7 @@ from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quot
 from ..diagnostics.record import record
 from ..resolve.data_files import UnreadableFile, UnreadableRow, find_cell, records
 from ..spec.yaml_text import flow
-from .data_faults import MOST_FILES, Faults
+from .data_faults import Faults, list_files
 from .text_remarks import TextRemarks
 
 CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
@@ -70,7 +70,7 @@ class RowCheck:
         self.faults = faults
         self.seen = seen
         self.remarks = remarks
-        self.complete = True
+        self.complete = self.opened = True
         self.unreadable = 0
         self.words: dict[str, list[int]] = {key: [] for key in layout.limits}
         self.cut: dict[str, Cut] = {}  # key -> what of its texts is cut, where it is worth a word
@@ -82,10 +82,7 @@ class RowCheck:
         """Check the first `limit` rows (None: all). Returns how many there were, the last one included when
         it could not be read."""
         if self.file.suffix.lower() == ".parquet":
-            self.complete = False
-            self.reporter.warning(
-                "W422", self.path, f"{self.name} was not opened: `check` does not read parquet"
-            )
+            self.complete, self.opened = False, False
             return 1
         count = 0
         try:
@@ -249,19 +246,27 @@ class RowCheck:
         self.faults.add(code, path, kind, (self.name, number, self), problem, hint, detail)
 
 
+def tell_unopened(checks: Sequence[RowCheck], reporter: Reporter) -> None:
+    """Reports W422, once for all files of a kind that `check` does not read."""
+    left = {check.name: check.path for check in checks if not check.opened}
+    if left:
+        names = list_files(left)
+        message = f"{names} {'was' if len(left) == 1 else 'were'} not opened: `check` does not read parquet"
+        paths = list(left.values())
+        reporter.warning("W422", paths[0], message, because=paths)
+
+
 def tell_cut(checks: Sequence[RowCheck], layout: Layout, reporter: Reporter) -> None:
     """Reports W421: texts of the files that were read are longer than the limit. Once for all of them."""
     for key, (setting, limit) in layout.limits.items():
         found = list(dict.fromkeys(check.cut[key] for check in checks if key in check.cut))
         if not found:
             continue
-        shares = [f"{one.name}: {one.percent:.0f} %" for one in found]
-        more = len(found) - MOST_FILES
-        shares = shares[:MOST_FILES] + ([f"{more} more file{'s' if more > 1 else ''}"] if more > 0 else [])
+        shares = list_files([f"{one.name}: {one.percent:.0f} %" for one in found])
         reporter.warning(
             "W421",
             found[0].path,
-            f"{listed(shares, 'and')} of the {key}s have more words than {setting} {limit}, and are cut",
+            f"{shares} of the {key}s have more words than {setting} {limit}, and are cut",
             f"95 % have at most {max(one.most for one in found)} words, and more tokens than words: raise {setting}, "
             "if the model has positions for it",
             because=[one.path for one in found],

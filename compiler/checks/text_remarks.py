@@ -15,6 +15,7 @@ from ..resolve.scoring import measured, resolve_scoring
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
 from ..tasks.task import LABEL_METRICS
+from .data_faults import list_files
 from .tokenized_texts import SAMPLED_ROWS, Pair
 
 _MEASURED = ("validation", "metrics")
@@ -77,16 +78,22 @@ def first_pairs(read: Sequence[tuple[Trail, Path, TextRemarks]]) -> dict[str, li
 def tell_remarks(run: Experiment, read: Sequence[tuple[Trail, Path, TextRemarks]], reporter: Reporter) -> None:
     """`read`: the files that were read, by where the spec names them. Reports E428 and W424 (letters that a metric does
     not see), W425 (control tokens), W426 (test sources that are trained on)."""
+    # A file that is read for several splits counts once.
+    controlled: dict[Path, tuple[Trail, TextRemarks, tuple[int, str]]] = {}
     for path, file, remarks in read:
         if remarks.first_control is not None:
-            row, token = remarks.first_control
-            reporter.warning(
-                "W425",
-                path,
-                f"{shown_path(file)}: {remarks.control:,} rows contain a control token in a text, the first: "
-                f"row {row}, {quoted(token)}",
-                "a tokenizer may read it as the end or the padding of a text: remove it from the data",
-            )
+            controlled.setdefault(file, (path, remarks, remarks.first_control))
+    if controlled:
+        (file, (path, remarks, (row, token))), *others = controlled.items()
+        also = f"; so do rows of {list_files([shown_path(other) for other, _ in others])}" if others else ""
+        reporter.warning(
+            "W425",
+            path,
+            f"{shown_path(file)}: {remarks.control:,} rows contain a control token in a text, the first: "
+            f"row {row}, {quoted(token)}{also}",
+            "a tokenizer may read it as the end or the padding of a text: remove it from the data",
+            because=[other for _, (other, _, _) in others],
+        )
     trained = {source for path, _, remarks in read if path[1] == "train" for source in remarks.sources}
     for path, file, remarks in read:
         if path[1] != "test" or not trained:

@@ -112,6 +112,7 @@ class Expansion:
         made = 0
         for variant, below in variants.items():
             kept = False
+            done: dict[Trail, dict[str, Any]] = {}  # what has an effect in a run -> the values of the first such run
             for choice in product(*(range(len(axis.assignments)) for axis in axes[variant])):
                 chosen = list(zip(axes[variant], choice, strict=True))
                 values = {axis.path: plain(axis.assignments[i].value) for axis, i in chosen}
@@ -123,6 +124,9 @@ class Expansion:
                 if not kept:
                     self._check_kept(point, chosen)
                 kept = True
+                seen = done.setdefault(self._effective(point, chosen), values)
+                if idle := [axis for axis, _ in chosen if seen[axis.path] != values[axis.path]]:
+                    self._tell_idle(idle[0], variant)
                 for assignment in self.overrides:
                     point = self._put(point, assignment)
                 words = [variant] if variant is not None else []
@@ -205,6 +209,29 @@ class Expansion:
                 )
             elif at_last is None or at_last.place != value.place:
                 tell_set_and_varied(self._undoing(point, steps, value), axis.path, self.reporter)
+
+    def _effective(self, point: Node, chosen: Sequence[tuple[Axis, int]]) -> Trail:
+        """What the matrix chose for a run, without the settings of terms of the loss whose weight is 0 there."""
+        effective: list[str | int] = []
+        for axis, i in chosen:
+            section, *term = axis.assignments[i].names
+            weight = node_at(point, ("loss", term[0], "weight")) if section == "loss" and term[1:] else None
+            if weight is None or weight.value != 0 or term[1] == "weight":
+                effective += [axis.path, i]
+        return tuple(effective)
+
+    def _tell_idle(self, axis: Axis, variant: str | None) -> None:
+        """Two runs that differ in a setting of a term that is off are one run twice."""
+        term = ".".join(map(str, axis.assignments[0].names[:2]))
+        there = f"in the variant {quoted(variant)}" if variant is not None else "there"
+        leave_out = f"`matrix: {{{axis.path}: null}}`"
+        self._refuse(
+            "E311",
+            axis.key.key or axis.key.place,
+            f"`{axis.path}` has no effect where the weight of `{term}` is 0: every value gives the same run {there}",
+            f"add {leave_out} to the variant" if variant is not None else "exclude all but one of its values there",
+            ("matrix", axis.path),
+        )
 
     def _undoing(self, point: Node, steps: Trail, value: Node) -> Assignment:
         """The value of the command line that undoes one of the matrix."""

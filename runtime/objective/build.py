@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from ..extensions import TASKS
+from ..failure import Failure
 from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, model_folder
@@ -16,9 +17,10 @@ from .objective import Objective
 from .teacher import load_teacher
 
 
-def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: str) -> Objective:
+def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: str, section: str = "") -> Objective:
     """What a stage trains, from the folders of its inputs: the student loaded and frozen in parts, the teacher
-    beside it on the device, the terms over both. Leaves torch's random state at the stage's seed."""
+    beside it on the device, the terms over both. Leaves torch's random state at the stage's seed. `section`: of the
+    spec, `Stage.section`; what is wrong with the loss is told there."""
     auto_class = TASKS[settings.task].auto_class
     model = load_model(model_folder(inputs["model"]), precision="fp32", auto_class=auto_class)
     if settings.dropout is not None:
@@ -29,4 +31,8 @@ def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: st
         folder = model_folder(inputs["teacher"])
         teacher = load_teacher(folder, model, settings.freeze, settings.precision).to(device)
     torch.manual_seed(settings.seed)  # projections are drawn from it
-    return Objective(model, settings.objective, settings.freeze, teacher)
+    try:
+        return Objective(model, settings.objective, settings.freeze, teacher)
+    except Failure as failure:
+        failure.spec_path = f"{section}{failure.spec_path}" if failure.spec_path else None
+        raise

@@ -61,7 +61,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     source = model_folder(context.inputs["model"])
     # A sharded teacher goes to the device weight by weight, when the engine starts.
     device = context.device if stage.execution.teacher_deepspeed is None else "cpu"
-    objective = objective_of(settings, context.inputs, device)
+    objective = objective_of(settings, context.inputs, device, stage.section)
     rows = Rows.open(context.inputs["data"], "train")
     step_schedule = StepSchedule(settings, rows, stage.section)
     if (notice := _too_long(step_schedule, stage.section)) is not None and context.is_rank_zero:

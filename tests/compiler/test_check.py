@@ -55,7 +55,7 @@ def test_every_rule_is_in_a_tuple() -> None:
     tuples = (rules.SPEC, rules.SITE, rules.WRITERS, rules.TEACHER, rules.MODELS, rules.DATA, rules.PLAN)
     told = [rule.__name__ for rules_of in tuples for rule in rules_of] + [rule.__name__ for rule in rules.TOGETHER]
     assert len(told) == len(set(told)) > 40
-    apart = {"check", "check_data", "baseline_files", "label_files", "named_models"}
+    apart = {"check", "check_data", "aligned_files", "named_models"}
     defined = {
         name
         for file in (ROOT / "compiler" / "checks").glob("*.py") if file.stem not in apart
@@ -270,6 +270,9 @@ def test_other_kinds_of_files() -> None:
     assert of_data("data.test={files: [a.csv, a.tsv, a.json]}") == []
     assert of_data("data.test={files: nested.jsonl}", "data.columns={source: t.en, target: t.de}") == []
     assert [code for code, _, _ in of_data("data.test={files: a.parquet}")] == ["W422"]
+    Path("b.parquet").write_text("PAR1")
+    ((code, _, message),) = of_data("data.test={files: [a.parquet, b.parquet]}")
+    assert (code, message.partition(":")[0]) == ("W422", "a.parquet and b.parquet were not opened")
     Path("a.json").write_text('{"source": "x"}')
     Path("a.tsv").write_bytes(b"source\ttarget\n\xe9\ty\n")
     Path("a.csv").write_text("source\nx\n")

@@ -400,6 +400,11 @@ def test_what_the_texts_of_a_set_say() -> None:
     assert [found.partition(":")[0] for found in told] == ["W425 data.train.files", "W426 data.test.files", "W424 data.test.files"]
     assert "1 rows contain a control token in a text, the first: row 2, '[SEP]'" in told[0]
     assert "1 of 1 test sources of b.jsonl are also training sources, the first: row 1" in told[1]
+    write("c.jsonl", [{"source": "[CLS] A bird.", "target": "A bird."}])
+    told = messages("data={train: {files: [a.jsonl, c.jsonl]}}", "validation.metrics=[loss]")
+    assert [text for text in told if "W425" in text] == [
+        "W425 data.train.files[0]: a.jsonl: 1 rows contain a control token in a text, the first: row 2, '[SEP]'; so do rows of c.jsonl"
+    ]
     (found,) = judged("data.validation={files: b.jsonl}", "validation.metrics=[loss, rouge2]")
     assert (found.code, found.path) == ("E428", "validation.metrics") and "unicode" in found.hint
     assert judged("data.validation={files: b.jsonl}", "evaluation.rouge.tokenizer=unicode") == []

@@ -387,3 +387,18 @@ def test_what_a_spec_removes_of_the_one_that_it_extends(below: str, text: str, c
     found = compiled(f"extends: base.yaml\nloss: {{logits: null}}\n{text}", base="")
     assert [d.code for d in found.diagnostics] == codes, render_text(found.diagnostics, found.texts)
     assert codes or not any(run.experiment.training.loss.logits for run in found.runs if run.experiment.variant != "kd")
+
+
+def test_a_setting_of_a_term_that_is_off_makes_no_two_runs() -> None:
+    loss = "loss: {labels: 1.0, logits: {weight: 0.8}}\n"
+    varied = "matrix:\n  loss.logits.temperature: [1.0, 2.0]\n"
+    found = compiled(loss + varied + "variants:\n  sft: {loss: {logits: 0}}\n  kd: {}\n")
+    (told,) = [diagnostic for diagnostic in found.diagnostics if diagnostic.severity == "error"]
+    assert (told.code, told.path) == ("E311", "matrix.loss.logits.temperature")
+    assert "the weight of `loss.logits` is 0" in told.message and "in the variant 'sft'" in told.message
+    fixed = "variants:\n  sft: {loss: {logits: 0}, matrix: {loss.logits.temperature: null}}\n  kd: {}\n"
+    assert len(runs(loss + varied + fixed)) == 3
+    both = varied + "  loss.logits.weight: [0, 1]\n"
+    assert [one.code for one in compiled(loss + both).diagnostics if one.severity == "error"] == ["E311"]
+    excluded = "  exclude: [{loss.logits.weight: 0, loss.logits.temperature: 2.0}]\n"
+    assert len(runs(loss + both + excluded)) == 3

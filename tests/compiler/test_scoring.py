@@ -168,6 +168,14 @@ def test_a_code_of_an_mbart_that_is_not_here_is_left_to_the_run(compile_text: An
     assert codes(compile_text("data={source_language: xyz, target_language: en_XX}", text=SPEC)) == ["E545 data.source_language"]
 
 
+def test_a_labeller_that_is_an_mbart_asks_for_the_languages(compile_text: Any, tmp_path: Path) -> None:
+    model(tmp_path / "model", "bart")
+    model(tmp_path / "labeller", "mbart")
+    text = SPEC + "pseudo_labels: {own: {by: {path: ./labeller}}}\ntargets: [original, own]\n"
+    found = compile_text("data.source_language=en_XX", text=text).diagnostics
+    assert [(one.code, one.path) for one in found if one.severity == "error"] == [("E515", "data.target_language")]
+
+
 def test_an_mbart_without_languages_is_not_asked_for_them(compile_text: Any, tmp_path: Path) -> None:
     missing = ["E515 data.source_language", "E515 data.target_language"]
     model(tmp_path / "model", "mbart", tokenizer_config={"tokenizer_class": "MBart50Tokenizer"})
