@@ -23,8 +23,9 @@ from distilc.runtime.commands.status import workspace_status
 from distilc.runtime.commands.trained_as import RECORD, trained_as
 from distilc.runtime.execution import launch, stop_signal
 from distilc.runtime.execution.code_identity import code_identity
-from distilc.runtime.execution.store import Store
+from distilc.runtime.execution.store import MANIFEST, Store
 from distilc.runtime.failure import Failure
+from distilc.runtime.files.integrity import sha256
 from distilc.runtime.messages.notices import FILE, Notice, Notices
 from distilc.runtime.plan import Stage, load_plan
 
@@ -148,6 +149,9 @@ def test_a_teacher_to_learn_nothing_from_is_told_in_every_run(
     notices = Notices(folder / FILE)
     notices.add(Notice("R365", "the teacher is below", "stop here", "teacher"))
     notices.add(Notice("R355", "texts end at the limit", "", "evaluation"))
+    manifest = store.manifest(stage.key)  # as if the stage had given them
+    manifest["files"][FILE] = {"sha256": sha256(folder / FILE), "bytes": (folder / FILE).stat().st_size}
+    (folder / MANIFEST).write_text(json.dumps(manifest), "utf-8")
     capsys.readouterr()
     assert main(plans[1:2], Options()) == 0
     told = capsys.readouterr().out
