@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
+from typing import Any
 
 from ..messages.notices import Notice
 from .schedule import Change
@@ -54,6 +55,18 @@ class Balance:
                 share = sizes[name] / total if total else 0.0
                 last.append(Weighed(step, raw[name], weights[name], share))
 
+    def state(self) -> dict[str, Any]:
+        """JSON: what a checkpoint keeps, so that an interruption changes no warning."""
+        last = {name: [astuple(weighed) for weighed in kept] for name, kept in self._last.items()}
+        return {"last": last, "told": sorted(self._told)}
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+        for name, kept in state["last"].items():
+            self._last[name].clear()
+            self._last[name].extend(Weighed(*weighed) for weighed in kept)
+        self._told = set(state["told"])
+
     def _on_its_way(self, name: str, step: int, weight: float) -> bool:
         change = self._changes.get(self._paths[name])
         if change is None or not change.begin < step < change.end:
@@ -61,7 +74,7 @@ class Balance:
         return 0 < weight < max(change.initial, change.final) / 2
 
     def notices(self) -> list[Notice]:
-        """New warnings. If one term swamps the others, only it is named."""
+        """New warnings, asked for after each step. If one term swamps the others, only it is named."""
         full = {name: last for name, last in self._last.items() if len(last) == WINDOW_STEPS}
         shares = {name: sum(weighed.share for weighed in last) / len(last) for name, last in full.items()}
         zero = [name for name, last in full.items() if not any(weighed.raw for weighed in last)]

@@ -90,6 +90,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
         validation_rows=Rows.open(context.inputs["data"], "validation"),
         step_schedule=step_schedule,
         stopping=Stopping(settings.stopping, reference, step_schedule.num_steps),
+        balance=Balance(objective.paths(), step_schedule.changes, step_schedule.warmup_steps, stage.section),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
         signals=signals,
         methods=tuple(methods),
@@ -190,8 +191,6 @@ class _Record:
         paths, self._changes = training.objective.paths(), training.step_schedule.changes
         self._names = sorted(paths)
         self._scheduled = [name for name in self._names if paths[name] in self._changes]
-        warmup_steps, section = training.step_schedule.warmup_steps, training.context.stage.section
-        self._balance = Balance(paths, self._changes, warmup_steps, section)
         self._tokens = 0
         self._since = time.monotonic()
         self._paused = 0.0
@@ -229,7 +228,9 @@ class _Record:
             metrics |= {f"loss_weight/{name}": weights[name] for name in self._scheduled}
             if "logits.temperature" in self._changes:
                 metrics["temperature"] = self._changes["logits.temperature"].at(step.number)
-            self._balance.add(step.number, dict(zip(self._names, row, strict=True)), weights)
+            training.balance.add(step.number, dict(zip(self._names, row, strict=True)), weights)
+            for notice in training.balance.notices():
+                context.notices.add(notice)
             for name, value, part in zip(self._names, row, weighted, strict=True):
                 metrics[f"loss/{name}"] = value
                 if len(self._names) > 1:
@@ -241,8 +242,6 @@ class _Record:
                 if norm is not None:
                     metrics["gradient_norm"] = norm
             context.journal.log(metrics, step.number)
-        for notice in self._balance.notices():
-            context.notices.add(notice)
         best = training.stopping.progress.best
         shown = "" if best is None else f" | best {training.settings.stopping.monitor} {best:.2f}"
         self.note = f"loss {loss:.3f} | {self._tokens / elapsed:,.0f} tokens/s{shown}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,6 +20,7 @@ from ..objective.objective import Objective, factors_of
 from ..plan import TrainSettings
 from ..protocol import Task
 from ..signals.read import Kept, with_signals
+from .balance import Balance
 from .checkpoint import MARKER
 from .engine import backward, set_learning_rate
 from .method import Method
@@ -45,6 +46,7 @@ class Training:
     stopping: Stopping
     micro_batch_tokens: int
     signals: Kept | None
+    balance: Balance = field(default_factory=lambda: Balance({}, {}, 0))  # of no terms: nothing is judged
     methods: tuple[Method, ...] = ()
 
     @property
@@ -53,13 +55,17 @@ class Training:
 
     def state(self) -> dict[str, Any]:
         """JSON: what a checkpoint keeps beside the tensors of the engine."""
-        kept = self.stopping.progress.state()
-        return {**kept, "methods": [method.state() for method in self.methods]} if self.methods else kept
+        return {
+            **self.stopping.progress.state(),
+            "balance": self.balance.state(),
+            "methods": [method.state() for method in self.methods],
+        }
 
     def load_state(self, state: Mapping[str, Any]) -> None:
         """Go on from `state`."""
-        self.stopping.progress = Progress(**{name: value for name, value in state.items() if name != "methods"})
-        for method, kept in zip(self.methods, state.get("methods", ()), strict=True):
+        self.stopping.progress = Progress(**{one.name: state[one.name] for one in fields(Progress)})
+        self.balance.load_state(state["balance"])
+        for method, kept in zip(self.methods, state["methods"], strict=True):
             method.load_state(kept)
 
     @contextmanager

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 from distilc.runtime.execution.control import Control
@@ -57,6 +58,22 @@ def test_the_loss_of_a_teacher_that_is_trained_is_its_own() -> None:
     assert swamping.spec_path == "teacher.train.loss.cosine" and swamping.hint.startswith("lower teacher.train.loss.cosine about")
     ((_, zero),) = run({"labels": 2.0, "cosine": 0.0}, {"labels": 1.0, "cosine": 1.0}, range(1, 120), section="teacher.train.")
     assert zero.spec_path == "teacher.train.loss.cosine" and "remove teacher.train.loss.cosine" in zero.hint
+
+
+def test_an_interruption_changes_no_warning() -> None:
+    """Of what a checkpoint kept the same window is judged, and what was told is not told again."""
+    raw, weights = {"labels": 5.0, "logits": 0.0005}, {"labels": 1.0, "logits": 0.4}
+    ((told, notice),) = run(raw, weights, range(1, 120))
+    for interrupted in (told - 10, told + 10):
+        first, second = (Balance({name: PATHS[name] for name in raw}, {}, 0) for _ in range(2))
+        found = []
+        for step in range(1, 120):
+            now = first if step <= interrupted else second
+            if step == interrupted + 1:
+                second.load_state(json.loads(json.dumps(first.state())))
+            now.add(step, raw, weights)
+            found += [(step, one) for one in now.notices()]
+        assert found == [(told, notice)]
 
 
 def test_what_is_off_alone_or_on_its_way_is_not_judged() -> None:
