@@ -45,7 +45,7 @@ class Finding:
 
 
 @dataclass
-class Patient:
+class Machine:
     """The machine under examination. `libraries`: what `probe` said; `measured` goes into doctor.json."""
 
     workspace: Path
@@ -58,9 +58,9 @@ def main(argv: Sequence[str]) -> int:
     """`doctor --workspace DIR`. Returns the exit code: 1 when something fails."""
     parser = argparse.ArgumentParser(prog="distilc doctor", description=__doc__)
     parser.add_argument("--workspace", type=Path, default=Path(".distilc"))
-    patient = Patient(parser.parse_args(argv).workspace)
+    machine = Machine(parser.parse_args(argv).workspace)
     findings = []
-    for finding in examine(patient):
+    for finding in examine(machine):
         findings.append(finding)
         tell(f"{finding.state:<5}{finding.subject:<14}{finding.message}")
         if finding.hint:
@@ -71,15 +71,15 @@ def main(argv: Sequence[str]) -> int:
     return 1 if num_failed else 0
 
 
-def examine(patient: Patient) -> Iterator[Finding]:
+def examine(machine: Machine) -> Iterator[Finding]:
     """All checks, one after the other; what was measured is kept in `<workspace>/doctor.json`."""
-    patient.libraries = ask_libraries()
+    machine.libraries = ask_libraries()
     for check in CHECKS:
-        yield from check(patient)
+        yield from check(machine)
     try:
-        record = {"format": 1, "time": time.time(), "host": socket.gethostname(), **patient.measured}
+        record = {"format": 1, "time": time.time(), "host": socket.gethostname(), **machine.measured}
         text = json.dumps(record, indent=1, sort_keys=True, allow_nan=False)
-        (patient.workspace / "doctor.json").write_text(text + "\n", "utf-8")
+        (machine.workspace / "doctor.json").write_text(text + "\n", "utf-8")
     except OSError:
         return  # check_workspace has said why
 
@@ -99,17 +99,17 @@ def ask_libraries() -> dict[str, Any]:
         return {"error": f"asking the libraries failed: {last[0]}"}
 
 
-def check_python(_: Patient) -> Iterator[Finding]:
+def check_python(_: Machine) -> Iterator[Finding]:
     yield Finding("ok", "python", f"{'.'.join(map(str, sys.version_info[:3]))} ({sys.executable})")
 
 
-def check_libraries(patient: Patient) -> Iterator[Finding]:
-    if "error" in patient.libraries:
+def check_libraries(machine: Machine) -> Iterator[Finding]:
+    if "error" in machine.libraries:
         hint = f"{sys.executable} -m {__package__}.probe"
-        yield Finding("fail", "libraries", patient.libraries["error"], hint)
+        yield Finding("fail", "libraries", machine.libraries["error"], hint)
         return
     for name in ("torch", "transformers", "deepspeed", "mlflow"):
-        found = patient.libraries[name]
+        found = machine.libraries[name]
         if "error" in found:
             homeless = "home directory" in found["error"].lower()
             hint = SET_HOME if homeless else f"{sys.executable} -m pip install --force-reinstall {name}"
@@ -118,7 +118,7 @@ def check_libraries(patient: Patient) -> Iterator[Finding]:
             yield Finding("ok", name, found["version"])
 
 
-def check_extensions(_: Patient) -> Iterator[Finding]:
+def check_extensions(_: Machine) -> Iterator[Finding]:
     """Terms, metrics, families and stage kinds of other packages."""
     for words, failure in survey():
         if failure is None:
@@ -127,12 +127,12 @@ def check_extensions(_: Patient) -> Iterator[Finding]:
             yield Finding("warn", "extension", failure.message, failure.hint)
 
 
-def check_accelerator(patient: Patient) -> Iterator[Finding]:
-    torch = patient.libraries.get("torch", {})
+def check_accelerator(machine: Machine) -> Iterator[Finding]:
+    torch = machine.libraries.get("torch", {})
     if "version" not in torch:
         return
     devices = torch["devices"]
-    patient.measured["devices"] = devices
+    machine.measured["devices"] = devices
     if devices:
         sizes = ", ".join(
             f"{name} ({size / GIGABYTE:.0f} GB)" for name, size in zip(devices, torch["memory_bytes"], strict=True)
@@ -150,7 +150,7 @@ def check_accelerator(patient: Patient) -> Iterator[Finding]:
     else:
         yield Finding("ok", "accelerator", "none; the CPU is used")
         yield _cpu_bf16()
-    found = patient.libraries.get("deepspeed", {})
+    found = machine.libraries.get("deepspeed", {})
     if "accelerator" in found and found["accelerator"].partition(":")[0] != ("cuda" if devices else "cpu"):
         hint = f"export DS_ACCELERATOR={'cuda' if devices else 'cpu'}"
         yield Finding("warn", "deepspeed", f"takes the accelerator for {found['accelerator']!r}", hint)
@@ -166,13 +166,13 @@ def _cpu_bf16() -> Finding:
     return Finding("ok", "bf16", "not in this processor's hardware: slow here; fp32 is the default on a CPU")
 
 
-def check_launcher(patient: Patient) -> Iterator[Finding]:
-    found = patient.libraries.get("deepspeed", {})
+def check_launcher(machine: Machine) -> Iterator[Finding]:
+    found = machine.libraries.get("deepspeed", {})
     if found.get("launcher"):
         yield Finding("ok", "launcher", "deepspeed.launcher")
     elif "version" in found:
         yield Finding("fail", "launcher", "DeepSpeed has no launcher", f"{sys.executable} -m pip install deepspeed")
-    gloo = patient.libraries.get("gloo", {})
+    gloo = machine.libraries.get("gloo", {})
     if "error" in gloo:
         host = socket.gethostname()
         hint = f"does {host} resolve? getent hosts {host}; or: export GLOO_SOCKET_IFNAME=lo"
@@ -181,7 +181,7 @@ def check_launcher(patient: Patient) -> Iterator[Finding]:
         yield Finding("ok", "processes", "can talk to each other (gloo)")
 
 
-def check_compiler(_: Patient) -> Iterator[Finding]:
+def check_compiler(_: Machine) -> Iterator[Finding]:
     """Can DeepSpeed's CPU Adam be compiled, which `offload` of a site steps with?"""
     if missing := missing_tools():
         yield Finding("warn", "compiler", f"no {' and no '.join(missing)}; offload alone needs it", INSTALL)
@@ -189,17 +189,17 @@ def check_compiler(_: Patient) -> Iterator[Finding]:
         yield Finding("ok", "compiler", f"{tool('c++')}, {tool('ninja')}: optimizers can be offloaded")
 
 
-def check_workspace(patient: Patient) -> Iterator[Finding]:
-    workspace = patient.workspace
+def check_workspace(machine: Machine) -> Iterator[Finding]:
+    workspace = machine.workspace
     try:
         workspace.mkdir(parents=True, exist_ok=True)
-        write, read = disk_bandwidth(workspace, patient.file_bytes)
+        write, read = disk_bandwidth(workspace, machine.file_bytes)
         free = shutil.disk_usage(workspace).free
     except OSError as error:
         hint = "give another one with --workspace DIR"
         yield Finding("fail", "workspace", f"cannot write into {workspace.absolute()}: {error.strerror}", hint)
         return
-    patient.measured.update(write_bytes_per_second=write, read_bytes_per_second=read, free_bytes=free)
+    machine.measured.update(write_bytes_per_second=write, read_bytes_per_second=read, free_bytes=free)
     yield Finding("ok", "workspace", str(workspace.absolute()))
     if free < LOW_DISK_BYTES:
         hint = f"make room, or --workspace DIR on another disk; du -sh {workspace}/*"
@@ -237,9 +237,9 @@ def disk_bandwidth(folder: Path, num_bytes: int) -> tuple[float, float]:
     return size / write_seconds, size / read_seconds
 
 
-def check_processor(patient: Patient) -> Iterator[Finding]:
+def check_processor(machine: Machine) -> Iterator[Finding]:
     cores, quota = num_cores(), cpu_quota(Path("/sys/fs/cgroup/cpu.max"))
-    patient.measured["cores"] = cores
+    machine.measured["cores"] = cores
     if quota is not None and quota < cores:
         hint = f"taskset -c 0-{max(0, int(quota) - 1)} distilc run ..."
         message = (
@@ -262,11 +262,11 @@ def cpu_quota(file: Path) -> float | None:
         return None
 
 
-def check_memory(patient: Patient) -> Iterator[Finding]:
+def check_memory(machine: Machine) -> Iterator[Finding]:
     import psutil
 
     memory = psutil.virtual_memory()
-    patient.measured["memory_bytes"] = memory.total
+    machine.measured["memory_bytes"] = memory.total
     message = f"{memory.available / GIGABYTE:.1f} of {memory.total / GIGABYTE:.1f} GB available"
     if memory.available < LOW_MEMORY_BYTES:
         yield Finding("warn", "memory", message, "close what needs it: ps aux --sort=-rss | head")
@@ -274,8 +274,8 @@ def check_memory(patient: Patient) -> Iterator[Finding]:
         yield Finding("ok", "memory", message)
 
 
-def check_tracking(patient: Patient) -> Iterator[Finding]:
-    uri = tracking_uri(None, patient.workspace)
+def check_tracking(machine: Machine) -> Iterator[Finding]:
+    uri = tracking_uri(None, machine.workspace)
     file, shown = sqlite_file(uri), redact(uri)
     if file is not None:
         yield Finding("ok", "tracking", f"{shown}{'' if file.exists() else ' (made by the first run)'}")
@@ -298,7 +298,7 @@ def _reach(uri: str, shown: str) -> Finding:
         return Finding("warn", "tracking", f"{shown} does not answer: {getattr(error, 'reason', error)}", hint)
 
 
-def check_hub(_: Patient) -> Iterator[Finding]:
+def check_hub(_: Machine) -> Iterator[Finding]:
     user = os.path.expanduser("~")
     if user == "~":  # what the libraries then take for a folder of that name, where the command is typed
         yield Finding("warn", "home", f"there is none: HOME is not set, and user {os.getuid()} is not known", SET_HOME)
@@ -317,7 +317,7 @@ def check_hub(_: Patient) -> Iterator[Finding]:
         yield Finding("ok", "offline", f"{', '.join(offline)} set: only what is in the cache is found")
 
 
-def check_locale(_: Patient) -> Iterator[Finding]:
+def check_locale(_: Machine) -> Iterator[Finding]:
     encodings = {locale.getpreferredencoding(False).lower(), sys.getfilesystemencoding().lower()}
     if encodings <= {"utf-8", "utf8"}:
         yield Finding("ok", "locale", "UTF-8")
@@ -327,7 +327,7 @@ def check_locale(_: Patient) -> Iterator[Finding]:
         )
 
 
-CHECKS: tuple[Callable[[Patient], Iterator[Finding]], ...] = (
+CHECKS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     check_python,
     check_libraries,
     check_extensions,

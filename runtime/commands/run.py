@@ -23,6 +23,7 @@ from ..execution.code_identity import code_identity
 from ..execution.console import Console
 from ..execution.control import Control, make_control
 from ..execution.launch import Launch, become_single_process, require_devices
+from ..execution.pending import STUDENT, pending_stages
 from ..execution.stop_signal import StopSignal, stop_on_signal
 from ..execution.store import Store, discard, open_store
 from ..execution.unforeseen import is_full, no_space, try_space
@@ -36,8 +37,6 @@ from ..report.table import table_markdown, table_text
 from ..tracking import Tracker, database_fault, ui_command
 from .trained_as import RECORD, record_text
 
-STUDENT = "train"  # the stage whose model a run hands over
-EVALUATE_TEACHER = "evaluate-teacher"
 POLL_SECONDS = 0.2
 TRACKING_WAIT_SECONDS = 20.0
 LAST_SECONDS = 10.0  # for a process that is to kill itself
@@ -55,10 +54,10 @@ class Options:
 
 
 @dataclass
-class Several:
-    """What the runs of one command know of each other: keys of the artifacts that were discarded; a hash of the code
-    when the command began; key of a stage that failed -> the name of the run in which it did; the exit code for a stop
-    request that came while the last stage of a run was ending."""
+class Session:
+    """What the runs of one command share: keys of the artifacts that were discarded; a hash of the code when the
+    command began; key of a stage that failed -> the name of the run in which it did; the exit code for a stop request
+    that came while the last stage of a run was ending."""
 
     discarded: set[str] = field(default_factory=set)
     code: str = field(default_factory=lambda: code_identity().code)
@@ -68,7 +67,7 @@ class Several:
 
 @dataclass
 class Run:
-    """One plan on its way: what it reads, where it writes, who is told."""
+    """One plan that is run: what it reads, where it writes, whom it reports to."""
 
     plan: Plan
     folder: Path
@@ -78,7 +77,7 @@ class Run:
     tracker: Tracker
     options: Options
     cached: set[str] = field(default_factory=set)  # stage ids that were in the store at the start
-    told: set[str] = field(default_factory=set)  # stage ids whose artifact the tracker knows
+    reported: set[str] = field(default_factory=set)  # stage ids whose artifact the tracker knows
     num_warnings: int = 0  # of the workers, that were shown
     stopped: int = 0  # exit code for a stop request that came
 
@@ -94,17 +93,17 @@ def main(folders: Sequence[Path], options: Options) -> int:
         console.failure(failure, None)
         return failure.exit_code
     results: dict[Path, int] = {}
-    several = Several()
+    session = Session()
     for folder, plan in zip(folders, plans, strict=True):
-        if several.stopped:
+        if session.stopped:
             name = plan.name if isinstance(plan, Plan) else folder.name
             console.failure(Failure("R300", f"stopped before {name}", "the same command goes on from here"), None)
-            return several.stopped
+            return session.stopped
         try:
             if isinstance(plan, Failure):
                 raise plan
             check_available(plan)
-            results[folder] = run(plan, folder, options, console, several)
+            results[folder] = run(plan, folder, options, console, session)
         except Failure as failure:
             console.failure(failure, None)
             results[folder] = failure.exit_code
@@ -129,7 +128,7 @@ def _loaded(folder: Path) -> Plan | Failure:
         return failure
 
 
-def run(plan: Plan, folder: Path, options: Options, console: Console, several: Several) -> int:
+def run(plan: Plan, folder: Path, options: Options, console: Console, session: Session) -> int:
     """Run one plan. Returns the exit code (0, 1, 75, 130). Raises `Failure` when it cannot even begin."""
     if options.workspace is not None:
         plan = replace(plan, site=replace(plan.site, workspace=str(options.workspace.absolute())))
@@ -141,9 +140,9 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
             run_folder.mkdir(parents=True, exist_ok=True)
             _copy_plan(folder, run_folder, plan.site.workspace)
             control = make_control(run_folder)
-            control.report_code(several.code)
+            control.report_code(session.code)
             here.enter_context(control.driven())
-            _redo(plan, options.redo, several)
+            _redo(plan, options.redo, session)
         except OSError as error:
             if is_full(error):
                 raise no_space(error) from error
@@ -153,7 +152,7 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, several: S
                 "give another one with --workspace DIR",
             ) from error
         try:
-            return _run(plan, run_folder, store, control, options, console, several)
+            return _run(plan, run_folder, store, control, options, console, session)
         except OSError as error:
             if run_folder.is_dir():
                 raise
@@ -166,7 +165,7 @@ def _removed(run_folder: Path) -> Failure:
 
 
 def _run(
-    plan: Plan, run_folder: Path, store: Store, control: Control, options: Options, console: Console, several: Several
+    plan: Plan, run_folder: Path, store: Store, control: Control, options: Options, console: Console, session: Session
 ) -> int:
     stages = pending_stages(plan, store, options.until)
     require(stages)
@@ -179,48 +178,19 @@ def _run(
     num_later = len(ids) - 1 - ids.index(options.until) if options.until in ids else 0
     console.headline(plan, len(stages), num_later)
     for stage in stages:
-        if (failed := several.failed.get(stage.key)) is not None:
+        if (failed := session.failed.get(stage.key)) is not None:
             raise Failure(
-                "R406", f"{plan.name} needs the stage {stage.id}, which failed for {failed}", "mend that run first"
+                "R406", f"{plan.name} needs the stage {stage.id}, which failed for {failed}", "fix that run first"
             )
     this = Run(plan, run_folder, store, control, console, Tracker(plan, run_folder, Path(plan.site.workspace)), options)
     this.tracker.start()
     this.cached.update(stage.id for stage in _report_published(this, cached=True))
     _report_again(this)
     failure = _execute(this, stages) if stages else None
-    several.stopped = this.stopped
+    session.stopped = this.stopped
     if failure is not None and failure.exit_code == 1:
-        several.failed[next(stage.key for stage in stages if not store.has(stage.key))] = plan.name
+        session.failed[next(stage.key for stage in stages if not store.has(stage.key))] = plan.name
     return _finish(this, failure)
-
-
-def pending_stages(plan: Plan, store: Store, until: str | None) -> list[Stage]:
-    """The stages to compute, in order: what is not in the store, and is handed over by the run or wanted by something
-    that is not in the store."""
-    stages = list(plan.stages)
-    ids = [stage.id for stage in stages]
-    if until in ids:
-        stages = stages[: ids.index(until) + 1]
-    used = {id for stage in stages for id in stage.reads.values()}
-    wanted: set[str] = set()
-    for stage in reversed(stages):
-        if (stage.id in wanted or stage.id not in used or stage.id == STUDENT) and not store.has(stage.key):
-            wanted.add(stage.id)
-            wanted.update(stage.reads.values())
-    return _teacher_first([stage for stage in stages if stage.id in wanted and not store.has(stage.key)])
-
-
-def _teacher_first(stages: Sequence[Stage]) -> list[Stage]:
-    """The teacher is evaluated as soon as it is there: what there is to learn from it is known before a student is
-    trained for hours. In plans it stands beside the student's evaluation."""
-    needed = {EVALUATE_TEACHER}
-    for stage in reversed(stages):
-        if stage.id in needed:
-            needed.update(stage.needs.values())
-    early = [stage for stage in stages if stage.id in needed and stage.kind in ("convert", "evaluate")]
-    others = [stage for stage in stages if stage not in early]
-    ready = max((number for number, stage in enumerate(others, 1) if stage.id in needed), default=0)
-    return [*others[:ready], *early, *others[ready:]]
 
 
 def _require_undamaged(plan: Plan, store: Store) -> None:
@@ -232,15 +202,15 @@ def _require_undamaged(plan: Plan, store: Store) -> None:
             store.folder(stage.key, large_files=False, stage=stage.id)
 
 
-def _redo(plan: Plan, ids: Sequence[str], several: Several) -> None:
+def _redo(plan: Plan, ids: Sequence[str], session: Session) -> None:
     again: dict[str, Stage] = {}
     for stage in plan.stages:
         if stage.id in ids or again.keys() & set(stage.needs.values()):
             again[stage.id] = stage
     require(again.values())  # before anything is thrown away
-    fresh = [stage for stage in again.values() if stage.key not in several.discarded]
+    fresh = [stage for stage in again.values() if stage.key not in session.discarded]
     discard(plan.site, fresh)
-    several.discarded.update(stage.key for stage in fresh)
+    session.discarded.update(stage.key for stage in fresh)
 
 
 def _require_stages(plans: Sequence[Plan], options: Options) -> None:
@@ -276,7 +246,7 @@ def _execute(run: Run, stages: Sequence[Stage]) -> Failure | None:
         return None
     failure = run.control.failure() or failure
     if failure is None or (failure.code == "R405" and stopping.expired()):  # killed, or lost when others were
-        failure = _without_a_word(run, missing[0], ended, stopping)
+        failure = _unexplained_end(run, missing[0], ended, stopping)
     if failure.exit_code == 130 and run.stopped:
         failure.exit_code = run.stopped
     if failure.code == "R300" and run.options.redo:
@@ -293,8 +263,8 @@ class Ended:
     lost: bool
 
 
-def _without_a_word(run: Run, stage: Stage, ended: Ended, stopping: StopSignal) -> Failure:
-    """Why the workers are gone, when none of them told."""
+def _unexplained_end(run: Run, stage: Stage, ended: Ended, stopping: StopSignal) -> Failure:
+    """Why the workers are gone, when none of them reported it."""
     if stopping.requests:  # they were killed at the second request, or when patience ended
         return interrupted(stage.id)
     for folder in (open_store(run.plan.site, stage.kind).root, run.control.folder):
@@ -308,8 +278,8 @@ def _without_a_word(run: Run, stage: Stage, ended: Ended, stopping: StopSignal) 
                        "the log says more; `distilc doctor` looks at this machine")  # fmt: skip
     return Failure(
         "R405",
-        f"the processes of stage {stage.id} ended without a word ({ended.how}); something outside killed them, "
-        "for example for memory",
+        f"the processes of stage {stage.id} ended without an error message ({ended.how}); something outside killed "
+        "them, for example for memory",
         "the same command goes on from the last checkpoint",
         exit_code=75,
     )
@@ -372,7 +342,7 @@ def _watch(run: Run, running: Callable[[], bool]) -> None:
         while running():
             time.sleep(POLL_SECONDS)
             progress = run.control.progress()
-            if progress is not None and progress["stage"] not in run.told:  # a stage may end before its bar does
+            if progress is not None and progress["stage"] not in run.reported:  # a stage may end before its bar does
                 show(progress)
                 run.tracker.stage_started(run.plan.stage(progress["stage"]))
             _report_warnings(run)
@@ -399,10 +369,10 @@ def _report_again(run: Run) -> None:
 
 
 def _report_published(run: Run, cached: bool) -> list[Stage]:
-    """Tell tracker and user of every stage that is in the store and was not told of yet."""
-    new = [stage for stage in run.plan.stages if stage.id not in run.told and run.store.has(stage.key)]
+    """Report to tracker and user every stage that is in the store and was not reported yet."""
+    new = [stage for stage in run.plan.stages if stage.id not in run.reported and run.store.has(stage.key)]
     for stage in new:
-        run.told.add(stage.id)
+        run.reported.add(stage.id)
         folder, manifest = run.store.find(stage.key), run.store.manifest(stage.key)
         assert folder is not None
         run.tracker.stage_finished(stage.id, manifest, folder, cached=cached)

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 from ..execution.control import latest_control
+from ..execution.pending import pending_stages
 from ..execution.store import MANIFEST, Store
 from ..failure import Failure
-from ..messages.terminal import tell
+from ..messages.terminal import aligned, tell
 from ..plan import Plan, load_plan
 from ..report.summary import main_metric
 from ..tracking.record import load_record
-from .run import pending_stages
 
 
 @dataclass(frozen=True)
@@ -156,9 +156,7 @@ def _table(runs: Sequence[RunStatus]) -> Iterator[str]:
         (run.name, run.key, run.state, f"{run.num_done}/{len(run.stages)}", run.result, _ago(run.age_seconds))
         for run in runs
     ]
-    widths = [max(len(row[i]) for row in rows) for i in range(len(header))]
-    for row in rows:
-        yield "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+    yield from aligned(rows)
 
 
 def _left(runs: Sequence[RunStatus]) -> Iterator[str]:

@@ -16,6 +16,7 @@ from typing import Any
 
 from ..available import check_available
 from ..execution.console import Console
+from ..execution.pending import pending_stages
 from ..execution.processes import num_cores
 from ..execution.store import Store, open_store
 from ..extensions import require
@@ -23,7 +24,7 @@ from ..failure import Failure
 from ..messages.terminal import tell
 from ..plan import Plan, load_plan
 from ..verify.proof import POINTS, Proof, diagnosis
-from .run import Options, pending_stages
+from .run import Options
 from .run import main as drive
 
 WORDS = {"proved": "ok", "failed": "FAIL", "exempt": "-"}

@@ -43,8 +43,8 @@ class Console:
         """`num_later`: stages after the last one that was asked for."""
         teacher, student = plan.teacher, plan.student
         self.say(
-            f"{plan.name}: {teacher.family} {teacher.encoder_layers}-{teacher.decoder_layers} "
-            f"({teacher.parameters / 1e6:.1f}M) -> {student.encoder_layers}-{student.decoder_layers} "
+            f"{plan.name}: {teacher.family} {teacher.shape} "
+            f"({teacher.parameters / 1e6:.1f}M) -> {student.shape} "
             f"({student.parameters / 1e6:.1f}M, {student.trainable_parameters / 1e6:.1f}M trained)"
         )
         num_cached = len(plan.stages) - num_pending - num_later

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import re
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 # C0 but tab and line feed, DEL, C1, line and paragraph separators, what turns the direction of writing, halves of
@@ -31,6 +32,19 @@ def clean(text: str) -> str:
 def _escaped(found: re.Match[str]) -> str:
     units = found[0].encode("utf-16-be", "surrogatepass")
     return "".join(f"\\u{units[i]:02x}{units[i + 1]:02x}" for i in range(0, len(units), 2))
+
+
+def aligned(rows: Sequence[Sequence[str]], *, right: bool = False, rule: bool = False) -> list[str]:
+    """Rows of cells -> lines of text in columns. `right`: all columns but the first end at the same place, as numbers
+    should; `rule`: a line under the first row, the header."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    if rule:
+        rows = [rows[0], ["-" * width for width in widths], *rows[1:]]
+    lines = []
+    for row in rows:
+        cells = [cell.rjust(width) if right else cell.ljust(width) for cell, width in zip(row, widths, strict=True)]
+        lines.append("  ".join([row[0].ljust(widths[0]), *cells[1:]]).rstrip())
+    return lines
 
 
 def drawing_console(**options: Any) -> Any:

@@ -10,11 +10,10 @@ from typing import Any
 
 from ..execution.other_work import QUIET
 from ..messages.notices import OF_EVERY_RUN
-from ..messages.terminal import drawing_console
+from ..messages.terminal import aligned, drawing_console
 from ..metrics.score import how_scored
 from .summary import disturbed
 
-GAP = "  "
 DISTURBED = "~"  # before a number that was measured beside other work
 DIFFERENT_LENGTHS = 1.5  # of two texts, the longer over the shorter
 
@@ -257,25 +256,11 @@ def _no_scores() -> dict[str, Any]:
 
 
 def _plain(table: Table, width: int) -> str:
-    lines = _aligned([[[cell.text] for cell in row] for row in table.rows])
+    lines = aligned([[cell.text for cell in row] for row in table.rows], right=True, rule=True)
     if max(map(len, lines)) > width:
-        lines = _aligned([[[cell.value, cell.interval] for cell in row] for row in table.rows])
+        values_and_intervals = [zip(*((cell.value, cell.interval) for cell in row), strict=True) for row in table.rows]
+        lines = aligned([line for lines in values_and_intervals for line in lines if any(line)], right=True, rule=True)
     return "\n".join([table.title, *lines])
-
-
-def _aligned(rows: Sequence[Sequence[Sequence[str]]]) -> list[str]:
-    """Rows of cells of lines -> lines of text under a rule; words to the left, numbers to the right."""
-    widths = [max(len(line) for row in rows for line in row[i]) for i in range(len(rows[0]))]
-    lines = []
-    for number, row in enumerate(rows):
-        for parts in zip(*row, strict=True):
-            cells = [part.rjust(width) for part, width in zip(parts, widths, strict=True)]
-            cells[0] = parts[0].ljust(widths[0])
-            if any(parts):
-                lines.append(GAP.join(cells).rstrip())
-        if number == 0:
-            lines.append(GAP.join("-" * width for width in widths))
-    return lines
 
 
 def _drawn(table: Table, width: int) -> str:

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from distilc.runtime.commands import doctor
-from distilc.runtime.commands.doctor import CHECKS, Patient, cpu_quota, disk_bandwidth, examine
+from distilc.runtime.commands.doctor import CHECKS, Machine, cpu_quota, disk_bandwidth, examine
 
 LIBRARIES: dict[str, Any] = {
     "torch": {"version": "2.13.0", "built_for": None, "devices": [], "memory_bytes": [], "bf16": None, "threads": 2},
@@ -21,16 +21,16 @@ LIBRARIES: dict[str, Any] = {
 }
 
 
-def findings(patient: Patient) -> dict[str, tuple[str, str, str]]:
+def findings(machine: Machine) -> dict[str, tuple[str, str, str]]:
     return {
         finding.subject: (finding.state, finding.message, finding.hint)
         for check in CHECKS
-        for finding in check(patient)
+        for finding in check(machine)
     }
 
 
-def patient(tmp_path: Path, **changed: Any) -> Patient:
-    return Patient(tmp_path / "workspace", file_bytes=8 << 20, libraries={**LIBRARIES, **changed})
+def machine(tmp_path: Path, **changed: Any) -> Machine:
+    return Machine(tmp_path / "workspace", file_bytes=8 << 20, libraries={**LIBRARIES, **changed})
 
 
 def test_every_check_is_in_the_list() -> None:
@@ -38,7 +38,7 @@ def test_every_check_is_in_the_list() -> None:
 
 
 def test_this_machine(tmp_path: Path) -> None:
-    subject = Patient(tmp_path / "workspace", file_bytes=8 << 20)
+    subject = Machine(tmp_path / "workspace", file_bytes=8 << 20)
     found = {finding.subject: finding for finding in examine(subject)}
     assert {name for name, finding in found.items() if finding.state == "fail"} == set()
     assert {"torch", "deepspeed", "processes", "launcher", "workspace", "tracking"} <= set(found)
@@ -49,18 +49,18 @@ def test_this_machine(tmp_path: Path) -> None:
 
 
 def test_a_library_that_does_not_import_fails(tmp_path: Path) -> None:
-    found = findings(patient(tmp_path, deepspeed={"error": "No module named 'deepspeed'"}))
+    found = findings(machine(tmp_path, deepspeed={"error": "No module named 'deepspeed'"}))
     assert found["deepspeed"][:2] == ("fail", "does not import: No module named 'deepspeed'")
     assert found["deepspeed"][2].endswith("-m pip install --force-reinstall deepspeed")
     assert "launcher" not in found
 
 
 def test_a_wrong_accelerator_is_said(tmp_path: Path) -> None:
-    found = findings(patient(tmp_path, deepspeed={"version": "1", "accelerator": "cuda", "launcher": True}))
+    found = findings(machine(tmp_path, deepspeed={"version": "1", "accelerator": "cuda", "launcher": True}))
     assert found["deepspeed"] == ("warn", "takes the accelerator for 'cuda'", "export DS_ACCELERATOR=cpu")
     torch = {**LIBRARIES["torch"], "devices": ["H200"], "memory_bytes": [141 * 10**9], "bf16": True}
     found = findings(
-        patient(tmp_path, torch=torch, deepspeed={"version": "1", "accelerator": "cuda", "launcher": True})
+        machine(tmp_path, torch=torch, deepspeed={"version": "1", "accelerator": "cuda", "launcher": True})
     )
     assert found["accelerator"][1] == "cuda: H200 (141 GB)"
     assert found["deepspeed"][0] == "ok"
@@ -68,7 +68,7 @@ def test_a_wrong_accelerator_is_said(tmp_path: Path) -> None:
 
 def test_a_workspace_that_cannot_be_written_fails(tmp_path: Path) -> None:
     (tmp_path / "workspace").write_text("a file")
-    found = findings(patient(tmp_path))
+    found = findings(machine(tmp_path))
     assert found["workspace"][0] == "fail"
     assert found["workspace"][2] == "give another one with --workspace DIR"
 
@@ -77,7 +77,7 @@ def test_a_tracking_server_that_is_away_is_a_warning_without_its_password(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "http://me:secret@127.0.0.1:1")
-    state, message, _ = findings(patient(tmp_path))["tracking"]
+    state, message, _ = findings(machine(tmp_path))["tracking"]
     assert state == "warn"
     assert message.startswith("http://***@127.0.0.1:1 does not answer")
 
@@ -86,7 +86,7 @@ def test_a_user_without_a_home_is_told(tmp_path: Path, monkeypatch: pytest.Monke
     """As in a container whose user the system does not know: nothing is there to find a home by."""
     monkeypatch.delenv("HF_HOME", raising=False)
     monkeypatch.setattr(os.path, "expanduser", lambda path: path)
-    found = findings(patient(tmp_path, mlflow={"error": "Could not determine home directory."}))
+    found = findings(machine(tmp_path, mlflow={"error": "Could not determine home directory."}))
     assert found["home"][0] == "warn" and found["home"][2].startswith("export HOME=")
     assert found["mlflow"][0] == "fail" and found["mlflow"][2] == found["home"][2]
 

@@ -18,11 +18,12 @@ from typing import Any
 import pytest
 
 from distilc.runtime.commands import run as driver
-from distilc.runtime.commands.run import Options, main, pending_stages
+from distilc.runtime.commands.run import Options, main
 from distilc.runtime.commands.status import workspace_status
 from distilc.runtime.commands.trained_as import RECORD, trained_as
 from distilc.runtime.execution import launch, stop_signal
 from distilc.runtime.execution.code_identity import code_identity
+from distilc.runtime.execution.pending import pending_stages
 from distilc.runtime.execution.store import MANIFEST, Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.files.integrity import sha256
@@ -422,7 +423,7 @@ def test_killed_from_outside_is_told_as_such(
     plans: list[Path], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert launched(plans[:1], f"{AT_WORK}os.kill(os.getpid(), 9)", monkeypatch, []) == 75
-    assert "R405: the processes of stage teacher ended without a word (exit code -9;" in capsys.readouterr().err
+    assert "R405: the processes of stage teacher ended without an error message (exit code -9;" in capsys.readouterr().err
 
 
 def test_workers_that_came_up_and_say_nothing_were_killed(
