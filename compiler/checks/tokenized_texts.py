@@ -3,7 +3,6 @@ and targets that it puts no end behind. A tokenizer that is no tokenizer.json is
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from os.path import isfile
 from pathlib import Path
@@ -11,7 +10,7 @@ from typing import Any
 
 from ..diagnostics.diagnostic import Reporter
 from ..diagnostics.record import record
-from ..diagnostics.regular_file import open_regular
+from ..diagnostics.regular_file import json_mapping, open_regular
 from ..spec.experiment import Experiment
 
 SAMPLED_ROWS = 1000  # of a split
@@ -49,13 +48,13 @@ def tokenizer_of(folder: Path) -> FileTokenizer | None:
         return None
     tokenizer.no_truncation()
     tokenizer.no_padding()
-    said = _json(folder / "tokenizer_config.json")
-    special = {**_json(folder / "special_tokens_map.json"), **said}
+    said = json_mapping(folder / "tokenizer_config.json")
+    special = {**json_mapping(folder / "special_tokens_map.json"), **said}
     unknown = _content(special.get("unk_token")) or str(getattr(tokenizer.model, "unk_token", None) or "<unk>")
     ends: set[int] = set()
     if said.get("tokenizer_class") in _GENERIC and not said.get("add_eos_token"):
-        named = _json(folder / "generation_config.json").get("eos_token_id")
-        named = _json(folder / "config.json").get("eos_token_id") if named is None else named
+        named = json_mapping(folder / "generation_config.json").get("eos_token_id")
+        named = json_mapping(folder / "config.json").get("eos_token_id") if named is None else named
         own = tokenizer.token_to_id(_content(special.get("eos_token")))
         ends = {id for id in (*(named if isinstance(named, list) else [named]), own) if type(id) is int}
     return FileTokenizer(tokenizer, tokenizer.token_to_id(unknown), frozenset(ends))
@@ -110,12 +109,3 @@ def _content(token: Any) -> str:
     """A special token, as a text or as a mapping with its `content`; "": there is none."""
     text = token.get("content") if isinstance(token, Mapping) else token
     return text if isinstance(text, str) else ""
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    """A mapping of a file; empty: there is none that can be read."""
-    try:
-        found = json.loads(file.read_bytes()) if isfile(file) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, Mapping) else {}

@@ -4,11 +4,12 @@ either can lie in a folder that came from others."""
 from __future__ import annotations
 
 import errno
+import json
 import os
 import stat
 from os.path import exists, isdir, isfile
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 
 def open_regular(path: Path) -> BinaryIO:
@@ -22,6 +23,16 @@ def open_regular(path: Path) -> BinaryIO:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(path))
         raise OSError(errno.EINVAL, "it is not a regular file", str(path))
     return os.fdopen(handle, "rb")
+
+
+def json_mapping(path: Path, most: int = -1) -> dict[str, Any]:
+    """The JSON object in a file, of at most so many bytes; empty: there is none that can be read."""
+    try:
+        with open_regular(path) as file:
+            found = json.loads(file.read(most))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def irregular(folder: Path) -> Path | None:

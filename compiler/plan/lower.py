@@ -15,11 +15,18 @@ from ..checks.check import DATA, MODELS, PLAN, SITE, TEACHER, WRITERS, hold
 from ..checks.context import DataContext, ModelContext, NamedContext, PlanContext, SiteContext, WriterContext
 from ..diagnostics.credentials import without_credentials
 from ..diagnostics.diagnostic import Trail
-from ..resolve.baselines import baseline_facts, resolve_baselines
 from ..resolve.copies import STACKS
 from ..resolve.fingerprint import Fingerprints
 from ..resolve.reference import ResolvedModel
-from ..resolve.run import ResolvedRun, resolve_data, resolve_labels, resolve_teacher, training_precision
+from ..resolve.run import (
+    ResolvedRun,
+    baseline_facts,
+    resolve_baselines,
+    resolve_data,
+    resolve_labels,
+    resolve_teacher,
+    training_precision,
+)
 from ..resolve.site import Site
 from ..resolve.student import resolve_student
 from ..spec.compiled import Run

@@ -7,7 +7,7 @@ from os.path import isdir, isfile
 from pathlib import Path, PurePath
 from typing import Any
 
-from ..diagnostics.diagnostic import Reporter, Trail, listed, shown_path
+from ..diagnostics.diagnostic import Reporter, Trail, listed
 from ..diagnostics.regular_file import why_not
 from ..spec.experiment import DataSource
 from ..spec.file_kinds import FILE_KINDS, is_refused
@@ -77,28 +77,37 @@ def _files(
 ) -> list[str]:
     found: list[str] = []
     for i, text in enumerate(files):
-        file = Path(text)
+        file, here = Path(text), (*path, i)
         if file.suffix and is_refused(text, FILE_KINDS):
             continue  # the rules said so
-        if not isfile(file):
-            here, what, hint = (*path, i), why_not(file), missing_hint(text, (*path, i), reporter)
-            if isdir(file):
-                hint = "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
-            reporter.error("E508", here, f"the data file {shown_location(file, here, reporter)} {what}", hint)
+        if not file.suffix and isfile(file):
+            message = f"{shown_location(file, here, reporter)} has no suffix, so its format is not known"
+            reporter.error("E412", here, message, f"the suffixes are {listed(FILE_KINDS, 'and')}")
             continue
-        if not file.suffix:
-            message = f"{shown_location(file, (*path, i), reporter)} has no suffix, so its format is not known"
-            reporter.error("E412", (*path, i), message, f"the suffixes are {listed(FILE_KINDS, 'and')}")
-            continue
-        try:
-            fingerprint = fingerprint_of(file, fingerprints)
-        except OSError as error:
-            message = f"cannot read {shown_path(file)}: {error.strerror}"
-            reporter.error("E508", (*path, i), message, "check its permissions")
-            continue
-        found.append(fingerprint)
-        locations[fingerprint] = str(file)
+        in_folder = "list the files in it, as in `files: [a.jsonl, b.jsonl]`"
+        fingerprint = find_file(text, "data file", here, reporter, fingerprints, in_folder)
+        if fingerprint is not None:
+            found.append(fingerprint)
+            locations[fingerprint] = str(file)
     return found
+
+
+def find_file(
+    place: str, what: str, path: Trail, reporter: Reporter, fingerprints: Fingerprints | None, in_folder: str = ""
+) -> str | None:
+    """The fingerprint of a file that a spec names; None: it is not there or cannot be read, and E508 is reported.
+    `what` it is, in words; `in_folder`: what to do where it is a folder."""
+    file = Path(place)
+    shown = shown_location(file, path, reporter)
+    if not isfile(file):
+        hint = (in_folder if isdir(file) else "") or missing_hint(place, path, reporter)
+        reporter.error("E508", path, f"the {what} {shown} {why_not(file)}", hint)
+        return None
+    try:
+        return fingerprint_of(file, fingerprints)
+    except OSError as error:
+        reporter.error("E508", path, f"cannot read {shown}: {error.strerror}", "check its permissions")
+        return None
 
 
 def _data_commit(repository: str, revision: str, site: Site, fingerprints: Fingerprints | None) -> str:

@@ -3,7 +3,6 @@ Marian model that writes several languages), or nothing."""
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Mapping
 from os.path import isfile
@@ -12,6 +11,7 @@ from typing import Any, Literal
 
 from ..diagnostics.diagnostic import did_you_mean
 from ..diagnostics.record import record
+from ..diagnostics.regular_file import json_mapping
 from ..extensions.builtin_families import Family
 
 _LINE_BREAK = b"<n>"
@@ -58,14 +58,14 @@ NO_LANGUAGES = Languages("none")
 def languages_of(family: Family, folder: Path | None, config: Mapping[str, Any]) -> Languages:
     """Of a model of this family. `folder`: its own; None: there is none, or what is in it is not known."""
     if family.languages == "tokens":
-        vocabulary = {} if folder is None else _json(folder / "vocab.json")
+        vocabulary = {} if folder is None else json_mapping(folder / "vocab.json")
         if not vocabulary:
             return Languages("tokens")
         known = tuple(found[1] for token in vocabulary if (found := _TOKEN.match(token)))
         return Languages("tokens", known) if known else NO_LANGUAGES
     if family.languages != "codes":
         return NO_LANGUAGES
-    said = {} if folder is None else _json(folder / "tokenizer_config.json")
+    said = {} if folder is None else json_mapping(folder / "tokenizer_config.json")
     kind = str(said.get("tokenizer_class") or config.get("tokenizer_class") or "MBartTokenizer")
     if not kind.startswith("MBart"):
         return NO_LANGUAGES
@@ -87,12 +87,3 @@ def has_line_break(family: Family, folder: Path | None) -> bool:
         return False
     files = [file for name in ("tokenizer.json", "spiece.model") if folder and isfile(file := folder / name)]
     return not files or any(_LINE_BREAK in file.read_bytes() for file in files)
-
-
-def _json(file: Path) -> Mapping[str, Any]:
-    """A mapping of a file; empty: there is none that can be read."""
-    try:
-        found = json.loads(file.read_bytes()) if isfile(file) else {}
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, Mapping) else {}

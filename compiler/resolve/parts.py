@@ -14,7 +14,7 @@ from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, quoted, shown_path
 from ..diagnostics.record import record
-from ..diagnostics.regular_file import open_regular
+from ..diagnostics.regular_file import json_mapping, open_regular
 from ..extensions.families import FAMILIES
 from .architecture import Architecture
 from .fingerprint import weight_files
@@ -241,9 +241,4 @@ def _mapping(value: Any) -> dict[str, Any]:
 
 
 def _read(file: Path) -> dict[str, Any]:
-    """A JSON object; empty where there is none. What is damaged the tokenizer itself refuses."""
-    try:
-        with open_regular(file) as stream:
-            return _mapping(json.loads(stream.read(_MOST_BYTES)))
-    except (OSError, ValueError, RecursionError):
-        return {}
+    return json_mapping(file, _MOST_BYTES)

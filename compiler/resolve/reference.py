@@ -132,13 +132,7 @@ def _from_folder(
     _check_weights(folder, path, reporter)
     check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("folder", architecture, fingerprint=fingerprint)
-    locations = {fingerprint: str(real_path(folder))}
-    languages = languages_of(FAMILIES[architecture.family], folder, config)
-    said = _says_length(folder, config)
-    return ResolvedModel(
-        name, architecture, settings, locations, config, says_length=said, languages=languages,
-        line_break=has_line_break(FAMILIES[architecture.family], folder),
-    )  # fmt: skip
+    return _resolved(name, architecture, settings, {fingerprint: str(real_path(folder))}, config, folder)
 
 
 def _from_hub(
@@ -192,17 +186,30 @@ def _from_hub(
     check_parts(folder, config, architecture, path, reporter)
     settings = model_settings("hub", architecture, repository=repository, revision=commit)
     locations = {f"{repository}@{commit}": str(folder)} if weight_files(folder) else {}
-    languages = languages_of(FAMILIES[architecture.family], folder, config)
-    said = _says_length(folder, config)
+    return _resolved(repository, architecture, settings, locations, config, folder)
+
+
+def _resolved(
+    name: str,
+    architecture: Architecture,
+    settings: Mapping[str, Any],
+    locations: Mapping[str, str],
+    config: Mapping[str, Any],
+    folder: Path | None,
+) -> ResolvedModel:
+    """A model with what the files in its folder say (None: they are not here)."""
+    family = FAMILIES[architecture.family]
     return ResolvedModel(
-        repository, architecture, settings, locations, config, says_length=said, languages=languages,
-        line_break=has_line_break(FAMILIES[architecture.family], folder),
+        name, architecture, settings, locations, config, says_length=_says_length(folder, config),
+        languages=languages_of(family, folder, config), line_break=has_line_break(family, folder),
     )  # fmt: skip
 
 
-def _says_length(folder: Path, config: Mapping[str, Any]) -> bool:
+def _says_length(folder: Path | None, config: Mapping[str, Any]) -> bool:
     """Does a checkpoint set the longest text that it writes? What counts is generation_config.json; where there is
     none, config.json, and in it what it says of the only task that it knows."""
+    if folder is None:
+        return True
     try:
         said = json.loads((folder / "generation_config.json").read_text("utf-8"))
     except (OSError, ValueError):
@@ -232,9 +239,7 @@ def _from_catalogue(
     if architecture is None:
         return None
     settings = model_settings("hub", architecture, repository=repository, revision=commit or UNRESOLVED)
-    languages = languages_of(FAMILIES[architecture.family], None, config)
-    line_break = has_line_break(FAMILIES[architecture.family], None)
-    return ResolvedModel(repository, architecture, settings, {}, config, languages=languages, line_break=line_break)
+    return _resolved(repository, architecture, settings, {}, config, None)
 
 
 def planned_architecture(stage: Mapping[str, Any], task: str) -> Architecture:

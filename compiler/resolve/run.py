@@ -4,18 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, field
-from os.path import isfile
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail
 from ..diagnostics.record import record
-from ..diagnostics.regular_file import why_not
 from ..spec.experiment import ORIGINAL, STUDENT, Experiment, Labeller, ModelReference, Training
-from ..spec.file_kinds import FILE_KINDS, is_refused
-from ..spec.paths import missing_hint, shown_location
-from .data_sources import resolve_sources
-from .fingerprint import Fingerprints, fingerprint_of
+from ..spec.file_kinds import BASELINE_KINDS, FILE_KINDS, is_refused
+from ..spec.ways import baseline_path
+from .data_sources import find_file, resolve_sources
+from .fingerprint import Fingerprints
 from .heads import fit_head
 from .machine import supports_bf16
 from .reference import ResolvedModel, resolve_reference, use_of
@@ -117,19 +115,37 @@ def _label_file(
     labeller: Labeller, path: tuple[str, ...], reporter: Reporter, memory: Fingerprints | None
 ) -> tuple[str, str] | None:
     assert labeller.file is not None
-    file = Path(labeller.file)
     if is_refused(labeller.file, FILE_KINDS):
         return None  # the rules said so
-    if not isfile(file):
-        message = f"the file of labels {shown_location(file, path, reporter)} {why_not(file)}"
-        reporter.error("E508", path, message, missing_hint(str(file), path, reporter))
-        return None
-    try:
-        return fingerprint_of(file, memory), str(file)
-    except OSError as error:
-        message = f"cannot read {shown_location(file, path, reporter)}: {error.strerror}"
-        reporter.error("E508", path, message, "check its permissions")
-        return None
+    fingerprint = find_file(labeller.file, "file of labels", path, reporter, memory)
+    return None if fingerprint is None else (fingerprint, str(Path(labeller.file)))
+
+
+def resolve_baselines(
+    run: Experiment, reporter: Reporter, memory: Fingerprints | None
+) -> dict[str, dict[str, tuple[str, str]]]:
+    """Systems of others: name -> test set -> the fingerprint of the file of predictions, and where it is."""
+    found: dict[str, dict[str, tuple[str, str]]] = {}
+    for name, baseline in run.baselines.items():
+        found[name] = {}
+        for test_set, place in baseline.predictions.items():
+            if is_refused(place, BASELINE_KINDS):
+                continue  # the rules said so
+            path = baseline_path(run, name, test_set)
+            if (fingerprint := find_file(place, "file of predictions", path, reporter, memory)) is not None:
+                found[name][test_set] = fingerprint, place
+    return found
+
+
+def baseline_facts(run: Experiment) -> dict[str, dict[str, float | None]]:
+    """What is known of the systems and is no score: for the table, in no key."""
+    return {
+        name: {
+            "million_parameters": baseline.million_parameters,
+            "examples_per_second": baseline.examples_per_second,
+        }
+        for name, baseline in run.baselines.items()
+    }
 
 
 def resolve_data(
