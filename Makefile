@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 RUN := $(BIN)/distilc
 
-.PHONY: help demo test schema lint bench clean
+.PHONY: help demo test quick schema lint bench clean
 
 help:  ## what there is to make
 	@grep -hE '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## /  make \1  \t/'
@@ -13,6 +13,9 @@ demo: .venv/installed  ## the quick start: a teacher, a student, a table (minute
 
 test: .venv/installed  ## all tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q
+
+quick: .venv/installed  ## tests that start no runs and take less than a minute
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder -q -m "not slow"
 
 schema: .venv/installed  ## put what is registered into schema/experiment.schema.json, for editors
 	$(RUN) schema > experiment.schema.new

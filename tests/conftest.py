@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import os
 import shutil
 import subprocess
 import sys
@@ -23,12 +24,26 @@ if importlib.util.find_spec("distilc") is None:
 settings.register_profile("distilc", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("distilc")
 
-# Whole runs through the launcher take minutes: first, so that no worker is alone with one at the end.
-LONG = ("test_two_nodes", "test_equivalence", "test_kill_and_resume", "test_memory", "test_label_mixes", "test_signals_training", "test_mutations")
+# What takes longest comes first, so that no worker is alone with it at the end.
+LONG = (
+    "test_equivalence", "test_kill_and_resume", "test_two_nodes", "test_mutations", "test_label_mixes",
+    "test_added_by_files", "test_extensions", "test_named_runs",
+)  # fmt: skip
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Each of several workers keeps to cores of its own: a process on all of them has as many threads, and those of so
+    small a model spin for one another whenever a worker beside it has one of the cores."""
+    worker = getattr(config, "workerinput", None)
+    if worker is not None:
+        cores = sorted(os.sched_getaffinity(0))
+        own = cores[int(worker["workerid"].removeprefix("gw")) :: worker["workercount"]]
+        os.sched_setaffinity(0, own or cores)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    items.sort(key=lambda item: item.path.stem not in LONG)
+    places = {name: place for place, name in enumerate(LONG)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
 
 
 @pytest.fixture(scope="session")

@@ -6,6 +6,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
+pytestmark = pytest.mark.slow
+
 
 def test_killed_runs_end_as_undisturbed_ones(tmp_path: Path) -> None:
     script = Path(__file__).parent / "kill_and_resume.py"

@@ -63,6 +63,7 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return built
 
 
+@pytest.mark.slow
 def test_the_wheel_has_the_data(wheel: Path) -> None:
     names = set(zipfile.ZipFile(wheel).namelist())
     for file in [*(ROOT / "schema").glob("*.json"), *(ROOT / "specs" / "recipes").glob("*.yaml")]:
@@ -73,6 +74,7 @@ def test_the_wheel_has_the_data(wheel: Path) -> None:
     assert not any(name.startswith(("tests/", "compiler/", "distilc/tests/")) for name in names)
 
 
+@pytest.mark.slow
 def test_the_wheel_registers_our_terms_metrics_and_families(wheel: Path, tmp_path: Path) -> None:
     """In a checkout they are read from pyproject.toml; elsewhere from what the wheel brought along."""
     place = tmp_path / "site"
@@ -96,6 +98,7 @@ def test_the_wheel_registers_our_terms_metrics_and_families(wheel: Path, tmp_pat
     }
 
 
+@pytest.mark.slow
 def test_the_wheel_runs_the_command_line(wheel: Path, tmp_path: Path) -> None:
     place = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(place)

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 
 def test_a_run_over_two_nodes_is_that_of_one_machine_and_ends_with_its_driver() -> None:
     script = Path(__file__).with_name("two_nodes.py")

@@ -19,6 +19,8 @@ from distilc.compiler.diagnostics.codes import CODES
 from distilc.compiler.spec.structure import load_schema
 from distilc.compiler.spec.yaml_text import yaml_text
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[2]
 SCHEMA = load_schema("experiment")
 RUNS = """

@@ -147,6 +147,7 @@ for stage, dtype in ((0, torch.bfloat16), (1, torch.float32), (2, torch.bfloat16
 """
 
 
+@pytest.mark.slow
 def test_deepspeeds_own_checkpoints_are_loaded(tmp_path: Path) -> None:
     """Those of every ZeRO stage hold nothing but what is let through."""
     names = ("RANK", "WORLD_SIZE", "LOCAL_RANK", "LOCAL_SIZE", "MASTER_ADDR", "MASTER_PORT")

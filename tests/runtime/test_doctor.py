@@ -37,6 +37,7 @@ def test_every_check_is_in_the_list() -> None:
     assert {check.__name__ for check in CHECKS} == {name for name in vars(doctor) if name.startswith("check_")}
 
 
+@pytest.mark.slow
 def test_this_machine(tmp_path: Path) -> None:
     subject = Machine(tmp_path / "workspace", file_bytes=8 << 20)
     found = {finding.subject: finding for finding in examine(subject)}

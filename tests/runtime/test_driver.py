@@ -484,6 +484,7 @@ def in_process(plan: Path, work: str, **environment: str) -> subprocess.Popen[st
     return subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env={**outside, **environment})
 
 
+@pytest.mark.slow
 def test_what_a_cluster_says_of_this_process_is_not_asked_in_process(plans: list[Path]) -> None:
     """RANK and WORLD_SIZE of a job of several processes: the others would be waited for, for ever."""
     work = "print('ranks', processes.join('cpu').world)\nreturn 1"

@@ -448,6 +448,7 @@ evaluation: {metrics: [rouge2, length_error], generation: {max_length: 12}, teac
 """
 
 
+@pytest.mark.slow
 def test_a_spec_is_trained_with_the_term_and_scored_with_the_metric(focal_package: Path, tmp_path: Path) -> None:
     package = tmp_path / "installed"
     shutil.copytree(focal_package, package)

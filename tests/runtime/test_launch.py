@@ -147,6 +147,7 @@ def test_a_hostfile_that_changed_since_it_was_checked(text: bytes | None, words:
     assert told.value.code == "R120" and words in told.value.message
 
 
+@pytest.mark.slow
 def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(
         "import os, sys\n"
@@ -160,6 +161,7 @@ def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     assert sorted(line for line in result.stdout.splitlines() if line.startswith("at")) == ["at 0 2 2 worker", "at 1 2 2 worker"]
 
 
+@pytest.mark.slow
 def test_a_launcher_ends_with_its_line_to_the_driver(tmp_path: Path) -> None:
     """What hangs is killed with it, though the launcher be on another machine."""
     (tmp_path / "rank.py").write_text("import os, time\nos.write(1, b'up %d\\n' % os.getpid())\ntime.sleep(600)\n")
@@ -180,6 +182,7 @@ def test_a_launcher_ends_with_its_line_to_the_driver(tmp_path: Path) -> None:
     assert process_start(pid) is None
 
 
+@pytest.mark.slow
 def test_mlflow_is_kept_out_of_an_import_and_there_after_it() -> None:
     code = (
         "import sys\n"

@@ -45,6 +45,7 @@ loss: {logits: 1.0}
 """
 
 
+@pytest.mark.slow
 def test_the_student_of_one_spec_teaches_that_of_another(tmp_path: Path) -> None:
     (tmp_path / "large.yaml").write_text(LARGE, "utf-8")
     (tmp_path / "small.yaml").write_text(SMALL, "utf-8")
