@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from .credentials import redact
+from .record import record
 from .regular_file import real_path
 
 Trail = tuple[str | int, ...]
@@ -25,7 +26,7 @@ MOST_RUNS = 4  # that a message names
 WIDTH = 110  # characters of a source line that are shown
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Position:
     """A place in a text, 1-based; columns count characters."""
 
@@ -34,7 +35,7 @@ class Position:
     column: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Diagnostic:
     """`path` is the dotted path in the spec ("" for none). `chain`: the files that took this one in by
     `extends`, innermost first; `runs`: the runs and variants that it is about, when it is not about all;

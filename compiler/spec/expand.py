@@ -8,7 +8,7 @@ same in several runs are the same `Node` in all of them, so that later stages lo
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from itertools import product
 from math import prod
 from typing import Any
@@ -46,7 +46,7 @@ class Point:
         return tuple(dict.fromkeys(name for name in (self.variant, self.replicated, self.label) if name))
 
 
-@dataclass
+@record
 class Expansion:
     """`overrides` are laid over every run, last. `removed`: what nulls took out of the spec, by its path."""
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Position, Reporter, Trail, dotted, listed, quoted
+from ..diagnostics.record import record
 from ..extensions.schema_files import Fragment
 from .merging import merge, spell_out, unnamed_test_set
 from .parse import Files, Node, parse_value
@@ -22,7 +23,7 @@ STEP = re.compile(r"(?:^|\.)([^.\[\]=]+)|\[([0-9]{1,6})\]")
 Steps = list[tuple[str | int, Position]]
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Assignment:
     """A value to be put at a path. Each step knows where it was written."""
 

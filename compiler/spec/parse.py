@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import CompileError, Places, Position, Reporter, Trail, did_you_mean, quoted
+from ..diagnostics.record import record
 from ..diagnostics.regular_file import open_regular
 
 MAX_BYTES = 1 << 20
@@ -39,7 +40,7 @@ class Node:
     implied: bool = False
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Anchor:
     """An anchored value, with its size and height once its own aliases are written out."""
 
@@ -48,7 +49,7 @@ class Anchor:
     height: int
 
 
-@dataclass(frozen=True, slots=True)
+@record
 class Source:
     """A file that was read: the name it goes by in messages, its text and its tree."""
 

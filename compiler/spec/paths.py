@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import field, replace
 from pathlib import Path
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted, shown_path
+from ..diagnostics.record import record
 from ..extensions.schema_files import Fragment
 from .merging import choose_for
 from .parse import Node
@@ -17,7 +18,7 @@ from .structure import Schema
 VARIABLE = re.compile(r"\$\{([^}]*)\}?")
 
 
-@dataclass(slots=True)
+@record
 class Locator:
     """`paths`: the site's folders by name; `folders`: the folder of each file, by the name it goes by in
     messages. `refused` collects the paths of values that were refused, `typed` the locations as they were typed."""

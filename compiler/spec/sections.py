@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -34,16 +33,14 @@ class Section:
     node: Node
 
 
-@dataclass
 class Sections:
     """`paths`: the site's folders; `file`: the spec, for what has no place of its own."""
 
-    schema: Schema
-    paths: Mapping[str, Path]
-    files: Files
-    file: Path
-
-    def __post_init__(self) -> None:
+    def __init__(self, schema: Schema, paths: Mapping[str, Path], files: Files, file: Path) -> None:
+        self.schema = schema
+        self.paths = paths
+        self.files = files
+        self.file = file
         self._known: dict[tuple[str, int], Section] = {}
         self._schemas: dict[str, Schema] = {}
         self._defaults: dict[str, Any] = {}
