@@ -47,7 +47,7 @@ def clean(node: Node, schema: Schema, fragment: Fragment) -> Node:
     if schema.is_overlay(fragment):
         return node
     node = _rewrite_children(node, schema, fragment, clean)
-    chosen = choose_for(node, schema, fragment)
+    chosen = schema.choose_for(fragment, node.value)
     if chosen is None or not isinstance(node.value, dict):
         return node
     kept = {key: child for key, child in node.value.items() if not removes(key, child, schema, chosen)}
@@ -65,7 +65,7 @@ def removes(key: str, child: Node, schema: Schema, chosen: Fragment) -> bool:
 def removals(node: Node, schema: Schema, fragment: Fragment, path: Trail = ()) -> Iterator[tuple[Trail, Node]]:
     """The nulls of an overlay that remove a key, each with its path. Those of its variants are not among them: they
     remove nothing until the variant is laid over the spec."""
-    chosen = choose_for(node, schema, fragment)
+    chosen = schema.choose_for(fragment, node.value)
     if chosen is None or (path and schema.is_overlay(fragment)):
         return
     if isinstance(node.value, dict):
@@ -95,7 +95,7 @@ def merge(base: Node, over: Node, schema: Schema, fragment: Fragment, *, waiting
     short = schema.resolve(fragment).get("x-short")
     if short == "test" and (unnamed_test_set(base) is None) != (unnamed_test_set(over) is None):
         return finished(over, fragment)
-    chosen = choose_for(over, schema, fragment)
+    chosen = schema.choose_for(fragment, over.value)
     if chosen is None:
         return over
     decided = [key for key in chosen.get("x-either", ()) if key in over.value]
@@ -121,15 +121,11 @@ def _alone(node: Node) -> Node | None:
     return items[0] if isinstance(items, list) and len(items) == 1 and items[0].implied else None
 
 
-def choose_for(node: Node, schema: Schema, fragment: Fragment) -> Fragment | None:
-    return schema.choose(fragment, kind_of(node.value), node.value if isinstance(node.value, dict) else ())
-
-
 def _rewrite_children(
     node: Node, schema: Schema, fragment: Fragment, rewrite: Callable[[Node, Schema, Fragment], Node]
 ) -> Node:
     """The node with `rewrite` done to each child that the schema knows."""
-    chosen = choose_for(node, schema, fragment)
+    chosen = schema.choose_for(fragment, node.value)
     if chosen is None:
         return node
 

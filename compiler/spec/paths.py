@@ -11,7 +11,6 @@ from pathlib import Path
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, listed, quoted, shown_path
 from ..diagnostics.record import record
 from ..extensions.schema_files import Fragment
-from .merging import choose_for
 from .parse import Node
 from .structure import Schema
 
@@ -33,7 +32,7 @@ class Locator:
     def locate(self, node: Node, fragment: Fragment | None, path: Trail = (), spelled: Trail = ()) -> Node:
         """The node with its locations absolute. `spelled`: its path as it was written, without short forms
         spelled out."""
-        chosen = choose_for(node, self.schema, fragment) if fragment is not None else None
+        chosen = self.schema.choose_for(fragment, node.value) if fragment is not None else None
 
         def visit(child: Node, step: str | int) -> Node:
             below = self.schema.child(chosen, step) if chosen is not None else None

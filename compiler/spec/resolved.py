@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Trail
-from ..extensions.schema_files import Fragment, kind_of
+from ..extensions.schema_files import Fragment
 from ..tasks.task import TASKS
 from .compiled import Run
 from .normalise import normalise
-from .structure import Schema, load_schema, with_defaults
+from .structure import load_schema, rewrite, with_defaults
 from .ways import TEXT_ONLY
 from .yaml_text import yaml_text
 
@@ -28,10 +28,12 @@ def resolved_yaml(run: Run) -> str:
     """The resolved tree of a run as YAML, without what means nothing for it."""
     experiment = run.experiment
     tree = resolved_tree(run.tree)
-    if "pseudo_labels" in tree:
-        used = {name: item for name, item in tree.pop("pseudo_labels").items() if name in experiment.targets}
-        tree = {**tree, **({"pseudo_labels": used} if used else {})}
-    paths: list[Trail] = [] if experiment.training.loss.needs_phi else [("phi",)]
+    paths: list[Trail] = [
+        ("pseudo_labels", name) for name in experiment.pseudo_labels if name not in experiment.targets
+    ]
+    if len(paths) == len(experiment.pseudo_labels):
+        paths = [("pseudo_labels",)]
+    paths += [] if experiment.training.loss.needs_phi else [("phi",)]
     if not TASKS[experiment.task].writes_texts:
         paths += TEXT_ONLY
         # Only the model could say whether there is a decoder; who wrote of it knew. The loss is measured always.
@@ -40,7 +42,7 @@ def resolved_yaml(run: Run) -> str:
         paths += [path for path in doubtful if not run.reporter.written(path)]
     for path in paths:
         tree = _without(tree, path)
-    return yaml_text(_ordered(tree, load_schema("experiment"), load_schema("experiment").root))
+    return yaml_text(tree)
 
 
 def _without(tree: dict[str, Any], path: Trail) -> dict[str, Any]:
@@ -59,22 +61,14 @@ def resolved_tree(tree: Mapping[str, Any]) -> dict[str, Any]:
     schema = load_schema("experiment")
     resolved = normalise({key: value for key, value in tree.items() if key not in OF_SEVERAL_RUNS}, schema)
     resolved["name"] = _short(resolved["name"])
-    ordered: dict[str, Any] = _ordered(resolved, schema, schema.root)
+    ordered: dict[str, Any] = rewrite(resolved, schema, schema.root, _in_order)
     return ordered
 
 
-def _ordered(value: Any, schema: Schema, fragment: Fragment) -> Any:
-    """The same with the keys of every mapping as the schema has them; free names stay as they are."""
-    chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
-    if chosen is None:
-        return value
-    if isinstance(value, Mapping):
-        keys = [key for key in chosen.get("properties", {}) if key in value]
-        keys += [key for key in value if key not in keys]
-        return {key: _ordered(value[key], schema, schema.child(chosen, key) or {}) for key in keys}
-    if isinstance(value, list) and isinstance(items := chosen.get("items"), Mapping):
-        return [_ordered(item, schema, items) for item in value]
-    return value
+def _in_order(mapping: dict[str, Any], fragment: Fragment) -> dict[str, Any]:
+    """The same with its keys as the schema has them; free names stay as they are."""
+    keys = [key for key in fragment.get("properties", {}) if key in mapping]
+    return {key: mapping[key] for key in (*keys, *(key for key in mapping if key not in keys))}
 
 
 def completed_tree(spec: Mapping[str, Any]) -> dict[str, Any]:
@@ -102,24 +96,16 @@ def without_locations(tree: Mapping[str, Any]) -> dict[str, Any]:
     do the fingerprints of a plan's inputs. Of a spec that is named for a model, the name of its file stays."""
     schema = load_schema("experiment")
 
-    def keep(value: Any, fragment: Fragment) -> Any:
-        chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
-        if chosen is None:
-            return value
-        if isinstance(value, Mapping):
-            below = {key: schema.child(chosen, key) or {} for key in value}
-            kept = {key: keep(value[key], below[key]) for key in value if not is_place(below[key])}
-            if isinstance(value.get("spec"), str) and is_place(below["spec"]):
-                kept["spec"] = Path(value["spec"]).name
-            return {key: kept[key] for key in value if key in kept}
-        items = chosen.get("items")
-        return [keep(item, items) for item in value] if isinstance(value, list) and items is not None else value
-
     def is_place(fragment: Fragment) -> bool:
         fragment = schema.resolve(fragment)
         return "x-location" in fragment or any(map(is_place, fragment.get("anyOf", ())))
 
-    found: dict[str, Any] = keep(tree, schema.root)
+    def keep(mapping: dict[str, Any], chosen: Fragment) -> dict[str, Any]:
+        places = [key for key in mapping if is_place(schema.child(chosen, key) or {})]
+        named = {"spec": Path(mapping["spec"]).name} if "spec" in places and isinstance(mapping["spec"], str) else {}
+        return {key: named.get(key, item) for key, item in mapping.items() if key not in places or key in named}
+
+    found: dict[str, Any] = rewrite(tree, schema, schema.root, keep)
     return found
 
 

@@ -15,7 +15,7 @@ JSON Schema they hold these annotations (compiler/README.md):
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import cache
 from typing import Any
 
@@ -65,6 +65,10 @@ class Schema:
             if best is None or score > best[0]:
                 best = (score, chosen)
         return best[1] if best else None
+
+    def choose_for(self, fragment: Fragment, value: Any) -> Fragment | None:
+        """The alternative for a plain value, or for that of a node."""
+        return self.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
 
     def required(self, fragment: Fragment) -> tuple[str, ...]:
         """The keys that must be there. A spec has all of its own once what it extends is laid below it."""
@@ -172,26 +176,36 @@ def _laid_out(value: Any, indent: int = 0, before: int = 0) -> str:
     return f"{ends[0]}\n" + ",\n".join(lines) + f"\n{' ' * indent}{ends[1]}"
 
 
+def rewrite(
+    value: Any, schema: Schema, fragment: Fragment, change: Callable[[dict[str, Any], Fragment], dict[str, Any]]
+) -> Any:
+    """A copy of a value in which each mapping that the schema knows is what `change` makes of it and its fragment, the
+    innermost first."""
+    chosen = schema.choose_for(fragment, value)
+    if chosen is None or not isinstance(value, Mapping | list):
+        return value
+
+    def inside(step: str | int, item: Any) -> Any:
+        below = schema.child(chosen, step)
+        return item if below is None else rewrite(item, schema, below, change)
+
+    if isinstance(value, list):
+        return [inside(i, item) for i, item in enumerate(value)]
+    return change({key: inside(key, item) for key, item in value.items()}, chosen)
+
+
 def with_defaults(schema: Schema, fragment: Fragment, value: Any, task: str | None = None) -> Any:
     """A copy of a valid value in which every key that has a `default` is there. `task`: with those that wait for it
     or for another key (`x-with`, `dependentRequired`), which are left out else."""
-    chosen = schema.choose(fragment, kind_of(value), value if isinstance(value, Mapping) else ())
-    if chosen is None:
-        return value
-    if isinstance(value, Mapping):
-        filled: dict[str, Any] = {}
-        for key, item in value.items():
-            below = schema.child(chosen, key)
-            filled[key] = item if below is None else with_defaults(schema, below, item, task)
+
+    def fill(mapping: dict[str, Any], chosen: Fragment) -> dict[str, Any]:
         for key, below in chosen.get("properties", {}).items():
             resolved = schema.resolve(below)
-            if key not in value and "default" in resolved and _is_default(key, resolved, chosen, filled, task):
-                filled[key] = with_defaults(schema, below, resolved["default"], task)
-        return filled
-    if isinstance(value, list):
-        items = chosen.get("items")
-        return [item if items is None else with_defaults(schema, items, item, task) for item in value]
-    return value
+            if key not in mapping and "default" in resolved and _is_default(key, resolved, chosen, mapping, task):
+                mapping[key] = with_defaults(schema, below, resolved["default"], task)
+        return mapping
+
+    return rewrite(value, schema, fragment, fill)
 
 
 def _is_default(key: str, fragment: Fragment, holder: Fragment, beside: Mapping[str, Any], task: str | None) -> bool:

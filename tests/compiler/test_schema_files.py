@@ -107,7 +107,7 @@ def keywords(fragment: object, names: bool = False) -> Iterator[str]:
         for key, below in fragment.items():
             if not names:
                 yield key
-            if names or key not in ("const", "default", "dependentRequired", "enum", "examples"):
+            if names or key not in ("const", "default", "dependentRequired", "enum", "examples", "x-with"):
                 yield from keywords(below, not names and key in ("properties", "$defs"))
 
 
