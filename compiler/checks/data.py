@@ -45,7 +45,7 @@ def check_sources(spec: SpecContext) -> None:
 
 
 def _is_file(name: str, path: Trail, reporter: Reporter) -> bool:
-    """Is this name of a data set rather that of a file, by its end or because there is one beside the spec?"""
+    """Is this name of a data set the name of a file, by its suffix or because there is one beside the spec?"""
     beside = Path(reporter.place(path).file).parent / name
     return PurePath(unpacked(name)).suffix.lower() in FILE_KINDS or isfile(beside)
 
@@ -55,7 +55,7 @@ _SPLITS = listed(BUILTIN_SPLITS, "and")
 
 
 def check_leakage(spec: SpecContext) -> None:
-    """Nobody tests on what was trained on, unless by mistake."""
+    """Validation and test data that are also training data (W401)."""
     run, reporter = spec.run, spec.reporter
     trained: dict[Any, Trail] = {}
     for path, source in data_sources(run.data):

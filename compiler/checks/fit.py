@@ -1,4 +1,4 @@
-"""Does a training fit into the memory of the site's devices, and if not, what would?"""
+"""Does a training fit into the memory of the site's devices, and if not, which changes make it fit?"""
 
 from __future__ import annotations
 

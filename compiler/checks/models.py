@@ -10,7 +10,7 @@ from .context import SpecContext
 
 
 def check_available(spec: SpecContext) -> None:
-    """The language knows a kind of model that this release does not find: it is refused, never ignored."""
+    """Kinds of models that the language knows and this release cannot find (E401)."""
     tree, reporter = spec.tree, spec.reporter
     models: dict[Trail, Any] = {("teacher",): tree["teacher"]}
     for stack in ("encoder", "decoder"):
@@ -32,7 +32,7 @@ def check_available(spec: SpecContext) -> None:
 
 
 def check_teacher(spec: SpecContext) -> None:
-    """A teacher from scratch is trained."""
+    """A teacher from scratch is trained (E410)."""
     run, reporter = spec.run, spec.reporter
     if run.teacher.architecture is not None and run.teacher.train is None:
         reporter.error(
@@ -46,7 +46,7 @@ def check_teacher(spec: SpecContext) -> None:
 
 
 def check_freeze(spec: SpecContext) -> None:
-    """Random weights are not frozen."""
+    """Random weights are not frozen (E411)."""
     run, reporter = spec.run, spec.reporter
     student = run.student
     if isinstance(student.freeze, str):

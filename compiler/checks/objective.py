@@ -15,7 +15,7 @@ OF_TEACHER = ("forward-kl", "skew-kl")  # means over the teacher's distribution
 
 
 def check_loss(spec: SpecContext) -> None:
-    """Something is learned."""
+    """At least one term of the loss has a weight (E409)."""
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         loss = part.loss
@@ -57,7 +57,7 @@ def check_logits(spec: SpecContext) -> None:
 
 
 def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
-    """Can some next tokens stand for all of them?"""
+    """Candidates fit the task, the divergence and the temperature (E413, E594, E595)."""
     path = ("loss", "logits", "candidates")
     if not TASKS[run.task].writes_texts:
         reporter.error(
@@ -89,7 +89,7 @@ def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
 
 
 def check_alignment(spec: SpecContext) -> None:
-    """The comparison of layer inputs repeats a mistake, knowingly or not."""
+    """`align: inputs` never supervises the last layer of the student (W411)."""
     run, reporter = spec.run, spec.reporter
     hidden = run.training.loss.hidden
     if hidden is not None and hidden.align == "inputs":
@@ -102,7 +102,7 @@ def check_alignment(spec: SpecContext) -> None:
 
 
 def check_phi_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:
-    """A φ that no run uses does nothing."""
+    """A φ that no run uses has no effect (W415)."""
     if any(run.training.loss.needs_phi for run, _ in runs):
         return
     for _, own in runs:

@@ -13,7 +13,7 @@ NEVER = Moment(epochs=None, steps=None, ratio=1.0)  # where a schedule that name
 
 
 def check_schedules(spec: SpecContext) -> None:
-    """Each schedule changes something, in a time that the training has."""
+    """Each schedule changes its number, within the steps of the training (E591 to E593, W576, W591)."""
     run, tree, reporter = spec.run, spec.tree, spec.reporter
     stopping = run.training.stopping
     for path, written in _written(tree["loss"]):

@@ -38,7 +38,7 @@ def check_targets(spec: SpecContext) -> None:
 
 
 def check_targets_once(spec: SpecContext) -> None:
-    """A target stands once: how often its rows are there is its share."""
+    """A target is listed once; how often its rows are used is its share (E583)."""
     run, reporter = spec.run, spec.reporter
     for i, name in enumerate(run.targets):
         if name in run.targets[:i]:
@@ -97,7 +97,7 @@ def _check_best_of(labeller: Labeller, path: Trail, reporter: Reporter) -> None:
 
 
 def _check_file(run: Experiment, labeller: Labeller, path: Trail, reporter: Reporter) -> None:
-    """Can it be read, and do the training rows have ids to align it with?"""
+    """The file is of a known kind (E412), and the training rows have ids to align it with (E581)."""
     if is_refused(labeller.file or "", FILE_KINDS):
         reporter.error("E412", (*path, "file"), *not_read(labeller.file or "", FILE_KINDS))
     if run.data.columns.id is None and any(source.builtin is None for source in run.data.train):
@@ -111,7 +111,7 @@ def _check_file(run: Experiment, labeller: Labeller, path: Trail, reporter: Repo
 
 
 def check_labellers_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:
-    """A labeller that no run uses is a mistake, not a bill."""
+    """A labeller that no run uses (E415)."""
     used = {name for run, _ in runs for name in run.targets}
     for run, own in runs:
         for name in run.pseudo_labels:
@@ -145,7 +145,7 @@ CNN = ("cnn_dailymail", "cnn-dailymail", "cnn_dm")
 
 
 def check_off_policy(spec: SpecContext) -> None:
-    """A teacher's distribution on texts that another model wrote is off its own distribution."""
+    """The teacher's distribution on texts of another model (W414)."""
     run, reporter = spec.run, spec.reporter
     if run.training.loss.logits is None:
         return

@@ -11,7 +11,7 @@ from .context import SpecContext
 
 
 def check_can_be_run(spec: SpecContext) -> None:
-    """What this release compiles and cannot run is said before a run is begun."""
+    """A task that this release compiles and cannot run (W417)."""
     run, reporter = spec.run, spec.reporter
     if not TASKS[run.task].can_be_run:
         reporter.warning(
@@ -42,7 +42,7 @@ def check_metrics(spec: SpecContext) -> None:
 
 
 def check_monitor(spec: SpecContext) -> None:
-    """What decides about stopping is measured while training."""
+    """What decides about stopping is measured in validations (E403)."""
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         metrics = part.validation.metrics
@@ -101,7 +101,7 @@ def check_text_columns(spec: SpecContext) -> None:
 
 
 def check_masking(spec: SpecContext) -> None:
-    """The shares of what is done to a predicted token are shares of one whole."""
+    """The percentages of masked and replaced tokens are at most 100 together (E418)."""
     run, reporter = spec.run, spec.reporter
     masking = run.data.masking
     if masking is not None and masking.masked + masking.random > 100:

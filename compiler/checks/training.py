@@ -8,7 +8,7 @@ from .context import SpecContext
 
 
 def check_bounds(spec: SpecContext) -> None:
-    """A training ends."""
+    """A training has an end (E407)."""
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         stopping = part.stopping
@@ -32,7 +32,7 @@ def check_bounds(spec: SpecContext) -> None:
 
 
 def check_validations(spec: SpecContext) -> None:
-    """Stopping by validation needs validations."""
+    """Validations and patience are reached before the training ends (W402)."""
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         every, stopping = part.validation.every, part.stopping
@@ -64,7 +64,7 @@ def check_validations(spec: SpecContext) -> None:
 
 
 def check_warmup(spec: SpecContext) -> None:
-    """The warm-up ends before the training does."""
+    """The warm-up ends before the training does (W403), and its length is known (E407)."""
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         warmup, end = part.optimization.warmup, part.stopping.max_steps
@@ -91,7 +91,7 @@ def check_warmup(spec: SpecContext) -> None:
 
 
 def check_generation(spec: SpecContext) -> None:
-    """Lengths of generated text are possible."""
+    """Lengths of generated text are possible (E408); validation has no engine of its own (E574)."""
     run, reporter = spec.run, spec.reporter
     for path, generation in generations(run):
         low, high = generation.min_length, generation.max_length
@@ -116,7 +116,7 @@ def check_generation(spec: SpecContext) -> None:
 
 
 def check_search_settings(spec: SpecContext) -> None:
-    """What is said about how a search with beams ends and chooses, where there is none."""
+    """Settings of a beam search where there is none (W573)."""
     run, reporter = spec.run, spec.reporter
     for path, generation in generations(run):
         sampling, beams = generation.sampling, generation.beams

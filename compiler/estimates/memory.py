@@ -133,7 +133,7 @@ def _ways(load: Workload) -> list[Workload]:
 
 def lowest_zero(load: Workload) -> int:
     """The lowest stage that the load can have: 0 in fp32, 1 in 16 bits (see E516) or when the optimizer is
-    offloaded, 3 when the parameters are. One device has nobody to share with and gets it, too."""
+    offloaded, 3 when the parameters are. On a single device there is nothing to shard across: it gets this one, too."""
     return {"none": 0 if load.precision == "fp32" else 1, "optimizer": 1, "parameters": 3}[load.offload]
 
 

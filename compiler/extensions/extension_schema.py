@@ -12,11 +12,12 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from .built_in import built_in, measured_metrics
+from .builtin_families import OURS
 from .installed import Installed
 from .stage_kinds import stage_kinds
 
-# An enumeration with these names is one of all families of encoder-decoders.
-SOME_FAMILIES = {"marian", "t5"}
+# An enumeration with these names is one of the families that an `architecture` can name.
+FROM_SCRATCH = {name for name, family in OURS.items() if family.scratch is not None}
 
 
 def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
@@ -40,7 +41,7 @@ def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
     for fragment in list(_fragments(root)):
         if "x-metrics" in fragment:
             fragment["enum"] = ["loss", *measured] if fragment["x-metrics"] == "all" else measured
-        elif {*(choices := fragment.get("enum", ()))} >= SOME_FAMILIES:
+        elif {*(choices := fragment.get("enum", ()))} >= FROM_SCRATCH:
             choices += installed.names["families"]
     expectation = root["$defs"]["expectation"]
     number = expectation["additionalProperties"]

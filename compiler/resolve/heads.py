@@ -1,4 +1,4 @@
-"""The head of a teacher against the data: how many classes it tells apart, in which order, and is it there at all?"""
+"""The head of a teacher against the data: its number of classes, their order, and whether the checkpoint has it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     drawn = not _has_head(teacher.config, head)
     if HEADS[head].classes and not drawn and labels:
         named = _names(teacher.config)
-        if _tells_apart(teacher.config) not in (None, len(labels)):
+        if _num_classes(teacher.config) not in (None, len(labels)):
             drawn = True
             if not trained:
                 reporter.error(
@@ -67,7 +67,7 @@ def _has_head(config: Mapping[str, Any], head: HeadName) -> bool:
     return any(str(name).endswith(HEADS[head].saved_with) for name in classes)
 
 
-def _tells_apart(config: Mapping[str, Any]) -> int | None:
+def _num_classes(config: Mapping[str, Any]) -> int | None:
     """The number of classes of the checkpoint's head; None: its config does not say."""
     return labels_of(config) if config.get("num_labels") or config.get("id2label") else None
 
