@@ -76,6 +76,7 @@ def main() -> int:
     except NotHere as reason:
         print(f"NOT RUN: two nodes on this machine: {reason}", flush=True)
         return 77
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # the nodes are taken down, too
     with tempfile.TemporaryDirectory(prefix="two-nodes-") as temporary:
         folder = (options.keep or Path(temporary)).resolve()
         folder.mkdir(parents=True, exist_ok=True)
