@@ -21,7 +21,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from .plan import Scoring
 
@@ -85,10 +85,11 @@ class ModelOutputs:
 class TermInputs:
     """What a term looks at: one micro-batch of B sources of S tokens and targets of T.
 
-    labels (...) int64: (B, T), or (N,) where only some positions are computed at a time; -100 where nothing
-    counts, which is also what to mask with. source_mask (B, S) bool: the encoder's real tokens. A row with neither
-    is no example: a rank without examples has one. The teacher's
-    tensors carry no gradient. phi: student layer -> teacher layer, of each stack that has such a map.
+    labels (...) int64: (B, T), (B,) where an example has one, or (N,) where only some positions are computed at a time;
+    -100 where nothing counts, which is also what to mask with. source_mask (B, S) bool: the tokens that are read. A row
+    with neither is no example: a rank without examples has one. masks: of each stack, from the input up, the tokens of
+    its input that count, bool: those that are read, or those that a label stands for. The teacher's tensors carry no
+    gradient. phi: student layer -> teacher layer, of each stack that has such a map.
     """
 
     student: ModelOutputs
@@ -96,6 +97,7 @@ class TermInputs:
     labels: Tensor
     source_mask: Tensor
     phi: Mapping[Stack, Sequence[int]]
+    masks: Mapping[Stack, Tensor] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -113,6 +115,9 @@ class Term:
     `decoder`) is registered as a tuple, one Term a weight. A term that needs only the logits may be called on
     some of the positions at a time.
 
+    `stack`: the items are tokens of this stack's input (`last`: of the one that the head reads), which are label tokens
+    or source tokens by what that stack reads in the model at hand; `items` says it for a term without.
+
     What `distilc verify` holds a term of a package to, both optional: `reference(inputs, settings)` is the term a
     second time, written as its paper writes it and with none of the code of `sum`: the MEAN over the items of a
     whole batch, a scalar in the float type of its inputs (float64), with a gradient; the inputs are those of
@@ -126,6 +131,7 @@ class Term:
     weight: str = "weight"
     reference: Callable[[TermInputs, Mapping[str, Any]], Tensor] | None = None
     zero_when_equal: bool = False
+    stack: Stack | Literal["last"] | None = None
 
 
 # --- metrics ---------------------------------------------------------------------------------------
@@ -177,6 +183,36 @@ class Metric:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Classifier:
+    """The head over classes of a family, in the models of AutoModelForSequenceClassification. `linear`: its last
+    projection; features(model, states, batch) -> (B, d): what that projects, of the last stack's states (B, S, d)."""
+
+    linear: str
+    features: Callable[[Any, Tensor, Mapping[str, Tensor]], Tensor]
+
+
+@dataclass(frozen=True, kw_only=True)
+class TokenLayout:
+    """How a tokenizer that is trained for a family lays sequences out. `special`: its special tokens, by their ids from
+    0; `named`: what they are to transformers ("pad_token" -> "<pad>"); `single`, `pair`: what is put around a text, and
+    around two, as `tokenizers` writes it ("<s> $A </s>")."""
+
+    special: tuple[str, ...]
+    named: Mapping[str, str]
+    single: str
+    pair: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Converter:
+    """What makes a family's models into ctranslate2's: `loader` names a class of its own; `normalize`: norm before each
+    block, norm after the embeddings, which it looks for in the config and transformers 5 no longer says there."""
+
+    loader: str
+    normalize: tuple[bool, bool] | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """One family of models: where their parts live in transformers.
 
@@ -185,8 +221,11 @@ class Family:
     the stacks share; `embed_tokens`, `positions`, `embedding_norm`, `final_norm`: names inside a stack (None: the
     family has none). `first_layer_only`: what only layer 0 owns, as it is named inside the layer. `head_scale`: the
     config flag that, when set, multiplies the logits by d_model ** -0.5. `decoder_start`: which token opens the decoder
-    input, made of the labels; None: no stack reads labels. `auto_class`: of transformers, whose models have the head
-    over the vocabulary.
+    input, made of the labels (`language`: the code of the answer's, with which sequences are marked); None: no stack
+    reads labels. `auto_class`: of transformers, whose models have the head over the vocabulary.
+
+    head_features(model, states): what stands between the states (N, d) and that head, None: nothing. `classifier`:
+    the head over classes; `layout`: of tokenizers trained for it; `converter`: for ctranslate2; None: there is none.
     """
 
     model_type: str
@@ -204,6 +243,10 @@ class Family:
     head_scale: str | None
     decoder_start: Literal["eos", "pad", "language"] | None
     auto_class: str = "AutoModelForSeq2SeqLM"
+    head_features: Callable[[Any, Tensor], Tensor] | None = None
+    classifier: Classifier | None = None
+    layout: TokenLayout | None = None
+    converter: Converter | None = None
 
 
 # --- stage kinds -----------------------------------------------------------------------------------
@@ -248,12 +291,10 @@ class Task(ABC):
     """One task: how a row becomes tokens, which of them count, how answers are judged and what is timed. The rest of
     the run half asks it, by the name that the plan has (`extensions.TASKS`), and names none.
 
-    `auto_class`: of transformers, whose models have the task's head; None: the family's head over the vocabulary.
     `metrics`: what answers are scored by unless others are asked for. `label_metric`: how close a pseudo-label is to
     its row's own target. `pipeline`: the task on the hub.
     """
 
-    auto_class: ClassVar[str | None] = None
     metrics: tuple[str, ...]
     label_metric: str
     pipeline: str
@@ -273,10 +314,17 @@ class Task(ABC):
     def whole_lengths(self, raw: Mapping[str, Any], tokenizer: Any, settings: Any) -> dict[str, int]:
         """`source` and `target` of a raw row in tokens, before anything is cut."""
 
+    def drawn(self, rows: Any, tokenizer: Any, settings: Any, epoch: int | None) -> Any:
+        """The rows (`Rows`) as an epoch of a training (`TrainSettings`) sees them, equal on every rank: where what is
+        predicted is drawn anew. None: as every validation sees them."""
+        return rows
+
     @abstractmethod
     def collate(self, rows: Any, ids: Any, pad_id: int) -> dict[str, Tensor]:
-        """Padded tensors of these examples (`Rows`): `input_ids` and `attention_mask` (B, S), `labels`, -100 where
-        nothing counts. No ids gives one row in which nothing counts."""
+        """Padded tensors of these examples (`Rows`): `input_ids` and `attention_mask` (B, S); `labels`, -100 where
+        nothing counts: (B, T) of the tokens that are written, (B, S) of those that are read, or (B,) of the examples;
+        what else a model's forward takes by its name (`token_type_ids`). No ids gives one row in which nothing counts.
+        """
 
     @abstractmethod
     def num_items(self, rows: Any, ids: Any) -> dict[Items, int]:
@@ -300,6 +348,11 @@ class Task(ABC):
     ) -> dict[str, float]:
         """Metrics of the answers of a model in training to these rows; the same numbers on every rank. `settings`:
         `ValidationSettings`. The loss is not among them: it is the same for all tasks."""
+
+    @abstractmethod
+    def usage(self, text: str) -> list[str]:
+        """The lines of Python with which a model card loads the model in `folder` and asks it about a text (a literal
+        of Python)."""
 
     @abstractmethod
     def timed(self, stage: Any, context: Any, split: str) -> list[Timed]:

@@ -22,7 +22,7 @@ from typing import Any, Literal, cast
 
 from ..data.files import LINES
 from ..data.text_files import Layout, Texts, read_texts
-from ..data.tokenize import Counts, language_token, prepare, tokenize
+from ..data.tokenize import language_token, prepare, tokenize_sources
 from ..execution.console import Console
 from ..execution.processes import num_cores
 from ..execution.store import require_undamaged
@@ -46,8 +46,9 @@ NOTHING_SAID = GenerationSettings(
 
 @dataclass
 class Job:
-    """All there is to know before the first text. `sources` are token ids, `labels` those of any target (a
-    multilingual model reads its language from them). `digest` is of all that the predictions depend on."""
+    """All there is to know before the first text. `sources` are token ids, `labels` those of an empty target, from
+    which a multilingual model reads its language (None: it is none). `digest` is of all that the predictions depend
+    on."""
 
     folder: Path
     texts: Texts
@@ -148,8 +149,10 @@ def _column(known: TrainedAs | None, file: Path) -> str | None:
 
 
 def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.Namespace) -> Job:
+    import numpy as np
     import torch
 
+    from ..generation.search import has_languages
     from ..models.load import load_tokenizer, model_folder, read_config
 
     if options.device == "cuda" and not torch.cuda.is_available():
@@ -166,15 +169,18 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
     settings = _reading(chosen, getattr(config, "max_position_embeddings", None))
     tokenizer = load_tokenizer(folder)
     languages = (settings.source_language, settings.target_language)
-    if hasattr(tokenizer, "tgt_lang") and None in languages:
-        raise Failure("R368", "mbart writes the language into every sequence, and nothing says which",
+    if has_languages(tokenizer) and None in languages:
+        raise Failure("R368", f"{config.model_type} writes the language into every sequence, and nothing says which",
                       "give --source-language and --target-language, for example en_XX and ro_RO")  # fmt: skip
-    if config.model_type == "marian" and not settings.prefix.startswith(">>"):
+    if not settings.prefix.startswith(">>"):
         settings = replace(settings, prefix=language_token(tokenizer, settings.target_language) + settings.prefix)
     prepare(tokenizer, settings)
-    sources, labels, cut = _tokenized(texts, tokenizer, settings)
+    limit, prefixed = settings.max_source_tokens, (settings.prefix + text for text in texts.texts)
+    tokenized = list(tokenize_sources(prefixed, tokenizer, limit))
+    sources = [np.asarray(ids, dtype=np.int32) for ids, _ in tokenized]
+    labels = tokenizer(text_target="")["input_ids"] if has_languages(tokenizer) else None
+    cut = [place for place, (_, is_cut) in zip(texts.places, tokenized, strict=True) if is_cut]
     if cut:
-        limit = settings.max_source_tokens
         _say(f"{len(cut):,} of {len(texts):,} sources are cut to {limit} tokens, the first: {cut[0]}")
     if known is None and not settings.prefix:
         _say("nothing beside the model says how it was trained: no prefix is put before the sources (--prefix)")
@@ -183,7 +189,7 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
     precision = cast(Literal["fp32", "bf16", "fp16"], options.precision or default)
     generation = _generation(known, options, precision)
     files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.*"))]
-    tokens = [[source.tolist() for source in sources], labels.tolist()]
+    tokens = [[source.tolist() for source in sources], labels]
     facts = [str(folder.resolve()), files, texts.ids, list(texts.texts), tokens, asdict(generation), precision]
     digest = hashlib.sha256(json.dumps(facts, allow_nan=False).encode()).hexdigest()
     return Job(folder, texts, sources, labels, generation, precision, device, digest)
@@ -207,7 +213,7 @@ def _generation(known: TrainedAs | None, options: argparse.Namespace, precision:
 
 
 def _reading(chosen: Callable[[str, Any], Any], positions: int | None) -> DataSettings:
-    """`positions`: those of the model; None: it has no table of them (T5), and reads sources of any length."""
+    """`positions`: those of the model; None: it has no table of them, and reads sources of any length."""
     limits = [limit for limit in (chosen("max_source_tokens", None), positions) if limit is not None]
     return DataSettings(
         task="", train=(), validation=(), test={}, labels=None, max_target_tokens=LONGEST,
@@ -216,22 +222,6 @@ def _reading(chosen: Callable[[str, Any], Any], positions: int | None) -> DataSe
         target_language=chosen("target_language", None),
         max_source_tokens=min(limits, default=LONGEST),
     )  # fmt: skip
-
-
-def _tokenized(texts: Texts, tokenizer: Any, settings: DataSettings) -> tuple[list[Any], Any, list[str]]:
-    """(token ids of each source, those of a target, the places of the sources that were cut)."""
-    import numpy as np
-
-    counts, cut, sources, labels = Counts(), list[str](), list[Any](), None
-    rows = ({"source": text, "target": "."} for text in texts.texts)
-    for place, (source, target, _) in zip(
-        texts.places, tokenize(rows, tokenizer, settings, counts, lambda done: None), strict=True
-    ):
-        if counts.truncated_source > len(cut):
-            cut.append(place)
-        sources.append(np.asarray(source, dtype=np.int32))
-        labels = target if labels is None else labels
-    return sources, np.asarray(labels, dtype=np.int32), cut
 
 
 @contextmanager

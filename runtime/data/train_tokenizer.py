@@ -1,7 +1,7 @@
 """A tokenizer trained on a corpus, as its family lays sequences out.
 
-Ids <pad>=0, </s>=1, <unk>=2, <s>=3 in every family, so that a model's config can be written before the
-tokenizer exists. Deterministic: the same texts give the same file.
+The special tokens have the first ids, so that a model's config can be written before the tokenizer exists.
+Deterministic: the same texts give the same file.
 """
 
 from __future__ import annotations
@@ -13,15 +13,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..failure import Failure
+from ..protocol import Family, TokenLayout
 
-SPECIAL_TOKENS = ("<pad>", "</s>", "<unk>", "<s>")
 SMALLEST_VOCABULARY = 300
-# family -> what is put around a sequence
-LAYOUTS = {"marian": "$A </s>", "pegasus": "$A </s>", "t5": "$A </s>", "bart": "<s> $A </s>"}
 
 
 def train_tokenizer(
-    texts: Iterable[str], algorithm: Literal["bpe", "unigram"], vocab_size: int, family: str, max_length: int
+    texts: Iterable[str], algorithm: Literal["bpe", "unigram"], vocab_size: int, family: Family, max_length: int
 ) -> Any:
     """A fast tokenizer of at most `vocab_size` tokens, special ones included. Byte-level, so that every text
     comes back as it was.
@@ -29,50 +27,48 @@ def train_tokenizer(
     Raises `Failure` R212: a vocabulary too small for the 256 bytes, or a family that needs more than text to
     make its tokens (mBART's language codes).
     """
+    layout = family.layout
+    if layout is None:
+        raise Failure(
+            "R212",
+            f"no tokenizer can be trained for {family.model_type}",
+            "start from an existing model",
+            spec_path="teacher.tokenizer",
+        )
     if vocab_size < SMALLEST_VOCABULARY:
         raise Failure(
             "R212",
-            f"a vocabulary of {vocab_size} has no room for the 256 bytes and {len(SPECIAL_TOKENS)} special tokens",
+            f"a vocabulary of {vocab_size} has no room for the 256 bytes and {len(layout.special)} special tokens",
             f"take at least {SMALLEST_VOCABULARY}",
             spec_path="teacher.tokenizer.vocab_size",
-        )
-    if family not in LAYOUTS:
-        raise Failure(
-            "R212",
-            f"no tokenizer can be trained for {family}",
-            f"the families are {', '.join(LAYOUTS)}; else start from an existing model",
-            spec_path="teacher.tokenizer",
         )
     from tokenizers import decoders, pre_tokenizers, processors
     from transformers import PreTrainedTokenizerFast
 
     split = pre_tokenizers.ByteLevel(add_prefix_space=False)
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = _TRAINERS[algorithm](texts, split, vocab_size, alphabet)
+    tokenizer = _TRAINERS[algorithm](texts, split, vocab_size, alphabet, layout)
     tokenizer.pre_tokenizer = split
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.post_processor = processors.TemplateProcessing(
-        single=LAYOUTS[family], special_tokens=[(token, id) for id, token in enumerate(SPECIAL_TOKENS)]
+        single=layout.single, pair=layout.pair, special_tokens=[(token, id) for id, token in enumerate(layout.special)]
     )
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        **({"bos_token": "<s>"} if "<s>" in LAYOUTS[family] else {}),
+        **layout.named,
         model_max_length=max_length,
         clean_up_tokenization_spaces=False,
     )
 
 
-def _train_bpe(texts: Iterable[str], split: Any, vocab_size: int, alphabet: list[str]) -> Any:
+def _train_bpe(texts: Iterable[str], split: Any, vocab_size: int, alphabet: list[str], layout: TokenLayout) -> Any:
     from tokenizers import Tokenizer, models, trainers
 
-    tokenizer = Tokenizer(models.BPE(unk_token="<unk>"))
+    tokenizer = Tokenizer(models.BPE(unk_token=layout.named["unk_token"]))
     tokenizer.pre_tokenizer = split
     trainer = trainers.BpeTrainer(
         vocab_size=vocab_size,
-        special_tokens=list(SPECIAL_TOKENS),
+        special_tokens=list(layout.special),
         initial_alphabet=alphabet,
         show_progress=False,
     )
@@ -80,7 +76,7 @@ def _train_bpe(texts: Iterable[str], split: Any, vocab_size: int, alphabet: list
     return tokenizer
 
 
-def _train_unigram(texts: Iterable[str], split: Any, vocab_size: int, alphabet: list[str]) -> Any:
+def _train_unigram(texts: Iterable[str], split: Any, vocab_size: int, alphabet: list[str], layout: TokenLayout) -> Any:
     """By SentencePiece: the trainer of `tokenizers` adds its counts up in another order every time, and so
     gives slightly other scores."""
     import sentencepiece
@@ -96,7 +92,7 @@ def _train_unigram(texts: Iterable[str], split: Any, vocab_size: int, alphabet: 
             input_format="tsv",
             model_prefix=str(Path(folder) / "unigram"),
             model_type="unigram",
-            vocab_size=vocab_size - len(SPECIAL_TOKENS) - len(unseen) + 1,  # it counts an <unk> of its own
+            vocab_size=vocab_size - len(layout.special) - len(unseen) + 1,  # it counts an <unk> of its own
             hard_vocab_limit=False,
             character_coverage=1.0,
             normalization_rule_name="identity",
@@ -115,8 +111,9 @@ def _train_unigram(texts: Iterable[str], split: Any, vocab_size: int, alphabet: 
     pieces = [(model.id_to_piece(id), model.get_score(id)) for id in range(1, model.get_piece_size())]
     rarest = min(score for _, score in pieces)
     pieces += [(character, rarest - 1.0) for character in unseen]
-    tokenizer = Tokenizer(models.Unigram([*((token, 0.0) for token in SPECIAL_TOKENS), *pieces], unk_id=2))
-    tokenizer.add_special_tokens(list(SPECIAL_TOKENS))
+    unknown = layout.special.index(layout.named["unk_token"])
+    tokenizer = Tokenizer(models.Unigram([*((token, 0.0) for token in layout.special), *pieces], unk_id=unknown))
+    tokenizer.add_special_tokens(list(layout.special))
     return tokenizer
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from ..failure import Failure
-from ..models.load import Precision, read_config
+from ..models.load import Precision, has_classes, read_config
 from ..plan import GenerationSettings
 from .ctranslate2_engine import CTranslate2Engine, Unsupported
 from .engine import Engine, Source
@@ -37,7 +38,7 @@ def open_engine(
     Raises `Failure` R221-R226 (loading), R320 (texts longer than the model has positions), R321 (ctranslate2,
     asked for by name, cannot do it), R322 (the conversion is not there or damaged).
     """
-    _require_positions(settings, folder)
+    _require_positions(settings, read_config(folder), folder)
 
     def reference(note: str = "") -> TransformersEngine:
         return TransformersEngine.open(
@@ -61,9 +62,13 @@ def open_engine(
         return reference(f"ctranslate2 {reason}")
 
 
-def _require_positions(settings: GenerationSettings, folder: Path) -> None:
-    """A text that comes to the end of the model's table of positions would end the work in the middle."""
-    positions = getattr(read_config(folder), "max_position_embeddings", None)  # None: it has no table (T5)
+def _require_positions(settings: GenerationSettings, config: Any, folder: Path) -> None:
+    """A text that comes to the end of the model's table of positions would end the work in the middle; a model with a
+    head over classes has none to write."""
+    if has_classes(config):
+        raise Failure("R225", f"the model in {folder} was saved with a head over classes: it writes no texts",
+                      "name a model that was trained to write")  # fmt: skip
+    positions = getattr(config, "max_position_embeddings", None)  # None: it has no table
     if positions is not None and (settings.max_length or 0) > positions:
         raise Failure(
             "R320", f"a text of {settings.max_length} tokens is asked for, and the model has {positions} positions",

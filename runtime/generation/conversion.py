@@ -24,7 +24,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..models.families import head_scale
+from ..models.families import classifies, family_of, head_scale
 from ..models.load import load_model, load_tokenizer, quiet
 from ..plan import ComputeType
 from .search import end_token
@@ -33,9 +33,6 @@ from .search import end_token
 COMPUTE_TYPES: dict[ComputeType, str] = {
     "fp32": "float32", "fp16": "float16", "bf16": "bfloat16", "int8": "int8_float32"
 }  # fmt: skip
-# (norm before each block, norm after the embeddings): fields that transformers 5 dropped.
-NORMS = {"bart": (False, True), "mbart": (True, True), "pegasus": (True, False), "marian": (False, False)}
-LOADERS = {"bart": "Bart", "mbart": "Bart", "pegasus": "Bart", "marian": "Bart", "t5": "T5"}
 # The largest mean difference of a token's log-probability from the original's: beyond, it is another model. What int8
 # loses in rounding, on tokens that no model would write, stays below by far; a weight in the wrong place does not.
 TOLERANCES: dict[ComputeType, float] = {"fp32": 1e-3, "bf16": 0.2, "fp16": 0.05, "int8": 2.0}
@@ -77,23 +74,24 @@ def convert(folder: Path, output: Path, compute_type: ComputeType) -> str | None
 def _spec(model: Any, tokenizer: Any) -> Any:
     from ctranslate2.converters import transformers as loaders
 
-    family = model.config.model_type
-    if family not in LOADERS:
-        raise NotConvertible(f"it has no place for models of the family {family}")
+    family = family_of(model)
+    converter = family.converter
+    if converter is None or classifies(model):
+        raise NotConvertible(f"it has no place for models of the family {family.model_type}")
     if getattr(model.config, "share_encoder_decoder_embeddings", True) is False:
         raise NotConvertible("the encoder and the decoder have vocabularies of their own")
     config = copy.deepcopy(model.config)
-    if family in NORMS:
-        config.normalize_before, config.normalize_embedding = NORMS[family]
+    if converter.normalize is not None:
+        config.normalize_before, config.normalize_embedding = converter.normalize
     own, model.config = model.config, config
     try:
         with torch.no_grad():
-            spec = getattr(loaders, f"{LOADERS[family]}Loader")().get_model_spec(model)
+            spec = getattr(loaders, f"{converter.loader}Loader")().get_model_spec(model)
     except KeyError as error:
         raise NotConvertible(f"it does not know the activation {error}") from error
     finally:
         model.config = own
-    if family == "t5":
+    if family.head_scale is not None:
         spec.decoder.scale_outputs = head_scale(model)
     tokens = vocabulary(tokenizer, model.get_output_embeddings().weight.shape[0])
     spec.register_source_vocabulary(tokens)
@@ -103,8 +101,9 @@ def _spec(model: Any, tokenizer: Any) -> Any:
     spec.config.eos_token = tokens[end_token(model.generation_config)]
     spec.config.bos_token = spec.config.eos_token if start is None else tokens[start]
     spec.config.unk_token = tokens[unknown]
-    # mBART starts with the language of the answer, which is no property of the model: each request says it.
-    spec.config.decoder_start_token = None if family == "mbart" or start is None else tokens[start]
+    # The language of the answer is no property of the model: each request says it.
+    is_told = family.decoder_start == "language"
+    spec.config.decoder_start_token = None if is_told or start is None else tokens[start]
     return spec
 
 
@@ -136,7 +135,7 @@ class _Proof:
         num_rows = model.get_output_embeddings().weight.shape[0]
         end, start = end_token(model.generation_config), decoder_start(model)
         self.start = end if start is None else start
-        self.starts_with_language = model.config.model_type == "mbart"
+        self.starts_with_language = family_of(model).decoder_start == "language"
         self.sources = [[*generator.integers(0, num_rows, length).tolist(), end] for length in (3, 9, 17)]
         self.targets = [[*generator.integers(0, num_rows, length).tolist(), end] for length in (5, 2, 11)]
         self.expected = []  # (T,) each

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ..failure import Failure
+from ..models.families import family_of
 from ..models.load import load_tokenizer
 from ..plan import ComputeType, GenerationSettings
 from .conversion import COMPUTE_TYPES, quiet_ctranslate2, vocabulary_of
@@ -78,9 +79,9 @@ class CTranslate2Engine:
         )
 
     def _prefix(self, model_type: str) -> list[int]:
-        """Ids that every text of a request opens with: the language that mBART starts from, a forced first token."""
+        """Ids that every text of a request opens with: the language that it starts from, a forced first token."""
         prefix = []
-        if model_type == "mbart":
+        if family_of(model_type).decoder_start == "language":
             start = self.config.decoder_start_token_id
             if start is None:
                 raise Unsupported("is not told in which language to answer")

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import torch
 
+from ..models.families import stacks
+from ..models.forward import run_stack
+from ..models.head import Head
 from .engine import Source
 from .search import end_token, limit_of
 
@@ -23,23 +26,23 @@ def sequence_scores(
 ) -> list[float]:
     """The score (`engine.py`) of each sequence, in nats. `sequences` (B * N, 1 + T) are ids, the decoder's start
     first; N of them in a row belong to one of the B sources."""
-    from transformers.modeling_outputs import BaseModelOutput
-
     per_source = len(sequences) // len(sources)
     inputs = padded(sources, pad_id, sequences.device)
-    states = model.get_encoder()(**inputs).last_hidden_state.repeat_interleave(per_source, 0)  # (B * N, S, H)
+    *below_stacks, last = stacks(model)
+    below: torch.Tensor | None = None
+    for stack in below_stacks:
+        below = run_stack(model, stack, inputs, below)
+    assert below is not None
+    below = below.repeat_interleave(per_source, 0)  # (B * N, S, d)
     mask = inputs["attention_mask"].repeat_interleave(per_source, 0)
+    head = Head(model)
     counted, lengths = _counted(sequences[:, 1:], config)
-    num_rows = max(1, MAX_LOGITS // (sequences.shape[1] * model.get_output_embeddings().weight.shape[0]))
+    num_rows = max(1, MAX_LOGITS // (sequences.shape[1] * head.linear.weight.shape[0]))
     scores: list[float] = []
     for start in range(0, len(sequences), num_rows):
         rows = slice(start, start + num_rows)
-        logits = model(
-            encoder_outputs=BaseModelOutput(last_hidden_state=states[rows]),
-            attention_mask=mask[rows],
-            decoder_input_ids=sequences[rows, :-1],
-            use_cache=False,
-        ).logits.float()  # (rows, T, V)
+        read = {"decoder_input_ids": sequences[rows, :-1], "attention_mask": mask[rows]}
+        logits = head(run_stack(model, last, read, below[rows])).float()  # (rows, T, V)
         taken = logits.gather(2, sequences[rows, 1:, None])[..., 0] - logits.logsumexp(2)  # (rows, T)
         totals = taken.double().masked_fill(~counted[rows], 0.0).sum(1)
         scores += (totals / lengths[rows].double() ** length_penalty).tolist()

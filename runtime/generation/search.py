@@ -10,6 +10,7 @@ import copy
 from collections.abc import Sequence
 from typing import Any
 
+from ..models.families import family_of
 from ..plan import GenerationSettings
 
 # plan setting -> field of a transformers GenerationConfig
@@ -73,7 +74,7 @@ def answer_in_language(config: Any, model_type: str, labels: Sequence[int] | Any
     mBART-25 ends them with the code and starts the decoder with it (its pre-trained checkpoint names no start
     at all, domain facts 10.2); mBART-50 begins them with it, after the end token as start.
     """
-    if model_type != "mbart":
+    if family_of(model_type).decoder_start != "language":
         return
     first, last = int(labels[0]), int(labels[-1])
     if last == end_token(config):

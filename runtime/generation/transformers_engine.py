@@ -129,10 +129,10 @@ def generate_ids(
 
 
 def _cache(model: Any) -> dict[str, Any]:
-    """A cache that grows as layers ask for it, where transformers would make one too short: it counts the
-    layers of T5's encoder, and a deeper decoder then fails."""
-    built = depths(model)
-    if built["decoder"] <= built["encoder"]:
+    """A cache that grows as layers ask for it, where transformers would make one too short: it counts the layers of
+    the first stack, and a deeper one above it then fails."""
+    first, *above = depths(model).values()
+    if not above or max(above) <= first:
         return {}
     from transformers import DynamicCache, EncoderDecoderCache
 

@@ -15,7 +15,7 @@ import torch
 from ..failure import Failure
 from ..protocol import Family
 from .families import family_of
-from .load import quiet
+from .load import CLASSIFYING, quiet
 from .untie import untie_head
 
 # Accepted by every config class, though not a field of each (T5 has no start token of its own).
@@ -25,11 +25,13 @@ _COMMON = {"decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "for
 _MAX_LENGTH_WITHOUT_POSITIONS = 512
 
 
-def build(family: str, config: Mapping[str, Any], seed: int, tokenizer: Any) -> Any:
-    """A model of `family` from the constructor arguments of its transformers config, in fp32, in train mode.
+def build(family: str, config: Mapping[str, Any], seed: int, tokenizer: Any, num_labels: int | None = None) -> Any:
+    """A model of `family` from the constructor arguments of its transformers config, in fp32, in train mode, with a
+    head over `num_labels` classes, or over the vocabulary.
 
     The same seed gives the same weights. A T5 whose config says `tie_word_embeddings: false` (v1.1) gets
-    a head of its own. The generation config names the special tokens, one beam, and the longest length.
+    a head of its own. The generation config, of one that writes, names the special tokens, one beam, and the longest
+    length.
 
     Raises `Failure` R221 (family), R227 (an argument that the family does not know or take), R228 (the
     tokenizer has more tokens than the model, or other special tokens).
@@ -39,20 +41,28 @@ def build(family: str, config: Mapping[str, Any], seed: int, tokenizer: Any) -> 
     check_names(row, arguments)
     arguments.update(_token_ids(row, arguments, tokenizer))
     own_head = row.head_scale is not None and False in (
-        arguments.get("tie_word_embeddings"), arguments.get(row.head_scale))
-    model = construct(row, arguments, seed, own_head=own_head)
+        arguments.get("tie_word_embeddings"),
+        arguments.get(row.head_scale),
+    )
+    model = construct(row, arguments, seed, own_head=own_head, num_labels=num_labels)
     rows = model.config.vocab_size
     if len(tokenizer) > rows:
-        raise Failure("R228", f"the tokenizer has {len(tokenizer):,} tokens, the model {rows:,}",
-                      "give the architecture at least as many", spec_path="teacher.tokenizer")
-    model.generation_config = _generation_config(model.config)
+        raise Failure(
+            "R228",
+            f"the tokenizer has {len(tokenizer):,} tokens, the model {rows:,}",
+            "give the architecture at least as many",
+            spec_path="teacher.tokenizer",
+        )
+    if model.can_generate():
+        model.generation_config = _generation_config(model.config)
     return model
 
 
 def construct(
-    family: Family, arguments: Mapping[str, Any], seed: int, *, own_head: bool, auto_class: str | None = None
+    family: Family, arguments: Mapping[str, Any], seed: int, *, own_head: bool, num_labels: int | None = None
 ) -> Any:
-    """A random fp32 model from config arguments, with a head of its own if asked.
+    """A random fp32 model from config arguments, with a head over `num_labels` classes, or over the vocabulary, with a
+    matrix of its own if asked.
 
     The global random state stays as it was. Raises `Failure` R227.
     """
@@ -61,8 +71,10 @@ def construct(
     with quiet(), torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         try:
-            config = transformers.CONFIG_MAPPING[family.model_type](**arguments)
-            model = getattr(transformers, auto_class or family.auto_class).from_config(config, dtype=torch.float32)
+            classes = {} if num_labels is None else {"num_labels": num_labels}
+            config = transformers.CONFIG_MAPPING[family.model_type](**{**arguments, **classes})
+            auto_class = family.auto_class if num_labels is None else CLASSIFYING
+            model = getattr(transformers, auto_class).from_config(config, dtype=torch.float32)
         except Exception as error:
             reason = str(error).strip().splitlines() or [error.__class__.__name__]
             raise Failure("R227", f"{family.model_type} takes no such architecture: {' '.join(reason[:2])}",
@@ -100,7 +112,7 @@ def _token_ids(family: Family, arguments: Mapping[str, Any], tokenizer: Any) -> 
         if given is None:
             ids[name] = real  # None too: the class's default is the id of the published checkpoints
     known = {**arguments, **ids}
-    for name in ("pad_token_id", "eos_token_id"):
+    for name in ("pad_token_id", "eos_token_id") if family.decoder_start is not None else ("pad_token_id",):
         if known.get(name) is None:
             raise Failure("R228", f"the tokenizer has no {name.split('_')[0]} token",
                           "train or choose one that has it", spec_path="teacher.tokenizer")

@@ -11,7 +11,7 @@ from .load import quiet
 
 # What configs call the rate of hidden states. BART's relatives have rates of their own for attention weights and
 # activations, T5 has this one for all.
-_HIDDEN = ("dropout", "dropout_rate")
+_HIDDEN = ("dropout", "dropout_rate", "hidden_dropout_prob")
 
 
 def set_dropout(model: Any, hidden: float) -> None:

@@ -1,7 +1,7 @@
 """Where the parts of a model live, one table row a family.
 
-In: a transformers model or its config. Out: the family's row, and from it the stacks, embeddings,
-positions, norms and head of a model, and the place of a parameter name. Module paths and config fields
+In: a transformers model or its config. Out: the family's row, and from it the stacks, embeddings, positions, norms and
+head of a model, the place of a parameter name, what a stack reads and what of it counts. Module paths and config fields
 are those of transformers 5; the layer counts of two stacks never share one field, and the alias
 `num_hidden_layers` (it means the encoder) is never used. Source: domain facts 11.1, 11.2.
 """
@@ -10,21 +10,38 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..extensions import Registry
 from ..failure import Failure
-from ..protocol import Family, Stack
+from ..protocol import Classifier, Converter, Family, Items, Stack, TokenLayout
+
+IGNORED = -100  # label of a position that does not count
 
 if TYPE_CHECKING:  # the rows are read by the driver as well, which goes without torch
-    from torch import nn
+    from torch import Tensor, nn
 
 FAMILIES: Registry[Family] = Registry("families", Family)
 
 _BART_STACKS: dict[Stack, str] = {"encoder": "model.encoder", "decoder": "model.decoder"}
 _BART_DEPTHS: dict[Stack, str] = {"encoder": "encoder_layers", "decoder": "decoder_layers"}
+
+# <pad>=0, </s>=1, <unk>=2, <s>=3, so that a model's config can be written before the tokenizer is there.
+_SPECIAL = ("<pad>", "</s>", "<unk>", "<s>")
+_NAMED = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+_ENDED = TokenLayout(special=_SPECIAL, named=_NAMED, single="$A </s>")
+
+
+def _state_of_last_end(model: Any, states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    """BART: the decoder's state at the last end token of what it reads, through all of its head but the projection."""
+    ends = (batch["input_ids"] == model.config.eos_token_id).long()  # (B, S)
+    last = ends.shape[1] - 1 - ends.flip(1).argmax(dim=1)  # (B,)
+    part = model.classification_head
+    found: Tensor = part.dropout(part.dense(part.dropout(states[range(len(last)), last])).tanh())
+    return found
+
 
 # Registered in pyproject.toml, under their `model_type`.
 BART = Family(
@@ -32,12 +49,24 @@ BART = Family(
     shared="model.shared", embed_tokens="embed_tokens", positions="embed_positions", sinusoidal=False,
     embedding_norm="layernorm_embedding", final_norm=None, first_layer_only=(),
     head="lm_head", head_scale=None, decoder_start="eos",
+    classifier=Classifier(linear="classification_head.out_proj", features=_state_of_last_end),
+    layout=TokenLayout(
+        special=_SPECIAL, named={**_NAMED, "bos_token": "<s>"}, single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>"
+    ),
+    converter=Converter(loader="Bart", normalize=(False, True)),
 )  # fmt: skip
-MBART = replace(BART, model_type="mbart", final_norm="layer_norm", decoder_start="language")
+MBART = replace(
+    BART, model_type="mbart", final_norm="layer_norm", decoder_start="language", layout=None,
+    converter=Converter(loader="Bart", normalize=(True, True)),
+)  # fmt: skip
 PEGASUS = replace(
-    BART, model_type="pegasus", sinusoidal=True, embedding_norm=None, final_norm="layer_norm", decoder_start="pad"
-)
-MARIAN = replace(BART, model_type="marian", sinusoidal=True, embedding_norm=None, decoder_start="pad")
+    BART, model_type="pegasus", sinusoidal=True, embedding_norm=None, final_norm="layer_norm", decoder_start="pad",
+    classifier=None, layout=_ENDED, converter=Converter(loader="Bart", normalize=(True, False)),
+)  # fmt: skip
+MARIAN = replace(
+    BART, model_type="marian", sinusoidal=True, embedding_norm=None, decoder_start="pad",
+    classifier=None, layout=_ENDED, converter=Converter(loader="Bart", normalize=(False, False)),
+)  # fmt: skip
 T5 = Family(
     model_type="t5", stacks={"encoder": "encoder", "decoder": "decoder"}, layer_list="block",
     depths={"encoder": "num_layers", "decoder": "num_decoder_layers"},
@@ -45,6 +74,75 @@ T5 = Family(
     embedding_norm=None, final_norm="final_layer_norm",
     first_layer_only=("layer.0.SelfAttention.relative_attention_bias.weight",),
     head="lm_head", head_scale="scale_decoder_outputs", decoder_start="pad",
+    layout=_ENDED, converter=Converter(loader="T5"),
+)  # fmt: skip
+
+# Encoders alone. A `stack` is the model without its head: embeddings, layers and, in BERT's, the pooler.
+_ROBERTA_NAMED = {**_NAMED, "bos_token": "<s>", "cls_token": "<s>", "sep_token": "</s>", "mask_token": "<mask>"}
+
+
+def _bert_pooled(model: Any, states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    found: Tensor = model.dropout(model.bert.pooler(states))
+    return found
+
+
+def _roberta_pooled(model: Any, states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    part = model.classifier
+    found: Tensor = part.dropout(part.dense(part.dropout(states[:, 0])).tanh())
+    return found
+
+
+def _distilbert_pooled(model: Any, states: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+    found: Tensor = model.dropout(model.pre_classifier(states[:, 0]).relu())
+    return found
+
+
+def _bert_transformed(model: Any, states: Tensor) -> Tensor:
+    found: Tensor = model.cls.predictions.transform(states)
+    return found
+
+
+def _roberta_transformed(model: Any, states: Tensor) -> Tensor:
+    from torch.nn.functional import gelu
+
+    found: Tensor = model.lm_head.layer_norm(gelu(model.lm_head.dense(states)))
+    return found
+
+
+def _distilbert_transformed(model: Any, states: Tensor) -> Tensor:
+    found: Tensor = model.vocab_layer_norm(model.activation(model.vocab_transform(states)))
+    return found
+
+
+BERT = Family(
+    model_type="bert", stacks={"encoder": "bert"}, layer_list="encoder.layer", depths={"encoder": "num_hidden_layers"},
+    shared="bert.embeddings.word_embeddings", embed_tokens="embeddings.word_embeddings",
+    positions="embeddings.position_embeddings", sinusoidal=False,
+    embedding_norm="embeddings.LayerNorm", final_norm=None, first_layer_only=(),
+    head="cls.predictions.decoder", head_scale=None, decoder_start=None, auto_class="AutoModelForMaskedLM",
+    head_features=_bert_transformed, classifier=Classifier(linear="classifier", features=_bert_pooled),
+    layout=TokenLayout(
+        special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+        named={
+            "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
+            "mask_token": "[MASK]",
+        },
+        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+    ),
+)  # fmt: skip
+ROBERTA = replace(
+    BERT, model_type="roberta", stacks={"encoder": "roberta"}, shared="roberta.embeddings.word_embeddings",
+    head="lm_head.decoder", head_features=_roberta_transformed,
+    classifier=Classifier(linear="classifier.out_proj", features=_roberta_pooled),
+    layout=TokenLayout(
+        special=(*_SPECIAL, "<mask>"), named=_ROBERTA_NAMED, single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>"
+    ),
+)  # fmt: skip
+DISTILBERT = replace(
+    BERT, model_type="distilbert", stacks={"encoder": "distilbert"}, layer_list="transformer.layer",
+    depths={"encoder": "n_layers"}, shared="distilbert.embeddings.word_embeddings",
+    head="vocab_projector", head_features=_distilbert_transformed,
+    classifier=Classifier(linear="classifier", features=_distilbert_pooled),
 )  # fmt: skip
 
 
@@ -69,6 +167,24 @@ def stack_of(model: nn.Module, stack: Stack) -> nn.Module:
 def stacks(model_or_config: Any) -> tuple[Stack, ...]:
     """The stacks of a model's family, from the input up: each but the first looks at the states of the one below."""
     return tuple(family_of(model_or_config).stacks)
+
+
+def reads_labels(model: nn.Module, stack: Stack) -> bool:
+    """Does a stack read the labels, moved to the right? Else what the first one reads: so does the decoder of a model
+    that classifies."""
+    family = family_of(model)
+    return family.decoder_start is not None and stack == list(family.stacks)[-1] and not classifies(model)
+
+
+def counted(model: nn.Module, stack: Stack, batch: Mapping[str, Tensor]) -> Tensor:
+    """The tokens of a stack's input that count, (B, S or T) bool: those that a label stands for, or all that are
+    read."""
+    return batch["labels"] != IGNORED if reads_labels(model, stack) else batch["attention_mask"].bool()
+
+
+def items_of(model: nn.Module, stack: Stack) -> Items:
+    """What `counted` counts."""
+    return "label-tokens" if reads_labels(model, stack) else "source-tokens"
 
 
 def layers(model: nn.Module, stack: Stack) -> nn.ModuleList:
@@ -96,20 +212,29 @@ def positions(model: nn.Module) -> list[nn.Module]:
     return [model.get_submodule(f"{path}.{family.positions}") for path in family.stacks.values()]
 
 
+def classifies(model: nn.Module) -> bool:
+    """Has it the head over classes? Else that over the vocabulary."""
+    classifier = family_of(model).classifier
+    return classifier is not None and _submodule(model, classifier.linear) is not None
+
+
 def head(model: nn.Module) -> nn.Module:
-    """The vocabulary projection."""
-    return model.get_submodule(family_of(model).head)
+    """The projection to the vocabulary, or to classes."""
+    family = family_of(model)
+    if family.classifier is not None and classifies(model):
+        return model.get_submodule(family.classifier.linear)
+    return model.get_submodule(family.head)
 
 
 def head_is_tied(model: nn.Module) -> bool:
     """Is the head's matrix one of the token embeddings? Decided by the parameters, not by the config:
     transformers 5 reports every T5 as tied."""
-    weight = head(model).weight
+    weight: Any = head(model).weight
     return any(module.weight is weight for module in token_embeddings(model))
 
 
 def head_scale(model: nn.Module) -> float:
-    """The factor of the decoder's output before the head: d_model ** -0.5 in a scaled T5, else 1."""
+    """The factor of the last states before the head: d_model ** -0.5 in a scaled T5, else 1."""
     family = family_of(model)
     config: Any = model.config
     if family.head_scale is None or not getattr(config, family.head_scale):

@@ -8,6 +8,7 @@ in some families (domain facts 2.3, 11.3).
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -17,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from ..protocol import Stack
-from .families import family_of, layers, stack_of, stacks
+from .families import IGNORED, family_of, layers, reads_labels, stack_of, stacks
 
 
 @dataclass
@@ -32,14 +33,19 @@ class Activations:
 
 
 def with_inputs(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """A batch with what the stacks of this model read: where one reads the labels, `decoder_input_ids` (B, T) int64.
+    """A batch with what the stacks of this model read: where there are two, `decoder_input_ids` (B, S or T) int64.
 
-    Those are the labels, moved to the right by the family's start. A row without labels gets one here: mBART moves a
-    row's last token to its front, and looks for it; what is read where nothing is predicted counts nowhere."""
+    Those are the labels, moved to the right by the family's start; of a model that classifies, what the first stack
+    reads, moved likewise. A row without labels gets one here: mBART moves a row's last token to its front, and looks
+    for it; what is read where nothing is predicted counts nowhere."""
     if family_of(model).decoder_start is None:
         return dict(batch)
+    if not reads_labels(model, stacks(model)[-1]):
+        ids = batch["input_ids"]  # (B, S)
+        start = torch.full_like(ids[:, :1], model.config.decoder_start_token_id)
+        return {**batch, "decoder_input_ids": torch.cat([start, ids[:, :-1]], dim=1)}
     labels = batch["labels"]  # (B, T)
-    none = (labels == -100).all(dim=1)  # (B,)
+    none = (labels == IGNORED).all(dim=1)  # (B,)
     some_token = int(model.config.pad_token_id == 0)
     labels = torch.cat([labels[:, :1].masked_fill(none[:, None], some_token), labels[:, 1:]], dim=1)
     return {**batch, "decoder_input_ids": model.prepare_decoder_input_ids_from_labels(labels=labels)}
@@ -61,19 +67,28 @@ def run_stack(
     asked: dict[str, Any] = {"output_attentions": True} if attentions is not None else {}
     module: Any = stack_of(model, stack)
     mask = _attended(batch["attention_mask"])
-    if stack == "decoder":
-        asked["use_cache"] = False
     if below is None:
-        output = module(input_ids=batch["input_ids"], attention_mask=mask, **asked)
+        output = module(**{**read_by_model(batch), "attention_mask": mask}, **asked)
     else:
         ids = batch["decoder_input_ids"]
-        output = module(input_ids=ids, encoder_hidden_states=below, encoder_attention_mask=mask, **asked)
+        output = module(
+            input_ids=ids, encoder_hidden_states=below, encoder_attention_mask=mask, use_cache=False, **asked
+        )
     if attentions is not None:
         attentions.self_attention = tuple(output.attentions)
         if below is not None:
             attentions.cross_attention = tuple(output.cross_attentions)
     states: Tensor = output.last_hidden_state
     return states
+
+
+def read_by_model(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What of a batch the first stack of a model reads, by the names that transformers has: neither labels, nor what
+    was kept of a teacher (`SIDE.STATE`)."""
+    return {name: found for name, found in batch.items() if "." not in name and name not in _NOT_READ}
+
+
+_NOT_READ = ("labels", "decoder_input_ids")
 
 
 def last_states(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
@@ -91,9 +106,11 @@ def _attended(attention_mask: Tensor) -> Tensor:
 
 
 def label_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
-    """Logits (B, S or T, V) of the model as it is."""
-    inputs = {name: tensor for name, tensor in with_inputs(model, batch).items() if name != "labels"}
-    logits: Tensor = model(**inputs, use_cache=False).logits
+    """Logits (B, S or T, V), or (B, classes), of the model as it is."""
+    inputs: dict[str, Any] = read_by_model(batch)
+    if reads_labels(model, stacks(model)[-1]):
+        inputs |= {"decoder_input_ids": with_inputs(model, batch)["decoder_input_ids"], "use_cache": False}
+    logits: Tensor = model(**inputs).logits
     return logits
 
 
@@ -142,3 +159,12 @@ def equal_parts(one: nn.Module, other: nn.Module, stack: Stack) -> bool:
     """Do two models hold the same numbers in a stack, embeddings and norms included?"""
     first, second = (dict(stack_of(model, stack).state_dict()) for model in (one, other))
     return first.keys() == second.keys() and all(torch.equal(first[name], second[name]) for name in first)
+
+
+def first_stack_digest(model: Any) -> str:
+    """sha256 of the weights of a model's first stack, embeddings and norms included, as fp32."""
+    found = hashlib.sha256()
+    for name, tensor in sorted(stack_of(model, stacks(model)[0]).state_dict().items()):
+        found.update(name.encode())
+        found.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()

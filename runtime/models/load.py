@@ -43,6 +43,7 @@ from .weights import (
 )
 
 Precision = Literal["fp32", "bf16", "fp16"]
+CLASSIFYING = "AutoModelForSequenceClassification"  # of transformers: its models have the head over classes
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 # Left in old checkpoints and without a meaning for the model that is built.
@@ -74,9 +75,9 @@ def model_folder(artifact: Path) -> Path:
     return folder
 
 
-def load_model(folder: Path, *, precision: Precision = "fp32", auto_class: str | None = None) -> Any:
-    """The model of a folder, on the CPU, in eval mode, with weights of the asked data type. `auto_class`: as of a
-    task (`protocol.Task`); None: with the family's head over the vocabulary.
+def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
+    """The model of a folder, on the CPU, in eval mode, with weights of the asked data type and the head that it was
+    saved with: over classes (`has_classes`), else over the vocabulary.
 
     Sinusoidal positions are frozen (loading makes them trainable). Generation parameters of an old
     `config.json`, and those of its only task, are in `generation_config`.
@@ -88,9 +89,15 @@ def load_model(folder: Path, *, precision: Precision = "fp32", auto_class: str |
     family = family_of(config)
     safe = weight_files(folder)[0].suffix == ".safetensors"
     with _readable(folder), quiet():
-        model, report = _auto(family, auto_class).from_pretrained(
-            folder, config=config, dtype=DTYPES[precision], local_files_only=True, trust_remote_code=False,
-            use_safetensors=safe, weights_only=True, output_loading_info=True,
+        model, report = _auto(family, config).from_pretrained(
+            folder,
+            config=config,
+            dtype=DTYPES[precision],
+            local_files_only=True,
+            trust_remote_code=False,
+            use_safetensors=safe,
+            weights_only=True,
+            output_loading_info=True,
         )
     _check_report(folder, family, report)
     _check_depths(folder, family, model)
@@ -140,7 +147,12 @@ def read_config(folder: Path) -> Any:
         return kind.from_dict(tree)
 
 
-def stored_parameters(folder: Path, *, auto_class: str | None = None) -> int:
+def has_classes(config: Any) -> bool:
+    """Is the head of a model folder, by its config, one over classes? Else it is one over the vocabulary."""
+    return any(str(name).endswith("ForSequenceClassification") for name in getattr(config, "architectures", None) or ())
+
+
+def stored_parameters(folder: Path) -> int:
     """The number of parameters that loading the folder gives, without loading it.
 
     Raises as `load_model`: R225 also where a stored shape is not the config's.
@@ -149,7 +161,7 @@ def stored_parameters(folder: Path, *, auto_class: str | None = None) -> int:
     family = family_of(config)
     shapes = stored_shapes(folder)
     with _readable(folder), quiet(), torch.device("meta"):
-        model = _auto(family, auto_class).from_config(config, dtype=torch.float32, trust_remote_code=False)
+        model = _auto(family, config).from_config(config, dtype=torch.float32, trust_remote_code=False)
         if _holds_own_head(folder, model, family, shapes):
             untie_head(model)
     expected = {name: tuple(tensor.shape) for name, tensor in model.state_dict().items()}
@@ -172,10 +184,10 @@ def stored_parameters(folder: Path, *, auto_class: str | None = None) -> int:
     return count_parameters(model)
 
 
-def _auto(family: Family, auto_class: str | None) -> Any:
+def _auto(family: Family, config: Any) -> Any:
     import transformers
 
-    return getattr(transformers, auto_class or family.auto_class)
+    return getattr(transformers, CLASSIFYING if has_classes(config) else family.auto_class)
 
 
 @contextmanager
@@ -239,7 +251,9 @@ def _adopt_task_parameters(folder: Path, model: Any) -> None:
     there is no doubt about which are meant; what the config says outright has precedence."""
     tree = _config_tree(folder)
     tasks = tree.get("task_specific_params")
-    if (folder / "generation_config.json").is_file() or not isinstance(tasks, dict) or len(tasks) != 1:
+    if not model.can_generate() or (folder / "generation_config.json").is_file():
+        return
+    if not isinstance(tasks, dict) or len(tasks) != 1:
         return
     (parameters,) = tasks.values()
     unsaid = {name: value for name, value in parameters.items() if tree.get(name) is None}

@@ -26,16 +26,18 @@ def save_model(model: Any, folder: Path, *, tokenizer: Path) -> None:
     """
     from transformers import GenerationConfig
 
-    generation = model.generation_config
+    generation = getattr(model, "generation_config", None)
     # transformers refuses to save a changed generation config that has beam settings without beams; they
     # are the checkpoint's own and matter as soon as beams are asked for. It does not check this one.
-    model.generation_config = GenerationConfig()
+    if generation is not None:
+        model.generation_config = GenerationConfig()
     try:
         with quiet():
             model.save_pretrained(folder)
     finally:
         model.generation_config = generation
-    generation.to_json_file(folder / "generation_config.json", use_diff=True)
+    if generation is not None:  # of a model that writes
+        generation.to_json_file(folder / "generation_config.json", use_diff=True)
     copy_tokenizer(tokenizer, folder)
 
 

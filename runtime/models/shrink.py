@@ -68,8 +68,13 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
     family = family_of(teacher)
     inits: dict[Stack, StackInit] = {stack: getattr(settings, stack) for stack in family.stacks}
     _check_inits(family, settings, inits, origins)
-    student = construct(family, _config(family, teacher, settings), settings.seed or 0,
-                        own_head=not head_is_tied(teacher))
+    student = construct(
+        family,
+        _config(family, teacher, settings),
+        settings.seed or 0,
+        own_head=not head_is_tied(teacher),
+        num_labels=settings.num_labels,
+    )
     states = {role: model.state_dict() for role, model in origins.items()}
     outside = teacher.state_dict() if settings.embeddings == "teacher" else None
     source = _Source(family, outside, inits, states)
@@ -77,7 +82,8 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
     copied = {name: tensor for name in state if (tensor := source.tensor(name)) is not None}
     _check_shapes(state, copied)
     student.load_state_dict({**state, **copied}, strict=True)
-    student.generation_config = copy.deepcopy(teacher.generation_config)
+    if teacher.can_generate():
+        student.generation_config = copy.deepcopy(teacher.generation_config)
     return student, _verify(student, settings, source, copied)
 
 

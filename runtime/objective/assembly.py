@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import ChainMap
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass, is_dataclass, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from ..extensions import Entry, Registry, blamed, entry_of
 from ..failure import Failure
 from ..plan import ObjectiveSettings
 from ..protocol import Items, Term, TermInputs
-from .divergence import LOGITS_OF_CANDIDATES
+from .divergence import LOGITS_EVERYWHERE, LOGITS_OF_CANDIDATES
 
 TERMS: Registry[Term | tuple[Term, ...]] = Registry("terms", Term)
 
@@ -27,21 +27,18 @@ Now = dict[str, dict[str, float]]
 @dataclass(frozen=True)
 class Active:
     """A term that is on, or a part of one with a weight of its own. `path`: of its weight in the loss; `settings`: as
-    they are at the step."""
+    they are at the step; `items`: what its mean is over, in the model at hand."""
 
     name: str
     path: str
     term: Term
     settings: Mapping[str, Any]
     entry: Entry
+    items: Items
 
     @property
     def weight(self) -> float:
         return float(self.settings[self.term.weight])
-
-    @property
-    def items(self) -> Items:
-        return self.term.items
 
     def sum(self, inputs: TermInputs) -> Tensor:
         """The term's sum over its items; scalar. Raises `Failure` R108: a package's term went wrong."""
@@ -52,9 +49,12 @@ class Active:
         return value
 
 
-def assemble(settings: ObjectiveSettings, now: Now | None = None) -> tuple[Active, ...]:
+def assemble(
+    settings: ObjectiveSettings, now: Now | None = None, items: Callable[[Term], Items] = lambda term: term.items
+) -> tuple[Active, ...]:
     """The terms that are on, ours before those of installed packages. A term with a number that changes has it from
-    `now`, which gets an entry for it, and what stands in the plan where `now` does not say.
+    `now`, which gets an entry for it, and what stands in the plan where `now` does not say. `items`: of a term, in the
+    model at hand.
 
     Raises `Failure` R305: a term that nobody registers, or that looks at what is not computed.
     """
@@ -67,7 +67,14 @@ def assemble(settings: ObjectiveSettings, now: Now | None = None) -> tuple[Activ
         found += _active(name, live, alone=isinstance(value, int | float))
     if settings.logits is not None and settings.logits.candidates is not None:
         found = [replace(one, term=LOGITS_OF_CANDIDATES) if one.name == "logits" else one for one in found]
-    return tuple(found)
+    if everywhere(settings):
+        found = [replace(one, term=LOGITS_EVERYWHERE) if one.name == "logits" else one for one in found]
+    return tuple(replace(one, items=items(one.term)) for one in found)
+
+
+def everywhere(settings: ObjectiveSettings) -> bool:
+    """Are logits compared at every position that counts, where a label stands and where none does?"""
+    return settings.logits is not None and settings.logits.positions == "all"
 
 
 def scheduled_setting(path: str) -> tuple[str, str]:
@@ -100,4 +107,4 @@ def _active(name: str, settings: Mapping[str, Any], *, alone: bool) -> Iterator[
         if settings[term.weight]:
             label = name if len(parts) == 1 else f"{name}_{term.weight}"
             path = name if alone else f"{name}.{term.weight}"
-            yield Active(label, path, term, settings, entry_of("terms", name))
+            yield Active(label, path, term, settings, entry_of("terms", name), term.items)

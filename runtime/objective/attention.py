@@ -32,26 +32,25 @@ def _encoder_self(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
     student_maps, teacher_maps = inputs.student.encoder_self_attention, inputs.teacher.encoder_self_attention
     assert student_maps is not None and teacher_maps is not None
-    return attention_sum(student_maps, teacher_maps, inputs.source_mask, inputs.source_mask)
+    return attention_sum(student_maps, teacher_maps, inputs.masks["encoder"], inputs.masks["encoder"])
 
 
 def _decoder_self(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
     student_maps, teacher_maps = inputs.student.decoder_self_attention, inputs.teacher.decoder_self_attention
     assert student_maps is not None and teacher_maps is not None
-    valid = inputs.labels != -100
-    return attention_sum(student_maps, teacher_maps, valid, valid)
+    return attention_sum(student_maps, teacher_maps, inputs.masks["decoder"], inputs.masks["decoder"])
 
 
 def _decoder_cross(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
     student_maps, teacher_maps = inputs.student.decoder_cross_attention, inputs.teacher.decoder_cross_attention
     assert student_maps is not None and teacher_maps is not None
-    return attention_sum(student_maps, teacher_maps, inputs.labels != -100, inputs.source_mask)
+    return attention_sum(student_maps, teacher_maps, inputs.masks["decoder"], inputs.masks["encoder"])
 
 
 _NEEDS: frozenset[Need] = frozenset({"attention", "teacher", "phi"})
-ENCODER_SELF = Term(sum=_encoder_self, items="source-tokens", needs=_NEEDS, weight="encoder_self")
-DECODER_SELF = Term(sum=_decoder_self, items="label-tokens", needs=_NEEDS, weight="decoder_self")
-DECODER_CROSS = Term(sum=_decoder_cross, items="label-tokens", needs=_NEEDS, weight="decoder_cross")
+ENCODER_SELF = Term(sum=_encoder_self, items="source-tokens", needs=_NEEDS, weight="encoder_self", stack="encoder")
+DECODER_SELF = Term(sum=_decoder_self, items="label-tokens", needs=_NEEDS, weight="decoder_self", stack="decoder")
+DECODER_CROSS = Term(sum=_decoder_cross, items="label-tokens", needs=_NEEDS, weight="decoder_cross", stack="decoder")
 ATTENTION = (ENCODER_SELF, DECODER_SELF, DECODER_CROSS)

@@ -7,7 +7,6 @@ from pathlib import Path
 
 import torch
 
-from ..extensions import TASKS
 from ..failure import Failure
 from ..models.dropout import set_dropout
 from ..models.freeze import freeze
@@ -21,8 +20,7 @@ def objective_of(settings: TrainSettings, inputs: Mapping[str, Path], device: st
     """What a stage trains, from the folders of its inputs: the student loaded and frozen in parts, the teacher
     beside it on the device, the terms over both. Leaves torch's random state at the stage's seed. `section`: of the
     spec, `Stage.section`; what is wrong with the loss is told there."""
-    auto_class = TASKS[settings.task].auto_class
-    model = load_model(model_folder(inputs["model"]), precision="fp32", auto_class=auto_class)
+    model = load_model(model_folder(inputs["model"]), precision="fp32")
     if settings.dropout is not None:
         set_dropout(model, settings.dropout.hidden)
     freeze(model, settings.freeze)

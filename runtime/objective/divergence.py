@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -143,6 +144,14 @@ def _logits(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
 
 
 LOGITS = Term(sum=_logits, items="label-tokens", needs=frozenset({"logits", "teacher"}))
+
+
+def _everywhere(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
+    return _logits(replace(inputs, labels=torch.zeros_like(inputs.labels)), settings)
+
+
+# The same term at every position that is computed, whether a label stands there or not (`positions: all`).
+LOGITS_EVERYWHERE = replace(LOGITS, sum=_everywhere, stack="last")
 
 
 def _candidates(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:

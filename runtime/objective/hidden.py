@@ -58,7 +58,11 @@ def _states(outputs: ModelOutputs, stack: Stack) -> tuple[Tensor, ...]:
 
 
 def _mask(inputs: TermInputs, stack: Stack) -> Tensor:
-    return inputs.source_mask if stack == "encoder" else inputs.labels != -100
+    return inputs.masks[stack]
+
+
+def _last_mask(inputs: TermInputs) -> Tensor:
+    return _mask(inputs, list(inputs.masks)[-1])
 
 
 def _pairs(inputs: TermInputs, settings: Mapping[str, Any], stack: Stack) -> Tensor:
@@ -80,19 +84,22 @@ def _cosine(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
     student_states, teacher_states = inputs.student.last_state, inputs.teacher.last_state
     assert student_states is not None and teacher_states is not None
-    return cosine_sum(student_states, teacher_states, inputs.labels != -100)
+    return cosine_sum(student_states, teacher_states, _last_mask(inputs))
 
 
 def _embedding(inputs: TermInputs, settings: Mapping[str, Any]) -> Tensor:
     assert inputs.teacher is not None
-    student_states, teacher_states = inputs.student.decoder_embeddings, inputs.teacher.decoder_embeddings
+    student_states, teacher_states = (
+        outputs.encoder_embeddings if outputs.decoder_embeddings is None else outputs.decoder_embeddings
+        for outputs in (inputs.student, inputs.teacher)
+    )
     assert student_states is not None and teacher_states is not None
-    return hidden_sum([student_states], [teacher_states], inputs.labels != -100, "none")
+    return hidden_sum([student_states], [teacher_states], _last_mask(inputs), "none")
 
 
 _HIDDEN: frozenset[Need] = frozenset({"hidden", "teacher", "phi"})
-HIDDEN_ENCODER = Term(sum=_encoder, items="source-tokens", needs=_HIDDEN, weight="encoder")
-HIDDEN_DECODER = Term(sum=_decoder, items="label-tokens", needs=_HIDDEN, weight="decoder")
+HIDDEN_ENCODER = Term(sum=_encoder, items="source-tokens", needs=_HIDDEN, weight="encoder", stack="encoder")
+HIDDEN_DECODER = Term(sum=_decoder, items="label-tokens", needs=_HIDDEN, weight="decoder", stack="decoder")
 HIDDEN = (HIDDEN_ENCODER, HIDDEN_DECODER)
-COSINE = Term(sum=_cosine, items="label-tokens", needs=frozenset({"last-state", "teacher"}))
-EMBEDDING = Term(sum=_embedding, items="label-tokens", needs=frozenset({"embeddings", "teacher"}))
+COSINE = Term(sum=_cosine, items="label-tokens", needs=frozenset({"last-state", "teacher"}), stack="last")
+EMBEDDING = Term(sum=_embedding, items="label-tokens", needs=frozenset({"embeddings", "teacher"}), stack="last")

@@ -11,20 +11,20 @@ import torch
 from torch import Tensor, nn
 
 from ..failure import Failure
-from ..models.families import stacks
+from ..models.families import IGNORED, counted, items_of, stacks
 from ..models.forward import last_states, use_eager_attention, with_inputs
 from ..models.freeze import set_train_mode
 from ..models.head import Head
 from ..plan import LayerMaps, ObjectiveSettings
-from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, TermInputs
+from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, Term, TermInputs
 from ..signals.candidates import IDS, LOG_PROBABILITIES
 from ..signals.read import CANDIDATES, signal
-from .assembly import Active, Now, assemble, scheduled_setting
+from .assembly import Active, Now, assemble, everywhere, scheduled_setting
 from .head import HeadTerms
 from .projection import Projections
 from .states import States
 from .teacher import Teacher
-from .terms import IGNORED, labels_term
+from .terms import labels_term
 
 OF_LOGITS = frozenset({"logits", "teacher"})  # terms that need no more are computed a chunk of positions at a time
 Factors = Mapping[Items, float]
@@ -33,10 +33,11 @@ Factors = Mapping[Items, float]
 class Objective(nn.Module):
     """The student and the terms that train it.
 
-    forward(batch, factors) takes input_ids (B, S), attention_mask (B, S), labels (B, T), and for each kind of
-    item what a term's sum over the micro-batch is multiplied by: 1 / (items of the whole step), times the number
-    of ranks by which DeepSpeed divides. Returns (the weighted sum of the terms, with a gradient; term -> its raw
-    sum over the items of the micro-batch, without). Frozen parts stay in eval mode (no dropout) whatever
+    forward(batch, factors) takes input_ids (B, S), attention_mask (B, S), labels (B, T) of the tokens that are written,
+    (B, S) of those that are read, or (B,) of the examples (`protocol.Task.collate`), and for each kind of item what a
+    term's sum over the micro-batch is multiplied by: 1 / (items of the whole step), times the number of ranks by which
+    DeepSpeed divides. Returns (the weighted sum of the terms, with a gradient; term -> its raw sum over the items of
+    the micro-batch, without). Frozen parts stay in eval mode (no dropout) whatever
     `train()` is told. What the terms look at is computed by `states`.
     """
 
@@ -50,7 +51,9 @@ class Objective(nn.Module):
         super().__init__()
         self.student: Any = student
         self._now: Now = {}
-        self.terms = assemble(settings, self._now)
+        self.stacks = stacks(student)
+        self.terms = assemble(settings, self._now, self._items)
+        self._everywhere = everywhere(settings)
         self.freeze = freeze
         self.head_terms = HeadTerms(Head(student))
         self.logit_terms = [active for active in self.terms if active.term.needs <= OF_LOGITS]
@@ -63,7 +66,7 @@ class Objective(nn.Module):
             if "attention" in needs:
                 use_eager_attention(student, teacher.model)
         align = "outputs" if settings.hidden is None else settings.hidden.align
-        phi = _compared(settings.phi, stacks(student), teacher)
+        phi = _compared(settings.phi, self.stacks, teacher)
         self.states = States(student, teacher, needs, phi, align, frozen=freeze)
         self.projections = Projections(student, teacher, needs)
 
@@ -81,9 +84,12 @@ class Objective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor], factors: Factors) -> tuple[Tensor, dict[str, Tensor]]:
         labels, source_mask = batch["labels"], batch["attention_mask"]
         found = self.states.of(batch)
-        valid = labels != IGNORED
-        rows = found.student[valid]  # (N, d)
-        teacher_rows = None if found.teacher is None else found.teacher[valid]
+        valid = counted(self.student, self.stacks[-1], batch) if self._everywhere else labels != IGNORED
+        rows = self.head_terms.student.rows(found.student, valid, batch)  # (N, d)
+        teacher_rows = None
+        if found.teacher is not None:
+            assert self.teacher is not None
+            teacher_rows = self.teacher.rows(found.teacher, valid, batch)
         candidates = self.candidates(batch)
         kept = None if candidates is None else candidates[valid]
         share, raw = self._logit_terms(rows, labels[valid], teacher_rows, kept, factors)
@@ -94,6 +100,7 @@ class Objective(nn.Module):
                 labels=labels,
                 source_mask=source_mask.bool(),
                 phi=self.states.phi,
+                masks={stack: counted(self.student, stack, batch) for stack in self.stacks},
             )
             for active in self.other_terms:
                 factor = self._factor(active, factors)
@@ -169,6 +176,12 @@ class Objective(nn.Module):
         asked = teacher_rows is not None and any("teacher" in active.term.needs for active in self.logit_terms)
         return self.teacher.whole_head() if asked and self.teacher is not None else nullcontext()
 
+    def _items(self, term: Term) -> Items:
+        if term.stack is None:
+            return term.items
+        stack = self.stacks[-1] if term.stack == "last" else term.stack
+        return items_of(self.student, stack) if stack in self.stacks else term.items
+
     def _factor(self, active: Active, factors: Factors) -> float:
         return active.weight * factors[active.items]
 
@@ -189,13 +202,14 @@ class Objective(nn.Module):
         labels = batch["labels"]
         states = last_states(self.student, with_inputs(self.student, batch))
         valid = labels != IGNORED
+        rows = self.head_terms.student.rows(states, valid, batch)
         wanted = labels[valid]
 
         def terms(start: int, end: int, logits: Tensor, teacher_logits: Tensor | None) -> tuple[Tensor, Tensor]:
             loss = labels_term(logits, wanted[start:end], smoothing=0.0)
             return loss, loss.reshape(1)
 
-        _, sums = self.head_terms(states[valid], terms, 1, False)
+        _, sums = self.head_terms(rows, terms, 1, False)
         return torch.stack([sums[0].double(), valid.sum().double()])
 
     def weights(self) -> dict[str, float]:

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Collection
 from dataclasses import replace
-from typing import Any
+from typing import Any, get_args
 
 from torch import Tensor, nn
 
 from ..failure import Failure
-from ..protocol import ModelOutputs
+from ..models.families import stacks
+from ..protocol import ModelOutputs, Stack
 from .teacher import Teacher
 
 OF_STATES = {"encoder": "hidden", "decoder": "hidden", "embeddings": "embeddings", "last": "last-state"}
@@ -40,7 +41,7 @@ class Projections(nn.Module):
             )
         if student_width != teacher_width:
             for name, need in OF_STATES.items():
-                if need in needs:
+                if need in needs and (name not in get_args(Stack) or name in stacks(student)):
                     self.matrices[name] = nn.Linear(student_width, teacher_width, bias=False)
 
     @property
@@ -62,13 +63,14 @@ class Projections(nn.Module):
             outputs,
             encoder_layers=each(outputs.encoder_layers, "encoder"),
             decoder_layers=each(outputs.decoder_layers, "decoder"),
+            encoder_embeddings=one(outputs.encoder_embeddings, "embeddings"),
             decoder_embeddings=one(outputs.decoder_embeddings, "embeddings"),
             last_state=one(outputs.last_state, "last"),
         )
 
 
 def _width(model: Any) -> int:
-    return int(model.config.d_model)
+    return int(model.config.hidden_size)
 
 
 def _heads(model: Any) -> int:

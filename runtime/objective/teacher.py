@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
@@ -24,20 +24,16 @@ class Teacher:
     """No `nn.Module`, on purpose: as a child of the trained module it would enter checkpoints, be cast and
     partitioned with it, and be switched to train mode by its `train()` (domain facts 4.3).
 
-    `shares_encoder`: the student's encoder is frozen and equal to this one's, so its states serve both.
+    `shared`: its stacks that are not run, from the input up: the student's are frozen and equal, so that their states
+    serve both.
     """
 
-    def __init__(self, model: Any, shares_encoder: bool) -> None:
+    def __init__(self, model: Any, shared: tuple[Stack, ...] = ()) -> None:
         self.model = model.eval().requires_grad_(False)
-        self.shares_encoder = shares_encoder
+        self.shared = shared
         self.head = Head(model)
         self._engine: Any = None  # of a sharded one
         self.drop_layers(*self.shared)
-
-    @property
-    def shared(self) -> tuple[Stack, ...]:
-        """Its stacks that are not run: the student's give the same states."""
-        return ("encoder",) if self.shares_encoder else ()
 
     def drop_layers(self, *unused: Stack) -> None:
         """Of stacks that are never run from now on: the memory of their layers is the student's to use."""
@@ -90,8 +86,17 @@ class Teacher:
         return below
 
     @torch.no_grad()
+    def rows(self, states: Tensor, chosen: Tensor, batch: Mapping[str, Tensor]) -> Tensor:
+        """What its projection is given (`Head.rows`)."""
+
+        def work() -> Tensor:
+            return self.head.rows(states, chosen, batch)
+
+        return work() if self.head.is_alone else self.run(work)
+
+    @torch.no_grad()
     def logits(self, rows: Tensor) -> Tensor:
-        """Logits (n, V) of its decoder's states (n, d). Within `whole_head`."""
+        """Logits (n, V) of `rows` (n, d). Within `whole_head`."""
         logits: Tensor = self.head(rows)
         return logits
 
@@ -99,6 +104,15 @@ class Teacher:
 def load_teacher(folder: Path, student: Any, freeze: tuple[str, ...], precision: Precision) -> Teacher:
     """The teacher of a folder, for a student whose weights are the ones that training starts from."""
     model = load_model(folder, precision="fp32")
-    # Compared before it is cast: the frozen encoder never changes, so neither does the answer.
-    shares = "encoder" in freeze and equal_parts(student, model, "encoder")
-    return Teacher(model.to(DTYPES[precision]), shares)
+    # Compared before it is cast: what is frozen never changes, so neither does the answer.
+    return Teacher(model.to(DTYPES[precision]), shared_stacks(student, model, freeze))
+
+
+def shared_stacks(student: Any, teacher: Any, freeze: Collection[str]) -> tuple[Stack, ...]:
+    """The stacks below the last one, from the input up, whose states are the same in both models at every step."""
+    found: list[Stack] = []
+    for stack in stacks(teacher)[:-1]:
+        if stack not in freeze or not equal_parts(student, teacher, stack):
+            break
+        found.append(stack)
+    return tuple(found)

@@ -13,9 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..models.families import IGNORED
 from ..protocol import Term, TermInputs
-
-IGNORED = -100  # label of a position that does not count
 
 
 def labels_term(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -33,11 +32,6 @@ def labels_term(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
         label_smoothing=smoothing,
         reduction="sum",
     )
-
-
-def num_label_tokens(labels: Tensor) -> Tensor:
-    """How many positions count; scalar int64."""
-    return (labels != IGNORED).sum()
 
 
 # --- as they are registered ------------------------------------------------------------------------

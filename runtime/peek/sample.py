@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,13 +17,12 @@ from ..data.tokenize import prepare as prepare_tokenizer
 from ..execution.store import Store
 from ..extensions import TASKS
 from ..failure import Failure
-from ..models.families import stacks
+from ..models.families import IGNORED, classifies, reads_labels
 from ..models.forward import last_states, with_inputs
 from ..models.head import Head
 from ..models.load import load_tokenizer, model_folder
 from ..objective.build import objective_of
 from ..objective.objective import Objective, factors_of
-from ..objective.terms import IGNORED
 from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
 from ..signals.candidates import candidates_of
 from ..signals.read import CANDIDATES, signal
@@ -84,7 +83,7 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
         "notes": list(prepared.notes),
         "teacher": {
             "model": plan.teacher.model, "trained": prepared.trained, "used": "teacher" in prepared.inputs,
-            "shares_encoder": objective.teacher is not None and objective.teacher.shares_encoder,
+            "shares_encoder": objective.teacher is not None and bool(objective.teacher.shared),
         },
         "student": {"model": plan.student.model, "freeze": list(settings.freeze)},
         "artifacts": {role: "in the store" if there else "not computed yet" for role, there in prepared.others.items()},
@@ -174,37 +173,45 @@ class _Lengths:
 def _report_rows(
     objective: Objective, rows: Rows, ids: Ids, batch: Mapping[str, Tensor], words: TokenText, lengths: _Lengths
 ) -> list[dict[str, Any]]:
-    """What there is to see of each row, and what both models expect at the first positions of its target."""
+    """What there is to see of each row, and what both models expect at the first positions of its target; where none is
+    written, at the first that have a label."""
     model, teacher = objective.student, objective.teacher
     batch = with_inputs(model, batch)
-    inputs, mask = batch["decoder_input_ids"], batch["attention_mask"]  # (B, T), (B, S)
-    tops = {"student": _top(Head(model)(last_states(model, batch)[:, :POSITIONS]), words)}
+    writes = reads_labels(model, objective.stacks[-1])
+    inputs, mask = batch["decoder_input_ids" if writes else "input_ids"], batch["attention_mask"]  # (B, T), (B, S)
+    name: Callable[[int], str] = model.config.id2label.__getitem__ if classifies(model) else words.token
+    shown, head = _shown(batch["labels"], writes=writes), Head(model)
+    tops = {"student": _top(head(head.rows(last_states(model, batch), shown, batch)), name)}
     if teacher is not None:
-        tops["teacher"] = _top(teacher.logits(teacher.last_states(model, batch)[:, :POSITIONS]), words)
+        tops["teacher"] = _top(teacher.logits(teacher.rows(teacher.last_states(model, batch), shown, batch)), name)
+    at = {where: n for n, where in enumerate(map(tuple, shown.reshape(len(shown), -1).nonzero().tolist()))}
     told = []
     for b, id in enumerate(ids.tolist()):
         raw, whole = rows.raw(id), lengths.of(rows.raw(id))
-        source, labels = batch["input_ids"][b].tolist(), batch["labels"][b].tolist()
+        source, labels = batch["input_ids"][b].tolist(), batch["labels"][b].reshape(-1).tolist()
         real = int(mask[b].sum())
         count = sum(label != IGNORED for label in labels)
         positions = [
             {
-                "position": t, "decoder_input": words.token(int(inputs[b, t])), "label": words.token(labels[t]),
+                "position": t, "decoder_input": words.token(int(inputs[b, t])),
+                "label": words.token(IGNORED) if labels[t] == IGNORED else name(labels[t]),
                 "counts": labels[t] != IGNORED,
-                **({who: found[b][t] for who, found in tops.items()} if t < POSITIONS else {}),
+                **({who: found[at[b, t]] for who, found in tops.items()} if (b, t) in at else {}),
             }
             for t in range(len(labels))
         ]  # fmt: skip
         row = {
             "row": id, "id": raw["id"], "source_text": raw["source"], "target_text": raw["target"],
-            "source": words.text(source[:real]), "target": words.text(labels),
+            "source": words.text(source[:real]),
+            "target": raw["target"] if classifies(model) else words.text(labels),
             "source_tokens": [words.token(token) for token in source[:real]],
             "source_length": real, "source_padding": len(source) - real,
             "target_length": count, "target_padding": len(labels) - count,
             "whole_source_length": whole["source"], "whole_target_length": whole["target"],
             "positions": positions,
         }  # fmt: skip
-        row["remarks"] = row_remarks(row, source[:real], [x for x in labels if x != IGNORED], int(inputs[b, 0]), words)
+        predicted = [label for label in labels if label != IGNORED]
+        row["remarks"] = row_remarks(row, source[:real], predicted, int(inputs[b, 0]), words) if writes else []
         told.append(row)
     return told
 
@@ -227,13 +234,21 @@ def _candidates(
     return {signal(CANDIDATES, name): tensor for name, tensor in found.items()}
 
 
-def _top(logits: Tensor, words: TokenText) -> list[list[list[list[Any]]]]:
-    """logits (B, P, V) -> [row][position] -> the likeliest tokens, each [token, probability]."""
+def _shown(labels: Tensor, *, writes: bool) -> Tensor:
+    """Where it is shown what the models expect: (B, T) bool; (B,) of labels of whole examples."""
+    if labels.dim() == 1:
+        return torch.ones_like(labels, dtype=torch.bool)
+    if writes:
+        return (torch.arange(labels.shape[1]) < POSITIONS).expand_as(labels)
+    return (labels != IGNORED) & ((labels != IGNORED).cumsum(dim=1) <= POSITIONS)
+
+
+def _top(logits: Tensor, name: Callable[[int], str]) -> list[list[list[Any]]]:
+    """logits (N, V) -> of each row the likeliest tokens or classes, each [name, probability]."""
     found = logits.float().softmax(-1).topk(min(TOP, logits.shape[-1]))
-    pairs = zip(found.indices.tolist(), found.values.tolist(), strict=True)
     return [
-        [[[words.token(id), round(p, 4)] for id, p in zip(*at, strict=True)] for at in zip(*row, strict=True)]
-        for row in pairs
+        [[name(id), round(p, 4)] for id, p in zip(*row, strict=True)]
+        for row in zip(found.indices.tolist(), found.values.tolist(), strict=True)
     ]
 
 
@@ -284,7 +299,7 @@ def _layers(plan: Plan, objective: Objective, prepared: Prepared) -> list[dict[s
     phi = prepared.stage.settings.objective.phi
     shared = () if objective.teacher is None else objective.teacher.shared
     found = []
-    for stack in stacks(objective.student):
+    for stack in objective.stacks:
         init = getattr(student, stack)
         compared = None if phi is None or stack in shared else getattr(phi, stack)
         for i in range(getattr(student, f"{stack}_layers")):

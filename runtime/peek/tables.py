@@ -83,7 +83,7 @@ def _row(row: Facts) -> Group:
 
 
 def _positions(positions: Sequence[Facts]) -> Table:
-    """Decoder input against label, and what the models expect there."""
+    """What is read against the label, and what the models expect there."""
     who = [name for name in ("teacher", "student") if name in positions[0]]
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("", justify="right", style="dim")
@@ -116,14 +116,12 @@ def _expected(top: Sequence[Sequence[Any]] | None, label: str) -> Text:
 def _layers(facts: Facts) -> Group:
     """A line a layer; a stack whose layers are all alike is told in one."""
     lines: list[Any] = [Text("\nlayers", "bold")]
-    for stack in ("encoder", "decoder"):
+    for stack in dict.fromkeys(layer["stack"] for layer in facts["layers"]):
         found = [layer for layer in facts["layers"] if layer["stack"] == stack]
-        if not found:
-            continue
         plain = all(layer["copied_from"] == layer["layer"] and layer["looks_at"] is None for layer in found)
         if plain and len({layer["origin"] for layer in found}) == 1:
-            frozen = ", frozen" if stack == "encoder" and "encoder" in facts["student"]["freeze"] else ""
-            shared = "; it runs once for both" if stack == "encoder" and facts["teacher"]["shares_encoder"] else ""
+            frozen = ", frozen" if stack in facts["student"]["freeze"] else ""
+            shared = "; it runs once for both" if frozen and facts["teacher"]["shares_encoder"] else ""
             words = f"  {stack}: {len(found)} layers, each a copy of that of {_origin(found[0])}{frozen}{shared}"
             lines.append(Text(f"{words}; compared with no layer of the teacher"))
             continue

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from ..objective.terms import IGNORED
+from ..models.families import IGNORED
 
 
 class TokenText:

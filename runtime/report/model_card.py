@@ -17,7 +17,6 @@ def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
     student, teacher = plan.student, plan.teacher
     stacks = FAMILIES[student.family].stacks
     depth = " and ".join(f"{getattr(student, f'{stack}_layers')} {stack}" for stack in stacks)
-    auto_class = TASKS[plan.task].auto_class or FAMILIES[student.family].auto_class
     lines = [
         *_front_matter(plan),
         f"# {plan.name}",
@@ -33,16 +32,9 @@ def model_card(plan: Plan, summary: Mapping[str, Any]) -> str:
         "## Use",
         "",
         "```python",
-        f"from transformers import {', '.join(sorted((auto_class, 'AutoTokenizer')))}",
-        "",
         'folder = "."  # the folder of this file',
-        "tokenizer = AutoTokenizer.from_pretrained(folder)",
-        f"model = {auto_class}.from_pretrained(folder)",
-        f'inputs = tokenizer({_example_input(plan)}, return_tensors="pt")',
-        "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0])",
+        *TASKS[plan.task].usage(_example_input(plan)),
         "```",
-        "",
-        "The folder's `generation_config.json` has the generation settings it inherited from the teacher.",
         "",
         "## How it was made",
         "",

@@ -22,7 +22,7 @@ from ..data.rows import Lengths, Rows
 from ..execution.context import Context
 from ..extensions import TASKS
 from ..failure import Failure, interrupted
-from ..models.families import family_of, layers, stacks
+from ..models.families import IGNORED, family_of, layers, stacks
 from ..models.forward import capture_activations, run_stack, with_inputs
 from ..models.head import Head
 from ..plan import SignalsSettings
@@ -30,7 +30,6 @@ from .candidates import FILES, IDS, LOG_PROBABILITIES, candidates_of, distributi
 from .layout import LAST, OFFSETS, STORED, Facts, create, file_names, layer_name, open_array, to_stored, write_facts
 from .read import Signals, lengths_of, signal
 
-NOT_PREDICTED = -100
 SHARD_TOKENS = 1 << 16  # of one side: what an interruption costs at most on every rank
 ALONE_ROWS = 3  # computed once more, each by itself, and compared with what was stored
 # Of the largest state: what another order of summation may change.
@@ -103,7 +102,7 @@ class Filling:
         """How many numbers a token has in the file of a state, and what they are."""
         candidates = self.settings.candidates
         if candidates is None or state not in FILES:
-            return int(self.model.config.d_model), STORED[self.settings.precision]
+            return int(self.model.config.hidden_size), STORED[self.settings.precision]
         if state == IDS:
             return candidates.number, np.dtype("<i4")
         return candidates.number + (candidates.kind == "top-k"), np.dtype("<f4")
@@ -155,7 +154,7 @@ class Filling:
         candidates = self.settings.candidates
         if candidates is None:
             return states
-        valid = batch["labels"] != NOT_PREDICTED  # (B, T)
+        valid = batch["labels"] != IGNORED  # (B, T)
         return states | candidates_of(states[LAST], valid, Head(self.model), candidates, ids.tolist())
 
     def _states(self, ids: Ids) -> tuple[States, dict[str, Tensor]]:
@@ -183,7 +182,7 @@ class Filling:
         facts = Facts(
             side=settings.side,
             precision=settings.precision,
-            width=int(self.model.config.d_model),
+            width=int(self.model.config.hidden_size),
             files=self.files,
             encoder=self.encoder,
             candidates=settings.candidates,

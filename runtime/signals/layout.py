@@ -47,8 +47,8 @@ _HEADER_BYTES = 128  # of a .npy file
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """`files`: state (`last` or `layer-K`) -> the name of its file. `encoder`: a hash of the encoder that the
-    states came through (`digest.encoder_digest`). `candidates`: what they are, None where states are kept."""
+    """`files`: state (`last` or `layer-K`) -> the name of its file. `encoder`: a hash of the first stack, that the
+    states came through (`first_stack_digest`). `candidates`: what they are, None where states are kept."""
 
     side: Literal["encoder", "decoder"]
     precision: Literal["fp32", "bf16", "fp16"]

@@ -13,8 +13,8 @@ from torch import Tensor
 from ..data.rows import Ids, Lengths, Rows
 from ..execution.context import Context
 from ..failure import Failure
+from ..models.forward import first_stack_digest
 from ..plan import Stage
-from .digest import encoder_digest
 from .layout import LAST, OFFSETS, Facts, from_stored, open_array, read_facts
 
 CANDIDATES = "candidates"  # what is kept beside the two sides, and the role of its stage
@@ -88,7 +88,10 @@ def signals_of(stage: Stage, context: Context, objective: Any, rows: Rows) -> Si
     if not folders:
         return None
     signals = Signals(folders, rows)
-    if signal("encoder") in signals.states and signals.facts["encoder"].encoder != encoder_digest(objective.student):
+    # Below the last stack the kept states serve both models.
+    first, *above = objective.stacks
+    serves_both = above and signal(first) in signals.states
+    if serves_both and signals.facts[first].encoder != first_stack_digest(objective.student):
         raise Failure(
             "R332",
             "the encoder's signals came through another encoder than the student's",

@@ -8,10 +8,10 @@ from typing import Any
 from ..data.rows import Rows
 from ..execution.context import Context
 from ..failure import Failure
+from ..models.forward import first_stack_digest
 from ..models.load import DTYPES, load_model, load_tokenizer, model_folder
 from ..plan import SignalsSettings, Stage
 from ..protocol import StageKind
-from ..signals.digest import encoder_digest
 from ..signals.fill import Filling
 from ..signals.read import Signals
 
@@ -24,7 +24,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     folder = model_folder(context.inputs["model"])
     # As a training has its teacher: loaded in fp32, then cast.
     model = load_model(folder, precision="fp32")
-    digest = encoder_digest(model)
+    digest = first_stack_digest(model)
     model = model.to(DTYPES[settings.precision]).to(context.device)
     rows = Rows.open(context.inputs["data"], "train")
     kept = context.inputs.get("signals.encoder")

@@ -16,7 +16,7 @@ from ..files.integrity import fingerprint, model_files
 from ..models.build import build
 from ..models.families import count_parameters, family_of
 from ..models.fetch import fetch
-from ..models.load import load_tokenizer, read_config, stored_parameters
+from ..models.load import has_classes, load_tokenizer, read_config, stored_parameters
 from ..models.parts import check_parts
 from ..models.save import save_model
 from ..models.weights import weight_files
@@ -54,7 +54,7 @@ def _build(settings: TeacherSettings, context: Context) -> dict[str, Any]:
     assert settings.config is not None and settings.seed is not None
     source = context.inputs["tokenizer"]
     with context.progress.task("teacher", 2, "steps") as update:
-        model = build(settings.family, settings.config, settings.seed, load_tokenizer(source))
+        model = build(settings.family, settings.config, settings.seed, load_tokenizer(source), settings.num_labels)
         parameters = count_parameters(model)
         _check_parameters(parameters, settings)
         update(1, "built")
@@ -92,6 +92,14 @@ def _look_at(folder: Path, settings: TeacherSettings) -> dict[str, Any]:
             "R229",
             f"{folder} is a {family.model_type} model, the plan says {settings.family}",
             "compile the spec again",
+            spec_path="teacher",
+        )
+    if has_classes(config) != (settings.num_labels is not None):
+        has, wanted = ("classes", "the vocabulary") if has_classes(config) else ("the vocabulary", "classes")
+        raise Failure(
+            "R225",
+            f"the model in {folder} was saved with a head over {has}, and the task needs one over {wanted}",
+            "name a model of this task",
             spec_path="teacher",
         )
     parameters = stored_parameters(folder)

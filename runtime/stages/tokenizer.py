@@ -8,6 +8,7 @@ from typing import Any
 from ..data.sources import read_sources
 from ..data.train_tokenizer import train_tokenizer
 from ..execution.context import Context
+from ..models.families import family_of
 from ..plan import Stage, TokenizerSettings
 from ..protocol import StageKind
 
@@ -30,7 +31,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
                     update(number)
 
         tokenizer = train_tokenizer(
-            texts(), settings.algorithm, settings.vocab_size, settings.family, MAX_LENGTH
+            texts(), settings.algorithm, settings.vocab_size, family_of(settings.family), MAX_LENGTH
         )
     tokenizer.save_pretrained(context.folder)
     return {"vocab_size": len(tokenizer), "line": f"{len(tokenizer):,} tokens"}

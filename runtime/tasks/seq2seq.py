@@ -89,6 +89,17 @@ class Seq2Seq(Task):
 
         return validate(model, tokenizer, rows, ids, metrics, settings, context, device)
 
+    def usage(self, text: str) -> list[str]:
+        return [
+            "from transformers import AutoModelForSeq2SeqLM, AutoTokenizer",
+            "",
+            "tokenizer = AutoTokenizer.from_pretrained(folder)",
+            "model = AutoModelForSeq2SeqLM.from_pretrained(folder)",
+            f'inputs = tokenizer({text}, return_tensors="pt")',
+            "# generation_config.json, beside the weights, has the settings that it inherited from the teacher",
+            "print(tokenizer.batch_decode(model.generate(**inputs), skip_special_tokens=True)[0])",
+        ]
+
     def timed(self, stage: Stage, context: Context, split: str) -> list[Timed]:
         from .written import timed
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.families import family_of
+from ..models.families import family_of, items_of
 from ..objective.assembly import Active
 from ..objective.objective import Objective, factors_of
 from ..plan import ObjectiveSettings
@@ -40,9 +40,10 @@ FLOAT32 = Tolerances(1e-4, 1e-3, 0.1)
 @dataclass
 class Compared:
     """Both sides of the comparison, and what the terms were given (term -> inputs). `settings`: as they stand at the
-    step."""
+    step; `model`: the student."""
 
     subject: Subject
+    model: Any
     settings: ObjectiveSettings
     batch: Batch
     student: Plain
@@ -86,7 +87,7 @@ def _prove_at(
     expected |= own_means(settings, objective.terms, student, teacher, batch, projections)
     with watching(objective) as given:
         share, raw = objective(batch, factors_of(counts, world=1))
-    compared = Compared(subject, settings, batch, student, teacher, projections, given)
+    compared = Compared(subject, objective.student, settings, batch, student, teacher, projections, given)
     items, weights = objective.items(), reference_weights(settings)
     weights |= {name: settings.own[name]["weight"] for name in expected if name in settings.own}
     own = [name for name in settings.own if name not in expected]
@@ -116,12 +117,15 @@ def _prove_at(
     yield measured("h", f"the gradient of the loss{when}", worst, allowed.gradient, note)
 
 
-def prove_encoder(subject: Subject, objective: Objective, teacher: Any) -> Iterator[Proof]:
-    """May the student's encoder serve the teacher? Only when it is frozen and, name by name, the teacher's.
+def prove_shared(subject: Subject, objective: Objective, teacher: Any) -> Iterator[Proof]:
+    """May a stack of the student serve the teacher? Only when it is frozen and, name by name, the teacher's.
     `teacher`: the artifact's model, whole."""
-    if objective.teacher is None or not objective.teacher.shares_encoder:
-        return
-    prefix = family_of(objective.student).stacks["encoder"] + "."
+    for stack in () if objective.teacher is None else objective.teacher.shared:
+        yield _shared(subject, objective, teacher, stack)
+
+
+def _shared(subject: Subject, objective: Objective, teacher: Any, stack: Stack) -> Proof:
+    prefix = family_of(objective.student).stacks[stack] + "."
     of_student, of_teacher = (
         {name: tensor for name, tensor in model.state_dict().items() if name.startswith(prefix)}
         for model in (objective.student, teacher)
@@ -129,12 +133,12 @@ def prove_encoder(subject: Subject, objective: Objective, teacher: Any) -> Itera
     names = sorted({*of_student, *of_teacher})
     both = of_student.keys() & of_teacher.keys()
     other = [name for name in names if not (name in both and torch.equal(of_student[name], of_teacher[name]))]
-    defect = None
+    defect, above = None, list(family_of(teacher).stacks)[-1]
     if other:
-        defect = f"the student's own encoder feeds the teacher's decoder, and {other[0]} is not the teacher's"
-    elif "encoder" not in subject.settings.freeze:
-        defect = "the student's encoder feeds the teacher's decoder, and it is trained"
-    yield held("h", "the encoder that serves both is the teacher's", defect)
+        defect = f"the student's own {stack} feeds the teacher's {above}, and {other[0]} is not the teacher's"
+    elif stack not in subject.settings.freeze:
+        defect = f"the student's {stack} feeds the teacher's {above}, and it is trained"
+    return held("h", f"the {stack} that serves both is the teacher's", defect)
 
 
 @contextmanager
@@ -181,7 +185,8 @@ def _of_logits(compared: Compared, found: float, wanted: float) -> str:
             return f"the factor T² = {term.temperature**2:g} is missing"
         return f"temperature, divergence ({term.divergence}), the vocabulary, or the outcome of all other tokens"
     assert compared.teacher is not None
-    valid = compared.batch["labels"] != -100
+    everywhere = term.positions == "all"
+    valid = compared.student.counted[compared.student.stacks[-1]] if everywhere else compared.batch["labels"] != -100
     of_student, of_teacher = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
     if term.temperature != 1 and _near(found, float(logits_mean(term, of_student, of_teacher, squared=False))):
         return f"the factor T² = {term.temperature**2:g} is missing"
@@ -198,7 +203,7 @@ def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
     assert compared.teacher is not None and given.teacher is not None and objective.hidden is not None
     side = "outputs" if objective.hidden.align == "outputs" else "inputs"
     phi = phi_of(objective, stack)
-    of_teacher = given.teacher.encoder_layers if stack == "encoder" else given.teacher.decoder_layers
+    of_teacher: Sequence[Tensor] | None = getattr(given.teacher, f"{stack}_layers")
     known: list[Tensor] = getattr(compared.teacher, side)[stack]
     if of_teacher is None or len(of_teacher) != len(phi):
         return f"{0 if of_teacher is None else len(of_teacher)} {stack} layers are compared, φ pairs {len(phi)}"
@@ -209,7 +214,7 @@ def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
             return what + (f" but to that of layer {really[0]}" if really else " but to other states")
     if compared.projections:
         return None
-    of_student = given.student.encoder_layers if stack == "encoder" else given.student.decoder_layers
+    of_student: Sequence[Tensor] | None = getattr(given.student, f"{stack}_layers")
     mine: list[Tensor] = getattr(compared.student, side)[stack]
     for k, state in enumerate(of_student or ()):
         if not _equal(state, mine[k]):
@@ -219,12 +224,12 @@ def _of_layers(compared: Compared, name: str, stack: Stack) -> str | None:
 
 def _of_mask(compared: Compared, stack: Stack, found: float) -> str:
     """Do the same states give the found value with another mask?"""
-    objective, batch = compared.settings, compared.batch
+    objective = compared.settings
     assert compared.teacher is not None and objective.hidden is not None
-    number = (batch["labels"] != -100).sum() if stack == "decoder" else batch["attention_mask"].sum()
-    shape = batch["labels"] if stack == "decoder" else batch["attention_mask"]
-    masks = {"every position, padding included": torch.ones_like(shape, dtype=torch.bool)}
-    if stack == "decoder":
+    right = compared.student.counted[stack]
+    number = right.sum()
+    masks = {"every position, padding included": torch.ones_like(right)}
+    if stack != compared.student.stacks[0] and compared.student.decoder_input_ids is not None:
         masks["the decoder's input"] = compared.student.decoder_input_ids != compared.subject.pad_id
     for name, mask in masks.items():
         for denominator in (number, mask.sum()):
@@ -233,7 +238,7 @@ def _of_mask(compared: Compared, stack: Stack, found: float) -> str:
                 compared.projections.get(stack),
             )  # fmt: skip
             if _near(found, float(value.detach() * mask.sum() / denominator)):
-                items = "label tokens" if stack == "decoder" else "source tokens"
+                items = items_of(compared.model, stack).replace("-", " ")
                 return f"it is summed over {name}, not over the {items}"
     return "its layers are the right ones: is it the mask, the denominator or the normalisation?"
 
@@ -242,8 +247,7 @@ def _of_maps(compared: Compared, name: str, part: str) -> str | None:
     objective, given = compared.settings, compared.given[name]
     assert compared.teacher is not None and given.teacher is not None
     stack: Stack = "encoder" if part == "encoder_self" else "decoder"
-    maps = {"encoder_self": given.teacher.encoder_self_attention, "decoder_self": given.teacher.decoder_self_attention,
-            "decoder_cross": given.teacher.decoder_cross_attention}[part]  # fmt: skip
+    maps: Sequence[Tensor] | None = getattr(given.teacher, f"{part}_attention")
     known = compared.teacher.maps[part]
     for k, j in enumerate(phi_of(objective, stack)):
         if maps is None or not _equal(maps[k], known[j]):

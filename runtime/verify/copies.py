@@ -99,6 +99,8 @@ def _outside(student: Any, teacher: Any) -> str | None:
 
 
 def _generation(student: Any, teacher: Any) -> str | None:
+    if not student.can_generate() and not teacher.can_generate():
+        return None
     student_tensors, origin_tensors = (model.generation_config.to_dict() for model in (student, teacher))
     for name in sorted({*student_tensors, *origin_tensors} - {"transformers_version", "_from_model_config"}):
         if student_tensors.get(name) != origin_tensors.get(name):

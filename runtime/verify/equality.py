@@ -4,13 +4,14 @@ logits are those of an ordinary forward of transformers."""
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from ..models.families import reads_labels, stacks
 from ..objective.assembly import TERMS
 from ..objective.objective import OF_LOGITS, Objective, factors_of
 from ..plan import LayerMaps, ObjectiveSettings
@@ -52,13 +53,12 @@ def prove_identity(subject: Subject) -> Iterator[Proof]:
         yield exempt("a", "student := teacher", "no term compares the student with the teacher")
         return
     own = replace(subject, inputs={**subject.inputs, "model": subject.teacher_folder})
-    depth = subject.plan.teacher
     phi = None
     if settings.phi is not None:  # of all layers: φ(k) = k
-        phi = LayerMaps(
-            encoder=None if settings.phi.encoder is None else tuple(range(depth.encoder_layers)),
-            decoder=None if settings.phi.decoder is None else tuple(range(depth.decoder_layers)),
-        )
+        mapped = [stack for stack, layers in asdict(settings.phi).items() if layers is not None]
+        none = dict.fromkeys(asdict(settings.phi))
+        every = {stack: tuple(range(getattr(subject.plan.teacher, f"{stack}_layers"))) for stack in mapped}
+        phi = LayerMaps(**{**none, **every})
     changed = replace(own.settings, objective=replace(settings, phi=phi))
     own = replace(own, stage=replace(own.stage, settings=changed))
     objective = in_float64(own.objective())
@@ -106,11 +106,13 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
     student = Plain(alone.student, batch, attentions=False)
     teacher_plain = None
     with torch.no_grad():
-        found = alone.head_terms.student(student.last[valid])
+        projection = alone.head_terms.student
+        found = projection(projection.rows(student.last, valid, batch))
         yield _logits("student", found, student.logits[valid])
         if teacher is not None:
             teacher_plain = plain_teacher(teacher, batch, student, attentions=False)
-            yield _logits("teacher", teacher.logits(teacher_plain.last[valid]), teacher_plain.logits[valid])
+            found = teacher.logits(teacher.rows(teacher_plain.last, valid, batch))
+            yield _logits("teacher", found, teacher_plain.logits[valid])
     factors = factors_of(counts_of(batch), world=1)
     candidates = alone.candidates(batch)
     compared = ModelOutputs(logits=None if teacher_plain is None else teacher_plain.logits, candidates=candidates)
@@ -135,11 +137,11 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
 
 
 def plain_teacher(teacher: Any, batch: Batch, student: Plain, *, attentions: bool) -> Plain:
-    """A plain forward of the objective's teacher, on the student's decoder input. The encoder of one that shares
-    the student's is gone: the student's states stand for it."""
-    states = student.encoder_states.detach() if teacher.shares_encoder else None
+    """A plain forward of the objective's teacher, on the student's decoder input. A first stack that serves both is
+    gone from it: the student's states stand for it."""
+    states = student.first.detach() if teacher.shared else None
     return Plain(
-        teacher.model, batch, attentions=attentions, decoder_input_ids=student.decoder_input_ids, encoder_states=states
+        teacher.model, batch, attentions=attentions, decoder_input_ids=student.decoder_input_ids, first_states=states
     )
 
 
@@ -157,6 +159,23 @@ def _logits(who: str, found: Tensor, expected: Tensor) -> Proof:
 # --- (d) ---------------------------------------------------------------------------------------------
 
 
+def _padded(model: Any, batch: Batch, pad_id: int) -> dict[str, Tensor]:
+    """A batch with wider padding on both sides; labels of whole examples stay as they are."""
+    fill = {"input_ids": pad_id, "labels": -100}
+    more = MORE_TARGET if reads_labels(model, stacks(model)[-1]) else MORE_SOURCE
+    found = {}
+    for name, tensor in batch.items():
+        if name in NAMES:
+            found[name] = functional.pad(tensor, (0, 0, 0, MORE_TARGET))
+        elif tensor.dim() == 1:
+            found[name] = tensor
+        else:
+            found[name] = functional.pad(
+                tensor, (0, more if name == "labels" else MORE_SOURCE), value=fill.get(name, 0)
+            )
+    return found
+
+
 def prove_padding(subject: Subject, objective: Objective) -> Iterator[Proof]:
     """More padding on both sides, in fp32, without dropout."""
     subject, left_out = without_batch_norm(subject)
@@ -166,12 +185,7 @@ def prove_padding(subject: Subject, objective: Objective) -> Iterator[Proof]:
         if not objective.terms:
             return
     batch = subject.batch()
-    padded = {
-        **{name: functional.pad(batch[name], (0, 0, 0, MORE_TARGET)) for name in NAMES if name in batch},
-        "input_ids": functional.pad(batch["input_ids"], (0, MORE_SOURCE), value=subject.pad_id),
-        "attention_mask": functional.pad(batch["attention_mask"], (0, MORE_SOURCE)),
-        "labels": functional.pad(batch["labels"], (0, MORE_TARGET), value=-100),
-    }
+    padded = _padded(objective.student, batch, subject.pad_id)
     counts = counts_of(batch)
     found: list[dict[str, float]] = []
     gradients = []

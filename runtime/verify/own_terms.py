@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
+from types import MappingProxyType
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -54,43 +55,28 @@ def _inputs(
     settings: ObjectiveSettings, student: Plain, teacher: Plain | None, batch: Batch, projections: Mapping[str, Tensor]
 ) -> TermInputs:
     """What a term is given, out of plain forwards: whole batches, layers in the pairs of φ."""
-    stacks: tuple[Stack, ...] = ("encoder", "decoder")
-    phi = {stack: pairs for stack in stacks if (pairs := phi_of(settings, stack))}
-    outputs = _outputs(student, {stack: range(len(pairs)) for stack, pairs in phi.items()})
-    outputs = replace(
-        outputs,
-        encoder_layers=_projected(outputs.encoder_layers, projections.get("encoder")),
-        decoder_layers=_projected(outputs.decoder_layers, projections.get("decoder")),
-        decoder_embeddings=None
-        if outputs.decoder_embeddings is None
-        else projected(outputs.decoder_embeddings, projections.get("embeddings")),
-        last_state=None if outputs.last_state is None else projected(outputs.last_state, projections.get("last")),
-    )
+    phi = {stack: pairs for stack in student.stacks if (pairs := phi_of(settings, stack))}
     return TermInputs(
-        student=outputs,
+        student=_outputs(student, {stack: range(len(pairs)) for stack, pairs in phi.items()}, projections),
         teacher=None if teacher is None else _outputs(teacher, phi),
         labels=batch["labels"],
         source_mask=batch["attention_mask"].bool(),
         phi=phi,
+        masks=student.counted,
     )
 
 
-def _projected(states: tuple[Tensor, ...] | None, matrix: Tensor | None) -> tuple[Tensor, ...] | None:
-    return None if states is None else tuple(projected(state, matrix) for state in states)
-
-
-def _outputs(plain: Plain, layers: Mapping[Stack, Iterable[int]]) -> ModelOutputs:
-    def of(found: list[Tensor] | tuple[Tensor, ...], stack: Stack) -> tuple[Tensor, ...] | None:
-        return tuple(found[layer] for layer in layers[stack]) if stack in layers and found else None
-
-    embeddings = plain.inputs["decoder"]
-    return ModelOutputs(
-        logits=plain.logits,
-        encoder_layers=of(plain.outputs["encoder"], "encoder"),
-        decoder_layers=of(plain.outputs["decoder"], "decoder"),
-        encoder_self_attention=of(plain.maps.get("encoder_self", ()), "encoder"),
-        decoder_self_attention=of(plain.maps.get("decoder_self", ()), "decoder"),
-        decoder_cross_attention=of(plain.maps.get("decoder_cross", ()), "decoder"),
-        decoder_embeddings=embeddings[0] if embeddings else None,
-        last_state=plain.last,
-    )
+def _outputs(
+    plain: Plain, layers: Mapping[Stack, Iterable[int]], projections: Mapping[str, Tensor] = MappingProxyType({})
+) -> ModelOutputs:
+    found: dict[str, Any] = {}
+    for stack, numbers in layers.items():
+        if states := plain.outputs[stack]:
+            found[f"{stack}_layers"] = tuple(projected(states[layer], projections.get(stack)) for layer in numbers)
+        for kind, maps in plain.maps.items():
+            if kind.startswith(stack):
+                found[f"{kind}_attention"] = tuple(maps[layer] for layer in numbers)
+    last = plain.stacks[-1]
+    if embeddings := plain.inputs[last]:
+        found[f"{last}_embeddings"] = projected(embeddings[0], projections.get("embeddings"))
+    return ModelOutputs(logits=plain.logits, last_state=projected(plain.last, projections.get("last")), **found)

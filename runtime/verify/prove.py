@@ -10,7 +10,7 @@ import torch
 
 from ..failure import Failure
 from ..objective.objective import Objective
-from .against_reference import prove_encoder, prove_reference
+from .against_reference import prove_reference, prove_shared
 from .candidates import with_computed
 from .copies import prove_copies
 from .equality import in_float64, prove_chunks, prove_identity, prove_padding
@@ -54,7 +54,7 @@ def reference_proofs(subject: Subject, objective: Objective) -> Iterator[Proof]:
         yield from prove_reference(subject, in_float64(objective), None)
         return
     model, batch = subject.teacher(), subject.batch()
-    yield from prove_encoder(subject, objective, model)
+    yield from prove_shared(subject, objective, model)
     attentions = looks_at_maps(subject.settings.objective)
     with torch.no_grad():
         start = Plain(objective.student, batch, attentions=False).decoder_input_ids

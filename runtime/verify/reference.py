@@ -26,7 +26,8 @@ EPSILON = 1e-5
 class Plain:
     """One forward of transformers over a whole batch, and what its layers took and gave.
 
-    `inputs[stack][k]`, `outputs[stack][k]`: of layer k, (B, S, d). `last`: the decoder's states (B, T, d).
+    `inputs[stack][k]`, `outputs[stack][k]`: of layer k, (B, S, d). `last`: the states of the last stack (B, T, d).
+    `first`: those of the first one (B, S, d). `counted[stack]`: which tokens of its input count (B, S or T).
     `maps[kind][k]`: attention of layer k, (B, heads, queries, keys), when `attentions`.
     """
 
@@ -37,35 +38,35 @@ class Plain:
         *,
         attentions: bool,
         decoder_input_ids: Tensor | None = None,
-        encoder_states: Tensor | None = None,
+        first_states: Tensor | None = None,
     ) -> None:
+        self.stacks = stacks(model)
+        self.counted = {stack: item_mask(batch, stack) for stack in self.stacks}
         self.inputs: dict[Stack, list[Tensor]] = {stack: [] for stack in stacks(model)}
         self.outputs: dict[Stack, list[Tensor]] = {stack: [] for stack in stacks(model)}
-        self.last = torch.empty(0)
-        self.decoder_input_ids = torch.empty(0)
-        given: dict[str, Any] = {"labels": batch["labels"]}
+        self.last = self.first = torch.empty(0)
+        self.decoder_input_ids: Tensor | None = None
+        given: dict[str, Any] = {name: found for name, found in batch.items() if "." not in name}
         if decoder_input_ids is not None:
-            given = {"decoder_input_ids": decoder_input_ids}
-        if encoder_states is not None:
+            del given["labels"]
+            given["decoder_input_ids"] = decoder_input_ids
+        if len(self.stacks) > 1:
+            given["use_cache"] = False
+        if first_states is not None:
             from transformers.modeling_outputs import BaseModelOutput
 
-            given["encoder_outputs"] = BaseModelOutput(last_hidden_state=encoder_states)
+            given["encoder_outputs"] = BaseModelOutput(last_hidden_state=first_states)
         if attentions:
             model.set_attn_implementation("eager")
         with self._watching(model):
-            output = model(
-                input_ids=batch["input_ids"],
-                attention_mask=batch["attention_mask"],
-                output_attentions=attentions,
-                use_cache=False,
-                **given,
-            )
-        self.logits: Tensor = output.logits  # (B, T, V)
-        self.encoder_states: Tensor = output.encoder_last_hidden_state  # (B, S, d)
+            output = model(output_attentions=attentions, **given)
+        self.logits: Tensor = output.logits  # (B, T, V), (B, S, V) or (B, classes)
         self.maps: dict[str, tuple[Tensor, ...]] = {}
-        if attentions:
+        if attentions and len(self.stacks) == 1:
+            self.maps[f"{self.stacks[0]}_self"] = output.attentions
+        elif attentions:
             self.maps = {"decoder_self": output.decoder_attentions, "decoder_cross": output.cross_attentions}
-            if encoder_states is None:
+            if first_states is None:
                 self.maps["encoder_self"] = output.encoder_attentions
 
     @contextmanager
@@ -79,12 +80,17 @@ class Plain:
         def enter(module: Any, arguments: Any, named: Any) -> None:
             self.decoder_input_ids = arguments[0] if arguments else named["input_ids"]
 
-        def leave(module: Any, arguments: Any, output: Any) -> None:
+        def leave_first(module: Any, arguments: Any, output: Any) -> None:
+            self.first = _first(output)
+
+        def leave_last(module: Any, arguments: Any, output: Any) -> None:
             self.last = _first(output)
 
-        last = stack_of(model, stacks(model)[-1])
-        handles.append(last.register_forward_pre_hook(enter, with_kwargs=True))
-        handles.append(last.register_forward_hook(leave))
+        first, last = stack_of(model, self.stacks[0]), stack_of(model, self.stacks[-1])
+        if first is not last:
+            handles.append(last.register_forward_pre_hook(enter, with_kwargs=True))
+        handles.append(first.register_forward_hook(leave_first))
+        handles.append(last.register_forward_hook(leave_last))
         try:
             yield
         finally:
@@ -98,7 +104,7 @@ def reference_terms(
     """Term -> its mean over the batch, for our own terms with a weight. `projections`: the learned matrices
     (d', d) of a narrower student, by what they project."""
     found: dict[str, Tensor] = {}
-    valid = batch["labels"] != NOT_PREDICTED  # (B, T)
+    valid = batch["labels"] != NOT_PREDICTED  # (B, T), (B, S) or (B,)
     if settings.labels is not None and settings.labels.weight:
         found["labels"] = labels_mean(student.logits[valid], batch["labels"][valid], settings.labels.smoothing)
     if settings.logits is not None and settings.logits.weight and settings.logits.candidates is not None:
@@ -111,21 +117,24 @@ def reference_terms(
     if teacher is None:
         return found
     if settings.logits is not None and settings.logits.weight and settings.logits.candidates is None:
-        found["logits"] = logits_mean(settings.logits, student.logits[valid], teacher.logits[valid])
+        rows = student.counted[student.stacks[-1]] if settings.logits.positions == "all" else valid
+        found["logits"] = logits_mean(settings.logits, student.logits[rows], teacher.logits[rows])
     for stack in student.outputs:
         if settings.hidden is not None and getattr(settings.hidden, stack):
             found[f"hidden_{stack}"] = hidden_mean(
-                settings, settings.hidden, stack, student, teacher, item_mask(batch, stack), projections.get(stack)
+                settings, settings.hidden, stack, student, teacher, student.counted[stack], projections.get(stack)
             )
     for kind in ("encoder_self", "decoder_self", "decoder_cross"):
         if settings.attention is not None and getattr(settings.attention, kind):
-            found[f"attention_{kind}"] = attention_mean(settings, kind, student, teacher, batch)
+            found[f"attention_{kind}"] = attention_mean(settings, kind, student, teacher)
+    last = student.stacks[-1]
     if settings.cosine:
-        one, two = projected(student.last, projections.get("last"))[valid], teacher.last[valid]
+        rows = student.counted[last]
+        one, two = projected(student.last, projections.get("last"))[rows], teacher.last[rows]
         found["cosine"] = (1 - (one * two).sum(-1) / (one.norm(dim=-1) * two.norm(dim=-1))).mean()
     if settings.embedding:
-        one = projected(student.inputs["decoder"][0], projections.get("embeddings"))
-        found["embedding"] = (one - teacher.inputs["decoder"][0])[valid].square().mean()
+        one = projected(student.inputs[last][0], projections.get("embeddings"))
+        found["embedding"] = (one - teacher.inputs[last][0])[student.counted[last]].square().mean()
     return found
 
 
@@ -146,8 +155,10 @@ def reference_weights(settings: ObjectiveSettings) -> dict[str, float]:
 
 
 def item_mask(batch: Batch, stack: Stack) -> Tensor:
-    """What a mean over states of a stack is over: label tokens of the decoder, source tokens of the encoder."""
-    return batch["labels"] != NOT_PREDICTED if stack == "decoder" else batch["attention_mask"].bool()
+    """What a mean over states of a stack is over: tokens that a label stands for, of a decoder that predicts them; else
+    those that are read."""
+    labels = batch["labels"]
+    return labels != NOT_PREDICTED if stack == "decoder" and labels.dim() == 2 else batch["attention_mask"].bool()
 
 
 def labels_mean(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
@@ -217,13 +228,12 @@ def hidden_mean(
     return torch.stack([error.square().mean(-1)[mask].mean() for error in pairs]).sum()
 
 
-def attention_mean(settings: ObjectiveSettings, kind: str, student: Plain, teacher: Plain, batch: Batch) -> Tensor:
+def attention_mean(settings: ObjectiveSettings, kind: str, student: Plain, teacher: Plain) -> Tensor:
     """Squared error of attention probabilities over heads and real keys, a mean over real queries, summed over the
     pairs; example by example, so that there is no padding to mask."""
-    valid, real = item_mask(batch, "decoder"), item_mask(batch, "encoder")
     stack: Stack = "encoder" if kind == "encoder_self" else "decoder"
-    queries = real if kind == "encoder_self" else valid
-    keys = valid if kind == "decoder_self" else real
+    queries = student.counted[stack]
+    keys = student.counted["encoder" if kind == "decoder_cross" else stack]
     sums = []
     for k, j in enumerate(phi_of(settings, stack)):
         for b in range(len(queries)):

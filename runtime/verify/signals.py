@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from ..models.forward import first_stack_digest
 from ..models.load import load_model, model_folder
 from ..objective.objective import Objective
-from ..signals.digest import encoder_digest
 from ..signals.fill import Filling
 from ..signals.read import CANDIDATES, Signals, with_signals
 from .proof import Proof, exempt, measured
@@ -55,7 +55,7 @@ def prove_kept(subject: Subject, objective: Objective) -> Iterator[Proof]:
         yield exempt("i", "kept states", "none are kept: everything is computed at every step")
         return
     with tempfile.TemporaryDirectory() as place:
-        folders = {side: Path(place) / side for side in ("encoder", "decoder", CANDIDATES) if side in stages}
+        folders = {side: Path(place) / side for side in (*objective.stacks, CANDIDATES) if side in stages}
         filled: dict[str, Path] = {}
         signals = None
         for side, folder in folders.items():
@@ -69,8 +69,8 @@ def prove_kept(subject: Subject, objective: Objective) -> Iterator[Proof]:
                 replace(stage.settings, precision="fp32"),
                 context,
                 pad_id=subject.pad_id,
-                encoder=encoder_digest(model),
-                encoder_signals=signals if "encoder" in stage.execution.signals else None,
+                encoder=first_stack_digest(model),
+                encoder_signals=signals if objective.stacks[0] in stage.execution.signals else None,
             ).run()
             del model
             filled[side] = folder

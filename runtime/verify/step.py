@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..data.rows import Rows
-from ..models.families import family_of, stack_of
+from ..models.families import family_of, stack_of, stacks
 from ..objective.objective import Objective
 from ..training.engine import optimizer_of
 from ..training.step import Training, train_step
@@ -209,18 +209,16 @@ def _modes(subject: Subject, objective: Objective) -> Iterator[Proof]:
     planned = subject.settings.trainable_parameters
     note = None if number == planned else f"{number:,} parameters are trained, the plan says {planned:,}"
     yield held("e", "as many parameters are trained as planned", note)
-    if "encoder" in freeze:
-        awake = [name for name, module in stack_of(student, "encoder").named_modules() if module.training]
-        note = f"{awake[0] or 'the whole stack'} of the frozen encoder is in train mode" if awake else None
-        yield held("e", "the frozen encoder is in eval mode", note)
+    for stack in (stack for stack in stacks(student) if stack in freeze):
+        awake = [name for name, module in stack_of(student, stack).named_modules() if module.training]
+        note = f"{awake[0] or 'the whole stack'} of the frozen {stack} is in train mode" if awake else None
+        yield held("e", f"the frozen {stack} is in eval mode", note)
 
 
 def frozen_names(model: nn.Module, freeze: tuple[str, ...]) -> set[str]:
     """The parameters that the plan freezes, by their names alone."""
     family = family_of(model)
-    prefixes: list[str] = []
-    if "encoder" in freeze:
-        prefixes.append(f"{family.stacks['encoder']}.")
+    prefixes = [f"{path}." for stack, path in family.stacks.items() if stack in freeze]
     if "embeddings" in freeze:
         prefixes.append(f"{family.shared}.")
         prefixes += [f"{family.stacks[stack]}.{family.embed_tokens}." for stack in family.stacks]

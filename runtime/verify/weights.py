@@ -18,7 +18,7 @@ def absurd_weights(objective: Any, batch: dict[str, Tensor]) -> Failure | None:
     is far beyond that of a guess: R319; None: it is not so. `objective`: in eval mode, on the device of `batch`."""
     largest = max(float(parameter.detach().abs().max()) for parameter in objective.student.parameters())
     loss, tokens = objective.label_loss(batch).tolist()
-    mean, guess = loss / max(1.0, tokens), math.log(objective.student.config.vocab_size)
+    mean, guess = loss / max(1.0, tokens), math.log(objective.head_terms.student.linear.out_features)
     if largest <= ABSURD_WEIGHT and math.isfinite(mean) and mean <= ABSURD_LOSS * guess:
         return None
     return Failure(

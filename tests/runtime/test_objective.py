@@ -147,7 +147,7 @@ def test_every_term_and_its_gradient_equal_the_reference(family: str, models: Ca
     batch = make_batch()
     counts = counts_of(batch)
     expected = reference(student, teacher, batch)
-    objective = Objective(student, EVERYTHING, (), Teacher(teacher, shares_encoder=False)).eval()
+    objective = Objective(student, EVERYTHING, (), Teacher(teacher)).eval()
     share, raw = objective(batch, factors_of(counts, world=1))
     items = objective.items()
     assert raw.keys() == expected.keys() == objective.weights().keys()
@@ -171,7 +171,7 @@ def test_every_term_and_its_gradient_equal_the_reference(family: str, models: Ca
 def test_a_student_that_is_its_teacher_has_nothing_to_learn_from_it(family: str, models: Callable[..., Any]) -> None:
     _, teacher = models(family)
     settings = ObjectiveSettings(**{**vars_of(EVERYTHING), "labels": None, "phi": LayerMaps(encoder=(0, 1, 2, 3), decoder=(0, 1, 2, 3))})
-    objective = Objective(teacher, settings, (), Teacher(teacher, shares_encoder=False)).eval()
+    objective = Objective(teacher, settings, (), Teacher(teacher)).eval()
     batch = make_batch()
     share, raw = objective(batch, factors_of(counts_of(batch), world=1))
     assert float(share.detach()) == pytest.approx(0.0, abs=1e-12)
@@ -189,7 +189,7 @@ def test_chunks_and_cuts_and_padding_change_nothing(
     from distilc.runtime.objective import head
 
     student, teacher = models(family)
-    objective = Objective(student, EVERYTHING, (), Teacher(teacher, shares_encoder=False)).eval()
+    objective = Objective(student, EVERYTHING, (), Teacher(teacher)).eval()
     batch = make_batch()
     factors = factors_of(counts_of(batch), world=1)
     parameters = [parameter for parameter in student.parameters() if parameter.requires_grad]
@@ -227,7 +227,7 @@ def test_a_frozen_equal_encoder_runs_once_and_serves_both(
     student = load_model(folder)
     freeze(student, ("encoder", "embeddings", "positions"))
     teacher = load_teacher(folder, student, ("encoder", "embeddings", "positions"), "fp32")
-    assert teacher.shares_encoder and len(layers(teacher.model, "encoder")) == 0
+    assert teacher.shared == ("encoder",) and len(layers(teacher.model, "encoder")) == 0
     settings = ObjectiveSettings(**{**OFF, "logits": LOGITS}, own={})
     objective = Objective(student, settings, ("encoder", "embeddings", "positions"), teacher).train()
     assert not student.model.encoder.training and student.model.decoder.training and not teacher.model.training
@@ -243,14 +243,14 @@ def test_a_frozen_equal_encoder_runs_once_and_serves_both(
 def test_a_student_with_its_own_encoder_never_feeds_the_teacher(tiny_model_folder: Callable[..., Path]) -> None:
     student = load_model(tiny_model_folder("marian", 2, 4))
     freeze(student, ())
-    assert not load_teacher(tiny_model_folder("marian", 4, 4), student, (), "fp32").shares_encoder
+    assert not load_teacher(tiny_model_folder("marian", 4, 4), student, (), "fp32").shared
     same = load_model(tiny_model_folder("marian", 4, 4))
     freeze(same, ())  # equal, and about to change
-    assert not load_teacher(tiny_model_folder("marian", 4, 4), same, (), "fp32").shares_encoder
+    assert not load_teacher(tiny_model_folder("marian", 4, 4), same, (), "fp32").shared
     with torch.no_grad():
         next(same.model.encoder.layers.parameters()).add_(0.01)
     freeze(same, ("encoder",))  # frozen, and another one
-    assert not load_teacher(tiny_model_folder("marian", 4, 4), same, ("encoder",), "fp32").shares_encoder
+    assert not load_teacher(tiny_model_folder("marian", 4, 4), same, ("encoder",), "fp32").shared
 
 
 def test_the_code_of_2020_compared_inputs(models: Callable[..., Any]) -> None:
@@ -263,7 +263,7 @@ def test_the_code_of_2020_compared_inputs(models: Callable[..., Any]) -> None:
     # input of layer 0 is the embedding, input of layer k the output of layer k - 1
     pairs = [(ours.embedding, theirs.layers["decoder"][0]), (ours.layers["decoder"][0], theirs.layers["decoder"][2])]
     expected = sum(float((a - b).square().mean(-1)[valid].sum().detach()) for a, b in pairs)
-    _, raw = Objective(student, settings, (), Teacher(teacher, shares_encoder=False)).eval()(
+    _, raw = Objective(student, settings, (), Teacher(teacher)).eval()(
         batch, factors_of(counts_of(batch), world=1)
     )
     assert float(raw["hidden_decoder"]) == pytest.approx(expected, rel=1e-9)
@@ -272,7 +272,7 @@ def test_the_code_of_2020_compared_inputs(models: Callable[..., Any]) -> None:
 def test_a_narrower_student_gets_projections_that_are_no_part_of_it(tiny_model_folder: Callable[..., Path]) -> None:
     student = load_model(tiny_model_folder("bart", 2, 2, d_model=8))
     teacher = load_model(tiny_model_folder("bart", 4, 4))
-    objective = Objective(student, ObjectiveSettings(**{**vars_of(EVERYTHING), "attention": None}), (), Teacher(teacher, False))
+    objective = Objective(student, ObjectiveSettings(**{**vars_of(EVERYTHING), "attention": None}), (), Teacher(teacher))
     assert objective.projections.num_parameters == 4 * 8 * 16
     batch = make_batch()
     share, raw = objective(batch, factors_of(counts_of(batch), world=1))
@@ -283,7 +283,7 @@ def test_a_narrower_student_gets_projections_that_are_no_part_of_it(tiny_model_f
 
 def test_a_batch_without_labels_contributes_nothing_and_still_has_a_graph(models: Callable[..., Any]) -> None:
     student, teacher = models("marian")
-    objective = Objective(student, EVERYTHING, (), Teacher(teacher, shares_encoder=False)).eval()
+    objective = Objective(student, EVERYTHING, (), Teacher(teacher)).eval()
     batch = make_batch()
     batch["labels"][:] = -100
     factors = factors_of({"label-tokens": 7, "source-tokens": 9, "examples": 3}, world=2)
@@ -298,7 +298,7 @@ def test_a_rank_without_examples_adds_nothing(family: str, attention: bool, mode
     """The row that it runs counts in no term, of no family, and what it gives to any gradient is exactly 0."""
     student, teacher = models(family)
     settings = EVERYTHING if attention else replace(EVERYTHING, attention=None)
-    objective = Objective(student, settings, (), Teacher(teacher, shares_encoder=False)).eval()
+    objective = Objective(student, settings, (), Teacher(teacher)).eval()
     batch = make_batch()
     nothing = collate(None, [], student.config.pad_token_id)  # type: ignore[arg-type]
     factors = factors_of(counts_of(batch), 1)

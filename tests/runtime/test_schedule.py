@@ -77,7 +77,7 @@ def models(tiny_model_folder: Callable[..., Path]) -> Models:
 
 
 def objective_of(models: Models, settings: ObjectiveSettings) -> Objective:
-    return Objective(models[0], settings, (), Teacher(models[1], shares_encoder=False)).eval()
+    return Objective(models[0], settings, (), Teacher(models[1])).eval()
 
 
 def gradients(objective: Objective) -> tuple[float, dict[str, Tensor], dict[str, float]]:

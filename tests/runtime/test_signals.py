@@ -20,6 +20,7 @@ from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.models import head as model_head
+from distilc.runtime.models.forward import first_stack_digest
 from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.load import load_model
 from distilc.runtime.objective import head
@@ -38,7 +39,6 @@ from distilc.runtime.plan import (
     Stage,
 )
 from distilc.runtime.signals import fill
-from distilc.runtime.signals.digest import encoder_digest
 from distilc.runtime.signals.layout import read_facts
 from distilc.runtime.signals.read import Signals, with_signals
 from distilc.runtime.stages.signals import _require_room
@@ -82,7 +82,7 @@ def filling(model: Any, rows: Rows, folder: Path, side: Any, encoder: Signals | 
     )  # fmt: skip
     context.scratch.mkdir(parents=True, exist_ok=True)
     return fill.Filling(
-        model, rows, chosen, context, pad_id=PAD, encoder=encoder_digest(model), encoder_signals=encoder
+        model, rows, chosen, context, pad_id=PAD, encoder=first_stack_digest(model), encoder_signals=encoder
     )
 
 
@@ -207,7 +207,7 @@ def test_damage_is_a_diagnosis(tiny_model_folder: Models, rows: Rows, tmp_path: 
         with pytest.raises(Failure) as found:
             Signals({"encoder": tmp_path / folder}, rows)
         assert found.value.code == "R331"
-    assert read_facts(tmp_path / "e").encoder == encoder_digest(model)
+    assert read_facts(tmp_path / "e").encoder == first_stack_digest(model)
 
 
 def test_states_that_depend_on_their_batch_are_not_kept(
@@ -260,7 +260,7 @@ def objective_and_folder(family: str, models: Models, own_encoder: bool) -> tupl
     parts = () if own_encoder else ("encoder", "embeddings", "positions")
     freeze(student, parts)
     teacher = load_teacher(teacher_folder, student, parts, "fp32")
-    assert teacher.shares_encoder is not own_encoder
+    assert teacher.shared == (() if own_encoder else ("encoder",))
     phi = LayerMaps(encoder=(0, 2), decoder=(1, 2))
     hidden = HiddenTerm(encoder=0.5 if own_encoder else 0.0, decoder=3.0, layer_norm="per-token", align="outputs")
     return Objective(student, replace(LOSS, hidden=hidden, phi=phi), parts, teacher).eval(), teacher_folder

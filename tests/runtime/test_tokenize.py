@@ -11,8 +11,9 @@ from typing import Any
 import pytest
 
 from distilc.runtime.data.tokenize import Counts, embedded, language_token, prepare, tokenize
-from distilc.runtime.data.train_tokenizer import LAYOUTS, train_tokenizer
+from distilc.runtime.data.train_tokenizer import train_tokenizer
 from distilc.runtime.failure import Failure
+from distilc.runtime.models.families import FAMILIES
 from distilc.runtime.models.load import load_tokenizer
 from distilc.runtime.plan import Columns, DataSettings
 
@@ -40,9 +41,9 @@ def rows_of(tokenizer: Any, pairs: list[tuple[str, str]], **changes: Any) -> tup
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
-@pytest.mark.parametrize("family", LAYOUTS)
+@pytest.mark.parametrize("family", [name for name in FAMILIES if FAMILIES[name].layout])
 def test_a_trained_tokenizer_comes_back_beside_a_model(tmp_path: Path, algorithm: Any, family: str) -> None:
-    trained = train_tokenizer(TEXTS, algorithm, 400, family, 512)
+    trained = train_tokenizer(TEXTS, algorithm, 400, FAMILIES[family], 512)
     ids = trained(TEXTS + ODD)["input_ids"]
     first, second = tmp_path / "first", tmp_path / "second"
     trained.save_pretrained(first)
@@ -62,7 +63,7 @@ def test_a_trained_tokenizer_comes_back_beside_a_model(tmp_path: Path, algorithm
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 def test_every_text_comes_back_exactly(algorithm: Any) -> None:
-    tokenizer = train_tokenizer(TEXTS, algorithm, 400, "marian", 512)
+    tokenizer = train_tokenizer(TEXTS, algorithm, 400, FAMILIES["marian"], 512)
     texts = [text for text in TEXTS[:3] + ODD if "<s>" not in text]
     ids = tokenizer(texts)["input_ids"]
     assert tokenizer.batch_decode(ids, skip_special_tokens=True, clean_up_tokenization_spaces=False) == texts
@@ -72,20 +73,20 @@ def test_every_text_comes_back_exactly(algorithm: Any) -> None:
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 def test_the_same_texts_give_the_same_tokenizer(algorithm: Any) -> None:
-    first, second = (train_tokenizer(iter(TEXTS), algorithm, 350, "t5", 512).backend_tokenizer.to_str() for _ in range(2))
+    first, second = (train_tokenizer(iter(TEXTS), algorithm, 350, FAMILIES["t5"], 512).backend_tokenizer.to_str() for _ in range(2))
     assert first == second
 
 
 @pytest.mark.parametrize(("vocab_size", "family"), [(299, "marian"), (400, "mbart")])
 def test_what_cannot_be_trained(vocab_size: int, family: str) -> None:
     with pytest.raises(Failure) as caught:
-        train_tokenizer(TEXTS, "bpe", vocab_size, family, 512)
+        train_tokenizer(TEXTS, "bpe", vocab_size, FAMILIES[family], 512)
     assert caught.value.code == "R212"
 
 
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 def test_the_smallest_vocabulary(algorithm: Any) -> None:
-    assert 260 <= len(train_tokenizer(TEXTS, algorithm, 300, "marian", 512)) <= 300
+    assert 260 <= len(train_tokenizer(TEXTS, algorithm, 300, FAMILIES["marian"], 512)) <= 300
 
 
 def test_a_long_row_is_cut_before_its_end(tiny_tokenizer_folder: Callable[[str], Path]) -> None:

@@ -214,7 +214,7 @@ def unfrozen_encoder(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) ->
 
 def shared_encoder(patch: pytest.MonkeyPatch, subjects: Made, folder: Path) -> Subject:
     def always(place: Path, student: Any, freeze: Any, precision: Any) -> teacher.Teacher:
-        return teacher.Teacher(load_model(place), shares_encoder=True)
+        return teacher.Teacher(load_model(place), shared=("encoder",))
 
     patch.setattr(build, "load_teacher", always)
     return subjects("bart", SHALLOW, OF_LOGITS)

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from distilc.runtime.data.batches import collate, micro_batches
 from distilc.runtime.execution.context import Context, Journal, Progress
+from distilc.runtime.models.forward import first_stack_digest
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
 from distilc.runtime.plan import (
@@ -28,7 +29,6 @@ from distilc.runtime.plan import (
     TrainSettings,
     ValidationSettings,
 )
-from distilc.runtime.signals.digest import encoder_digest
 from distilc.runtime.signals.fill import Filling
 from distilc.runtime.signals.read import Signals, with_signals
 from distilc.runtime.training.engine import backward, set_learning_rate, start_engine
@@ -49,7 +49,7 @@ class Product:
         self.setting, self.rows = setting, setting.rows
         self.student = setting.new_student()
         self.signals: Signals | None = None
-        teacher = Teacher(setting.decoder_teacher(), shares_encoder=True) if technique == "kd" else None
+        teacher = Teacher(setting.decoder_teacher(), shared=("encoder",)) if technique == "kd" else None
         self.objective = Objective(self.student, _objective(technique), s.FROZEN, teacher)
         settings = _train_settings(self.objective)
         self.step_schedule = StepSchedule(settings, self.rows)
@@ -59,7 +59,7 @@ class Product:
     def fill(self) -> None:
         """The `signals` stages: both sides, the encoder's first."""
         found: dict[str, Path] = {}
-        digest = encoder_digest(self.setting.teacher)
+        digest = first_stack_digest(self.setting.teacher)
         for side, layers in (("encoder", ()), ("decoder", s.PHI)):
             settings = SignalsSettings(side=side, last=True, layers=layers, precision="fp32")  # type: ignore[arg-type]
             folder, scratch = (self.setting.folder / "signals" / side / name for name in ("artifact", "scratch"))
