@@ -28,7 +28,7 @@ def verify(subjects: tuple[Path, ...], only: tuple[str, ...], as_json: bool, **o
     The stages before the training that are not in the store are run first. Then, with the code that trains:
     a student that is its teacher has a loss of zero; logits in chunks equal whole ones; a step does not depend on
     micro-batches, ranks or padding; it changes what is trained and nothing else; copied layers are their sources;
-    every setting is read; each term equals an independent reference in float64.
+    steps have the rate, size and update of the plan; each term equals an independent reference in float64.
 
     \b
     Exit codes: 0 all of it was proved, 1 it was not (with the place of the defect) or a stage failed, 2 wrong

@@ -15,8 +15,7 @@ import torch
 from ..failure import Failure
 from ..protocol import Family
 from .families import family_of
-from .load import CLASSIFYING, quiet
-from .untie import untie_head
+from .load import CLASSIFYING, quiet, untie_head
 
 # Accepted by every config class, though not a field of each (T5 has no start token of its own).
 _COMMON = {"decoder_start_token_id", "bos_token_id", "forced_bos_token_id", "forced_eos_token_id",
@@ -41,18 +40,12 @@ def build(family: str, config: Mapping[str, Any], seed: int, tokenizer: Any, num
     check_names(row, arguments)
     arguments.update(_token_ids(row, arguments, tokenizer))
     own_head = row.head_scale is not None and False in (
-        arguments.get("tie_word_embeddings"),
-        arguments.get(row.head_scale),
-    )
+        arguments.get("tie_word_embeddings"), arguments.get(row.head_scale))
     model = construct(row, arguments, seed, own_head=own_head, num_labels=num_labels)
     rows = model.config.vocab_size
     if len(tokenizer) > rows:
-        raise Failure(
-            "R228",
-            f"the tokenizer has {len(tokenizer):,} tokens, the model {rows:,}",
-            "give the architecture at least as many",
-            spec_path="teacher.tokenizer",
-        )
+        raise Failure("R228", f"the tokenizer has {len(tokenizer):,} tokens, the model {rows:,}",
+                      "give the architecture at least as many", spec_path="teacher.tokenizer")
     if model.can_generate():
         model.generation_config = _generation_config(model.config)
     return model

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import torch
+from torch import nn
 
 from ..failure import Failure
 from ..files.regular_file import open_regular
@@ -25,11 +26,11 @@ from .families import (
     count_parameters,
     depths,
     family_of,
+    head,
     head_is_tied,
     place,
     positions,
 )
-from .untie import untie_head
 from .weights import (
     PICKLE,
     holds_code,
@@ -90,14 +91,8 @@ def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
     safe = weight_files(folder)[0].suffix == ".safetensors"
     with _readable(folder), quiet():
         model, report = _auto(family, config).from_pretrained(
-            folder,
-            config=config,
-            dtype=DTYPES[precision],
-            local_files_only=True,
-            trust_remote_code=False,
-            use_safetensors=safe,
-            weights_only=True,
-            output_loading_info=True,
+            folder, config=config, dtype=DTYPES[precision], local_files_only=True, trust_remote_code=False,
+            use_safetensors=safe, weights_only=True, output_loading_info=True,
         )
     _check_report(folder, family, report)
     _check_depths(folder, family, model)
@@ -107,6 +102,24 @@ def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
             module.requires_grad_(False)
     _adopt_task_parameters(folder, model)
     return model
+
+
+def untie_head(model: Any) -> None:
+    """A fresh matrix for the head, drawn as the family draws it; nothing happens where it has its own.
+
+    transformers 5 ties every T5 it builds, also those whose checkpoints hold a separate head (T5 v1.1, Flan). Loading
+    such weights into a tied model overwrites the shared embedding with the head (domain facts 11.2)."""
+    if not head_is_tied(model):
+        return
+    module: Any = head(model)
+    weight = nn.Parameter(torch.empty_like(module.weight))  # (V, d_model)
+    config: Any = model.config
+    std: Any = getattr(config, "init_std", None) or getattr(config, "initializer_factor", 1.0)
+    with torch.no_grad():
+        weight.normal_(0.0, std)
+    module.weight = weight
+    # A later tie_weights() of transformers' own (it runs on loading and resizing) must not undo it.
+    model.all_tied_weights_keys.pop(f"{family_of(model).head}.weight", None)
 
 
 def load_tokenizer(folder: Path) -> Any:
@@ -208,11 +221,11 @@ def quiet() -> Iterator[None]:
 
 def _holds_own_head(folder: Path, model: Any, family: Family, shapes: dict[str, tuple[int, ...]]) -> bool:
     """Is the stored head another than the embedding? transformers ties them unless the values differ."""
-    head, shared = f"{family.head}.weight", f"{family.shared}.weight"
-    if head not in shapes or shared not in shapes or not head_is_tied(model):
+    own, shared = f"{family.head}.weight", f"{family.shared}.weight"
+    if own not in shapes or shared not in shapes or not head_is_tied(model):
         return False
-    tensors = stored_tensors(folder, (head, shared))
-    return not torch.equal(tensors[head], tensors[shared])
+    tensors = stored_tensors(folder, (own, shared))
+    return not torch.equal(tensors[own], tensors[shared])
 
 
 def _check_report(folder: Path, family: Family, report: dict[str, Any]) -> None:

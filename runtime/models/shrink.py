@@ -68,13 +68,8 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
     family = family_of(teacher)
     inits: dict[Stack, StackInit] = {stack: getattr(settings, stack) for stack in family.stacks}
     _check_inits(family, settings, inits, origins)
-    student = construct(
-        family,
-        _config(family, teacher, settings),
-        settings.seed or 0,
-        own_head=not head_is_tied(teacher),
-        num_labels=settings.num_labels,
-    )
+    student = construct(family, _config(family, teacher, settings), settings.seed or 0,
+                        own_head=not head_is_tied(teacher), num_labels=settings.num_labels)
     states = {role: model.state_dict() for role, model in origins.items()}
     outside = teacher.state_dict() if settings.embeddings == "teacher" else None
     source = _Source(family, outside, inits, states)

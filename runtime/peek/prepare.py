@@ -18,6 +18,7 @@ from ..extensions import require
 from ..failure import Failure
 from ..plan import Plan, Stage
 from ..signals.read import CANDIDATES
+from ..verify.subject import trained_student
 
 CHEAP = ("tokenizer", "data", "teacher", "student", "targets")  # stages that only read, tokenize, copy or mix
 POLL_SECONDS = 0.2
@@ -26,12 +27,13 @@ USED = ("model", "data", "teacher")  # roles of a training that a batch goes thr
 
 @dataclass
 class Prepared:
-    """`stage`: the student's training; `inputs`: role -> folder; `trained`: is the teacher what it will be?
-    `original`: are the rows those of the data, where the training will have other targets? `notes`: what is not
+    """`stage`: the training of the stage `student`; `inputs`: role -> folder; `trained`: is the teacher what it will
+    be? `original`: are the rows those of the data, where the training will have other targets? `notes`: what is not
     there yet, in words. `others`: role of the training -> is its artifact in the store?"""
 
     plan: Plan
     stage: Stage
+    student: Stage
     inputs: dict[str, Path] = field(default_factory=dict)
     trained: bool = True
     original: bool = False
@@ -46,12 +48,9 @@ def prepare(plan: Plan, store: Store, temporary: Path) -> Prepared:
     What depends on one is made of what there is: a student of the untrained teacher lands in `temporary`. Raises
     `Failure` R106, R310, R367 (a teacher that is itself distilled first) and those of the stages.
     """
-    stage = plan.stage("train")
-    student = plan.stage(stage.needs["model"])
-    if student.kind != "student":
-        raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to look at")
+    stage, student = trained_student(plan)
     made = _Made(plan, store, make_control(temporary))
-    prepared = Prepared(plan, stage)
+    prepared = Prepared(plan, stage, student)
     shown = [student, *(plan.stage(id) for id in student.needs.values())]
     known = (*shown, stage, *(found for found in plan.stages if found.kind in ("tokenizer", "data")))
     check_available(replace(plan, stages=tuple(found for found in plan.stages if found in known)))

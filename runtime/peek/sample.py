@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,12 @@ from ..models.families import IGNORED, classifies, reads_labels
 from ..models.forward import last_states, with_inputs
 from ..models.head import Head
 from ..models.load import load_tokenizer, model_folder
-from ..objective.build import objective_of
 from ..objective.objective import Objective, factors_of
 from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
 from ..signals.candidates import candidates_of
 from ..signals.read import CANDIDATES, signal
 from ..training.step_schedule import Step, StepSchedule
-from ..verify.subject import counts_of
+from ..verify.subject import FewRows, Subject, counts_of
 from .prepare import Prepared
 from .remarks import batch_remarks, row_remarks
 from .token_text import TokenText
@@ -62,13 +61,12 @@ class Batch:
 def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     """The facts. Raises `Failure` R360: there is no such batch or row."""
     plan, stage = prepared.plan, prepared.stage
-    settings: TrainSettings = replace(stage.settings, precision="fp32")
     rows = Rows.open(prepared.inputs["data"], "train")
     tokenizer = load_tokenizer(model_folder(prepared.inputs["model"]))
-    step_schedule = StepSchedule(settings, rows)
+    step_schedule = StepSchedule(stage.settings, rows)
     batch, shown = _chosen(plan, step_schedule, rows, stage.execution.micro_batch_tokens or 1, asked)
-    tensors = TASKS[settings.task].collate(rows, batch.ids, tokenizer.pad_token_id)
-    objective = objective_of(settings, prepared.inputs, "cpu").eval()
+    subject = Subject(plan, stage, prepared.student, prepared.inputs, {}, FewRows(rows, batch.ids), tokenizer)
+    settings, tensors, objective = subject.settings, subject.batch(), subject.objective()
     few = {name: tensor[shown] for name, tensor in tensors.items()}
     data = plan.stage("data")
     words = TokenText(tokenizer)
@@ -295,7 +293,7 @@ def _batch(batch: Batch, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
 
 def _layers(plan: Plan, objective: Objective, prepared: Prepared) -> list[dict[str, Any]]:
     """Every student layer: where it was copied from, and which teacher layer a term compares it with."""
-    student: StudentSettings = plan.stage(prepared.stage.needs["model"]).settings
+    student: StudentSettings = prepared.student.settings
     phi = prepared.stage.settings.objective.phi
     shared = () if objective.teacher is None else objective.teacher.shared
     found = []

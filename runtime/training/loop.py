@@ -42,7 +42,7 @@ WRITTEN = "written.json"  # beside the best weights: their files as they were wr
 
 
 # What is proved of an objective before its first step; raises `Failure` R31x where it is not what the plan says.
-Prove = Callable[[Stage, Context, Objective, Rows, int, Signals | None], None]
+Prove = Callable[[Stage, Context, Objective, Rows, Any, Signals | None], None]
 
 
 def train(stage: Stage, context: Context, prove: Prove, methods: Sequence[Method] = ()) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     tokenizer = load_tokenizer(source)
     signals = signals_of(stage, context, objective, rows)
     if not (context.scratch / MARKER).is_file():  # a resumed training was verified when it began
-        prove(stage, context, objective, rows, tokenizer.pad_token_id, signals)
+        prove(stage, context, objective, rows, tokenizer, signals)
     if signals is not None and objective.teacher is not None:
         objective.teacher.drop_layers(*objective.states.idle_stacks(signals.states))
     for method in methods:

@@ -17,7 +17,7 @@ POINTS = {
     "d": ("padding changes nothing", "R313"),
     "e": ("a step changes what is trained and nothing else", "R314"),
     "f": ("the student is made of the layers of the plan", "R315"),
-    "g": ("every setting is read", "R316"),
+    "g": ("the steps are those of the plan", "R316"),
     "h": ("the terms equal an independent reference", "R317"),
     "i": ("kept states of the teacher are the computed ones", "R318"),
 }

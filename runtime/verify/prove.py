@@ -13,11 +13,11 @@ from ..objective.objective import Objective
 from .against_reference import prove_reference, prove_shared
 from .candidates import with_computed
 from .copies import prove_copies
+from .course import prove_course
 from .equality import in_float64, prove_chunks, prove_identity, prove_padding
 from .own_terms import looks_at_maps
 from .proof import POINTS, Proof
 from .reference import Plain
-from .settings_read import prove_read
 from .signals import prove_kept
 from .step import prove_cuts, prove_step
 from .subject import Subject
@@ -31,7 +31,7 @@ def prove(subject: Subject, report: Report = lambda line: None) -> list[Proof]:
     found = [
         *_guarded("f", lambda: prove_copies(subject), report),
         *_of_objective(subject, report),
-        *_guarded("g", lambda: prove_read(subject), report),
+        *_guarded("g", lambda: prove_course(subject), report),
         *_guarded("a", lambda: prove_identity(subject), report),
     ]
     return sorted(found, key=lambda proof: proof.point)

@@ -78,7 +78,7 @@ def run_step(
         objective=objective,
         engine=engine,
         source=subject.inputs["model"],
-        tokenizer=_Padding(subject.pad_id),
+        tokenizer=subject.tokenizer,
         rows=rows,
         validation_rows=rows,
         step_schedule=step_schedule,
@@ -100,11 +100,6 @@ def run_step(
     for parameter in parameters:
         parameter.grad = None
     return kept.terms, found, engine.num_backward
-
-
-class _Padding:
-    def __init__(self, pad_token_id: int) -> None:
-        self.pad_token_id = pad_token_id
 
 
 def without_batch_norm(subject: Subject) -> tuple[Subject, str]:

@@ -76,7 +76,7 @@ class Subject:
     inputs: Mapping[str, Path]
     origins: Mapping[str, Path]
     rows: FewRows
-    pad_id: int
+    tokenizer: Any
     candidates: Kept | None = None
 
     @property
@@ -84,6 +84,10 @@ class Subject:
         """Those of the stage, in fp32: what is proved is proved of the arithmetic, not of its rounding."""
         settings: TrainSettings = self.stage.settings
         return replace(settings, precision="fp32")
+
+    @property
+    def pad_id(self) -> int:
+        return int(self.tokenizer.pad_token_id)
 
     @property
     def student_settings(self) -> StudentSettings:
@@ -120,8 +124,9 @@ class Subject:
 
     def batch(self) -> dict[str, Tensor]:
         """All rows in one batch."""
-        ids = np.arange(len(self.rows))
-        return with_signals(TASKS[self.settings.task].collate(self.rows, ids, self.pad_id), self.candidates, ids)
+        ids, task = np.arange(len(self.rows)), TASKS[self.settings.task]
+        rows = task.drawn(self.rows, self.tokenizer, self.settings, 0)
+        return with_signals(task.collate(rows, ids, self.pad_id), self.candidates, ids)
 
     def context(self, rank: int, world: int) -> Context:
         """A process of a training of that many."""
@@ -139,19 +144,24 @@ class Subject:
         )
 
 
-def subject_of(plan: Plan, store: Store) -> Subject:
-    """The training of the plan's student. Raises `Failure` R401: something that it needs is not in the store."""
+def trained_student(plan: Plan) -> tuple[Stage, Stage]:
+    """(the training, the student) of a plan. Raises `Failure` R310: it trains none."""
     stage = plan.stage("train")
     student = plan.stage(stage.needs["model"])
     if student.kind != "student":
-        raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to prove")
+        raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to look at")
+    return stage, student
+
+
+def subject_of(plan: Plan, store: Store) -> Subject:
+    """The training of the plan's student. Raises `Failure` R310; R401: something that it needs is not in the store."""
+    stage, student = trained_student(plan)
     roles = [role for role in ("model", "data", "teacher") if role in stage.needs]
     inputs = {role: store.folder(plan.stage(id).key, stage=id) for role in roles if (id := stage.needs[role])}
     origins = {role: store.folder(plan.stage(id).key, stage=id) for role, id in student.needs.items()}
-    rows = Rows.open(inputs["data"], "train")
     number = FEW if max(plan.teacher.parameters, plan.student.parameters) > LARGE else MANY
-    pad_id = load_tokenizer(model_folder(inputs["model"])).pad_token_id
-    return Subject(plan, stage, student, inputs, origins, few_rows(rows, number), pad_id)
+    rows = few_rows(Rows.open(inputs["data"], "train"), number)
+    return Subject(plan, stage, student, inputs, origins, rows, load_tokenizer(model_folder(inputs["model"])))
 
 
 def step_schedule_of_few(settings: TrainSettings, rows: Rows) -> StepSchedule:

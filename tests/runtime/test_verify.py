@@ -27,16 +27,16 @@ from distilc.runtime.models.save import save_model
 from distilc.runtime.objective import build, divergence, hidden, objective, teacher
 from distilc.runtime.objective.assembly import TERMS
 from distilc.runtime.objective.objective import Objective
-from distilc.runtime.plan import GenerationSettings, load_plan
+from distilc.runtime.plan import BatchSettings, load_plan
 from distilc.runtime.protocol import Term, TermInputs
-from distilc.runtime.training import step
+from distilc.runtime.training import step, step_schedule
 from distilc.runtime.training.step_schedule import StepSchedule
-from distilc.runtime.verify import quick
+from distilc.runtime.verify import course, quick
+from distilc.runtime.verify.course import prove_course
 from distilc.runtime.verify.equality import prove_identity
 from distilc.runtime.verify.proof import Proof, diagnosis
 from distilc.runtime.verify.prove import prove, reference_proofs
 from distilc.runtime.verify.quick import prove_quickly
-from distilc.runtime.verify.settings_read import prove_read
 from distilc.runtime.verify.subject import Subject, subject_of
 
 FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5"]
@@ -293,7 +293,6 @@ def test_numbers_that_change_are_proved_where_an_error_shows(subjects: Made, mon
     claims = [proof.claim for proof in proofs]
     assert "the term hidden_decoder at step 3" in claims and "the term hidden_decoder at step 2" not in claims
     assert {"the loss at step 2", "the loss at step 3", "the gradient of the loss at step 3"} <= {*claims}
-    assert failed(list(prove_read(subject))) == []
     right = StepSchedule.scheduled
     monkeypatch.setattr(StepSchedule, "scheduled", lambda self, step: right(self, step - 1))
     assert any("the term logits is" in line and "at step 3" in line for line in failed(list(reference_proofs(subject, subject.objective()))))
@@ -378,23 +377,64 @@ def test_a_planted_defect_is_found_and_its_place_named(
     assert re.search(place, failure.message), failure.message
 
 
-def test_a_setting_that_nothing_reads_is_named(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
-    subject = subjects("bart", SHALLOW, OF_LOGITS)
+def with_settings(subject: Subject, **changed: Any) -> Subject:
+    return replace(subject, stage=replace(subject.stage, settings=replace(subject.stage.settings, **changed)))
+
+
+def test_a_rate_that_forgets_its_warm_up_is_found(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = with_settings(subjects("bart", SHALLOW, OF_LOGITS), schedule="constant")
     monkeypatch.setattr(StepSchedule, "learning_rate", lambda self, step: 1e-3)
-    assert failed(list(prove_read(subject))) == [
-        "(g) every setting of the training is read: nothing reads schedule, warmup_steps"
-    ]
+    (told,) = failed(list(prove_course(subject)))
+    assert told.startswith("(g) the learning rate of each step: the learning rate of step 1 is 0.001, and 0.000333333 by")
 
 
-def test_the_settings_of_a_validation_that_writes_are_read(subjects: Made) -> None:
+SCHEDULES = ("linear", "cosine", "constant", "inverse-sqrt")
+
+
+@pytest.mark.parametrize("schedule", SCHEDULES)
+def test_the_steps_of_each_schedule_are_proved(schedule: str, subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = with_settings(subjects("bart", SHALLOW, OF_LOGITS), schedule=schedule)
+    assert failed(list(prove_course(subject))) == []
+    right = StepSchedule.learning_rate
+    monkeypatch.setattr(StepSchedule, "learning_rate", lambda self, step: right(self, step + 1))
+    assert failed(list(prove_course(subject))) != []
+
+
+def test_steps_of_another_size_and_number_are_found(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     subject = subjects("bart", SHALLOW, OF_LOGITS)
-    settings = subject.stage.settings
-    generation = GenerationSettings(
-        engine="transformers", beams=2, length_penalty=0.8, min_length=2, max_length=8, no_repeat_ngram=3, early_stopping=True
-    )  # fmt: skip
-    validation = replace(settings.validation, metrics=("loss", "bleu"), generation=generation)
-    subject = replace(subject, stage=replace(subject.stage, settings=replace(settings, validation=validation)))
-    assert failed(list(prove_read(subject))) == []
+    right = step_schedule.epoch_steps
+    for unit, size in (("examples", 4), ("tokens", 40)):
+        sized = with_settings(subject, batch=BatchSettings(unit=unit, size=size))
+        assert failed(list(prove_course(sized))) == []
+        with monkeypatch.context() as patch:
+            patch.setattr(step_schedule, "epoch_steps", lambda s, t, u, n, *rest: right(s, t, u, 4 * n, *rest))
+            assert any("a step has" in told for told in failed(list(prove_course(sized))))
+    with monkeypatch.context() as patch:
+        patch.setattr(step_schedule, "epoch_steps", lambda *rest: right(*rest)[1:])
+        assert any("times in an epoch" in told for told in failed(list(prove_course(subject))))
+    monkeypatch.setattr(StepSchedule, "_count", lambda self: 3)  # of 2 epochs of 3 steps
+    assert any("it ends after 1.00 epochs, the plan says 2" in told for told in failed(list(prove_course(subject))))
+
+
+def test_an_optimizer_with_other_numbers_is_found(subjects: Made, monkeypatch: pytest.MonkeyPatch) -> None:
+    subject = subjects("bart", SHALLOW, OF_LOGITS)
+    right, chosen = course.optimizer_of, subject.settings.optimizer
+    for other in ({"betas": (0.8, 0.999)}, {"eps": 1e-3}, {"weight_decay": 0.3}):
+        wrong = replace(subject.settings, optimizer=replace(chosen, **other))
+        with monkeypatch.context() as patch:
+            patch.setattr(course, "optimizer_of", lambda found, settings, wrong=wrong, **named: right(found, wrong, **named))
+            assert failed(list(prove_course(subject))) == [
+                "(g) the update of the optimizer: betas, eps or weight_decay of the optimizer are not those of the plan "
+                "(training.optimizer)"
+            ]
+
+
+def test_an_engine_with_another_clipping_or_precision_is_found(subjects: Made) -> None:
+    subject = subjects("bart", SHALLOW, OF_LOGITS)
+    config = {**(subject.stage.execution.deepspeed or {}), "gradient_clipping": 0.0, "bf16": {"enabled": True}}
+    stage = replace(subject.stage, execution=replace(subject.stage.execution, deepspeed=config))
+    clipping, precision = failed(list(prove_course(replace(subject, stage=stage))))
+    assert "it clips at 0.0, the plan says 1.0" in clipping and "['bf16'] instead of fp32" in precision
 
 
 def test_the_command_prints_what_was_proved_and_ends_with_the_diagnosis(
@@ -423,17 +463,17 @@ def test_a_training_that_would_train_something_else_does_not_begin(
     trained = subject.objective()
     assert trained.teacher is not None
     trained.teacher.model.bfloat16()  # as a training on a GPU has it
-    prove_quickly(subject.stage, subject.context(0, 2), trained, subject.rows, subject.pad_id)
+    prove_quickly(subject.stage, subject.context(0, 2), trained, subject.rows, subject.tokenizer)
     assert "verify train: the objective is what the plan says, on 4 rows" in capsys.readouterr().out
     assert next(trained.teacher.model.parameters()).dtype == torch.bfloat16
     assert all(parameter.grad is None for parameter in trained.parameters())
     monkeypatch.setattr(quick, "MOST_PARAMETERS", 100)
-    prove_quickly(subject.stage, subject.context(0, 1), trained, subject.rows, subject.pad_id)
+    prove_quickly(subject.stage, subject.context(0, 1), trained, subject.rows, subject.tokenizer)
     assert "not tried before the first step" in capsys.readouterr().out
     monkeypatch.undo()
     missing_temperature_squared(monkeypatch, subjects, Path())
     with pytest.raises(Failure, match="the factor T² = 4 is missing") as caught:
-        prove_quickly(subject.stage, subject.context(0, 1), trained, subject.rows, subject.pad_id)
+        prove_quickly(subject.stage, subject.context(0, 1), trained, subject.rows, subject.tokenizer)
     assert caught.value.code == "R317"
 
 
