@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .checks.check import SPEC, check_together, hold
 from .checks.context import SpecContext
@@ -24,6 +24,9 @@ from .spec.normalise import normalise
 from .spec.parse import Files, Node, without
 from .spec.sections import Section, Sections, whole_tree
 from .spec.structure import Schema, load_schema
+
+if TYPE_CHECKING:
+    from .plan.plan import Plan
 
 
 def compile_spec(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
@@ -55,7 +58,7 @@ def _compile(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
 OF_A_SPEC = ("version", "task", "teacher", "student")  # a file without any of these is something else
 
 
-def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[list[dict[str, Any]], Compiled]:
+def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[list[Plan], Compiled]:
     """The plans of the runs, and what was found out on the way. `fingerprints` False looks only whether
     models and data are there; the plans of a run whose model is not on this machine are then missing."""
     from .plan.lower import Lowering
@@ -68,9 +71,9 @@ def lower_runs(compiled: Compiled, site: Site, *, fingerprints: bool) -> tuple[l
             plans.append(plan)
     lowering.close()
     if plans:
-        from .plan.signals import add_signals
+        from .plan.signals import with_signals
 
-        add_signals(plans, site)
+        plans = with_signals(plans)
     return plans, compiled
 
 

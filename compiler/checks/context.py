@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from ..diagnostics.diagnostic import Reporter, Trail
+from ..resolve.data_sizes import DataSize
 from ..resolve.reference import ResolvedModel
 from ..resolve.run import ResolvedLabels
 from ..resolve.site import Site
@@ -69,8 +70,14 @@ class ModelContext(NamedTuple):
     teacher_precision: str
 
 
-class PlanContext(NamedTuple):
-    """A plan, in which the sizes of local data can be looked up."""
+Count = Callable[[], DataSize | None]
 
-    plan: Mapping[str, Any]
+
+class PlanContext(NamedTuple):
+    """A run whose data can be counted. `trainings`: id -> the settings of the stage, and the rows that it sees; `data`:
+    those that the student's targets are made of. None: not known."""
+
+    run: Experiment
     reporter: Reporter
+    trainings: Mapping[str, tuple[Mapping[str, Any], Count]]
+    data: Count

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail
 from ..estimates.effort import training_steps
-from ..resolve.data_sizes import DataSize, data_size, described_size, mixed_size, rows_of, share_rows, trained_size
+from ..resolve.data_sizes import DataSize, described_size, mixed_size, share_rows
 from ..resolve.objective import batch_settings
 from .context import DataContext, PlanContext
 
@@ -17,10 +17,9 @@ TRAINED_AT: Mapping[str, Trail] = {"train": ("training",), "teacher-train": ("te
 
 def check_known_end(context: PlanContext) -> None:
     """Reports W403: a warm-up that the spec asks for is longer than a training whose end is known with its data."""
-    plan, reporter = context
-    for stage in plan["stages"]:
-        if stage["id"] in TRAINED_AT and reporter.written((*TRAINED_AT[stage["id"]], "warmup", "steps")):
-            _check_warmup(stage["id"], stage["settings"], trained_size(plan, stage), reporter)
+    for id, (settings, size) in context.trainings.items():
+        if context.reporter.written((*TRAINED_AT[id], "warmup", "steps")):
+            _check_warmup(id, settings, size(), context.reporter)
 
 
 def check_described_end(context: DataContext) -> None:
@@ -65,17 +64,14 @@ def _check_warmup(id: str, settings: Mapping[str, Any], size: DataSize | None, r
 
 def check_shares(context: PlanContext) -> None:
     """Reports W583: a share of the targets draws none of the rows, whose number is known."""
-    plan, reporter = context
-    mix = next((stage for stage in plan["stages"] if stage["id"] == "targets"), None)
-    train = next(stage for stage in plan["stages"] if stage["id"] == "train")
-    size = None if mix is None else data_size(plan, rows_of(plan, train))
-    if mix is None or size is None:
+    shares = context.run.target_shares
+    size = context.data() if shares else None
+    if size is None:
         return
-    shares = mix["settings"].get("shares", {})
-    for i, name in enumerate(mix["settings"]["targets"]):
+    for i, name in enumerate(context.run.targets):
         if name in shares and not share_rows(size.rows, shares[name]):
             about = "about " if size.origin == "files" else ""
-            reporter.warning(
+            context.reporter.warning(
                 "W583",
                 ("targets", i),
                 f"a share of {shares[name]:g} selects no row of `{name}`: there are {about}{size.rows:,}",

@@ -43,7 +43,7 @@ def compile(  # the command's name; nothing here needs Python's own
         from ..plan.lock import check_locked
 
         reporter = Reporter(Places(), file=spec)
-        check_locked([(plan, folder / plan["name"] / "lock.yaml") for plan in plans], reporter)
+        check_locked([(plan, folder / plan.name / "lock.yaml") for plan in plans], reporter)
         if reporter.failed:
             leave(reporter.diagnostics, compiled.texts)
     for written in write_plans(plans, folder, "--workspace" if output is None else "-o"):

@@ -7,7 +7,7 @@ import re
 import sys
 from os.path import isfile
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,6 +15,9 @@ from ..diagnostics.diagnostic import did_you_mean
 from .options import ONLY, site_of, spec_options
 from .output import has_color, leave, show, tell
 from .plans import chosen_runs, lowered
+
+if TYPE_CHECKING:
+    from ..plan.plan import Plan
 
 
 @click.command()
@@ -67,14 +70,13 @@ def explain(
     from ..explain.explain import explain_json, explain_texts
 
     if as_json:
-        tell(json.dumps(explain_json(plans, site), indent=2, allow_nan=False) + "\n")
+        tell(json.dumps(explain_json(plans), indent=2, allow_nan=False) + "\n")
     else:
-        experiments = [run.experiment for run in compiled.runs]
         color = has_color(sys.stdout)
-        tell(explain_texts(plans, experiments, site, color=color), color=color)
+        tell(explain_texts(plans, color=color), color=color)
 
 
-def _explain_why(plans: list[dict[str, Any]], stage: str, as_json: bool) -> None:
+def _explain_why(plans: list[Plan], stage: str, as_json: bool) -> None:
     from ..diagnostics.diagnostic import Places, Reporter
     from ..explain.why import explain_why, why_json, why_text
 

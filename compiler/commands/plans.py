@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from ..diagnostics.diagnostic import Places, Reporter
 from ..pipeline import compile_spec, lower_runs, read_data
@@ -15,7 +15,9 @@ from ..spec.compiled import Compiled
 from ..spec.selection import choose_runs
 from .output import leave, show, tell
 
-Plan = dict[str, Any]
+if TYPE_CHECKING:
+    from ..plan.plan import Plan
+
 MOST_BYTES_READ_BEFORE = 64 << 20  # `run` reads data files up to this size before it starts anything
 
 
@@ -61,7 +63,7 @@ def lowered(compiled: Compiled, site: Site, *, with_data: bool = False) -> list[
     return plans
 
 
-def write_plans(plans: Sequence[Mapping[str, Any]], folder: Path, option: str = "--workspace") -> list[Path]:
+def write_plans(plans: Sequence[Plan], folder: Path, option: str = "--workspace") -> list[Path]:
     """Write the plans below a folder, which `option` says; ends with exit code 1 when that cannot be done."""
     from ..plan.emit import emit_all
 

@@ -76,7 +76,7 @@ def folders_to_run(subjects: Sequence[Path], only: tuple[str, ...], options: dic
     compiled = [compile_spec(spec, options["overrides"], site) for spec in specs] if site is not None else []
     compiled, kept = choose_of_all(compiled, _names(found) if only else [folder.name for folder in found], only)
     plans = [lowered(one, site, with_data=True) for one in compiled] if site is not None else []
-    if (twice := _twice([plan["name"] for some in plans for plan in some])) is not None:
+    if (twice := _twice([plan.name for some in plans for plan in some])) is not None:
         raise click.UsageError(f"two runs have the name {twice}: give them different names")
     wanted = {found[i] for i in kept}
     folders: list[Path] = []

@@ -4,8 +4,10 @@ Nothing of it is in a key."""
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import field
 from typing import Any
 
+from ..diagnostics.record import record
 from ..resolve.architecture import Architecture
 from ..resolve.site import Site
 from .deepspeed_config import deepspeed_config, teacher_config
@@ -13,43 +15,56 @@ from .memory import MICRO_BATCH_TOKENS, choose_micro_batch_tokens, place
 from .workload import Teaching, Workload, training_workload
 
 
-def placement(
-    settings: Mapping[str, Any] | None,
+@record
+class Execution:
+    """How a stage runs. `locations`: where what its settings name by fingerprint is found; `micro_batch_tokens` that a
+    device takes at a time; `save_minutes` between checkpoints; `deepspeed`, `teacher_deepspeed`: the engines' configs;
+    `checkpointing`: activations are computed again; `signals`: side -> key of the stage whose states are read."""
+
+    locations: Mapping[str, str] = field(default_factory=dict)
+    micro_batch_tokens: int | None = None
+    save_minutes: float | None = None
+    deepspeed: Mapping[str, Any] | None = None
+    teacher_deepspeed: Mapping[str, Any] | None = None
+    checkpointing: bool = False
+    signals: Mapping[str, str] = field(default_factory=dict)
+
+
+def training_placement(
+    settings: Mapping[str, Any],
     architecture: Architecture,
     site: Site,
     *,
     lengths: tuple[int, int] | None = None,
     teaching: Teaching | None = None,
-) -> dict[str, Any]:
-    """The `execution` of a `train` stage, without locations. `settings` None: of a model that only generates.
-    `lengths`: the longest source and target in tokens; `teaching`: what the objective asks of a teacher."""
-    if settings is None:
-        return {"micro_batch_tokens": site.micro_batch_tokens or _generation_tokens(architecture, site)}
+) -> Execution:
+    """The execution of a `train` stage. `lengths`: the longest source and target in tokens; `teaching`: what the
+    objective asks of a teacher."""
     chosen = place(
         training_workload(settings, architecture, site, lengths=lengths, teaching=teaching),
         site.zero,
         site.micro_batch_tokens,
     )
-    run: dict[str, Any] = {
-        "micro_batch_tokens": chosen.micro_batch_tokens,
-        "save_minutes": site.save_minutes,
-        "deepspeed": deepspeed_config(
-            precision=settings["precision"],
+    precision = settings["precision"]
+    return Execution(
+        micro_batch_tokens=chosen.micro_batch_tokens,
+        save_minutes=site.save_minutes,
+        deepspeed=deepspeed_config(
+            precision=precision,
             gradient_clipping=settings["gradient_clipping"],
             zero=chosen.zero,
             offload=site.offload,
         ),
-    }
-    if chosen.shard_teacher:
-        run["teacher_deepspeed"] = teacher_config(settings["precision"], site.offload)
-    if chosen.checkpointing:
-        run["checkpointing"] = True
-    return run
+        teacher_deepspeed=teacher_config(precision, site.offload) if chosen.shard_teacher else None,
+        checkpointing=chosen.checkpointing,
+    )
 
 
-def _generation_tokens(architecture: Architecture, site: Site) -> int:
+def generation_tokens(architecture: Architecture, site: Site) -> int:
     """The micro-batch of a model that generates, in fp32: that of a training of its decoder, which takes more.
     A CPU's is the usual one: nothing is kept for a backward."""
+    if site.micro_batch_tokens is not None:
+        return site.micro_batch_tokens
     if site.device == "cpu":
         return MICRO_BATCH_TOKENS[0]
     load = Workload(

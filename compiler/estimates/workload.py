@@ -9,7 +9,7 @@ from ..diagnostics.record import record
 from ..extensions.terms import looks_at_teacher, needs_of, terms_on
 from ..resolve.architecture import Architecture
 from ..resolve.site import Site
-from ..resolve.student import ResolvedStudent, shares_encoder
+from ..resolve.student import ResolvedStudent
 from ..spec.experiment import Experiment
 
 
@@ -115,16 +115,8 @@ def step_tokens(examples: int | None, tokens: int | None, lengths: tuple[int, in
 
 
 def student_teaching(objective: Mapping[str, Any], teacher: Architecture, student: ResolvedStudent) -> Teaching:
-    """What the objective of a student asks of its teacher."""
-    encoder = student.copies["encoder"]
-    copied = None if encoder is None else encoder.layers
-    foreign, embeddings = "encoder" in student.origins, student.settings["embeddings"]
-    shared = shares_encoder(student.freeze, copied, teacher, foreign=foreign, embeddings=embeddings)
-    return teaching_of(objective, teacher, shared_encoder=shared)
-
-
-def teaching_of(objective: Mapping[str, Any], teacher: Architecture, *, shared_encoder: bool) -> Teaching:
     """What an objective with a term that looks at the teacher asks of it."""
+    shared = student.shares_encoder_of(teacher)
     terms = [name for name, settings in terms_on(objective) if looks_at_teacher(name, settings)]
     needs = frozenset[str]().union(*map(needs_of, terms))
-    return Teaching(architecture=teacher, needs=needs, shared_encoder=shared_encoder)
+    return Teaching(architecture=teacher, needs=needs, shared_encoder=shared)

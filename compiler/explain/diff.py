@@ -13,7 +13,7 @@ from ..spec.differences import differences
 from ..spec.resolved import without_locations
 from ..spec.setting_paths import Change, changed_settings
 from .explain import stage_states
-from .sides import Subject
+from .sides import Planned, Subject
 
 SHAPE = ("encoder_layers", "decoder_layers", "d_model", "heads", "ffn_dim")
 
@@ -100,7 +100,7 @@ def pair_runs(a: Sequence[Subject], b: Sequence[Subject]) -> Pairing:
 
 def diff_runs(a: Subject, b: Subject) -> RunDifference:
     """Everything in which two runs differ."""
-    stages = None if a.plan is None or b.plan is None else list(_stages(a.plan, b.plan))
+    stages = None if a.planned is None or b.planned is None else list(_stages(a.planned, b.planned))
     results = None if a.summary is None or b.summary is None else list(_results(a.summary, b.summary))
     return RunDifference(a, b, list(_values(a, b, stages)), list(_inputs(a, b)), stages, results)
 
@@ -114,32 +114,34 @@ def _values(a: Subject, b: Subject, stages: Sequence[StageDifference] | None) ->
         if same_shape and path[0] == "student" and path[-1] in SHAPE and None in (one, other):
             continue  # written in one, the same without a word in the other: it is the teacher's
         yield Change(dotted(path), one, other)
-    if a.plan is not None and b.plan is not None:
-        specs_a, specs_b = a.plan.get("named", {}), b.plan.get("named", {})
+    if a.planned is not None and b.planned is not None:
+        specs_a, specs_b = a.planned.named, b.planned.named
         for owner in [name for name in specs_a if name in specs_b]:  # one that is new is told as its stages
-            before, now = (without_locations(specs[owner]["spec"]) for specs in (specs_a, specs_b))
+            before, now = (without_locations(specs[owner]) for specs in (specs_a, specs_b))
             for path, one, other in differences(before, now):
                 yield Change(f"{dotted(path)} of {owner}", one, other)
 
 
 def _inputs(a: Subject, b: Subject) -> Iterator[Change]:
     """Models and data from outside of the spec, as they were found."""
-    if a.plan is not None and b.plan is not None:
-        for path, one, other in differences(plan_inputs(a.plan), plan_inputs(b.plan)):
+    if a.planned is not None and b.planned is not None:
+        for path, one, other in differences(plan_inputs(a.planned.stages), plan_inputs(b.planned.stages)):
             yield Change(dotted(path), one, other)
 
 
-def _stages(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[StageDifference]:
-    keys_a, keys_b = ({state["id"]: state["key"] for state in stage_states(plan)} for plan in (a, b))
-    by_id_a, by_id_b = ({stage["id"]: stage for stage in plan["stages"]} for plan in (a, b))
-    for id in [*by_id_a, *(id for id in by_id_b if id not in by_id_a)]:
-        one, other = by_id_a.get(id), by_id_b.get(id)
+def _stages(a: Planned, b: Planned) -> Iterator[StageDifference]:
+    keys_a, keys_b = (
+        {state["id"]: state["key"] for state in stage_states(side.stages, side.stores)} for side in (a, b)
+    )
+    for id in [*a.stages, *(id for id in b.stages if id not in a.stages)]:
+        one, other = a.stages.get(id), b.stages.get(id)
         changed: list[Change] = []
         upstream: list[str] = []
         if one is not None and other is not None:
-            changed = changed_settings(id, one["kind"], one["settings"], other["settings"])
-            for role in [*one["needs"], *(role for role in other["needs"] if role not in one["needs"])]:
-                from_a, from_b = one["needs"].get(role), other["needs"].get(role)
+            changed = changed_settings(id, one.kind, one.settings, other.settings)
+            needs_a, needs_b = a.stages.ids(one.needs), b.stages.ids(other.needs)
+            for role in [*needs_a, *(role for role in needs_b if role not in needs_a)]:
+                from_a, from_b = needs_a.get(role), needs_b.get(role)
                 if from_a is None or from_b is None:
                     changed.append(Change(f"needs.{role}", from_a, from_b))
                 elif keys_a.get(from_a) == keys_b.get(from_b):

@@ -134,7 +134,7 @@ def diff_json(differences: Sequence[RunDifference], pairing: Pairing) -> dict[st
 def _subject(run: Subject) -> dict[str, Any]:
     return {
         "name": run.name,
-        "key": None if run.plan is None else run.plan["key"],
+        "key": None if run.planned is None else run.planned.key,
         "finished": run.summary is not None,
     }
 

@@ -6,12 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from ..estimates.devices import GENERATION_UTILISATION, TRAINING_UTILISATION
+from ..plan.plan import Plan
 from ..resolve.fingerprint import UNRESOLVED
-from ..resolve.site import Site
 from .forecast import forecast_effort, forecast_memory, forecast_total
 from .text_table import table
 
-Plan = Mapping[str, Any]
 PARTS = ("weights", "gradients", "optimizer", "teacher", "activations", "logits", "signals", "workspace", "total")
 CHOSEN = "▸"
 ORIGINS = {
@@ -23,14 +22,12 @@ ORIGINS = {
 }
 
 
-def memory_lines(plan: Plan, site: Site | None) -> list[str]:
+def memory_lines(plan: Plan) -> list[str]:
     """A table of the four ZeRO stages for each training, the chosen one marked."""
-    where = plan["site"]
-    number = where["nodes"] * where["per_node"]
-    device = site.device_name if site is not None else where["device"]
-    one = "process" if where["device"] == "cpu" else "device"
-    lines = [f"memory of one {one} in GiB, estimated: {number} x {device}"]
-    for id, found in forecast_memory(plan, site).items():
+    site = plan.site
+    one = "process" if site.device == "cpu" else "device"
+    lines = [f"memory of one {one} in GiB, estimated: {site.nodes * site.per_node} x {site.device_name}"]
+    for id, found in forecast_memory(plan).items():
         usable = "" if found["usable_gb"] is None else f", {found['usable_gb']:.1f} GiB to use"
         lines.append(f"  {id}: {found['micro_batch_tokens']:,} tokens at a time{usable}; {found['reason']}")
         rows = [["  ZeRO", *PARTS, ""]]
@@ -41,9 +38,9 @@ def memory_lines(plan: Plan, site: Site | None) -> list[str]:
     return lines
 
 
-def effort_lines(plan: Plan, site: Site | None) -> list[str]:
+def effort_lines(plan: Plan) -> list[str]:
     """A table of the stages that train or write labels."""
-    efforts = forecast_effort(plan, site)
+    efforts = forecast_effort(plan)
     devices = list(next(iter(efforts.values()))["hours"]) if efforts else []
     rows = [["stage", "rows", "steps", "tokens", "petaflops", *devices, "disk"]]
     for id, found in efforts.items():
@@ -69,9 +66,9 @@ def effort_lines(plan: Plan, site: Site | None) -> list[str]:
     return lines
 
 
-def total_line(plans: Sequence[Plan], site: Site | None) -> str:
+def total_line(plans: Sequence[Plan]) -> str:
     """All runs together, in one line."""
-    found = forecast_total(plans, site)
+    found = forecast_total(plans)
     times = ", ".join(f"{_hours(hours)} on one {device}" for device, hours in found["hours"].items())
     shared = f", what runs share counted once ({found['shared']} stages spared)" if found["shared"] else ""
     left_out = f", stages of unknown size left out: {found['unresolved']}" if found["unresolved"] else ""

@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from os.path import exists, isfile
 from pathlib import Path
 from typing import Any
 
-from ..extensions.extension_record import plan_extensions
+from ..extensions.extension_record import used_extensions
 from ..extensions.installed import WORDS
+from ..plan.plan import Plan, Stage, Stages
+from ..resolve.architecture import Architecture
+from ..resolve.copies import STACKS, depth
 from ..resolve.fingerprint import UNRESOLVED
-from ..resolve.site import Site
-from ..spec.experiment import Experiment
+from ..resolve.layers import Layers
 from .engines import engine_lines, engines_of_run
 from .estimates import effort_lines, memory_lines, total_line
 from .forecast import forecast_effort, forecast_memory, forecast_total
@@ -20,57 +23,49 @@ from .objective import objective_lines
 from .signals import candidates_of_run, signal_lines, signals_of_run
 from .text_table import table
 
-Plan = Mapping[str, Any]
 
-
-def explain_json(plans: Sequence[Plan], site: Site | None = None) -> dict[str, Any]:
+def explain_json(plans: Sequence[Plan]) -> dict[str, Any]:
     """`{"version": 1, "runs": [...], "estimate": {...}}`, the latter of all runs together. The key of a stage
-    with an input that could not be found out is "unresolved", and so are those of the stages that need it.
-    `site` None: what its devices are is known only as far as the plans say it."""
-    return {"version": 1, "runs": [_run(plan, site) for plan in plans], "estimate": forecast_total(plans, site)}
+    with an input that could not be found out is "unresolved", and so are those of the stages that need it."""
+    return {"version": 1, "runs": [_run(plan) for plan in plans], "estimate": forecast_total(plans)}
 
 
-def explain_texts(
-    plans: Sequence[Plan], experiments: Sequence[Experiment], site: Site | None = None, *, color: bool = False
-) -> str:
+def explain_texts(plans: Sequence[Plan], *, color: bool = False) -> str:
     """All runs in words and drawings, and what they take together."""
-    pairs = zip(plans, experiments, strict=True)
-    texts = [explain_text(plan, experiment, site, color=color) for plan, experiment in pairs]
-    return "\n".join([*texts, *([f"{total_line(plans, site)}\n"] if len(plans) > 1 else [])])
+    texts = [explain_text(plan, color=color) for plan in plans]
+    return "\n".join([*texts, *([f"{total_line(plans)}\n"] if len(plans) > 1 else [])])
 
 
-def explain_text(plan: Plan, experiment: Experiment, site: Site | None = None, *, color: bool = False) -> str:
+def explain_text(plan: Plan, *, color: bool = False) -> str:
     """One run in words and drawings; ends with a newline."""
-    lines = [f"{plan['name']}   {plan['task']}   run {plan['key'][:8]}", ""]
+    lines = [f"{plan.name}   {plan.experiment.task}   run {plan.key[:8]}", ""]
     lines += _models(plan)
-    for stack in ("encoder", "decoder"):
-        if plan["teacher"][f"{stack}_layers"]:
-            lines += ["", *layer_lines(plan, experiment, stack, color=color)]
+    for stack in STACKS:
+        if depth(plan.found.teacher.architecture, stack):
+            lines += ["", *layer_lines(plan, stack, color=color)]
     lines += ["", *objective_lines(plan), *_schedules(plan), *_frozen(plan), *_extensions(plan)]
-    lines += ["", *memory_lines(plan, site), "", *effort_lines(plan, site)]
-    lines += signal_lines(plan, site)
-    lines += engine_lines(plan, site)
+    lines += ["", *memory_lines(plan), "", *effort_lines(plan)]
+    lines += signal_lines(plan)
+    lines += engine_lines(plan)
     lines += ["", *_stages(plan), *_expected(plan)]
     return "\n".join(line.rstrip() for line in lines) + "\n"
 
 
-def stage_states(plan: Plan) -> list[dict[str, Any]]:
-    """The stages as `explain --json` shows them: id, kind, key, needs, cached."""
-    site = plan["site"]
-    stores = [Path(site["workspace"]) / "store", *map(Path, site["shared_stores"])]
+def stage_states(stages: Stages, stores: Sequence[Path]) -> list[dict[str, Any]]:
+    """The stages as `explain --json` shows them: id, kind, key, needs, cached. `stores`: where artifacts may be."""
     unresolved: set[str] = set()
     states: list[dict[str, Any]] = []
-    for stage in plan["stages"]:
-        if UNRESOLVED in _inputs(stage) or unresolved & set(stage["needs"].values()):
-            unresolved.add(stage["id"])
-        known = stage["id"] not in unresolved
-        cached = known and any(_is_stored(store, stage["key"]) for store in stores)
+    for id, stage in stages.items():
+        if UNRESOLVED in _inputs(stage) or unresolved & set(stage.needs.values()):
+            unresolved.add(stage.key)
+        known = stage.key not in unresolved
+        cached = known and any(_is_stored(store, stage.key) for store in stores)
         states.append(
             {
-                "id": stage["id"],
-                "kind": stage["kind"],
-                "key": stage["key"] if known else UNRESOLVED,
-                "needs": stage["needs"],
+                "id": id,
+                "kind": stage.kind,
+                "key": stage.key if known else UNRESOLVED,
+                "needs": stages.ids(stage.needs),
                 "cached": cached,
             }
         )
@@ -85,77 +80,85 @@ def _is_stored(store: Path, key: str) -> bool:
 def _expected(plan: Plan) -> list[str]:
     """The published scores that the report will set beside the measured ones."""
     lines = []
-    for who, expected in plan["expect"].items():
-        scores = ", ".join(f"{name} {value:g}" for name, value in expected["scores"].items())
-        within = "" if expected["within"] is None else f" within {expected['within']:g}"
-        source = "" if expected["source"] is None else f" ({expected['source']})"
+    for who, expected in plan.experiment.expect.items():
+        scores = ", ".join(f"{name} {value:g}" for name, value in expected.scores.items())
+        within = "" if expected.within is None else f" within {expected.within:g}"
+        source = "" if expected.source is None else f" ({expected.source})"
         lines.append(f"expected of the {who}: {scores}{within}{source}")
     return ["", *lines] if lines else []
 
 
-def _inputs(stage: Mapping[str, Any]) -> list[str | None]:
+def _inputs(stage: Stage) -> list[str | None]:
     """The fingerprints and commits of what a stage reads from outside the store."""
-    settings = stage["settings"]
-    if stage["kind"] == "teacher":
+    settings = stage.settings
+    if stage.kind == "teacher":
         return [settings["fingerprint"], settings["revision"]]
-    if stage["kind"] not in ("data", "tokenizer", "pseudo-labels"):
+    if stage.kind not in ("data", "tokenizer", "pseudo-labels"):
         return []
     sources = [*settings["train"], *settings.get("validation", [])]
     sources += [source for test in settings.get("test", {}).values() for source in test]
     return [text for source in sources for text in (source["revision"], *source["fingerprints"])]
 
 
-def _run(plan: Plan, site: Site | None) -> dict[str, Any]:
-    teacher, student = dict(plan["teacher"]), dict(plan["student"])
-    del teacher["trainable_parameters"], student["model"]
+def _run(plan: Plan) -> dict[str, Any]:
+    experiment, student = plan.experiment, plan.found.student
     return {
-        "name": plan["name"],
-        "variant": plan["variant"],
-        "task": plan["task"],
-        "seed": plan["seed"],
-        "teacher": teacher,
-        "student": student,
-        "copy": plan["copy"],
-        "phi": plan["phi"],
-        "schedules": next((dict(stage_schedules(stage)) for stage in plan["stages"] if stage["id"] == "train"), {}),
-        "extensions": plan_extensions(plan),
-        "expect": plan["expect"],
-        "stages": stage_states(plan),
-        "signals": signals_of_run(plan, site),
+        "name": plan.name,
+        "variant": experiment.variant,
+        "task": experiment.task,
+        "seed": experiment.seed,
+        "teacher": {"model": plan.found.teacher.name, **_sizes(plan.found.teacher.architecture)},
+        "student": _sizes(student.architecture, trainable_parameters=student.architecture.trainable(student.freeze)),
+        "copy": {stack: _layers(student.copies.get(stack)) for stack in STACKS},
+        "phi": {stack: _layers(student.phi.get(stack)) for stack in STACKS},
+        "schedules": dict(stage_schedules(plan.train)),
+        "extensions": used_extensions(stage.settings for stage in plan.stages.values()),
+        "expect": {who: asdict(expectation) for who, expectation in experiment.expect.items()},
+        "stages": stage_states(plan.stages, plan.stores),
+        "signals": signals_of_run(plan),
         "candidates": candidates_of_run(plan),
-        "engines": engines_of_run(plan, site),
-        "memory": forecast_memory(plan, site),
-        "estimate": forecast_effort(plan, site),
+        "engines": engines_of_run(plan),
+        "memory": forecast_memory(plan),
+        "estimate": forecast_effort(plan),
     }
+
+
+def _sizes(shape: Architecture, **more: int) -> dict[str, Any]:
+    depths = {f"{stack}_layers": depth(shape, stack) for stack in STACKS}
+    return {"family": shape.family, "parameters": shape.parameters, **more, **depths}
+
+
+def _layers(found: Layers | None) -> list[int] | None:
+    return None if found is None else list(found.layers)
 
 
 # --- text ----------------------------------------------------------------------------------------
 
 
 def _models(plan: Plan) -> list[str]:
-    stacks = [stack for stack in ("encoder", "decoder") if plan["teacher"][f"{stack}_layers"]]
+    teacher, student = plan.found.teacher.architecture, plan.found.student.architecture
+    stacks = [stack for stack in STACKS if depth(teacher, stack)]
     rows = [["", "model", "parameters", *stacks]]
-    for who in ("teacher", "student"):
-        facts = plan[who]
-        depths = [f"{facts[f'{stack}_layers']} layers" for stack in stacks]
-        rows.append([who, facts["model"], f"{facts['parameters']:,}", *depths])
-    share = plan["student"]["parameters"] / plan["teacher"]["parameters"]
+    for who, name, shape in (
+        ("teacher", plan.found.teacher.name, teacher),
+        ("student", f"{student.family} {student.size}", student),
+    ):
+        rows.append([who, name, f"{shape.parameters:,}", *(f"{depth(shape, stack)} layers" for stack in stacks)])
+    share = student.parameters / teacher.parameters
     return [*table(rows), f"  the student has {share:.0%} of the teacher's parameters"]
 
 
 def _frozen(plan: Plan) -> list[str]:
-    student = plan["student"]
-    train = next(stage for stage in plan["stages"] if stage["id"] == "train")
-    parts = ", ".join(train["settings"]["freeze"]) or "nothing"
-    trained = student["trainable_parameters"]
-    share = trained / student["parameters"]
-    return [f"frozen: {parts}; trained: {trained:,} of {student['parameters']:,} parameters ({share:.0%})"]
+    student = plan.found.student
+    parts = ", ".join(student.freeze) or "nothing"
+    trained, whole = student.architecture.trainable(student.freeze), student.architecture.parameters
+    return [f"frozen: {parts}; trained: {trained:,} of {whole:,} parameters ({trained / whole:.0%})"]
 
 
 def _schedules(plan: Plan) -> list[str]:
     """What changes in the loss while a model is trained, one line each."""
     lines = []
-    for stage in plan["stages"]:
+    for stage in plan.stages.values():
         for path, schedule in stage_schedules(stage).items():
             first, last, end = f"{schedule['initial']:g}", f"{schedule['final']:g}", schedule["end"]
             how = f"then {last} at once"
@@ -166,9 +169,9 @@ def _schedules(plan: Plan) -> list[str]:
     return lines
 
 
-def stage_schedules(stage: Mapping[str, Any]) -> Mapping[str, Any]:
+def stage_schedules(stage: Stage) -> Mapping[str, Any]:
     """The numbers of a stage's loss that change: path in the loss -> schedule."""
-    found: Mapping[str, Any] = stage["settings"].get("objective", {}).get("schedules", {})
+    found: Mapping[str, Any] = stage.settings.get("objective", {}).get("schedules", {})
     return found
 
 
@@ -184,14 +187,14 @@ def _extensions(plan: Plan) -> list[str]:
     """What installed packages contribute, one line each."""
     return [
         f"{WORDS[kind]} {name}: of {record['distribution']} {record['version']} ({record['sha256'][:8]})"
-        for full_name, record in plan_extensions(plan).items()
+        for full_name, record in used_extensions(stage.settings for stage in plan.stages.values()).items()
         for kind, _, name in [full_name.partition(".")]
     ]
 
 
 def _stages(plan: Plan) -> list[str]:
     rows = [["stage", "kind", "key", "", "needs"]]
-    for state in stage_states(plan):
+    for state in stage_states(plan.stages, plan.stores):
         needs = ", ".join(sorted(set(state["needs"].values()), key=str))
         there = "in the store" if state["cached"] else "to do"
         key = state["key"] if state["key"] == UNRESOLVED else state["key"][:8]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -10,36 +10,33 @@ from ..estimates.devices import GENERATION_UTILISATION, TRAINING_UTILISATION, De
 from ..estimates.effort import label_effort, row_flops, training_effort
 from ..estimates.memory import GIB, MemoryTable, available, lowest_zero, most_tokens, zero_tables
 from ..estimates.reasons import placement_reason
-from ..estimates.workload import Workload, planned_step_tokens
-from ..plan.plan_models import stage_architecture, stage_of, teaching_in
+from ..estimates.workload import Workload, training_workload
+from ..plan.plan import Plan, Stage
+from ..plan.plan_sizes import data_size, rows_of, trained_size
 from ..plan.signals import possible_bytes
 from ..resolve.architecture import Architecture
-from ..resolve.data_sizes import CHARACTERS_PER_TOKEN, DataSize, data_size, rows_of, trained_size
+from ..resolve.data_sizes import CHARACTERS_PER_TOKEN, DataSize
 from ..resolve.fingerprint import UNRESOLVED
 from ..resolve.site import Site
 
-Plan = Mapping[str, Any]
-Stage = Mapping[str, Any]
 GB = 10**9  # of disk; memory is in GiB
 
 _LABEL_RECORD_BYTES = 100  # id, score and quality of a label, and the JSON around them
 _RESUMABLE_CHECKPOINTS = 2
 
 
-def forecast_memory(plan: Plan, site: Site | None = None) -> dict[str, dict[str, Any]]:
+def forecast_memory(plan: Plan) -> dict[str, dict[str, Any]]:
     """Training stage -> its ZeRO stage, micro-batch and memory of one device in GiB, by what it is for;
     `shard_teacher`, `checkpointing`, `offload`: how it saves memory; `stages`: the same for all four ZeRO stages
-    with that micro-batch; `reason`: why so.
-
-    `site` None: how much memory its devices have is not known.
-    """
+    with that micro-batch; `reason`: why so."""
     tables: dict[str, dict[str, Any]] = {}
-    for stage in _of_kind(plan, "train"):
-        load = _workload(plan, stage, site)
-        execution = stage["execution"]
-        chosen, tokens = execution["deepspeed"]["zero_optimization"]["stage"], execution["micro_batch_tokens"]
+    for id, stage in plan.stages.items():
+        deepspeed, tokens = stage.execution.deepspeed, stage.execution.micro_batch_tokens
+        if deepspeed is None or tokens is None:
+            continue
+        load, chosen = _workload(plan, stage), deepspeed["zero_optimization"]["stage"]
         stages = {str(zero): _shown(load, zero, table) for zero, table in zero_tables(load, tokens).items()}
-        tables[stage["id"]] = {
+        tables[id] = {
             "zero": chosen,
             "micro_batch_tokens": tokens,
             **{name: value for name, value in stages[str(chosen)].items() if name.endswith("_gb")},
@@ -48,12 +45,12 @@ def forecast_memory(plan: Plan, site: Site | None = None) -> dict[str, dict[str,
             "shard_teacher": load.shard_teacher,
             "checkpointing": load.checkpointing,
             "offload": load.offload,
-            "reason": f"stage {chosen}: as compiled" if site is None else _reason(load, site),
+            "reason": _reason(load, plan.site),
         }
     return tables
 
 
-def forecast_effort(plan: Plan, site: Site | None = None) -> dict[str, dict[str, Any]]:
+def forecast_effort(plan: Plan) -> dict[str, dict[str, Any]]:
     """Stage -> what it takes, for those that train or write labels. "unresolved": the data are not known
     well enough.
 
@@ -61,17 +58,17 @@ def forecast_effort(plan: Plan, site: Site | None = None) -> dict[str, dict[str,
     name; `disk_gb` at the peak, of labels or checkpoints; `signals_gb`: what the states of the teacher would
     take, by side, all kept.
     """
-    devices = _devices(plan, site)
+    devices = shown_devices(plan.site.device, plan.site.device_name)
     efforts: dict[str, dict[str, Any]] = {}
-    for stage in plan["stages"]:
-        if stage["kind"] == "pseudo-labels" and stage["settings"]["source"] == "model":
-            efforts[stage["id"]] = _labels(plan, stage, devices)
-        elif stage["kind"] == "train":
-            efforts[stage["id"]] = _training(plan, stage, devices)
+    for id, stage in plan.stages.items():
+        if stage.kind == "pseudo-labels" and stage.settings["source"] == "model":
+            efforts[id] = _labels(plan, stage, devices)
+        elif stage.kind == "train":
+            efforts[id] = _training(plan, stage, devices)
     return efforts
 
 
-def forecast_total(plans: Sequence[Plan], site: Site | None = None) -> dict[str, Any]:
+def forecast_total(plans: Sequence[Plan]) -> dict[str, Any]:
     """All runs together; what they share is counted once. `stages`: those that train or write labels,
     `shared`: the others of that kind that are one of them again, `unresolved`: those of unknown size."""
     known: set[str] = set()
@@ -79,8 +76,8 @@ def forecast_total(plans: Sequence[Plan], site: Site | None = None) -> dict[str,
     petaflops = disk_gb = 0.0
     hours: dict[str, float] = {}
     for plan in plans:
-        for id, effort in forecast_effort(plan, site).items():
-            key = stage_of(plan, id)["key"]
+        for id, effort in forecast_effort(plan).items():
+            key = plan.stages[id].key
             if key in known:
                 shared += 1
                 continue
@@ -104,8 +101,8 @@ def forecast_total(plans: Sequence[Plan], site: Site | None = None) -> dict[str,
 
 
 def _training(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, Any]:
-    settings = stage["settings"]
-    shape, teaching, size = stage_architecture(plan, stage["id"]), teaching_in(plan, stage), trained_size(plan, stage)
+    settings, shape, teaching, size = stage.settings, stage.model, stage.teaching, trained_size(plan, stage)
+    assert shape is not None  # a training publishes a model
     effort = None if size is None else training_effort(settings, shape, teaching, size)
     mixed = (1.0, 1.0) if size is None else (size.source_tokens, size.target_tokens)
     per_token = row_flops(shape, settings["freeze"], teaching, *mixed) / sum(mixed)
@@ -118,7 +115,7 @@ def _training(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, 
         "disk_gb": _rounded(checkpoint_bytes(shape, settings["freeze"]) / GB),
         "data": UNRESOLVED if size is None else size.origin,
     }
-    if stage["id"] == "train":
+    if stage is plan.train:
         sizes = possible_bytes(plan)
         found["signals_gb"] = (
             UNRESOLVED if sizes is None else {side: _rounded(number / GB) for side, number in sizes.items()}
@@ -127,8 +124,9 @@ def _training(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, 
 
 
 def _labels(plan: Plan, stage: Stage, devices: Sequence[Device]) -> dict[str, Any]:
-    settings, size = stage["settings"], data_size(plan, rows_of(plan, stage))
-    model = stage_architecture(plan, stage["needs"]["model"])
+    settings, size = stage.settings, data_size(plan, rows_of(plan, stage))
+    model = plan.stages.needed(stage, "model").model
+    assert model is not None
     effort = None if size is None else label_effort(settings, model, size)
     return {
         "rows": UNRESOLVED if size is None else size.rows,
@@ -146,27 +144,13 @@ def _arithmetic(flops: float | None, precision: str, utilisation: float, devices
     return {"petaflops": _rounded(flops / 1e15), "hours": hours}
 
 
-def _workload(plan: Plan, stage: Stage, site: Site | None) -> Workload:
-    where, settings, data = plan["site"], stage["settings"], rows_of(plan, stage)["settings"]
+def _workload(plan: Plan, stage: Stage) -> Workload:
+    data = rows_of(plan, stage).settings
     lengths = data["max_source_tokens"], data["max_target_tokens"]
-    zero = stage["execution"]["deepspeed"]["zero_optimization"]
-    offload = "parameters" if "offload_param" in zero else "optimizer" if "offload_optimizer" in zero else "none"
-    return Workload(
-        architecture=stage_architecture(plan, stage["id"]),
-        freeze=tuple(settings["freeze"]),
-        precision=settings["precision"],
-        optimizer=settings["optimizer"]["name"],
-        offload=offload,  # type: ignore[arg-type]
-        world=where["nodes"] * where["per_node"],
-        per_node=where["per_node"],
-        device=where["device"],
-        memory_gb=None if site is None else site.memory_gb,
-        lengths=lengths,
-        step_tokens=planned_step_tokens(settings["batch"], lengths),
-        teaching=teaching_in(plan, stage),
-        shard_teacher="teacher_deepspeed" in stage["execution"],
-        checkpointing="checkpointing" in stage["execution"],
-    )
+    assert stage.model is not None
+    load = training_workload(stage.settings, stage.model, plan.site, lengths=lengths, teaching=stage.teaching)
+    run = stage.execution
+    return replace(load, shard_teacher=run.teacher_deepspeed is not None, checkpointing=run.checkpointing)
 
 
 def _reason(load: Workload, site: Site) -> str:
@@ -183,14 +167,6 @@ def _shown(load: Workload, zero: int, table: MemoryTable) -> dict[str, Any]:
         "fits": table.total <= available(load) if known else None,
         "most_tokens": most_tokens(load, zero) if known else None,
     }
-
-
-def _devices(plan: Plan, site: Site | None) -> tuple[Device, ...]:
-    return shown_devices(plan["site"]["device"], "" if site is None else site.device_name)
-
-
-def _of_kind(plan: Plan, kind: str) -> list[Stage]:
-    return [stage for stage in plan["stages"] if stage["kind"] == kind]
 
 
 def _gib(size: float) -> float:

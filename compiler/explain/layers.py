@@ -2,38 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..plan.plan_models import stage_architecture, stage_of
-from ..resolve.layers import choose_copies, choose_phi
-from ..spec.experiment import Experiment, LayerOrigin, ModelReference
+from ..plan.plan import Plan
+from ..resolve.copies import Stack
+from ..resolve.copies import depth as depth_of
+from ..resolve.layers import Layers
+from ..spec.experiment import LayerOrigin, ModelReference
 from .layer_drawing import LayerMap, draw_layers
 
-Plan = Mapping[str, Any]
 TABLED = ("spaced", "block-ends")
 
 
-def layer_lines(plan: Plan, experiment: Experiment, stack: str, *, color: bool = False) -> list[str]:
+def layer_lines(plan: Plan, stack: Stack, *, color: bool = False) -> list[str]:
     """One stack. A full copy that nothing supervises, or each layer its own one, is told in words alone."""
-    copied, phi = plan["copy"][stack], plan["phi"][stack]
-    teacher_depth, student_depth = (plan[who][f"{stack}_layers"] for who in ("teacher", "student"))
+    experiment, student = plan.experiment, plan.found.student
+    copies, paired = student.copies.get(stack), student.phi.get(stack)
+    teacher_depth, student_depth = (
+        depth_of(shape, stack) for shape in (plan.found.teacher.architecture, student.architecture)
+    )
     init = getattr(experiment.student.init, stack)
     origin, foreign, depth = "the teacher", False, teacher_depth
     if isinstance(init, LayerOrigin) and init.from_ is not None:
         origin, foreign = _name(init.from_), True
-        made_of = stage_of(plan, "student")["needs"][f"{stack}_origin"]
-        depth = getattr(stage_architecture(plan, made_of), f"{stack}_layers")
-    lines = [f"{stack}: {_copy_words(init, copied, depth, student_depth, origin)}"]
+        depth = depth_of(student.origins[stack].architecture, stack)
+    lines = [f"{stack}: {_copy_words(init, copies, depth, student_depth, origin)}"]
     identity = list(range(teacher_depth))
-    if phi is None:
+    copied = None if copies is None else list(copies.layers)
+    phi = None if paired is None else list(paired.layers)
+    if paired is None:
         if copied != list(range(depth)):
             lines.append("  φ: none")
     else:
-        choice = getattr(experiment, f"phi_{stack}")
-        decided = choose_phi(teacher_depth, student_depth, choice, None if foreign else copied)
-        words = _choice_words(choice, decided.source, teacher_depth, student_depth)
+        words = _choice_words(getattr(experiment, f"phi_{stack}"), paired.source, teacher_depth, student_depth)
         if phi == identity:
             words = "each layer learns from the teacher's own one"
         lines.append(f"  φ: {words}{'' if _is_used(plan, stack) else '; no term of the loss uses it'}")
@@ -61,8 +63,7 @@ def _legend(layers: LayerMap, used: bool) -> str:
 
 def _is_used(plan: Plan, stack: str) -> bool:
     """Does a term of the student's loss pair the layers of the stack?"""
-    train = next(stage for stage in plan["stages"] if stage["id"] == "train")
-    used = train["settings"]["objective"].get("phi") or {}
+    used = plan.train.settings["objective"].get("phi") or {}
     return used.get(stack) is not None
 
 
@@ -73,14 +74,13 @@ def _name(reference: ModelReference) -> str:
     return str(reference.hub or Path(reference.path or reference.mlflow or "another model").name)
 
 
-def _copy_words(init: Any, copied: Sequence[int] | None, depth: int, student_depth: int, origin: str) -> str:
-    if copied is None:
+def _copy_words(init: Any, copies: Layers | None, depth: int, student_depth: int, origin: str) -> str:
+    if copies is None:
         return f"{student_depth} layers with random weights"
-    if list(copied) == list(range(depth)):
+    if list(copies.layers) == list(range(depth)):
         return f"all {depth} layers of {origin}, in order"
-    decided = choose_copies(depth, student_depth, init.layers)
-    words = _choice_words(init.layers, decided.source, depth, student_depth)
-    number = len(set(copied))
+    words = _choice_words(init.layers, copies.source, depth, student_depth)
+    number = len(set(copies.layers))
     if number < student_depth:
         return f"{student_depth} copies of {number} of the {depth} layers of {origin}, {words}"
     return f"{number} of {depth} layers of {origin}, {words}"

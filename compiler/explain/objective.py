@@ -5,10 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from ..plan.plan_models import stage_architecture, stage_of
-from ..resolve.model_config import ArchitectureError
-
-Plan = Mapping[str, Any]
+from ..plan.plan import Plan, Stage
 
 STACKS = {
     "encoder": "of the encoder", "decoder": "of the decoder", "encoder_self": "of the encoder",
@@ -20,9 +17,8 @@ UNSAID = {"smoothing": 0.0, "layer_norm": "none", "align": "outputs"}  # what is
 
 def objective_lines(plan: Plan) -> list[str]:
     """One line for the loss, and one for the targets where they are not the data's own."""
-    train = stage_of(plan, "train")
-    lines = [f"loss: {' + '.join(_terms(train['settings']['objective']))}"]
-    if (mix := next((stage for stage in plan["stages"] if stage["kind"] == "targets"), None)) is not None:
+    lines = [f"loss: {' + '.join(_terms(plan.train.settings['objective']))}"]
+    if (mix := next((stage for stage in plan.stages.values() if stage.kind == "targets"), None)) is not None:
         lines.append(f"targets: {' + '.join(_targets(plan, mix))}")
     return lines
 
@@ -62,28 +58,23 @@ def _told(value: Any) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _targets(plan: Plan, mix: Mapping[str, Any]) -> Iterator[str]:
-    shares = mix["settings"].get("shares", {})
-    for name in mix["settings"]["targets"]:
-        share = shares.get(name, 1)
+def _targets(plan: Plan, mix: Stage) -> Iterator[str]:
+    shares = mix.settings.get("shares", {})
+    for name in mix.settings["targets"]:
+        share, role = shares.get(name, 1), f"labels.{name}"
         times = "" if share == 1 else f"{share:g} x "
-        labels = mix["needs"].get(f"labels.{name}")
-        yield f"{times}{name}" + ("" if labels is None else f" ({_labeller(plan, labels)})")
+        yield f"{times}{name}" + (f" ({_labeller(plan, plan.stages.needed(mix, role))})" if role in mix.needs else "")
 
 
-def _labeller(plan: Plan, id: str) -> str:
-    stage = stage_of(plan, id)
-    while "labels" in stage["needs"]:  # rules over labels that are written
-        stage = stage_of(plan, stage["needs"]["labels"])
-    settings = stage["settings"]
+def _labeller(plan: Plan, stage: Stage) -> str:
+    while "labels" in stage.needs:  # rules over labels that are written
+        stage = plan.stages.needed(stage, "labels")
+    settings = stage.settings
     if settings["source"] == "file":
         return "a file"
-    model = stage["needs"]["model"]
-    try:
-        found = stage_architecture(plan, model)
-        told = f"{found.family} {found.encoder_layers}-{found.decoder_layers}, {model}"
-    except (OSError, ArchitectureError):  # its folder has gone since
-        told = model
+    found, told = plan.stages.needed(stage, "model").model, plan.stages.called(stage.needs["model"])
+    if found is not None:
+        told = f"{found.family} {found.encoder_layers}-{found.decoder_layers}, {told}"
     generation = settings["generation"]
     beams = "" if generation["beams"] is None else f", {generation['beams']} beams"
     best = f", the best of {generation['n_best']}" if "n_best" in generation else ""

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from os.path import exists, expanduser, isdir, isfile
 from pathlib import Path
@@ -18,7 +18,8 @@ from typing import Any
 from ..diagnostics.diagnostic import Diagnostic, Position, Reporter, did_you_mean, quoted, shown_path
 from ..diagnostics.record import record
 from ..pipeline import compile_spec, lower_runs
-from ..plan.plan_folders import PLAN, find_plans, is_plan, read_plan
+from ..plan.plan import Plan, Stages
+from ..plan.plan_folders import PLAN, find_plans, is_plan, read_plan, read_stages
 from ..resolve.site import Site
 from ..spec.resolved import completed_tree, resolved_tree
 from ..spec.selection import choose_runs
@@ -27,14 +28,25 @@ KEY_SUFFIX = re.compile(r"-[0-9a-f]{8}\Z")
 
 
 @record
+class Planned:
+    """What of a plan is compared. `stores`: where its artifacts may be; `named`: the resolved specs of the runs of
+    other specs that it names, by what stands before the ids of their stages."""
+
+    key: str
+    stages: Stages
+    stores: Sequence[Path]
+    named: Mapping[str, Mapping[str, Any]]
+
+
+@record
 class Subject:
     """One run. `label`: its name without the spec's, None where that is not known; `tree`: its resolved spec;
-    `plan` None: it could not be lowered; `summary` None: it has not been run to its end."""
+    `planned` None: it could not be lowered; `summary` None: it has not been run to its end."""
 
     name: str
     label: str | None
     tree: Mapping[str, Any]
-    plan: Mapping[str, Any] | None
+    planned: Planned | None
     summary: Mapping[str, Any] | None
 
 
@@ -117,11 +129,12 @@ def _specified(
             _, compiled = lower_runs(compiled, site, fingerprints=False)
         return Side(word, [], compiled.diagnostics, compiled.texts)
     lowered, compiled = lower_runs(compiled, site, fingerprints=True)
-    plans = {plan["name"]: plan for plan in lowered}
+    plans = {plan.name: plan for plan in lowered}
     runs = []
     for run in compiled.runs:
         name = run.experiment.name
-        runs.append(Subject(name, run.label, resolved_tree(run.tree), plans.get(name), None))
+        of_it = planned(plans[name]) if name in plans else None
+        runs.append(Subject(name, run.label, resolved_tree(run.tree), of_it, None))
     return Side(word, runs, compiled.diagnostics, compiled.texts)
 
 
@@ -134,10 +147,22 @@ def _planned(word: str, subject: Path, patterns: tuple[str, ...], reporter: Repo
     if not chosen:
         return None
     runs = [
-        Subject(plans[i]["name"], None, completed_tree(plans[i]["spec"]), plans[i], _summary(folders[i]))
+        Subject(plans[i]["name"], None, completed_tree(plans[i]["spec"]), _read(plans[i]), _summary(folders[i]))
         for i in chosen
     ]
     return Side(word, runs, [], {})
+
+
+def planned(plan: Plan) -> Planned:
+    """What is compared of a plan that was compiled now."""
+    return Planned(plan.key, plan.stages, plan.stores, {owner: other.tree for owner, other in plan.named.items()})
+
+
+def _read(plan: Mapping[str, Any]) -> Planned:
+    site = plan["site"]
+    stores = [Path(site["workspace"]) / "store", *map(Path, site["shared_stores"])]
+    named = {owner: found["spec"] for owner, found in plan.get("named", {}).items()}
+    return Planned(plan["key"], read_stages(plan), stores, named)
 
 
 def _summary(folder: Path) -> Mapping[str, Any] | None:

@@ -2,42 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 from ..estimates.candidates import candidate_bytes, exact_token_bytes, token_bytes
-from ..plan.plan_models import stage_architecture, stage_of
+from ..plan.plan import Plan
+from ..plan.plan_sizes import trained_size
 from ..plan.signals import NOT_NEEDED, SIDES, choose_signals, num_states, why_not_kept
-from ..resolve.data_sizes import trained_size
-from ..resolve.site import Site
 from ..tasks.task import TASKS
 
-Plan = Mapping[str, Any]
 
-
-def signals_of_run(plan: Plan, site: Site | None) -> dict[str, dict[str, Any]]:
-    """Side -> kept, states of each token, bytes (None: the data are not known), why. {} where a task has no decoder.
-    `site` None: what the plan says is all there is to say."""
-    if not TASKS[plan["task"]].writes_texts:
+def signals_of_run(plan: Plan) -> dict[str, dict[str, Any]]:
+    """Side -> kept, states of each token, bytes (None: the data are not known), why. {} where a task has no decoder."""
+    if not TASKS[plan.experiment.task].writes_texts:
         return {}
-    read = stage_of(plan, "train")["execution"].get("signals", {})
-    chosen = {} if site is None else {signals.side: signals for signals in choose_signals([plan], site)}
+    chosen = {signals.side: signals for signals in choose_signals([plan])}
     found: dict[str, dict[str, Any]] = {}
     for side in SIDES:
         signals, why = chosen.get(side), why_not_kept(plan, side)
         found[side] = {
-            "kept": side in read,
+            "kept": side in plan.train.execution.signals,
             "states": None if signals is None else num_states(signals),
             "bytes": None if signals is None else signals.num_bytes,
-            "why": why or ("as compiled" if signals is None else signals.why),
+            "why": why or ("" if signals is None else signals.why),
         }
     return found
 
 
-def signal_lines(plan: Plan, site: Site | None) -> list[str]:
+def signal_lines(plan: Plan) -> list[str]:
     """A line for each side that there is anything to say about, and one for candidates."""
     lines = []
-    for side, found in signals_of_run(plan, site).items():
+    for side, found in signals_of_run(plan).items():
         kept = "kept and read again" if found["kept"] else "computed at every step"
         if found["why"] in NOT_NEEDED:
             kept = "not needed"
@@ -56,17 +50,14 @@ def signal_lines(plan: Plan, site: Site | None) -> list[str]:
 def candidates_of_run(plan: Plan) -> dict[str, Any] | None:
     """What is kept of the teacher's next tokens, and its bytes (None: the data are not known) beside those of the
     states that would give all of them; None: all tokens are compared."""
-    train = stage_of(plan, "train")
-    if "candidates" not in train["needs"]:
+    train = plan.train
+    if "candidates" not in train.needs:
         return None
-    stage = stage_of(plan, train["needs"]["candidates"])
-    settings, size = stage["settings"], trained_size(plan, train)
+    settings, size = plan.stages.needed(train, "candidates").settings, trained_size(plan, train)
     candidates = settings["candidates"]
     return {
         **candidates,
         "bytes": None if size is None else candidate_bytes(settings, size),
         "token_bytes": token_bytes(candidates["kind"], candidates["number"]),
-        "exact_token_bytes": exact_token_bytes(
-            stage_architecture(plan, stage["needs"]["model"], plan["task"]), settings["precision"]
-        ),
+        "exact_token_bytes": exact_token_bytes(plan.found.teacher.architecture, settings["precision"]),
     }

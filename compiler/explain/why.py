@@ -14,12 +14,10 @@ from typing import Any
 
 from ..diagnostics.diagnostic import Position, Reporter, did_you_mean, quoted
 from ..diagnostics.record import record
+from ..plan.plan import Plan, Stages
 from ..resolve.fingerprint import UNRESOLVED
 from ..spec.setting_paths import Change, changed_settings
 from .explain import stage_states
-
-Plan = Mapping[str, Any]
-Stage = Mapping[str, Any]
 
 
 @record
@@ -67,9 +65,9 @@ class Why:
 
 def explain_why(plans: Sequence[Plan], stage: str, reporter: Reporter) -> list[Why]:
     """One answer for each run that has the stage. Reports E565 when none has."""
-    having = [plan for plan in plans if any(found["id"] == stage for found in plan["stages"])]
+    having = [plan for plan in plans if stage in plan.stages]
     if plans and not having:
-        ids = list(dict.fromkeys(found["id"] for plan in plans for found in plan["stages"]))
+        ids = list(dict.fromkeys(id for plan in plans for id in plan.stages))
         near = did_you_mean(stage, ids)
         hint = f"the stages are {', '.join(ids)}"
         reporter.error_at(
@@ -78,13 +76,12 @@ def explain_why(plans: Sequence[Plan], stage: str, reporter: Reporter) -> list[W
             f"there is no stage {quoted(stage)}",
             f"did you mean {near}? {hint}" if near else hint,
         )
-    artifacts: dict[tuple[str, ...], dict[str, Artifact]] = {}
+    artifacts: dict[tuple[Path, ...], dict[str, Artifact]] = {}
     answers = []
     for plan in having:
-        site = plan["site"]
-        stores = (f"{site['workspace']}/store", *site["shared_stores"])
+        stores = tuple(plan.stores)
         if stores not in artifacts:
-            artifacts[stores] = read_artifacts([Path(store) for store in stores])
+            artifacts[stores] = read_artifacts(stores)
         answers.append(_why(plan, stage, artifacts[stores]))
     return answers
 
@@ -119,9 +116,9 @@ def _read(file: Path) -> Artifact | None:
 
 
 def _why(plan: Plan, id: str, artifacts: Mapping[str, Artifact]) -> Why:
-    stages = {stage["id"]: stage for stage in plan["stages"]}
-    keys = {state["id"]: state["key"] for state in stage_states(plan)}
-    kind, key = stages[id]["kind"], keys[id]
+    stages = plan.stages
+    keys = {state["id"]: state["key"] for state in stage_states(stages, plan.stores)}
+    kind, key = stages[id].kind, keys[id]
     of_kind = [artifact for artifact in artifacts.values() if artifact.kind == kind]
     silent = sum(artifact.settings is None for artifact in of_kind)
     nearest = None
@@ -137,7 +134,7 @@ def _why(plan: Plan, id: str, artifacts: Mapping[str, Artifact]) -> Why:
             key=lambda found: (_job(found.artifact.stage) != _job(id), found.num_causes, -found.artifact.created),
             default=None,
         )
-    return Why(plan["name"], id, kind, key, artifacts.get(key), nearest, silent)
+    return Why(plan.name, id, kind, key, artifacts.get(key), nearest, silent)
 
 
 def _job(id: str) -> str:
@@ -146,7 +143,7 @@ def _job(id: str) -> str:
 
 
 def _compare(
-    stages: Mapping[str, Stage],
+    stages: Stages,
     keys: Mapping[str, str],
     id: str,
     artifact: Artifact,
@@ -156,14 +153,15 @@ def _compare(
     """`told`: (stage, key of the artifact beside it) that were compared before: a cause is named once."""
     stage = stages[id]
     assert artifact.settings is not None and artifact.needs is not None
-    changed = changed_settings(id, stage["kind"], stage["settings"], artifact.settings)
+    changed = changed_settings(id, stage.kind, stage.settings, artifact.settings)
     notes: list[str] = []
     upstream: list[Comparison] = []
     told_before = False
     order = list(stages)  # earlier stages first: a cause is named as near to where it is as can be
-    roles = sorted(stage["needs"], key=lambda role: order.index(stage["needs"][role]))
+    needs = stages.ids(stage.needs)
+    roles = sorted(needs, key=lambda role: order.index(needs[role]))
     for role in dict.fromkeys([*roles, *artifact.needs]):
-        needed, there = stage["needs"].get(role), artifact.needs.get(role)
+        needed, there = needs.get(role), artifact.needs.get(role)
         if needed is None or there is None:
             other = "none" if there is None else artifacts[there].stage if there in artifacts else "another"
             notes.append(f"{role}: {needed or 'none'} here, {other} there")
@@ -177,7 +175,7 @@ def _compare(
         beside = artifacts.get(there)
         if beside is None:
             notes.append(f"{role}: {needed} differs; the other one ({there[:8]}) is not in the store any more")
-        elif beside.kind != stages[needed]["kind"]:
+        elif beside.kind != stages[needed].kind:
             notes.append(f"{role}: {needed} here, {beside.stage} there")
         elif beside.settings is None:
             notes.append(f"{role}: {needed} differs; the other one ({there[:8]}) does not record what it was made from")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from functools import cache
 from typing import Any
 
@@ -11,16 +11,18 @@ from .installed import KINDS, Extension, Kind, distributions, installed, module_
 OF_DATA_ALONE = ("tokenizer", "data", "targets")  # stages without models and metrics
 
 
-def with_extensions(kind: str, settings: Mapping[str, Any], needed: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
-    """The settings of a stage with its `extensions`: `kind.name` -> distribution, version and content hash of
-    each that its result depends on. `needed`: the stages that it needs; who loads a model depends on the
-    package of its family. Stages of data alone depend on none."""
+def with_extensions(
+    kind: str, settings: Mapping[str, Any], needed: Iterable[Mapping[str, Any]]
+) -> Mapping[str, Any]:
+    """The settings of a stage with its `extensions`: `kind.name` -> distribution, version and content hash of each
+    that its result depends on. `needed`: the settings of the stages that it needs; who loads a model depends on
+    the package of its family. Stages of data alone depend on none."""
     if kind in OF_DATA_ALONE:
         return settings
     used = {
         name: record
-        for stage in needed
-        for name, record in stage["settings"].get("extensions", {}).items()
+        for other in needed
+        for name, record in other.get("extensions", {}).items()
         if name.startswith("families.")
     }
     metrics = list(settings.get("metrics", ()))
@@ -40,11 +42,12 @@ def with_extensions(kind: str, settings: Mapping[str, Any], needed: Sequence[Map
     return {**settings, "extensions": dict(sorted(used.items()))}
 
 
-def plan_extensions(plan: Mapping[str, Any]) -> dict[str, Any]:
-    """Everything that a plan uses of installed packages: `kind.name` -> distribution, version, content hash."""
+def used_extensions(stages: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Everything that stages with these settings use of installed packages: `kind.name` -> distribution, version,
+    content hash."""
     found: dict[str, Any] = {}
-    for stage in plan["stages"]:
-        found |= stage["settings"].get("extensions", {})
+    for settings in stages:
+        found |= settings.get("extensions", {})
     return dict(sorted(found.items()))
 
 

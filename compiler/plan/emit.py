@@ -6,20 +6,29 @@ import json
 import os
 from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
+from ..diagnostics.credentials import without_credentials
 from ..diagnostics.diagnostic import dotted
 from ..extensions.schema_files import misfits
+from ..resolve.architecture import Architecture
+from ..resolve.copies import STACKS
+from ..resolve.layers import Layers
+from ..resolve.run import baseline_facts
+from ..resolve.site import Site
 from .keys import facts_digest
 from .launch import launch_script
 from .lock import lock_text, make_lock
+from .plan import Plan, Stage, Stages
 
+FORMAT = 1
 SCHEMA = Path(__file__).resolve().parents[2] / "schema" / "plan.schema.json"
 
 
-def emit(plan: Mapping[str, Any], folder: Path) -> Path:
+def emit(plan: Plan, folder: Path) -> Path:
     """Write a plan folder, each file whole or not at all; returns the folder.
 
     Raises `ValueError` when the plan does not fit `schema/plan.schema.json`, which is a mistake in distilc,
@@ -28,29 +37,126 @@ def emit(plan: Mapping[str, Any], folder: Path) -> Path:
     return _write(plan_files(plan), folder)
 
 
-def emit_all(plans: Iterable[Mapping[str, Any]], folder: Path) -> list[Path]:
+def emit_all(plans: Iterable[Plan], folder: Path) -> list[Path]:
     """Write each plan into the folder of its name below `folder`. Raises as `emit` does."""
     # Making a file takes the system as long as thinking of its text: the two go side by side.
     with ThreadPoolExecutor(max_workers=2) as pool:
-        written = [pool.submit(_write, plan_files(plan), folder / plan["name"]) for plan in plans]
+        written = [pool.submit(_write, plan_files(plan), folder / plan.name) for plan in plans]
         return [future.result() for future in written]
 
 
-def plan_files(plan: Mapping[str, Any]) -> dict[str, str]:
+def plan_files(plan: Plan) -> dict[str, str]:
     """The files of a plan folder: name -> text. Raises `ValueError` when the plan does not fit its schema."""
-    plan = {**plan, "digest": facts_digest(plan)}
-    validate_plan(plan)
+    tree = plan_tree(plan)
+    tree = {**tree, "digest": facts_digest(tree)}
+    validate_plan(tree)
     files = {
-        "plan.json": plan_text(plan),
+        "plan.json": plan_text(tree),
         "lock.yaml": lock_text(make_lock(plan)),
         "launch.sh": launch_script(plan),
     }
-    for stage in plan["stages"]:
+    for stage in tree["stages"]:
+        name = f"deepspeed.{stage['id'].replace('/', '.')}"
         if stage["execution"]["deepspeed"] is not None:
-            files[f"deepspeed.{stage['id'].replace('/', '.')}.json"] = plan_text(stage["execution"]["deepspeed"])
+            files[f"{name}.json"] = plan_text(stage["execution"]["deepspeed"])
         if (config := stage["execution"].get("teacher_deepspeed")) is not None:
-            files[f"deepspeed.{stage['id'].replace('/', '.')}.teacher.json"] = plan_text(config)
+            files[f"{name}.teacher.json"] = plan_text(config)
     return files
+
+
+def plan_tree(plan: Plan) -> dict[str, Any]:
+    """A plan as JSON data, which `schema/plan.schema.json` describes."""
+    experiment, found, stages = plan.experiment, plan.found, plan.stages
+    teacher, student = found.teacher, found.student
+    shape = student.architecture
+    places = plan.run.reporter.all_places()
+    for owner, other in plan.named.items():
+        places |= {f"{owner}/{path}": place for path, place in other.reporter.all_places().items()}
+    named = {
+        owner: {"file": str(other.spec_file), "run": other.experiment.name, "spec": other.tree}
+        for owner, other in plan.named.items()
+    }
+    tree: dict[str, Any] = {
+        "format": FORMAT,
+        "name": experiment.name,
+        "variant": experiment.variant,
+        "task": experiment.task,
+        "seed": experiment.seed,
+        "key": plan.key,
+        "teacher": _summary(teacher.name, teacher.architecture, () if experiment.teacher.train is not None else None),
+        "student": _summary(f"{shape.family} {shape.size}", shape, student.freeze),
+        "copy": {stack: _layers(student.copies.get(stack)) for stack in STACKS},
+        "phi": {stack: _layers(student.phi.get(stack)) for stack in STACKS},
+        "metrics": experiment.evaluation.metrics,
+        "expect": {who: asdict(expectation) for who, expectation in experiment.expect.items()},
+        "stages": [_stage(id, stage, stages) for id, stage in stages.items()],
+        "site": _site(plan.site),
+        "tracking": asdict(experiment.tracking),
+        "spec": plan.run.tree,
+        "places": places,
+        **({"named": named} if named else {}),
+        **({"baselines": baseline_facts(experiment)} if experiment.baselines else {}),
+    }
+    plain: dict[str, Any] = _plain(tree)
+    return plain
+
+
+def _stage(id: str, stage: Stage, stages: Stages) -> dict[str, Any]:
+    """What of its execution is off and came after the first plans is left out."""
+    run = stage.execution
+    execution = {
+        "locations": run.locations,
+        "micro_batch_tokens": run.micro_batch_tokens,
+        "save_minutes": run.save_minutes,
+        "deepspeed": run.deepspeed,
+        **({"teacher_deepspeed": run.teacher_deepspeed} if run.teacher_deepspeed is not None else {}),
+        **({"checkpointing": True} if run.checkpointing else {}),
+        **({"signals": stages.ids(run.signals)} if run.signals else {}),
+    }
+    return {
+        "id": id,
+        "kind": stage.kind,
+        "key": stage.key,
+        "needs": stages.ids(stage.needs),
+        "settings": stage.settings,
+        "execution": execution,
+    }
+
+
+def _summary(model: str, architecture: Architecture, freeze: tuple[str, ...] | None) -> dict[str, Any]:
+    return {
+        "model": model,
+        "family": architecture.family,
+        "parameters": architecture.parameters,
+        "trainable_parameters": 0 if freeze is None else architecture.trainable(freeze),
+        "encoder_layers": architecture.encoder_layers,
+        "decoder_layers": architecture.decoder_layers,
+    }
+
+
+def _layers(found: Layers | None) -> list[int] | None:
+    return None if found is None else list(found.layers)
+
+
+def _site(site: Site) -> dict[str, Any]:
+    return {
+        "workspace": str(site.workspace),
+        "shared_stores": [str(store) for store in site.shared_stores],
+        "offline": site.offline,
+        "device": site.device,
+        "nodes": site.nodes,
+        "per_node": site.per_node,
+        "hostfile": None if site.hostfile is None else str(site.hostfile),
+        "tracking": {"uri": None if site.tracking_uri is None else without_credentials(site.tracking_uri)},
+        **({} if site.scratch is None else {"scratch": str(site.scratch)}),
+    }
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: mappings are dicts, tuples are lists."""
+    if isinstance(value, Mapping):
+        return {key: _plain(item) for key, item in value.items()}
+    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def _write(files: Mapping[str, str], folder: Path) -> Path:

@@ -37,9 +37,10 @@ def stage_key(kind: str, settings: Mapping[str, Any], needs: Mapping[str, str]) 
     return digest({"kind": kind, "format": STAGE_FORMATS.get(kind, 1), "settings": settings, "needs": needs})
 
 
-def run_key(stages: Sequence[Mapping[str, Any]]) -> str:
-    """The key of a run: a hash of its stages' ids and keys, but for those of signals, which a site may keep or not."""
-    return digest([[stage["id"], stage["key"]] for stage in stages if stage["kind"] != "signals"])
+def run_key(stages: Sequence[tuple[str, str, str]]) -> str:
+    """The key of a run: a hash of the ids and keys of its stages (id, kind, key), but for those of signals, which a
+    site may keep or not."""
+    return digest([[id, key] for id, kind, key in stages if kind != "signals"])
 
 
 # What a plan says beside its stages, which is in no key. Site and places are of a machine, and may be others.

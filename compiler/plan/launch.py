@@ -3,23 +3,23 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Mapping
-from typing import Any
+
+from .plan import Plan
 
 
-def launch_script(plan: Mapping[str, Any]) -> str:
+def launch_script(plan: Plan) -> str:
     """A shell script that runs the plan folder it lies in.
 
     It hands over to `distilc run`, which starts the launcher, shows progress and collects the results. Where
     nodes cannot be reached by ssh, the commands in its comments start the workers of each node by hand.
     """
-    site = plan["site"]
-    nodes, per_node = site["nodes"], site["per_node"]
-    devices = f"{nodes * per_node} {'process' if nodes * per_node == 1 else 'processes'} on {site['device']}"
+    site, shape = plan.site, plan.found.student.architecture
+    nodes, per_node = site.nodes, site.per_node
+    devices = f"{nodes * per_node} {'process' if nodes * per_node == 1 else 'processes'} on {site.device}"
     lines = [
         "#!/bin/sh",
-        _comment(f"{plan['name']}: {plan['teacher']['model']} -> {plan['student']['model']}, {devices}"),
-        *([_comment(f"({nodes} nodes with {per_node} each, named in {site['hostfile']})")] if nodes > 1 else []),
+        _comment(f"{plan.name}: {plan.found.teacher.name} -> {shape.family} {shape.size}, {devices}"),
+        *([_comment(f"({nodes} nodes with {per_node} each, named in {site.hostfile})")] if nodes > 1 else []),
         "#",
         "# Runs this plan; the same command again goes on where it was stopped. Options of `distilc run` may",
         "# follow, for example --until train.",
@@ -46,17 +46,17 @@ def _comment(text: str) -> str:
     return "# " + "".join(character if character.isprintable() else "?" for character in text)
 
 
-def _worker_command(plan: Mapping[str, Any]) -> list[str]:
+def _worker_command(plan: Plan) -> list[str]:
     """The command line of the launcher as people type it, in lines that continue; that of a run is in
     `runtime/execution/launch.py`."""
-    site = plan["site"]
+    site = plan.site
     hosts = ""
-    if site["hostfile"] is not None:
-        hosts = f"--hostfile {shlex.quote(site['hostfile'])} --num_nodes {site['nodes']} "
-    control = f"{site['workspace']}/runs/{plan['name']}-{plan['key'][:8]}/control/by-hand"
-    stages = ",".join(stage["id"] for stage in plan["stages"])
+    if site.hostfile is not None:
+        hosts = f"--hostfile {shlex.quote(str(site.hostfile))} --num_nodes {site.nodes} "
+    control = f"{site.workspace}/runs/{plan.name}-{plan.key[:8]}/control/by-hand"
+    stages = ",".join(plan.stages)
     return [
-        f"deepspeed {hosts}--num_accelerators {site['per_node']} --no_local_rank --master_port 29500 \\",
+        f"deepspeed {hosts}--num_accelerators {site.per_node} --no_local_rank --master_port 29500 \\",
         '  --module distilc.runtime worker "$plan" \\',
         f"  --stages {stages} \\",
         f"  --control {shlex.quote(control)}",

@@ -17,10 +17,11 @@ from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, dotted
 from ..diagnostics.regular_file import open_regular
-from ..extensions.extension_record import plan_extensions
+from ..extensions.extension_record import used_extensions
 from ..spec.differences import Difference, differences
 from ..spec.resolved import without_locations
 from ..spec.yaml_text import yaml_text
+from .plan import Plan, Stages
 
 FORMAT = 1
 PACKAGES = (
@@ -33,19 +34,20 @@ HEADER = """\
 """
 
 
-def make_lock(plan: Mapping[str, Any]) -> dict[str, Any]:
+def make_lock(plan: Plan) -> dict[str, Any]:
     """The lock of a plan that is compiled now. Runs git, and looks at what is installed: once in a process,
     however many plans there are."""
+    named = {owner: other.tree for owner, other in plan.named.items()}
     return {
         "format": FORMAT,
-        "name": plan["name"],
-        "key": plan["key"],
-        "inputs": plan_inputs(plan),
-        "extensions": plan_extensions(plan),
-        "stages": {stage["id"]: stage["key"] for stage in plan["stages"]},
+        "name": plan.name,
+        "key": plan.key,
+        "inputs": plan_inputs(plan.stages),
+        "extensions": used_extensions(stage.settings for stage in plan.stages.values()),
+        "stages": {id: stage.key for id, stage in plan.stages.items()},
         "packages": {name: _version(name) for name in PACKAGES},
-        "spec": plan["spec"],
-        **({"named": {owner: found["spec"] for owner, found in plan["named"].items()}} if plan.get("named") else {}),
+        "spec": plan.run.tree,
+        **({"named": named} if named else {}),
         "git": _git_state_now(_spec_folder(plan)),
     }
 
@@ -55,7 +57,7 @@ def lock_text(lock: Mapping[str, Any]) -> str:
     return HEADER + yaml_text(lock)
 
 
-def check_locked(plans: Sequence[tuple[Mapping[str, Any], Path]], reporter: Reporter) -> None:
+def check_locked(plans: Sequence[tuple[Plan, Path]], reporter: Reporter) -> None:
     """Hold plans to their locks. Reports E517 for a lock that is not there or cannot be read, and E518 once for
     everything that moved, with the runs in which it did."""
     moved: dict[str, list[str]] = {}
@@ -73,7 +75,7 @@ def check_locked(plans: Sequence[tuple[Mapping[str, Any], Path]], reporter: Repo
             reporter.error("E517", (), f"{lock_file}: {reason}", "compile once without --locked, which writes the lock")
             continue
         for difference in compare_locks(old, lock):
-            moved.setdefault(difference, []).append(plan["name"])
+            moved.setdefault(difference, []).append(plan.name)
     for difference, names in moved.items():
         reporter.error(
             "E518",
@@ -145,18 +147,18 @@ def git_state(folder: Path) -> dict[str, Any]:
         return {"commit": None, "dirty": None}
 
 
-def plan_inputs(plan: Mapping[str, Any]) -> dict[str, Any]:
+def plan_inputs(stages: Stages) -> dict[str, Any]:
     """Everything that lies outside spec and packages: what models, data and files of labels were found to be."""
     inputs: dict[str, Any] = {}
-    for stage in plan["stages"]:
-        settings = stage["settings"]
-        if stage["kind"] == "teacher":
+    for id, stage in stages.items():
+        settings = stage.settings
+        if stage.kind == "teacher":
             kept = ("kind", "repository", "revision", "fingerprint")
-            inputs[stage["id"]] = {name: settings[name] for name in kept}
-        elif stage["kind"] == "data":
-            inputs[stage["id"]] = {name: settings[name] for name in ("train", "validation", "test")}
-        elif stage["kind"] == "pseudo-labels" and settings["file"] is not None:
-            inputs[stage["id"]] = {"fingerprint": settings["file"]["fingerprint"]}
+            inputs[id] = {name: settings[name] for name in kept}
+        elif stage.kind == "data":
+            inputs[id] = {name: settings[name] for name in ("train", "validation", "test")}
+        elif stage.kind == "pseudo-labels" and settings["file"] is not None:
+            inputs[id] = {"fingerprint": settings["file"]["fingerprint"]}
     return inputs
 
 
@@ -182,8 +184,8 @@ def _version(package: str) -> str | None:
         return None
 
 
-def _spec_folder(plan: Mapping[str, Any]) -> Path:
+def _spec_folder(plan: Plan) -> Path:
     """Where the spec lies: `version` stands at the top of every one."""
-    place = plan["places"].get("version")
-    folder = Path(place[0]).absolute().parent if place else Path.cwd()
+    place = plan.run.reporter.place(("version",))
+    folder = Path(place.file).absolute().parent
     return folder if isdir(folder) else Path.cwd()

@@ -1,26 +1,20 @@
 """A typed run -> its plan: every model resolved, every layer chosen, every stage with its key.
 
-In: `Experiment`, the tree that it was bound from, the site. Out: the plan as plain JSON data, which
-`schema/plan.schema.json` describes. What a device decides and results depend on (the precision) is decided
-here and enters the keys; where and how a stage runs goes into `execution`, which does not.
+In: `Experiment`, the tree that it was bound from, the site. Out: a `Plan`. What a device decides and results depend on
+(the precision) is decided here and enters the keys; where and how a stage runs goes into `execution`, which does not.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from functools import partial
 
 from ..checks.check import DATA, MODELS, PLAN, SITE, TEACHER, WRITERS, hold
 from ..checks.context import DataContext, ModelContext, NamedContext, PlanContext, SiteContext, WriterContext
-from ..diagnostics.credentials import without_credentials
 from ..diagnostics.diagnostic import Trail
-from ..resolve.copies import STACKS
 from ..resolve.fingerprint import Fingerprints
 from ..resolve.reference import ResolvedModel
 from ..resolve.run import (
     ResolvedRun,
-    baseline_facts,
     resolve_baselines,
     resolve_data,
     resolve_labels,
@@ -30,11 +24,10 @@ from ..resolve.run import (
 from ..resolve.site import Site
 from ..resolve.student import resolve_student
 from ..spec.compiled import Run
+from .plan import Plan, Stages
+from .plan_sizes import data_size, rows_of, trained_size
 
-if TYPE_CHECKING:
-    from .stages import Stages
-
-FORMAT = 1
+TRAININGS = ("teacher-train", "train")
 
 
 class Lowering:
@@ -54,10 +47,17 @@ class Lowering:
         if self.memory is not None:
             self.memory.save()
 
-    def lower(self, run: Run) -> dict[str, Any] | None:
+    def lower(self, run: Run) -> Plan | None:
         """The plan of a run, or None: an error was reported, or there are no `fingerprints`."""
         found = self._resolved(run)
-        return None if found is None or self.memory is None else self._plan(run, found)
+        if found is None or self.memory is None:
+            return None
+        plan = self._plan(run, found)
+        trainings = {id: plan.stages[id] for id in TRAININGS if id in plan.stages}
+        counted = {id: (stage.settings, partial(trained_size, plan, stage)) for id, stage in trainings.items()}
+        data = partial(data_size, plan, rows_of(plan, plan.train))
+        hold(PLAN, PlanContext(run.experiment, run.reporter, counted, data))
+        return plan
 
     def _resolved(self, run: Run) -> ResolvedRun | None:
         """Everything that a run needs, found and judged; None: an error was reported."""
@@ -97,7 +97,6 @@ class Lowering:
             return models
         from ..checks.named_models import check_work
         from .made_models import owners, resolve_made
-        from .stages import build_stages
 
         for owner, path, named in owners(run):
             other = named.run
@@ -106,59 +105,30 @@ class Lowering:
                 found = self._resolved(other)
                 stages = None
                 if found is not None and self.memory is not None:
-                    stages = build_stages(other.experiment, found, self.site)
+                    stages = self._stages(other, found)
                 self._named[id(other)] = other, found, stages
-            _, found, stages = self._named[id(other)]
+            _, found, _ = self._named[id(other)]
             if check_work(NamedContext(run.experiment, run.reporter, path, named)) and found is not None:
-                models[path] = resolve_made(named, owner, found, stages)
+                models[path] = resolve_made(named, owner, found)
         return models
 
-    def _plan(self, run: Run, found: ResolvedRun) -> dict[str, Any]:
-        from .keys import run_key
-        from .made_models import named_places, named_record
+    def _plan(self, run: Run, found: ResolvedRun) -> Plan:
+        from .made_models import named_runs
+
+        stages = self._stages(run, found)
+        return Plan(run, found, self.site, stages, dict(named_runs(run, stages)))
+
+    def _stages(self, run: Run, found: ResolvedRun) -> Stages:
+        from .made_models import owners
         from .stages import build_stages
 
-        experiment, reporter = run.experiment, run.reporter
-        stages = build_stages(experiment, found, self.site)
-        named = named_record(run, stages)
-        teacher, student = found.teacher, found.student
-        shape = student.architecture
-        plan: dict[str, Any] = {
-            "format": FORMAT,
-            "name": experiment.name,
-            "variant": experiment.variant,
-            "task": experiment.task,
-            "seed": experiment.seed,
-            "key": run_key(stages),
-            "teacher": _summary(
-                teacher.name, teacher.architecture, () if experiment.teacher.train is not None else None
-            ),
-            "student": _summary(
-                f"{shape.family} {shape.size}",
-                shape,
-                student.freeze,
-            ),
-            "copy": {stack: _layers(student.copies.get(stack)) for stack in STACKS},
-            "phi": {stack: _layers(student.phi.get(stack)) for stack in STACKS},
-            "metrics": experiment.evaluation.metrics,
-            "expect": {who: asdict(expectation) for who, expectation in experiment.expect.items()},
-            "stages": list(stages),
-            "site": _site(self.site),
-            "tracking": asdict(experiment.tracking),
-            "spec": run.tree,
-            "places": {**reporter.all_places(), **named_places(run, stages)},
-            **({"named": named} if named else {}),
-            **({"baselines": baseline_facts(experiment)} if experiment.baselines else {}),
-        }
-        result: dict[str, Any] = plain(plan)
-        hold(PLAN, PlanContext(result, reporter))
-        return result
-
-def plain(value: Any) -> Any:
-    """A copy of the values of a plan as JSON has them: mappings are dicts, tuples are lists."""
-    if isinstance(value, Mapping):
-        return {key: plain(item) for key, item in value.items()}
-    return [plain(item) for item in value] if isinstance(value, list | tuple) else value
+        made = {}
+        for owner, _, named in owners(run):
+            assert named.run is not None
+            _, _, stages = self._named[id(named.run)]
+            if stages is not None:
+                made[owner] = stages
+        return build_stages(run.experiment, found, self.site, made)
 
 
 def _is_of_teacher(path: Trail) -> bool:
@@ -169,32 +139,3 @@ def _is_of_teacher(path: Trail) -> bool:
 NAMES_A_TEACHER = (
     "hub", "revision", "path", "spec", "variant", "model", "mlflow", "architecture", "tokenizer",
 )  # fmt: skip
-
-
-def _summary(model: str, architecture: Any, freeze: tuple[str, ...] | None) -> dict[str, Any]:
-    return {
-        "model": model,
-        "family": architecture.family,
-        "parameters": architecture.parameters,
-        "trainable_parameters": 0 if freeze is None else architecture.trainable(freeze),
-        "encoder_layers": architecture.encoder_layers,
-        "decoder_layers": architecture.decoder_layers,
-    }
-
-
-def _layers(found: Any) -> list[int] | None:
-    return None if found is None else list(found.layers)
-
-
-def _site(site: Site) -> dict[str, Any]:
-    return {
-        "workspace": str(site.workspace),
-        "shared_stores": [str(store) for store in site.shared_stores],
-        "offline": site.offline,
-        "device": site.device,
-        "nodes": site.nodes,
-        "per_node": site.per_node,
-        "hostfile": None if site.hostfile is None else str(site.hostfile),
-        "tracking": {"uri": None if site.tracking_uri is None else without_credentials(site.tracking_uri)},
-        **({} if site.scratch is None else {"scratch": str(site.scratch)}),
-    }

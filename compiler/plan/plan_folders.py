@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from os.path import isdir, isfile
 from pathlib import Path
 from typing import Any
 
 from ..diagnostics.diagnostic import Position, Reporter
 from ..diagnostics.regular_file import open_regular
+from .plan import Stage, Stages
 
 PLAN = "plan.json"
 
@@ -29,8 +31,7 @@ def find_plans(subject: Path) -> list[Path]:
 
 def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
     """A plan. None: there is none that can be read, and E562 is reported."""
-    from .emit import validate_plan
-    from .lower import FORMAT
+    from .emit import FORMAT, validate_plan
 
     file = folder / PLAN if isdir(folder) else folder
     try:
@@ -50,6 +51,16 @@ def read_plan(folder: Path, reporter: Reporter) -> dict[str, Any] | None:
                 message = f"{file} is damaged: {str(error).splitlines()[0]:.300}"
     reporter.error_at("E562", Position(str(file), 1, 1), message, "compile the spec again: distilc compile SPEC")
     return None
+
+
+def read_stages(plan: Mapping[str, Any]) -> Stages:
+    """The stages of a plan that was read."""
+    keys = {stage["id"]: stage["key"] for stage in plan["stages"]}
+    stages = {}
+    for stage in plan["stages"]:
+        needs = {role: keys.get(id, id) for role, id in stage["needs"].items()}
+        stages[stage["id"]] = Stage(stage["kind"], stage["key"], stage["settings"], needs)
+    return Stages(stages)
 
 
 def _no_number(word: str) -> None:

@@ -9,24 +9,25 @@ decoder's to the pairs, and runs that need the same share them.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from ..estimates.devices import COMMON, DEVICES, TRAINING_UTILISATION, Device, shown_devices
 from ..estimates.effort import forward_flops, training_effort
-from ..estimates.placement import placement
+from ..estimates.placement import Execution, training_placement
+from ..estimates.workload import row_lengths
 from ..extensions.extension_record import with_extensions
 from ..extensions.families import FAMILIES
 from ..extensions.terms import is_built_in, stacks_of, terms_on, why_computed
 from ..resolve.architecture import Architecture
-from ..resolve.data_sizes import DataSize, data_size, trained_size
+from ..resolve.data_sizes import DataSize
 from ..resolve.site import Site
 from ..tasks.task import TASKS
 from .keys import stage_key
-from .plan_models import shares_teacher_encoder, stage_architecture, stage_of, teaching_in
+from .plan import Plan, Stage, Stages
+from .plan_sizes import data_size, trained_size
 
-Plan = Any  # a plan as JSON data
 Side = Literal["encoder", "decoder"]
 SIDES: tuple[Side, Side] = ("encoder", "decoder")
 HEADER_BYTES = 128  # of an array's file
@@ -35,16 +36,14 @@ GB = 10**9
 
 @dataclass
 class Signals:
-    """One side of a teacher for one set of rows. `plans` read it, and `needs_in` has the stages that it needs by the
-    ids of each; `epochs`: of all plans together; `num_bytes`: None where the data are not known. `kept`: is it
-    written; `why`, in words."""
+    """One side of a teacher for one set of rows, which `plans` read. `epochs`: of all plans together; `num_bytes`: None
+    where the data are not known. `kept`: is it written; `why`, in words."""
 
     side: Side
     settings: dict[str, Any]
-    needs: dict[str, str]
+    needs: Mapping[str, str]
     teacher: Architecture
     plans: list[Plan] = field(default_factory=list)
-    needs_in: list[dict[str, str]] = field(default_factory=list)
     num_bytes: int | None = None
     epochs: float | None = None
     compute_seconds: float = 0.0
@@ -55,63 +54,52 @@ class Signals:
     @property
     def key(self) -> str:
         """Of the stage that writes it."""
-        keys = {stage["id"]: stage["key"] for stage in self.plans[0]["stages"]}
-        return stage_key("signals", self.settings, {role: keys[id] for role, id in self.needs.items()})
+        return stage_key("signals", self.settings, self.needs)
 
 
-def choose_signals(plans: Sequence[Plan], site: Site) -> list[Signals]:
+def choose_signals(plans: Sequence[Plan]) -> list[Signals]:
     """Everything that the trainings of these runs could read instead of computing, the decoders' sides first, each
     with the decision. What `limit_gb` of the site's scratch allows is given away in this order."""
     found: dict[tuple[Any, ...], Signals] = {}
     for plan in plans:
         for signals in _of_run(plan):
-            keys = {stage["id"]: stage["key"] for stage in plan["stages"]}
-            group = (signals.side, signals.settings["precision"], *(keys[id] for id in signals.needs.values()))
+            group = (signals.side, signals.settings["precision"], *signals.needs.values())
             known = found.setdefault(group, signals)
             known.settings["last"] |= signals.settings["last"]
             known.settings["layers"] = sorted({*known.settings["layers"], *signals.settings["layers"]})
             known.plans.append(plan)
-            known.needs_in.append(signals.needs)
     chosen = sorted(found.values(), key=lambda signals: signals.side)  # decoder, encoder
-    room = site.scratch_limit_gb * GB
+    room = plans[0].site.scratch_limit_gb * GB if plans else 0
     for signals in chosen:
-        _weigh(signals, site)
+        _weigh(signals)
         if signals.kept and signals.num_bytes is not None:
             if signals.num_bytes > room:
                 signals.kept = False
-                limit = f"scratch.limit_gb {site.scratch_limit_gb:g}"
+                limit = f"scratch.limit_gb {signals.plans[0].site.scratch_limit_gb:g}"
                 signals.why = f"it takes {_gb(signals.num_bytes)}, and {_gb(room)} are left of the site's {limit}"
             else:
                 room -= signals.num_bytes
     return chosen
 
 
-def add_signals(plans: Sequence[Plan], site: Site) -> None:
-    """Put the chosen stages into the plans, before the training that reads them."""
-    for signals in reversed(choose_signals(plans, site)):  # the encoder's first: the decoder's reads it
-        if not signals.kept:
-            continue
-        for plan, needs in zip(signals.plans, signals.needs_in, strict=True):
-            _insert(plan, signals, needs)
-    for plan in plans:
-        if stage_of(plan, "train")["execution"].get("signals"):
-            _replace(plan, site)
+def with_signals(plans: Sequence[Plan]) -> list[Plan]:
+    """The plans with the chosen stages, before the training that reads them."""
+    chosen = [signals for signals in choose_signals(plans) if signals.kept]
+    return [_reading(plan, {s.side: s for s in chosen if any(other is plan for other in s.plans)}) for plan in plans]
 
 
 NO_TEACHER, NO_ENCODER = "no term looks at the teacher", "no term looks at the encoder's states"
 NOT_NEEDED = (NO_TEACHER, NO_ENCODER)  # reasons for which nothing is computed either
 
 
-def why_not_kept(plan: Mapping[str, Any], side: Side) -> str | None:
+def why_not_kept(plan: Plan, side: Side) -> str | None:
     """Why a side cannot be kept whatever the site says; None: it can."""
-    stage = stage_of(plan, "train")
-    objective, student = stage["settings"]["objective"], stage_of(plan, "student")
-    terms = dict(terms_on(objective))
+    terms = dict(terms_on(plan.train.settings["objective"]))
     if not all(map(is_built_in, terms)):
         return "a term of an installed package may look at anything"
-    if side == "encoder" and shares_teacher_encoder(plan, stage):
+    if side == "encoder" and _shares_encoder(plan):
         return None
-    teaching = teaching_in(plan, stage)
+    teaching = plan.train.teaching
     if teaching is None:
         return NO_TEACHER if side == "decoder" else "the student's encoder is not the teacher's"
     for name, settings in terms.items():
@@ -119,7 +107,7 @@ def why_not_kept(plan: Mapping[str, Any], side: Side) -> str | None:
             return why
     if side == "encoder" and not any("encoder" in stacks_of(name, settings) for name, settings in terms.items()):
         return NO_ENCODER
-    if student["settings"]["family"] != teaching.architecture.family:
+    if plan.found.student.architecture.family != teaching.architecture.family:
         return "the student is of another family"
     return None
 
@@ -155,44 +143,47 @@ def num_states(signals: Signals) -> int:
 
 
 def _of_run(plan: Plan) -> Iterator[Signals]:
-    if not TASKS[plan["task"]].writes_texts:
+    if not TASKS[plan.experiment.task].writes_texts:
         return
-    stage = stage_of(plan, "train")
-    objective = stage["settings"]["objective"]
-    model = stage["needs"].get("teacher") or stage_of(plan, "student")["needs"]["teacher"]
-    rows = stage["needs"]["data"]
-    sources = stage_of(plan, rows)["needs"]["data"] if stage_of(plan, rows)["kind"] == "targets" else rows
-    phi, teacher = objective["phi"] or {}, stage_architecture(plan, model)
+    train, stages = plan.train, plan.stages
+    model = train.needs.get("teacher") or stages["student"].needs["teacher"]
+    rows = stages.needed(train, "data")
+    sources = stages.needed(rows, "data") if rows.kind == "targets" else rows
+    phi = train.settings["objective"]["phi"] or {}
     for side in SIDES:
         if why_not_kept(plan, side) is not None:
             continue
-        shared = side == "encoder" and shares_teacher_encoder(plan, stage)
+        shared = side == "encoder" and _shares_encoder(plan)
         settings = {
             "side": side,
             "last": side == "decoder" or shared,
             "layers": [] if shared else sorted(set(phi.get(side) or ())),
-            "precision": stage["settings"]["precision"],
+            "precision": train.settings["precision"],
         }
+        teacher = stages[stages.called(model)]
         yield Signals(
             side=side,
-            settings=dict(with_extensions("signals", settings, [stage_of(plan, model)])),
-            needs={"model": model, "data": sources if side == "encoder" else rows},
-            teacher=teacher,
+            settings=dict(with_extensions("signals", settings, [teacher.settings])),
+            needs={"model": model, "data": sources.key if side == "encoder" else rows.key},
+            teacher=plan.found.teacher.architecture,
         )
 
 
-def _weigh(signals: Signals, site: Site) -> None:
+def _shares_encoder(plan: Plan) -> bool:
+    return plan.found.student.shares_encoder_of(plan.found.teacher.architecture)
+
+
+def _weigh(signals: Signals) -> None:
     """Is it written? Computing once, writing once and reading in each epoch, against computing in each epoch."""
     plan = signals.plans[0]
-    stage = stage_of(plan, "train")
-    size = _size(plan, signals.side)
+    site, size = plan.site, _size(plan, signals.side)
     if size is None:
         signals.why = "the size of the data is not known"
         return
     signals.num_bytes = signal_bytes(signals, size)
     epochs = [_epochs(plan) for plan in signals.plans]
     signals.epochs = None if None in epochs else sum(found for found in epochs if found is not None)
-    flops = size.rows * _row_flops(signals, size, shares_teacher_encoder(plan, stage))
+    flops = size.rows * _row_flops(signals, size, _shares_encoder(plan))
     world = site.nodes * site.per_node
     hours = _device(site).hours(flops, signals.settings["precision"], TRAINING_UTILISATION)
     signals.compute_seconds = 3600 * hours / world
@@ -207,15 +198,13 @@ def _weigh(signals: Signals, site: Site) -> None:
 
 def _size(plan: Plan, side: Side) -> DataSize | None:
     """Of the rows whose states are kept: the sources of the data, the pairs that the student sees."""
-    return data_size(plan) if side == "encoder" else trained_size(plan, stage_of(plan, "train"))
+    return data_size(plan) if side == "encoder" else trained_size(plan, plan.train)
 
 
 def _epochs(plan: Plan) -> float | None:
-    stage = stage_of(plan, "train")
-    size = trained_size(plan, stage)
+    train, size = plan.train, trained_size(plan, plan.train)
     assert size is not None
-    shape = stage_architecture(plan, "train")
-    effort = training_effort(stage["settings"], shape, teaching_in(plan, stage), size)
+    effort = training_effort(train.settings, plan.found.student.architecture, train.teaching, size)
     if effort is None:
         return None
     return effort.tokens / max(1.0, size.rows * (size.source_tokens + size.target_tokens))
@@ -235,52 +224,40 @@ def _device(site: Site) -> Device:
     return found[0] if len(found) == 1 else DEVICES[COMMON[1]]
 
 
-def _insert(plan: Plan, signals: Signals, needs: Mapping[str, str]) -> None:
-    stages = plan["stages"]
-    train = stage_of(plan, "train")
-    position = stages.index(train)
-    id = f"signals-{signals.side}"
-    execution: dict[str, Any] = {
-        "locations": {},
-        "micro_batch_tokens": train["execution"]["micro_batch_tokens"],
-        "save_minutes": None,
-        "deepspeed": None,
-    }
-    read = train["execution"].setdefault("signals", {})
-    if signals.side == "decoder" and "encoder" in read:
-        stage = stage_of(plan, read["encoder"])
-        if stage["settings"]["last"]:
-            execution["signals"] = {"encoder": stage["id"]}
-    read[signals.side] = id
-    stages.insert(
-        position,
-        {
-            "id": id,
-            "kind": "signals",
-            "key": signals.key,
-            "needs": dict(needs),
-            "settings": dict(signals.settings),
-            "execution": execution,
-        },
-    )
+def _reading(plan: Plan, kept: Mapping[Side, Signals]) -> Plan:
+    """A plan whose training reads what is kept, and runs as that allows: stacks of the teacher that are not run need no
+    memory."""
+    if not kept:
+        return plan
+    train = plan.train
+    tokens, encoder = train.execution.micro_batch_tokens, kept.get("encoder")
+    stages: dict[str, Stage] = {}
+    for side in SIDES:  # the encoder's first: the decoder's reads it
+        if side not in kept:
+            continue
+        signals, read = kept[side], {}
+        if side == "decoder" and encoder is not None and encoder.settings["last"]:
+            read = {"encoder": encoder.key}
+        execution = Execution(micro_batch_tokens=tokens, signals=read)
+        stages[f"signals-{side}"] = Stage("signals", signals.key, dict(signals.settings), signals.needs, execution)
+    teaching = None if train.teaching is None else replace(train.teaching, resting=_resting(train, kept))
+    shape, lengths = plan.found.student.architecture, row_lengths(plan.experiment)
+    execution = training_placement(train.settings, shape, plan.site, lengths=lengths, teaching=teaching)
+    execution = replace(execution, signals={side: signals.key for side, signals in kept.items()})
+    stages["train"] = replace(train, execution=execution, teaching=teaching)
+    whole: dict[str, Stage] = {}
+    for id, stage in plan.stages.items():
+        whole |= stages if id == "train" else {id: stage}
+    return replace(plan, stages=Stages(whole))
 
 
-def _replace(plan: Plan, site: Site) -> None:
-    """How the training runs, chosen once more: stacks of the teacher that are not run need no memory."""
-    train = stage_of(plan, "train")
-    data = next(stage for stage in plan["stages"] if stage["kind"] == "data")["settings"]
-    execution = train["execution"]
-    train["execution"] = {
-        "locations": execution["locations"],
-        "signals": execution["signals"],
-        **placement(
-            train["settings"],
-            stage_architecture(plan, "train"),
-            site,
-            lengths=(data["max_source_tokens"], data["max_target_tokens"]),
-            teaching=teaching_in(plan, train),
-        ),
-    }
+def _resting(train: Stage, kept: Collection[Side]) -> frozenset[str]:
+    """The stacks of the teacher that a training does not run: it reads their states."""
+    if "decoder" not in kept:
+        return frozenset()
+    terms = terms_on(train.settings["objective"])
+    compared = "encoder" not in kept and any("encoder" in stacks_of(name, settings) for name, settings in terms)
+    return frozenset({"decoder"} if compared else {"decoder", "encoder"})
 
 
 def _gb(number: float) -> str:

@@ -7,11 +7,12 @@ from itertools import chain, count
 from typing import Any
 
 from ..estimates.candidates import common_vocabulary
-from ..estimates.placement import placement
-from ..estimates.workload import row_lengths, student_teaching
+from ..estimates.placement import Execution, generation_tokens, training_placement
+from ..estimates.workload import Teaching, row_lengths, student_teaching
 from ..extensions.extension_record import with_extensions
 from ..extensions.families import FAMILIES
 from ..extensions.stage_kinds import stage_kinds
+from ..resolve.architecture import Architecture
 from ..resolve.engines import TRANSFORMERS, Engine, choose_engine, engine_settings
 from ..resolve.objective import objective_settings
 from ..resolve.reference import MadeModel, ResolvedModel
@@ -21,6 +22,7 @@ from ..resolve.site import Site
 from ..resolve.student import ResolvedStudent
 from ..spec.experiment import ORIGINAL, Experiment, Labeller, Training
 from .keys import stage_key
+from .plan import Stage, Stages
 from .stage_settings import (
     baseline_settings,
     benchmark_settings,
@@ -36,13 +38,14 @@ from .stage_settings import (
 from .warmup import warmup_of
 
 
-class Stages(list[dict[str, Any]]):
-    """The stages so far, in order; each gets its key from those it needs. Stages of other runs, which have the
-    run's name before their ids (`small/train`), are there once beside equal ones of this run."""
+class StageBuilder:
+    """The stages of a run as they are added, by key. What they are called is settled at the end: a stage of another
+    run, which has the run's name before its id (`small/train`), is called as this run does where it has an equal one.
+    """
 
     def __init__(self) -> None:
-        super().__init__()
-        self._renamed: dict[str, str] = {}  # ids of other runs' stages that turned out to be stages of this one
+        self._stages: dict[str, Stage] = {}
+        self._names: list[tuple[str, str]] = []  # (id, key), in order
 
     def add(
         self,
@@ -50,32 +53,31 @@ class Stages(list[dict[str, Any]]):
         kind: str,
         settings: Mapping[str, Any],
         needs: Mapping[str, str] | None = None,
-        **execution: Any,
+        execution: Execution | None = None,
+        *,
+        model: Architecture | None = None,
+        teaching: Teaching | None = None,
     ) -> str:
-        keys = {stage["id"]: stage["key"] for stage in self}
-        needs = {role: self._renamed.get(needed, needed) for role, needed in (needs or {}).items()}
-        settings = with_extensions(kind, settings, [stage for stage in self if stage["id"] in needs.values()])
-        key = stage_key(kind, settings, {role: keys[needed] for role, needed in needs.items()})
-        if (same := next((stage for stage in self if stage["key"] == key and "/" in stage["id"]), None)) is not None:
-            self._rename(same, id)
-            return id
-        self.append(
-            {
-                "id": id,
-                "kind": kind,
-                "key": key,
-                "needs": needs,
-                "settings": dict(settings),
-                "execution": {
-                    "locations": {},
-                    "micro_batch_tokens": None,
-                    "save_minutes": None,
-                    "deepspeed": None,
-                    **execution,
-                },
-            }
-        )
-        return id
+        """Returns the key of the stage. `needs`: role -> key."""
+        needs = needs or {}
+        settings = with_extensions(kind, settings, [self._stages[key].settings for key in needs.values()])
+        key = stage_key(kind, settings, needs)
+        if key not in self._stages:
+            self._stages[key] = Stage(kind, key, dict(settings), needs, execution or Execution(), model, teaching)
+        self._names.append((id, key))
+        return key
+
+    def include(self, owner: str, stages: Stages, *wanted: str) -> None:
+        """Add the stages of another run that make what it calls `wanted`, those that they need among them. What is
+        here already is not added again."""
+        keys = {stages[id].key for id in wanted}
+        for stage in reversed(list(stages.values())):
+            if stage.key in keys:
+                keys |= {*stage.needs.values()}
+        for id, stage in stages.items():
+            if stage.key in keys and stage.key not in self._stages:
+                self._stages[stage.key] = stage
+                self._names.append((f"{owner}/{id}", stage.key))
 
     def writing(
         self, settings: dict[str, Any], needs: dict[str, str], engine: Engine
@@ -90,73 +92,46 @@ class Stages(list[dict[str, Any]]):
 
     def _converted(self, model: str, compute_type: str) -> str:
         """The stage that puts a model into the fast engine's form; added where it is not there yet."""
-        model = self._renamed.get(model, model)
-        for stage in self:
-            of_it = stage["kind"] == "convert" and stage["needs"] == {"model": model}
-            if of_it and stage["settings"]["compute_type"] == compute_type:
-                return str(stage["id"])
-        name = f"convert-{model.replace('/', '-').replace('.', '-')}"
+        for stage in self._stages.values():
+            of_it = stage.kind == "convert" and stage.needs == {"model": model}
+            if of_it and stage.settings["compute_type"] == compute_type:
+                return stage.key
+        stages = self.finished()
+        name = f"convert-{stages.called(model).replace('/', '-').replace('.', '-')}"
         name += "" if compute_type == "fp32" else f"-{compute_type}"
-        taken = {stage["id"] for stage in self}
-        id = next(id for id in chain([name], (f"{name}-{n}" for n in count(2))) if id not in taken)
+        id = next(id for id in chain([name], (f"{name}-{n}" for n in count(2))) if id not in stages)
         return self.add(id, "convert", convert_settings(compute_type), {"model": model})
 
-    def include(self, made: MadeModel) -> dict[str, str]:
-        """Add the stages that make another run's model; what is here already, by its key, is not added again.
-        Returns what each is called here."""
-        here = {stage["key"]: stage["id"] for stage in self}
-        ids: dict[str, str] = {}
-        for stage in made.stages:
-            id = ids[stage["id"]] = here.setdefault(stage["key"], f"{made.owner}/{stage['id']}")
-            if not any(other["id"] == id for other in self):
-                self.append(_with_ids(stage, ids))
-        return ids
-
-    def _rename(self, stage: dict[str, Any], id: str) -> None:
-        """A stage of another run is one of this run, too: it is called as this run does."""
-        old = stage["id"]
-        self[:] = [_with_ids(other, {old: id}) for other in self]
-        self._renamed = {**{one: id if now == old else now for one, now in self._renamed.items()}, old: id}
+    def finished(self) -> Stages:
+        """The stages, with their ids."""
+        own: dict[str, str] = {}
+        for id, key in self._names:
+            if "/" not in id:
+                own.setdefault(key, id)
+        found: dict[str, Stage] = {}
+        for id, key in self._names:
+            found.setdefault(own.get(key, id) if "/" in id else id, self._stages[key])
+        return Stages(found)
 
 
-def _with_ids(stage: Mapping[str, Any], ids: Mapping[str, str]) -> dict[str, Any]:
-    """A stage with other ids, its own and those of the stages that it reads."""
-
-    def renamed(roles: Mapping[str, str]) -> dict[str, str]:
-        return {role: ids.get(id, id) for role, id in roles.items()}
-
-    execution = stage["execution"]
-    if "signals" in execution:
-        execution = {**execution, "signals": renamed(execution["signals"])}
-    return {**stage, "id": ids.get(stage["id"], stage["id"]), "needs": renamed(stage["needs"]), "execution": execution}
-
-
-def made_model(owner: str, stages: Stages, model: str) -> MadeModel:
-    """What it takes to make the model of a run: the stage `model` of its `stages`, and all that this one reads,
-    directly or not. Its tokenizer is the one that the run's rows are made with."""
-    tokenizer = next(stage["needs"]["tokenizer"] for stage in stages if stage["id"] == "data")
-    wanted = {model, tokenizer}
-    for stage in reversed(stages):
-        if stage["id"] in wanted:
-            wanted |= {*stage["needs"].values(), *stage["execution"].get("signals", {}).values()}
-    return MadeModel(owner, [stage for stage in stages if stage["id"] in wanted], model, tokenizer)
-
-
-def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stages:
-    """The stages of a run. A stage that another run has with the same settings and needs has the same key."""
-    stages = Stages()
-    tokenizer, best = _teacher_stages(stages, experiment, found)
-    rows = stages.add("data", "data", found.data.settings, {"tokenizer": tokenizer}, locations=found.data.locations)
+def build_stages(experiment: Experiment, found: ResolvedRun, site: Site, made: Mapping[str, Stages]) -> Stages:
+    """The stages of a run. A stage that another run has with the same settings and needs has the same key. `made`: the
+    stages of the runs that are named for models, by what those are called here."""
+    stages = StageBuilder()
+    tokenizer, best = _teacher_stages(stages, experiment, found, made)
+    of_data = Execution(locations=found.data.locations)
+    rows = stages.add("data", "data", found.data.settings, {"tokenizer": tokenizer}, of_data)
     _baseline_stages(stages, experiment, found, rows)
     teacher, student = found.teacher, found.student
     task, evaluation, own = experiment.task, experiment.evaluation, experiment.teacher.train
     length = default_max_length(experiment, teacher)  # the student's checkpoint says what its teacher's does
 
-    def add_evaluation(id: str, model: str, settings: dict[str, Any], engine: Engine) -> None:
-        tokens = placement(None, teacher.architecture, site)["micro_batch_tokens"]
+    generating = Execution(micro_batch_tokens=generation_tokens(teacher.architecture, site))
+
+    def add_evaluation(id: str, model: str, settings: dict[str, Any], engine: Engine) -> str:
         settings |= scoring_settings(experiment, settings["metrics"], line_break=teacher.line_break)
         settings, needs = stages.writing(settings, {"model": model, "data": rows}, engine)
-        stages.add(id, "evaluate", settings, needs, micro_batch_tokens=tokens)
+        return stages.add(id, "evaluate", settings, needs, generating)
 
     if own is not None:
         trained = train_settings(
@@ -176,22 +151,22 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
             "train",
             trained,
             {"model": best, "data": rows},
-            **placement(trained, teacher.architecture, site, lengths=row_lengths(experiment)),
+            training_placement(trained, teacher.architecture, site, lengths=row_lengths(experiment)),
+            model=teacher.architecture,
         )
-    needs = {"data": _target_stages(stages, experiment, found, rows, tokenizer, best, site)}
+    needs = {"data": _target_stages(stages, experiment, found, rows, tokenizer, best, site, made)}
     retention = experiment.training.stopping.retention
     if retention:
         validation = experiment.training.validation
-        needs["reference"] = "evaluate-teacher-validation"
-        add_evaluation(
-            needs["reference"],
+        needs["reference"] = add_evaluation(
+            "evaluate-teacher-validation",
             best,
             evaluate_settings(
                 task, "validation", validation.limit, sorted(retention), validation.generation, found.precision, length
             ),
             TRANSFORMERS,  # as the student's validations, which it is held against
         )
-    needs["model"] = _student_stages(stages, student, best)
+    needs["model"] = _student_stages(stages, student, best, made)
     if experiment.training.loss.needs_teacher:
         needs["teacher"] = best
     trained_student = _student_training(stages, experiment, experiment.training, found, needs, best, site)
@@ -225,9 +200,8 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site) -> Stag
         if kind not in stage_kinds():
             continue  # its package cannot be used, which was reported
         needs = {role: roles[role] for role in stage_kinds()[kind]["needs"]}
-        tokens = placement(None, teacher.architecture, site)["micro_batch_tokens"]
-        stages.add(kind, kind, {"own": settings}, needs, micro_batch_tokens=tokens)
-    return stages
+        stages.add(kind, kind, {"own": settings}, needs, generating)
+    return stages.finished()
 
 
 def default_max_length(experiment: Experiment, model: ResolvedModel) -> int | None:
@@ -236,11 +210,13 @@ def default_max_length(experiment: Experiment, model: ResolvedModel) -> int | No
     return None if model.says_length else experiment.data.max_target_tokens
 
 
-def _teacher_stages(stages: Stages, experiment: Experiment, found: ResolvedRun) -> tuple[str, str]:
+def _teacher_stages(
+    stages: StageBuilder, experiment: Experiment, found: ResolvedRun, made: Mapping[str, Stages]
+) -> tuple[str, str]:
     """(the stage with the tokenizer, the stage with the teacher)."""
-    if (made := found.teacher.made) is not None:
-        ids = stages.include(made)
-        return ids[made.tokenizer], ids[made.model]
+    if found.teacher.made is not None:
+        other = made[found.teacher.made.owner]
+        return other["data"].needs["tokenizer"], _made_model(stages, found.teacher.made, made)
     needs: dict[str, str] = {}
     trained = experiment.teacher.tokenizer
     if trained is not None:
@@ -251,12 +227,28 @@ def _teacher_stages(stages: Stages, experiment: Experiment, found: ResolvedRun) 
             "train": found.data.settings["train"],
             "columns": found.data.settings["columns"],
         }
-        needs = {"tokenizer": stages.add("tokenizer", "tokenizer", settings, locations=found.data.train_locations)}
-    teacher = stages.add("teacher", "teacher", found.teacher.settings, needs, locations=dict(found.teacher.locations))
+        execution = Execution(locations=found.data.train_locations)
+        needs = {"tokenizer": stages.add("tokenizer", "tokenizer", settings, execution=execution)}
+    teacher = _added_model(stages, "teacher", found.teacher, needs)
     return needs.get("tokenizer", teacher), teacher
 
 
-def _baseline_stages(stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str) -> None:
+def _made_model(stages: StageBuilder, model: MadeModel, made: Mapping[str, Stages]) -> str:
+    """The stage with a model that another run makes, all that this run's rows need of it among the stages before. Its
+    student is made of its teacher: the stage that it needs is the teacher as it was trained. Its tokenizer is the one
+    that its rows are made with."""
+    other = made[model.owner]
+    key = other["train"].key if model.model == "student" else other["student"].needs["teacher"]
+    stages.include(model.owner, other, other.called(key), other.called(other["data"].needs["tokenizer"]))
+    return key
+
+
+def _added_model(stages: StageBuilder, id: str, model: ResolvedModel, needs: Mapping[str, str] | None = None) -> str:
+    execution = Execution(locations=dict(model.locations))
+    return stages.add(id, "teacher", model.settings, needs, execution, model=model.architecture)
+
+
+def _baseline_stages(stages: StageBuilder, experiment: Experiment, found: ResolvedRun, rows: str) -> None:
     """Systems of others need the rows alone: a file of theirs that does not go with these ends a run in seconds."""
     evaluation = experiment.evaluation
     for name, files in found.baselines.items():
@@ -265,18 +257,24 @@ def _baseline_stages(stages: Stages, experiment: Experiment, found: ResolvedRun,
             experiment.task, experiment.baselines[name], fingerprints, evaluation.limit, evaluation.metrics
         )
         settings |= scoring_settings(experiment, settings["metrics"], line_break=found.teacher.line_break)
-        stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, locations=dict(files.values()))
+        execution = Execution(locations=dict(files.values()))
+        stages.add(f"baseline-{name}", "baseline", settings, {"data": rows}, execution)
 
 
-def _model_stage(stages: Stages, id: str, model: ResolvedModel) -> str:
+def _model_stage(stages: StageBuilder, id: str, model: ResolvedModel, made: Mapping[str, Stages]) -> str:
     """The stage with a model other than the teacher: one of its own, or of the run that makes it."""
-    if model.made is not None:
-        return stages.include(model.made)[model.made.model]
-    return stages.add(id, "teacher", model.settings, locations=dict(model.locations))
+    return _added_model(stages, id, model) if model.made is None else _made_model(stages, model.made, made)
 
 
 def _target_stages(
-    stages: Stages, experiment: Experiment, found: ResolvedRun, rows: str, tokenizer: str, teacher: str, site: Site
+    stages: StageBuilder,
+    experiment: Experiment,
+    found: ResolvedRun,
+    rows: str,
+    tokenizer: str,
+    teacher: str,
+    site: Site,
+    made: Mapping[str, Stages],
 ) -> str:
     """The stage with the rows that the student is trained on: the data's own, or a mix with labels."""
     shares = {name: share for name, share in experiment.target_shares.items() if share != 1}
@@ -292,11 +290,12 @@ def _target_stages(
             fingerprint, place = resolved.file
             settings = file_label_settings(labeller, fingerprint, found.data.settings)
             settings |= _label_scoring(experiment, settings, found.teacher)
-            stages.add(id, "pseudo-labels", settings, locations={fingerprint: place, **found.data.train_locations})
+            execution = Execution(locations={fingerprint: place, **found.data.train_locations})
+            key = stages.add(id, "pseudo-labels", settings, execution=execution)
         else:
             model = teacher
             if resolved.model is not None:
-                model = _model_stage(stages, f"labeller-{name}", resolved.model)
+                model = _model_stage(stages, f"labeller-{name}", resolved.model, made)
             writer = resolved.model or found.teacher
             architecture = writer.architecture
             settings = label_settings(
@@ -311,20 +310,13 @@ def _target_stages(
             written |= _label_scoring(experiment, written, found.teacher, writer)
             engine = choose_engine(labeller.generation, architecture.family, settings["precision"], site)
             written, written_needs = stages.writing(written, {"model": model}, engine)
-            stages.add(
-                f"written-{name}" if rules else id,
-                "pseudo-labels",
-                written,
-                written_needs,
-                locations=found.data.train_locations,
-            )
+            execution = Execution(locations=found.data.train_locations)
+            key = stages.add(f"written-{name}" if rules else id, "pseudo-labels", written, written_needs, execution)
             if rules:  # a stage of its own: another rule does not write the labels anew
                 held = rule_settings(settings, rules)
                 held |= _label_scoring(experiment, held, found.teacher, writer)
-                stages.add(
-                    id, "pseudo-labels", held, {"labels": f"written-{name}"}, locations=found.data.train_locations
-                )
-        needs[f"labels.{name}"] = id
+                key = stages.add(id, "pseudo-labels", held, {"labels": key}, execution)
+        needs[f"labels.{name}"] = key
     mixed: dict[str, Any] = {
         "targets": list(experiment.targets),
         "max_target_tokens": experiment.data.max_target_tokens,
@@ -348,15 +340,17 @@ def _label_prefix(experiment: Experiment, labeller: Labeller, writer: ResolvedMo
     return writer.languages.prefix(experiment.data.target_language) + own
 
 
-def _student_stages(stages: Stages, student: ResolvedStudent, teacher: str) -> str:
+def _student_stages(
+    stages: StageBuilder, student: ResolvedStudent, teacher: str, made: Mapping[str, Stages]
+) -> str:
     needs = {"teacher": teacher}
     for stack, origin in student.origins.items():
-        needs[f"{stack}_origin"] = _model_stage(stages, f"{stack}-origin", origin)
-    return stages.add("student", "student", student.settings, needs)
+        needs[f"{stack}_origin"] = _model_stage(stages, f"{stack}-origin", origin, made)
+    return stages.add("student", "student", student.settings, needs, model=student.architecture)
 
 
 def _student_training(
-    stages: Stages,
+    stages: StageBuilder,
     experiment: Experiment,
     training: Training,
     found: ResolvedRun,
@@ -364,7 +358,7 @@ def _student_training(
     teacher: str,
     site: Site,
 ) -> str:
-    student = found.student
+    student, shape = found.student, found.teacher.architecture
     shares = [experiment.target_shares.get(name, 1.0) for name in experiment.targets]
     settings = train_settings(
         experiment,
@@ -376,7 +370,7 @@ def _student_training(
         objective_settings(
             training.loss,
             {str(stack): layers for stack, layers in student.phi.items()},
-            common_vocabulary(found.teacher.architecture, student.architecture),
+            common_vocabulary(shape, student.architecture),
         ),
         warmup_of(training, found.data.settings, found.data.locations, shares),
         default_max_length(experiment, found.teacher),
@@ -384,14 +378,14 @@ def _student_training(
     )
     teaching = None
     if "teacher" in needs:
-        teaching = student_teaching(settings["objective"], found.teacher.architecture, student)
-    run = placement(settings, student.architecture, site, lengths=row_lengths(experiment), teaching=teaching)
+        teaching = student_teaching(settings["objective"], shape, student)
+    run = training_placement(settings, student.architecture, site, lengths=row_lengths(experiment), teaching=teaching)
     if training.loss.logits is not None and training.loss.logits.candidates is not None:
         needs["candidates"] = stages.add(
             "candidates",
             "signals",
             candidate_settings(settings),
             {"model": teacher, "data": needs["data"]},
-            micro_batch_tokens=run["micro_batch_tokens"],
+            Execution(micro_batch_tokens=run.micro_batch_tokens),
         )
-    return stages.add("train", "train", settings, needs, **run)
+    return stages.add("train", "train", settings, needs, run, model=student.architecture, teaching=teaching)

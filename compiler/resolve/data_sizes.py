@@ -15,7 +15,6 @@ from ..diagnostics.record import record
 from ..tasks.task import TASKS
 from .data_files import UnreadableFile, cell, even_sample, records
 
-Plan = Mapping[str, Any]
 Origin = Literal["store", "counted", "files", "published", "corpus"]  # `files`: from their first rows and sizes
 
 TOKENS_PER_WORD = 1.3
@@ -47,16 +46,6 @@ PUBLISHED: Mapping[tuple[str, str | None], tuple[int, float, float]] = {
 CORPORA: Mapping[str, tuple[int, float, float]] = {"bulletins": (20_000, 61, 20)}
 
 
-def data_size(plan: Plan, stage: Mapping[str, Any] | None = None) -> DataSize | None:
-    """The training set of a `data` stage (None: the run's own); None: nothing is known of it."""
-    if stage is None:
-        stage = next(stage for stage in plan["stages"] if stage["id"] == "data")
-    stored = _stored(plan, stage)
-    if stored is not None:
-        return stored
-    return described_size(stage["settings"], stage["execution"]["locations"])
-
-
 def described_size(settings: Mapping[str, Any], locations: Mapping[str, str]) -> DataSize | None:
     """The training set of a `data` stage's settings, whatever is in the store: equal ones have one size."""
     counted = _num_bytes(settings["train"], locations) <= _COUNTED_BYTES
@@ -65,32 +54,6 @@ def described_size(settings: Mapping[str, Any], locations: Mapping[str, str]) ->
     if len(known) < len(sizes) or not known:
         return None
     return _together(known)
-
-
-def trained_size(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
-    """The rows that a `train` stage sees: those of the data, or a mix with labels, in which every source is
-    there once for each kind of target. Labels are taken to be as long as the targets, and none filtered out."""
-    size = data_size(plan, rows_of(plan, stage))
-    needed = next(other for other in plan["stages"] if other["id"] == stage["needs"]["data"])
-    if size is None or needed["kind"] != "targets":
-        return size
-    shares = needed["settings"].get("shares", {})
-    return mixed_size(size, [shares.get(name, 1.0) for name in needed["settings"]["targets"]])
-
-
-def rows_of(plan: Plan, stage: Mapping[str, Any]) -> Mapping[str, Any]:
-    """The `data` stage whose rows a `train` stage sees, directly or in a mix, or whose sources a `pseudo-labels` stage
-    reads. Stages of other specs' runs have others than the run's own."""
-    stages: dict[str, Mapping[str, Any]] = {other["id"]: other for other in plan["stages"]}
-    found = stages["data"]
-    if stage["kind"] == "train":
-        found = stages[stage["needs"]["data"]]
-        while found["kind"] != "data":
-            found = stages[found["needs"]["data"]]
-    elif found["settings"]["train"] != stage["settings"]["train"]:
-        rows = [other for other in stages.values() if other["kind"] == "data"]
-        found = next((other for other in rows if other["settings"]["train"] == stage["settings"]["train"]), found)
-    return found
 
 
 def mixed_size(size: DataSize, shares: Iterable[float]) -> DataSize:
@@ -104,12 +67,11 @@ def share_rows(rows: int, share: float) -> int:
     return rows * int(share) + round(rows * (share - int(share)))
 
 
-def _stored(plan: Plan, stage: Mapping[str, Any]) -> DataSize | None:
-    """What the data stage counted when it ran."""
-    site = plan["site"]
-    for store in (Path(site["workspace"]) / "store", *map(Path, site["shared_stores"])):
+def stored_size(stores: Iterable[Path], key: str) -> DataSize | None:
+    """What the data stage with this key counted when it ran; None: its artifact is in none of the stores."""
+    for store in stores:
         try:
-            counted = json.loads((store / stage["key"] / "manifest.json").read_text("utf-8"))["summary"]["train"]
+            counted = json.loads((store / key / "manifest.json").read_text("utf-8"))["summary"]["train"]
             rows = int(counted["examples"])
             source, target = counted["source_tokens"], counted.get("target_tokens", 0)
             return DataSize(rows, source / rows, target / rows, "store")

@@ -4,11 +4,11 @@ way back, from a plan to the architecture."""
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import field, replace
 from os.path import isdir, isfile
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from ..diagnostics.diagnostic import Reporter, Trail, did_you_mean, shown_path
 from ..diagnostics.record import record
@@ -48,14 +48,10 @@ class ResolvedModel:
 
 @record
 class MadeModel:
-    """How the run of another spec makes a model: the stages that it takes, in order, the id of the one that
-    publishes the model and of the one with its tokenizer. `owner`: what the run is called here. Of a quick look,
-    there are no stages."""
+    """A model that the run of another spec makes. `owner`: what the run is called here."""
 
     owner: str
-    stages: Sequence[Mapping[str, Any]]
-    model: str
-    tokenizer: str
+    model: Literal["student", "teacher"]
 
 
 @record
@@ -240,28 +236,6 @@ def _from_catalogue(
         return None
     settings = model_settings("hub", architecture, repository=repository, revision=commit or UNRESOLVED)
     return _resolved(repository, architecture, settings, {}, config, None)
-
-
-def planned_architecture(stage: Mapping[str, Any], task: str) -> Architecture:
-    """The shape of the model of a plan's `teacher` stage, as it was when the plan was compiled.
-
-    Raises OSError or `ArchitectureError` when the model has gone since.
-    """
-    settings, locations = stage["settings"], stage["execution"]["locations"]
-    use = Use(task, settings["num_labels"])
-    if settings["kind"] == "architecture":
-        return architecture_of({"model_type": settings["family"], **settings["config"]}, use.task, use.num_labels)
-    if settings["kind"] == "folder":
-        return folder_architecture(Path(locations[settings["fingerprint"]]), use)
-    repository, revision = settings["repository"], settings["revision"]
-    place = locations.get(f"{repository}@{revision}")
-    folder = Path(place) if place else cached_snapshot("models", repository, revision)
-    if folder is not None and isfile(folder / "config.json"):
-        return folder_architecture(folder, use)
-    known = catalogued(repository)
-    if known is None:
-        raise FileNotFoundError(f"{repository}@{revision}")
-    return architecture_of(known, use.task, use.num_labels)
 
 
 def folder_architecture(folder: Path, use: Use = TO_WRITE) -> Architecture:

@@ -33,6 +33,12 @@ class ResolvedStudent:
     settings: Mapping[str, Any]
     origins: Mapping[Stack, ResolvedModel] = field(default_factory=dict)
 
+    def shares_encoder_of(self, teacher: Architecture) -> bool:
+        """Is its encoder its teacher's own, stored and run once for both?"""
+        encoder, embeddings = self.copies["encoder"], self.settings["embeddings"]
+        layers, foreign = None if encoder is None else encoder.layers, "encoder" in self.origins
+        return shares_encoder(self.freeze, layers, teacher, foreign=foreign, embeddings=embeddings)
+
 
 def resolve_student(
     experiment: Experiment,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from spec_texts import SMALL as SPEC
 from distilc.compiler.extensions import extension_record, families
 from distilc.compiler.extensions import installed as extensions
 from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.plan.emit import plan_tree
+from distilc.compiler.plan.plan import Plan
 from distilc.compiler.resolve.site import Site
 from distilc.compiler.spec import structure
 from distilc.compiler.spec.experiment import Experiment
@@ -20,15 +23,20 @@ from distilc.compiler.spec.experiment import Experiment
 
 @dataclass(frozen=True)
 class Lowered:
-    """`plan` is None when there were errors; `codes` are those of all diagnostics, in order."""
+    """`typed` is None when there were errors, and so is `plan`, which is it as it is written; `codes` are those of all
+    diagnostics, in order."""
 
-    plan: Any
+    typed: Plan | None
     experiment: Experiment
     diagnostics: list[Any]
 
     @property
     def codes(self) -> list[str]:
         return [diagnostic.code for diagnostic in self.diagnostics]
+
+    @cached_property
+    def plan(self) -> Any:
+        return None if self.typed is None else plan_tree(self.typed)
 
     def stage(self, id: str) -> Any:
         return next(stage for stage in self.plan["stages"] if stage["id"] == id)

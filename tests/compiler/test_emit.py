@@ -14,6 +14,7 @@ import pytest
 
 from distilc.compiler.extensions.built_in import built_in
 from distilc.compiler.plan.emit import emit, plan_text, validate_plan
+from distilc.compiler.plan.plan import Stages
 from distilc.runtime.failure import Failure
 from distilc.runtime.plan import KINDS, OwnSettings, Plan, Stage, bind_plan, load_plan
 
@@ -201,16 +202,16 @@ def test_a_misspelt_key_for_deepspeed_is_refused(key):
 
 
 def test_a_plan_folder(compile_text, tmp_path):
-    plan = compile_text(per_node=2).plan
+    lowered = compile_text(per_node=2)
     folder = tmp_path / "plans" / "small"
     folder.mkdir(parents=True)
     (folder / "deepspeed.old-stage.json").write_text("{}", "utf-8")
-    assert emit(plan, folder) == folder
+    assert emit(lowered.typed, folder) == folder
     assert sorted(file.name for file in folder.iterdir()) == [
         "deepspeed.teacher-train.json", "deepspeed.train.json", "launch.sh", "lock.yaml", "plan.json",
     ]  # fmt: skip
     loaded = load_plan(folder)  # which finds the digest to be its own
-    assert loaded == dataclasses.replace(bind_plan(plan), digest=loaded.digest) and loaded.digest
+    assert loaded == dataclasses.replace(bind_plan(lowered.plan), digest=loaded.digest) and loaded.digest
     assert json.loads((folder / "deepspeed.train.json").read_text("utf-8")) == (
         load_plan(folder).stage("train").execution.deepspeed
     )
@@ -219,27 +220,29 @@ def test_a_plan_folder(compile_text, tmp_path):
 def test_a_plan_is_written_the_same_every_time(compile_text, tmp_path):
     texts = []
     for name in ("one", "other"):
-        folder = emit(compile_text().plan, tmp_path / name)
+        folder = emit(compile_text().typed, tmp_path / name)
         texts.append((folder / "plan.json").read_text("utf-8"))
     assert texts[0] == texts[1]
     assert texts[0].endswith("}\n")
     assert list(json.loads(texts[0])) == sorted(json.loads(texts[0]))
 
 
-def test_a_plan_that_does_not_fit_is_not_written(tmp_path):
+def test_a_plan_that_does_not_fit_is_not_written(compile_text, tmp_path):
+    plan = compile_text().typed
+    train = dataclasses.replace(plan.train, settings={**plan.train.settings, "momentum": 0.9})
     with pytest.raises(ValueError, match="momentum"):
-        emit(changed(golden(), ("stages", TRAIN, "settings", "momentum"), 0.9), tmp_path / "plan")
+        emit(dataclasses.replace(plan, stages=Stages({**plan.stages, "train": train})), tmp_path / "plan")
     assert not (tmp_path / "plan").exists()
 
 
 def test_a_place_that_cannot_be_written(compile_text, tmp_path):
     (tmp_path / "taken").write_text("", "utf-8")
     with pytest.raises(OSError):
-        emit(compile_text().plan, tmp_path / "taken" / "plan")
+        emit(compile_text().typed, tmp_path / "taken" / "plan")
 
 
 def test_launch_sh_runs_its_own_folder(compile_text, tmp_path):
-    folder = emit(compile_text(per_node=2).plan, tmp_path / "a plan")
+    folder = emit(compile_text(per_node=2).typed, tmp_path / "a plan")
     assert os.access(folder / "launch.sh", os.X_OK)
     program = tmp_path / "bin" / "distilc"
     program.parent.mkdir()
@@ -254,20 +257,20 @@ def test_launch_sh_runs_its_own_folder(compile_text, tmp_path):
 
 def test_launch_sh_tells_the_command_of_the_workers(compile_text, tmp_path):
     hosts = tmp_path / "hosts"
-    text = (emit(compile_text(per_node=4, nodes=2, hostfile=hosts).plan, tmp_path / "p") / "launch.sh").read_text()
+    text = (emit(compile_text(per_node=4, nodes=2, hostfile=hosts).typed, tmp_path / "p") / "launch.sh").read_text()
     assert f"deepspeed --hostfile {hosts} --num_nodes 2 --num_accelerators 4 --no_local_rank" in text
     assert "--module distilc.runtime worker" in text
     assert "/control/by-hand\n" in text  # what a driver says is not said to them
     assert "--no_ssh --node_rank" in text
-    assert "--no_ssh" not in (emit(compile_text().plan, tmp_path / "q") / "launch.sh").read_text()
+    assert "--no_ssh" not in (emit(compile_text().typed, tmp_path / "q") / "launch.sh").read_text()
 
 
 @pytest.mark.parametrize("name", ["a\ntouch canary\n", "a\rtouch canary\r", "a\u2028touch canary", "$(touch canary)`touch canary`"])
 def test_no_name_becomes_a_command_of_launch_sh(name, compile_text, tmp_path):
-    plan = compile_text(per_node=4, nodes=2, hostfile=tmp_path / name / "hosts").plan
-    plan["teacher"]["model"] = plan["student"]["model"] = name
-    plan["site"]["workspace"] = f"/nowhere/{name}"
-    folder = emit(plan, tmp_path / "p")
+    plan = compile_text(per_node=4, nodes=2, hostfile=tmp_path / name / "hosts").typed
+    found = dataclasses.replace(plan.found, teacher=dataclasses.replace(plan.found.teacher, name=name))
+    site = dataclasses.replace(plan.site, workspace=Path(f"/nowhere/{name}"))
+    folder = emit(dataclasses.replace(plan, found=found, site=site), tmp_path / "p")
     lines = (folder / "launch.sh").read_text("utf-8").splitlines()
     code = [line for line in lines if line and not line.startswith("#")]
     assert code == ["set -eu", 'plan=$(CDPATH="" cd -- "$(dirname -- "$0")" && pwd)', 'exec distilc run "$plan" "$@"']

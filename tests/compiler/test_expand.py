@@ -261,7 +261,7 @@ def test_a_variant_is_the_same_run_as_a_spec_of_its_own() -> None:
     for found in (one, other):
         plans, found = lower_runs(found, site(), fingerprints=True)
         assert not found.failed
-        keys.append([stage["key"] for stage in plans[0]["stages"]])
+        keys.append([stage.key for stage in plans[0].stages.values()])
     assert keys[0] == keys[1]
 
 

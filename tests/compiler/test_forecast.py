@@ -6,14 +6,12 @@ import pytest
 
 from distilc.compiler.explain.forecast import forecast_effort, forecast_memory, forecast_total
 
-from .conftest import make_site
-
 PARTS = ("weights", "gradients", "optimizer", "teacher", "activations", "logits", "signals", "workspace")
 KD = "loss={labels: 1, logits: 0.8, hidden: {decoder: 3}}"
 
 
 def test_memory_is_told_by_what_it_is_for(compile_text):
-    memory = forecast_memory(compile_text(zero=2, per_node=2, micro_batch_tokens=512).plan)
+    memory = forecast_memory(compile_text(zero=2, per_node=2, micro_batch_tokens=512).typed)
     assert set(memory) == {"teacher-train", "train"}
     found = memory["train"]
     assert (found["zero"], found["micro_batch_tokens"]) == (2, 512)
@@ -22,32 +20,28 @@ def test_memory_is_told_by_what_it_is_for(compile_text):
 
 
 def test_all_stages_of_zero_are_there_and_the_chosen_one_is_one_of_them(compile_text):
-    found = forecast_memory(compile_text(zero=2, per_node=2).plan)["train"]
+    found = forecast_memory(compile_text(zero=2, per_node=2).typed)["train"]
     assert list(found["stages"]) == ["0", "1", "2", "3"]
     for part in (*PARTS, "total"):
         assert found["stages"]["2"][f"{part}_gb"] == found[f"{part}_gb"]
     gradients = [found["stages"][zero]["gradients_gb"] for zero in "0123"]
     assert gradients[0] == gradients[1] > gradients[2] == gradients[3]
-    assert all(stage["fits"] is None for stage in found["stages"].values())
 
 
-def test_the_reason_needs_the_site(compile_text, tmp_path):
-    plan = compile_text(zero=2, per_node=2).plan
-    assert forecast_memory(plan)["train"]["reason"] == "stage 2: as compiled"
-    site = make_site(tmp_path, zero=2, per_node=2)
-    found = forecast_memory(plan, site)["train"]
+def test_the_reason_is_the_sites(compile_text):
+    found = forecast_memory(compile_text(zero=2, per_node=2).typed)["train"]
     assert found["reason"] == "stage 2: the site says so"
     assert found["usable_gb"] == pytest.approx(0.9 * 16 / 2)
     assert all(stage["fits"] and stage["most_tokens"] > 4096 for stage in found["stages"].values())
 
 
 def test_a_stage_that_cannot_be_is_marked(compile_text):
-    found = forecast_memory(compile_text("precision=bf16").plan)["train"]
+    found = forecast_memory(compile_text("precision=bf16").typed)["train"]
     assert [stage["possible"] for stage in found["stages"].values()] == [False, True, True, True]
 
 
 def test_a_teacher_costs_memory_only_where_the_loss_looks_at_it(compile_text):
-    without, with_it = (forecast_memory(compile_text(*loss).plan)["train"] for loss in ((), (KD,)))
+    without, with_it = (forecast_memory(compile_text(*loss).typed)["train"] for loss in ((), (KD,)))
     for part in ("teacher", "signals"):
         assert without[f"{part}_gb"] == 0 < with_it[f"{part}_gb"]
     assert with_it["logits_gb"] > without["logits_gb"]
@@ -57,8 +51,7 @@ def test_a_teacher_costs_memory_only_where_the_loss_looks_at_it(compile_text):
 def test_the_plan_and_the_forecast_agree_on_what_was_chosen(compile_text, tmp_path):
     """The micro-batch of the plan is the largest that the table says there is room for."""
     changes = {"device": "cuda", "memory_gb": 1.6, "per_node": 2}
-    plan = compile_text(KD, text=path_spec(tmp_path), **changes).plan
-    found = forecast_memory(plan, make_site(tmp_path, **changes))["train"]
+    found = forecast_memory(compile_text(KD, text=path_spec(tmp_path), **changes).typed)["train"]
     room = found["stages"][str(found["zero"])]["most_tokens"]
     assert 1024 < found["micro_batch_tokens"] <= room < 65536
     assert found["total_gb"] <= found["usable_gb"]
@@ -83,7 +76,7 @@ data:
 
 
 def test_effort_of_what_trains(compile_text):
-    estimate = forecast_effort(compile_text("stopping={max_steps: 50}", "batch={examples: 10}").plan)
+    estimate = forecast_effort(compile_text("stopping={max_steps: 50}", "batch={examples: 10}").typed)
     assert set(estimate) == {"teacher-train", "train"}
     train, teacher = estimate["train"], estimate["teacher-train"]
     assert (train["rows"], train["steps"], train["data"]) == (100, 50, "corpus")
@@ -96,7 +89,7 @@ def test_effort_of_what_trains(compile_text):
 
 def test_effort_of_labels(compile_text):
     estimate = forecast_effort(
-        compile_text("pseudo_labels={own: {by: teacher}, dump: {file: rows.jsonl}}", "targets=[own]").plan
+        compile_text("pseudo_labels={own: {by: teacher}, dump: {file: rows.jsonl}}", "targets=[own]").typed
     )
     labels = estimate["labels-own"]
     assert labels["rows"] == 100 and "steps" not in labels
@@ -105,7 +98,7 @@ def test_effort_of_labels(compile_text):
 
 def test_what_cannot_be_known_is_unresolved(compile_text, tmp_path):
     text = path_spec(tmp_path)
-    estimate = forecast_effort(compile_text("data.train={hub: org/rows}", text=text, device="cuda").plan)
+    estimate = forecast_effort(compile_text("data.train={hub: org/rows}", text=text, device="cuda").typed)
     train = estimate["train"]
     for name in ("rows", "steps", "tokens", "petaflops", "data", "signals_gb"):
         assert train[name] == "unresolved"
@@ -114,15 +107,15 @@ def test_what_cannot_be_known_is_unresolved(compile_text, tmp_path):
 
 
 def test_the_sites_own_device_is_the_one_that_is_told(compile_text, tmp_path):
-    plan = compile_text("precision=bf16", text=path_spec(tmp_path), device="cuda", memory_gb=80.0).plan
-    known = make_site(tmp_path, device="cuda", device_name="NVIDIA H200")
-    assert set(forecast_effort(plan, known)["train"]["hours"]) == {"H200"}
-    hours = forecast_effort(plan)["train"]["hours"]
+    given = {"text": path_spec(tmp_path), "device": "cuda", "memory_gb": 80.0}
+    known = compile_text("precision=bf16", device_name="NVIDIA H200", **given).typed
+    assert set(forecast_effort(known)["train"]["hours"]) == {"H200"}
+    hours = forecast_effort(compile_text("precision=bf16", device_name="", **given).typed)["train"]["hours"]
     assert {"A100", "H100"} <= set(hours) and hours["H100"] < hours["A100"]
 
 
 def test_the_total_counts_a_shared_stage_once(compile_text):
-    plans = [compile_text(f"student.decoder_layers={depth}").plan for depth in (1, 2, 3)]
+    plans = [compile_text(f"student.decoder_layers={depth}").typed for depth in (1, 2, 3)]
     found = forecast_total(plans)
     efforts = [forecast_effort(plan) for plan in plans]
     once = efforts[0]["teacher-train"]["petaflops"] + sum(effort["train"]["petaflops"] for effort in efforts)
@@ -134,7 +127,7 @@ def test_the_total_counts_a_shared_stage_once(compile_text):
 
 def test_the_total_leaves_out_what_is_unresolved(compile_text, tmp_path):
     text = path_spec(tmp_path)
-    plans = [compile_text(text=text).plan, compile_text("data.train={hub: org/rows}", text=text).plan]
+    plans = [compile_text(text=text).typed, compile_text("data.train={hub: org/rows}", text=text).typed]
     found = forecast_total(plans)
     assert (found["stages"], found["unresolved"]) == (2, 1)
     assert found["petaflops"] == forecast_total(plans[:1])["petaflops"]

@@ -10,20 +10,20 @@ from distilc.compiler.plan.lock import check_locked, compare_locks, git_state, l
 
 
 def moved(old, new) -> list[str]:
-    return compare_locks(make_lock(old.plan), make_lock(new.plan))
+    return compare_locks(make_lock(old.typed), make_lock(new.typed))
 
 
 def test_a_lock_comes_back_as_it_was_written(compile_text, tmp_path):
-    lock = make_lock(compile_text().plan)
+    lock = make_lock(compile_text().typed)
     (tmp_path / "lock.yaml").write_text(lock_text(lock), "utf-8")
     assert read_lock((tmp_path / "lock.yaml").read_text("utf-8")) == lock
 
 
 def test_what_a_lock_holds(compile_text):
-    plan = compile_text().plan
+    plan = compile_text().typed
     lock = make_lock(plan)
-    assert lock["key"] == plan["key"]
-    assert lock["stages"]["train"] == next(stage["key"] for stage in plan["stages"] if stage["id"] == "train")
+    assert lock["key"] == plan.key
+    assert lock["stages"]["train"] == plan.train.key
     assert lock["spec"]["student"]["decoder_layers"] == 2
     assert lock["packages"]["torch"].startswith("2.")
     assert lock["inputs"]["data"]["train"][0]["name"] == "bulletins"
@@ -49,7 +49,7 @@ def test_a_file_that_moved_is_the_same_and_one_that_changed_is_not(compile_text,
 
 
 def test_a_package_moved(compile_text):
-    old = make_lock(compile_text().plan)
+    old = make_lock(compile_text().typed)
     new = {**old, "packages": {**old["packages"], "torch": "1.0", "mlflow": None}}
     assert compare_locks(old, new) == [
         f"packages.torch was {old['packages']['torch']}, is 1.0",
@@ -58,7 +58,7 @@ def test_a_package_moved(compile_text):
 
 
 def test_a_key_that_moved_alone_is_told(compile_text):
-    old = make_lock(compile_text().plan)
+    old = make_lock(compile_text().typed)
     new = {**old, "stages": {**old["stages"], "train": "0" * 64}}
     (line,) = compare_locks(old, new)
     assert line.startswith("stages.train was ")
@@ -69,21 +69,21 @@ def test_no_lock_to_compare_with(compile_text, tmp_path, text):
     if text is not None:
         (tmp_path / "lock.yaml").write_bytes(text)
     reporter = Reporter(Places(), file="spec.yaml")
-    check_locked([(compile_text().plan, tmp_path / "lock.yaml")], reporter)
+    check_locked([(compile_text().typed, tmp_path / "lock.yaml")], reporter)
     assert [(d.code, d.file) for d in reporter.diagnostics] == [("E517", "spec.yaml")]
 
 
 def held(tmp_path, *lowered) -> list[str]:
     """What `--locked` says to these plans, each with the lock of its name."""
     reporter = Reporter(Places(), file="spec.yaml")
-    check_locked([(one.plan, tmp_path / f"{one.plan['name']}.yaml") for one in lowered], reporter)
+    check_locked([(one.typed, tmp_path / f"{one.plan['name']}.yaml") for one in lowered], reporter)
     assert {d.code for d in reporter.diagnostics} <= {"E518"}
     return sorted(d.message for d in reporter.diagnostics)
 
 
 def locked(tmp_path, *lowered) -> None:
     for one in lowered:
-        (tmp_path / f"{one.plan['name']}.yaml").write_text(lock_text(make_lock(one.plan)), "utf-8")
+        (tmp_path / f"{one.plan['name']}.yaml").write_text(lock_text(make_lock(one.typed)), "utf-8")
 
 
 def test_everything_that_moved_is_reported(compile_text, tmp_path):
@@ -107,7 +107,7 @@ def test_what_moved_in_several_runs_is_told_once_with_their_names(compile_text, 
 
 
 def test_a_commit_is_recorded_and_never_compared(compile_text, tmp_path):
-    plan = compile_text().plan
+    plan = compile_text().typed
     lock = make_lock(plan)
     (tmp_path / "lock.yaml").write_text(lock_text({**lock, "git": {"commit": "0" * 40, "dirty": True}}), "utf-8")
     reporter = Reporter(Places(), file="spec.yaml")

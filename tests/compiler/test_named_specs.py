@@ -13,10 +13,11 @@ from click.testing import CliRunner
 from distilc.compiler.cli import distilc
 from distilc.compiler.explain.diff import diff_runs
 from distilc.compiler.explain.explain import explain_json
-from distilc.compiler.explain.sides import Subject
+from distilc.compiler.explain.sides import Subject, planned
 from distilc.compiler.pipeline import compile_spec, lower_runs
-from distilc.compiler.plan.emit import plan_files, validate_plan
+from distilc.compiler.plan.emit import plan_files, plan_tree, validate_plan
 from distilc.compiler.plan.lock import compare_locks, make_lock
+from distilc.compiler.plan.plan import Plan
 from distilc.compiler.spec.resolved import resolved_yaml, without_locations
 from distilc.compiler.spec.setting_paths import spec_key
 from distilc.runtime.plan import bind_plan
@@ -34,10 +35,18 @@ loss: {labels: 1.0, logits: 0.5}
 Specs = Callable[..., Any]
 
 
+class Written(dict[str, Any]):
+    """A plan as JSON data, and the plan itself."""
+
+    def __init__(self, typed: Plan) -> None:
+        super().__init__(plan_tree(typed))
+        self.typed = typed
+
+
 @pytest.fixture
 def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Specs:
     """`specs(tiny=TEXT, ...)` writes files beside small.yaml and smaller.yaml, and lowers the last of them:
-    (name of a run -> plan, diagnostics)."""
+    (name of a run -> plan as it is written, diagnostics)."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "hub"))
     Path("small.yaml").write_text(SPEC, "utf-8")
@@ -49,7 +58,7 @@ def specs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Specs:
         site = make_site(tmp_path / "workspace")
         compiled = compile_spec(Path(f"{([*texts] or ['small'])[-1]}.yaml"), overrides, site)
         plans, compiled = lower_runs(compiled, site, fingerprints=fingerprints and not compiled.failed)
-        return {plan["name"]: plan for plan in plans}, compiled.diagnostics
+        return {plan.name: Written(plan) for plan in plans}, compiled.diagnostics
 
     return lower
 
@@ -79,7 +88,7 @@ def test_the_stages_of_the_other_run_are_there_with_the_keys_of_its_own(specs: S
     assert needs(plan, "data") == {"tokenizer": "small/tokenizer"}
     validate_plan(plan)
     assert bind_plan(json.loads(json.dumps(plan))).named["small"].run == "small"  # needs are of earlier stages
-    assert "deepspeed.small.train.json" in plan_files(plan)
+    assert "deepspeed.small.train.json" in plan_files(plan.typed)
 
 
 def test_its_architecture_is_known_without_it(specs: Specs) -> None:
@@ -91,7 +100,7 @@ def test_its_architecture_is_known_without_it(specs: Specs) -> None:
         of_small[name] for name in ("parameters", "encoder_layers", "decoder_layers")
     ]
     assert plans["tiny"]["copy"]["decoder"] == [0] and plans["tiny"]["phi"]["decoder"] == [1]
-    memory = explain_json(list(plans.values()))["runs"][0]["memory"]
+    memory = explain_json([plan.typed for plan in plans.values()])["runs"][0]["memory"]
     assert {"small/teacher-train", "small/train", "train"} == set(memory)
     assert memory["train"]["teacher_gb"] > 0 and memory["small/train"]["teacher_gb"] == 0
 
@@ -109,7 +118,7 @@ def test_the_teacher_of_another_spec_writes_labels(specs: Specs) -> None:
     assert keys(plan)["smaller/teacher-train"] == own["teacher-train"]
     # Its tokenizer is trained on the same texts with the same settings, so its rows are these, too.
     assert "smaller/data" not in keys(plan) and "smaller/train" not in keys(plan)
-    estimate = explain_json([plan])["runs"][0]["estimate"]
+    estimate = explain_json([plan.typed])["runs"][0]["estimate"]
     assert estimate["labels-small"]["rows"] == 100 and estimate["train"]["rows"] == 300
 
 
@@ -119,9 +128,9 @@ def test_rows_of_the_other_run_are_its_own(specs: Specs) -> None:
         smaller=SMALLER.replace("limit: 100", "limit: 40"),
         last="extends: tiny.yaml\nname: last",
     )
-    estimate = explain_json(list(plans.values()))["runs"][0]["estimate"]
+    estimate = explain_json([plan.typed for plan in plans.values()])["runs"][0]["estimate"]
     assert (estimate["smaller/train"]["rows"], estimate["train"]["rows"]) == (40, 100)
-    assert make_lock(plans["last"])["inputs"]["smaller/data"]["train"][0]["limit"] == 40
+    assert make_lock(plans["last"].typed)["inputs"]["smaller/data"]["train"][0]["limit"] == 40
 
 
 def test_layers_come_from_other_specs(specs: Specs) -> None:
@@ -214,10 +223,10 @@ def test_editing_the_other_spec_moves_what_is_made_of_it(specs: Specs) -> None:
     moved = {id for id, key in keys(after).items() if keys(before)[id] != key}
     assert moved == {"small/train", "student", "train", "convert-small-train", "evaluate-teacher", "convert-train",
                      "evaluate-student", "benchmark-teacher", "benchmark-student"}  # fmt: skip
-    assert compare_locks(make_lock(before), make_lock(after)) == [
+    assert compare_locks(make_lock(before.typed), make_lock(after.typed)) == [
         "named.small.training.learning_rate was 0.0003, is 0.01"
     ]
-    subjects = (Subject("tiny", "", plan["spec"], plan, None) for plan in (before, after))
+    subjects = (Subject("tiny", "", plan["spec"], planned(plan.typed), None) for plan in (before, after))
     assert [value.key for value in diff_runs(*subjects).values] == ["training.learning_rate of small"]
 
 
@@ -262,7 +271,7 @@ def test_the_resolved_spec_compiles_to_the_same_keys(specs: Specs, tmp_path: Pat
     resolved = tmp_path / "elsewhere" / "resolved.yaml"
     resolved.write_text(resolved_yaml(compile_spec(Path("tiny.yaml"), (), site).runs[0]), "utf-8")
     (again,), _ = lower_runs(compile_spec(resolved, (), site), site, fingerprints=True)
-    assert keys(again) == keys(plan)
+    assert keys(plan_tree(again)) == keys(plan)
 
 
 def test_a_thousand_runs_look_at_the_other_spec_once(specs: Specs, monkeypatch: pytest.MonkeyPatch) -> None:

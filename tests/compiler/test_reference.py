@@ -106,19 +106,19 @@ def test_offline_a_well_known_model_has_its_shape_and_no_revision(compile_text):
     assert (settings["kind"], settings["repository"], settings["revision"]) == ("hub", REPOSITORY, "unresolved")
     assert settings["parameters"] == lowered.plan["teacher"]["parameters"] == XSUM
     assert lowered.plan["copy"]["decoder"] == [0, 5, 10, 15]
-    (run,) = explain_json([lowered.plan])["runs"]
+    (run,) = explain_json([lowered.typed])["runs"]
     assert {stage["id"]: stage["key"] for stage in run["stages"]} == dict.fromkeys(
         (stage["id"] for stage in run["stages"]), "unresolved"
     )
     assert run["memory"]["train"]["total_gb"] > 1
-    assert REPOSITORY in explain_text(lowered.plan, lowered.experiment)
+    assert REPOSITORY in explain_text(lowered.typed)
 
 
 def test_a_commit_that_the_spec_names_is_a_revision(compile_text):
     text = REFERENCE.replace(f"teacher: {REPOSITORY}", f"teacher: {{hub: {REPOSITORY}, revision: {COMMIT}}}")
     lowered = compile_text(text=text)
     assert lowered.stage("teacher")["settings"]["revision"] == COMMIT
-    keys = [stage["key"] for stage in explain_json([lowered.plan])["runs"][0]["stages"]]
+    keys = [stage["key"] for stage in explain_json([lowered.typed])["runs"][0]["stages"]]
     assert "unresolved" not in keys
 
 

@@ -48,7 +48,7 @@ def keys_of(compiled: Compiled, site: Site) -> dict[str, dict[str, str]]:
     assert not after.failed, after.diagnostics
     # What is kept of a teacher depends on what the runs of a command share; it is in no key of theirs.
     return {
-        plan["name"]: {stage["id"]: stage["key"] for stage in plan["stages"] if stage["kind"] != "signals"}
+        plan.name: {id: stage.key for id, stage in plan.stages.items() if stage.kind != "signals"}
         for plan in plans
     }
 

@@ -33,11 +33,11 @@ def test_a_schedule_is_in_the_plan_and_its_larger_end_in_its_place(compile_text:
             "initial": 4.0, "final": 1.0, "shape": "cosine", "begin": moment(steps=5), "end": moment(ratio=0.5),
         },
     }  # fmt: skip
-    text = explain_text(lowered.plan, lowered.experiment)
+    text = explain_text(lowered.typed)
     assert "loss.logits.weight: 0 until the start, then in a straight line to 0.8 at epoch 2\n" in text
     assert "loss.logits.temperature: 4 until step 5, then along a cosine to 1 at 50 % of the steps\n" in text
     assert "loss.cosine: 0.5 until epoch 1, then 0 at once\n" in text
-    (run,) = explain_json([lowered.plan])["runs"]
+    (run,) = explain_json([lowered.typed])["runs"]
     assert run["schedules"] == objective["schedules"]
 
 

@@ -82,9 +82,8 @@ def test_fine_tuning_reads_its_frozen_encoder(compile_text: Compile) -> None:
     assert found.stage("signals-encoder")["needs"] == {"model": "teacher-train", "data": "data"}
 
 
-def test_the_decoders_side_gets_the_room_first(compile_text: Compile, tmp_path: Path) -> None:
-    plan = compile_text(KD, **ROOM).plan
-    sizes = {signals.side: signals.num_bytes for signals in choose_signals([plan], make_site(tmp_path, **ROOM))}
+def test_the_decoders_side_gets_the_room_first(compile_text: Compile) -> None:
+    sizes = {signals.side: signals.num_bytes for signals in choose_signals([compile_text(KD, **ROOM).typed])}
     assert sizes["decoder"] is not None and sizes["encoder"] is not None
     for room, expected in (
         (sizes["decoder"] + sizes["encoder"], ["signals-encoder", "signals-decoder"]),
@@ -117,9 +116,9 @@ def test_what_is_seen_once_is_not_kept(compile_text: Compile) -> None:
     ],
 )
 def test_what_cannot_be_kept(compile_text: Compile, overrides: tuple[str, ...], side: Any, why: str) -> None:
-    plan = compile_text(*overrides, **ROOM).plan
-    assert why_not_kept(plan, side) == why
-    assert f"signals-{side}" not in ids(plan)
+    found = compile_text(*overrides, **ROOM)
+    assert why_not_kept(found.typed, side) == why
+    assert f"signals-{side}" not in ids(found.plan)
 
 
 def test_a_trained_encoder_keeps_what_phi_names_of_the_teachers(compile_text: Compile) -> None:
@@ -146,10 +145,9 @@ def test_the_runs_of_a_sweep_share_what_they_read(tmp_path: Path, monkeypatch: p
     plans, _ = lower_runs(compile_spec(spec, (KD,), site), site, fingerprints=True)
     assert len(plans) == 3
     for side in ("encoder", "decoder"):
-        keys = {stage["key"] for plan in plans for stage in plan["stages"] if stage["id"] == f"signals-{side}"}
-        assert len(keys) == 1
-    layers = next(stage for stage in plans[0]["stages"] if stage["id"] == "signals-decoder")["settings"]["layers"]
-    phi = {layer for plan in plans for layer in plan["phi"]["decoder"]}
+        assert len({plan.stages[f"signals-{side}"].key for plan in plans}) == 1
+    layers = plans[0].stages["signals-decoder"].settings["layers"]
+    phi = {layer for plan in plans for layer in plan.found.student.phi["decoder"].layers}
     assert layers == sorted(phi) == [1, 3, 4, 5]
 
 
@@ -160,10 +158,7 @@ def test_a_mix_of_targets_reads_the_sources_of_the_data(compile_text: Compile) -
 
 
 def test_stacks_that_are_not_run_need_no_memory(compile_text: Compile) -> None:
-    from distilc.compiler.plan.plan_models import stage_of, teaching_in
-
-    plan = compile_text(KD, **ROOM).plan
-    teaching = teaching_in(plan, stage_of(plan, "train"))
+    teaching = compile_text(KD, **ROOM).typed.train.teaching
     assert teaching is not None and teaching.resting == {"encoder", "decoder"}
 
 
@@ -173,7 +168,7 @@ def test_bytes_are_exact_when_the_data_are_there(compile_text: Compile, tmp_path
     artifact.mkdir(parents=True)
     counted = {"examples": 97, "source_tokens": 4001, "target_tokens": 1203}
     (artifact / "manifest.json").write_text(json.dumps({"summary": {"train": counted}}))
-    sides = {s.side: s for s in choose_signals([found.plan], make_site(tmp_path / "workspace", **ROOM))}
+    sides = {s.side: s for s in choose_signals([found.typed])}
     assert sides["encoder"].num_bytes == 128 + 4001 * 64 * 4 + 128 + 8 * 98
     assert sides["decoder"].num_bytes == 2 * (128 + 1203 * 64 * 4) + 128 + 8 * 98
 
@@ -194,7 +189,7 @@ def test_candidates_are_a_need_of_the_training_in_the_place_of_the_teacher(compi
         "side": "decoder", "last": False, "layers": [], "precision": "fp32", "extensions": {},
         "candidates": {"kind": "top-k", "number": 16, "vocabulary": 500, "temperature": 3.0, "seed": None},
     }  # fmt: skip
-    assert why_not_kept(found.plan, "decoder") == "no term looks at the teacher"
+    assert why_not_kept(found.typed, "decoder") == "no term looks at the teacher"
     drawn = compile_text(DRAWN).stage("candidates")["settings"]["candidates"]
     assert drawn["seed"] == found.plan["seed"] and drawn["kind"] == "sampled"
 
@@ -212,7 +207,7 @@ def test_other_terms_still_have_their_teacher(compile_text: Compile) -> None:
     found = compile_text(TOP.replace("}}}", "}}, cosine: 1.0}"), **ROOM)
     assert set(found.stage("train")["needs"]) == {"data", "model", "candidates", "teacher"}
     assert found.stage("train")["execution"]["signals"] == {"encoder": "signals-encoder", "decoder": "signals-decoder"}
-    assert candidates_of_run(found.plan) == {
+    assert candidates_of_run(found.typed) == {
         "kind": "top-k", "number": 16, "vocabulary": 500, "temperature": 3.0, "seed": None,
-        "bytes": candidates_of_run(found.plan)["bytes"], "token_bytes": 16 * 8 + 4, "exact_token_bytes": 64 * 4,
+        "bytes": candidates_of_run(found.typed)["bytes"], "token_bytes": 16 * 8 + 4, "exact_token_bytes": 64 * 4,
     }  # fmt: skip

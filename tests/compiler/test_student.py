@@ -8,9 +8,7 @@ from typing import Any
 
 import pytest
 
-from distilc.compiler.estimates.workload import teaching_of
 from distilc.compiler.explain.explain import explain_json, explain_text
-from distilc.compiler.plan.plan_models import shares_teacher_encoder, stage_architecture, teaching_in
 
 MODELS = Path(__file__).parents[2].parent / "shared" / "models"
 BERT = {
@@ -125,10 +123,10 @@ def test_random_weights_of_an_encoder_only_student_have_a_seed(compile_bert, ran
 
 def test_what_is_explained_of_an_encoder_only_student(compile_bert):
     lowered = compile_bert()
-    (run,) = explain_json([lowered.plan])["runs"]
+    (run,) = explain_json([lowered.typed])["runs"]
     assert run["student"]["decoder_layers"] == 0
     assert run["student"]["trainable_parameters"] == run["student"]["parameters"]
-    assert "bert 6" in explain_text(lowered.plan, lowered.experiment)
+    assert "bert 6" in explain_text(lowered.typed)
 
 
 # --- another family --------------------------------------------------------------------------------
@@ -147,7 +145,7 @@ def test_a_distilbert_of_a_bert(compile_bert):
     assert settings["seed"] is None
     assert lowered.plan["student"]["family"] == "distilbert"
     assert settings["parameters"] == lowered.plan["student"]["parameters"]
-    assert stage_architecture(lowered.plan, "train").parameters == settings["parameters"]
+    assert lowered.typed.stages["train"].model.parameters == settings["parameters"]
     # Without the teacher's two token types, the same six layers as a BERT's.
     assert settings["parameters"] == compile_bert().plan["student"]["parameters"] - 2 * 16
 
@@ -332,8 +330,8 @@ def test_initialisations_of_tables_8_and_9(compile_text, row, teacher, init, cop
     assert needs == {"teacher": "teacher", "decoder_origin": "decoder-origin"}
     found = lowered.stage("decoder-origin")
     assert found["execution"]["locations"] == {found["settings"]["fingerprint"]: str((MODELS / origin).resolve())}
-    assert stage_architecture(plan, "decoder-origin").parameters == found["settings"]["parameters"]
-    assert re.search(r"3 of 12 layers of (?!the teacher)\S+, ", explain_text(plan, lowered.experiment))
+    assert lowered.typed.stages["decoder-origin"].model.parameters == found["settings"]["parameters"]
+    assert re.search(r"3 of 12 layers of (?!the teacher)\S+, ", explain_text(lowered.typed))
 
 
 def test_an_encoder_on_other_embeddings_is_not_the_teachers(compile_text: Callable[..., Any]) -> None:
@@ -344,23 +342,5 @@ def test_an_encoder_on_other_embeddings_is_not_the_teachers(compile_text: Callab
         found = compile_text(*frozen, f"student.init.embeddings={embeddings}")
         plan, train = found.plan, found.stage("train")
         assert train["settings"]["freeze"] == ["encoder"]
-        assert shares_teacher_encoder(plan, train) is shared
+        assert found.typed.train.teaching.shared_encoder is shared
         assert (plan["phi"]["encoder"] is None) is shared
-
-
-@pytest.mark.parametrize(("embeddings", "shared"), [("teacher", True), ("random", False)])
-def test_one_place_decides_whether_the_encoder_is_shared(
-    compile_text: Callable[..., Any], monkeypatch: pytest.MonkeyPatch, embeddings: str, shared: bool
-) -> None:
-    asked: list[bool] = []
-
-    def seen(*given: Any, shared_encoder: bool) -> Any:
-        asked.append(shared_encoder)
-        return teaching_of(*given, shared_encoder=shared_encoder)
-
-    monkeypatch.setattr("distilc.compiler.estimates.workload.teaching_of", seen)  # placement
-    monkeypatch.setattr("distilc.compiler.plan.plan_models.teaching_of", seen)  # what explain shows
-    found = compile_text("student={freeze: [encoder]}", "loss={labels: 1, logits: 1}", f"student.init.embeddings={embeddings}")
-    in_placement = len(asked)
-    teaching_in(found.plan, found.stage("train"))
-    assert in_placement and len(asked) > in_placement and set(asked) == {shared}

@@ -6,7 +6,8 @@ import json
 
 import pytest
 
-from distilc.compiler.resolve.data_sizes import share_rows, trained_size
+from distilc.compiler.plan.plan_sizes import trained_size
+from distilc.compiler.resolve.data_sizes import share_rows
 
 RULES = "keep: {min_rouge2: 10, min_bleu: 1, length_ratio: {min: 0.5, max: 2}, max_repetition: 20}"
 
@@ -71,7 +72,7 @@ def test_shares_are_in_the_plan_where_they_are_not_one(compile_text, targets, sh
     lowered = compile_text("pseudo_labels={own: {by: teacher}}", f"targets={targets}")
     assert lowered.codes == []
     assert lowered.stage("targets")["settings"]["shares"] == shares
-    assert trained_size(lowered.plan, lowered.stage("train")).rows == rows
+    assert trained_size(lowered.typed, lowered.typed.stages["train"]).rows == rows
 
 
 def test_a_share_of_one_is_none(compile_text):
@@ -90,11 +91,11 @@ def test_the_number_of_rows_is_the_runtimes():
             assert len(draw("own", [str(i) for i in range(rows)], share)) == share_rows(rows, share)
 
 
-def model(folder, model_type):
+def model(folder, model_type, ffn_dim=9):
     """The config of a small model in a new folder."""
     folder.mkdir()
     config = {
-        "model_type": model_type, "vocab_size": 500, "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": 9,
+        "model_type": model_type, "vocab_size": 500, "d_model": 64, "encoder_layers": 1, "decoder_layers": 1, "encoder_ffn_dim": ffn_dim,
         "decoder_ffn_dim": 9, "encoder_attention_heads": 4, "decoder_attention_heads": 4, "max_position_embeddings": 32,
     }  # fmt: skip
     (folder / "config.json").write_text(json.dumps(config), "utf-8")
@@ -126,7 +127,7 @@ def test_a_prefix_is_for_models_of_the_teachers_family(compile_text, tmp_path):
 
 def test_each_labeller_is_converted_for_itself(compile_text, tmp_path):
     model(tmp_path / "one", "marian")
-    model(tmp_path / "two", "marian")
+    model(tmp_path / "two", "marian", ffn_dim=10)
     asked = "pseudo_labels={x: {by: ./one, generation: {compute_type: int8}}, x-int8: {by: ./two}}"
     plan = compile_text(asked, "targets=[x, x-int8]").plan
     stages = {stage["id"]: stage for stage in plan["stages"]}

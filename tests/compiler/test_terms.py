@@ -25,12 +25,12 @@ def test_a_term_that_needs_what_is_not_kept_has_its_teacher_run(
     """By what it declares alone: there is no list of terms to forget."""
     facts = {**built_in("terms"), "cosine": {**built_in("terms")["cosine"], "needs": ["last-state", "teacher"]}}
     monkeypatch.setattr(terms, "built_in", lambda kind: facts)
-    plan = compile_text("loss={labels: 1, cosine: 1.0}", **ROOM).plan
+    plan = compile_text("loss={labels: 1, cosine: 1.0}", **ROOM).typed
     assert why_not_kept(plan, "decoder") is None
     facts["cosine"]["needs"].append(need)
-    plan = compile_text("loss={labels: 1, cosine: 1.0}", **ROOM).plan
+    plan = compile_text("loss={labels: 1, cosine: 1.0}", **ROOM).typed
     assert why_not_kept(plan, "decoder") == "the term cosine looks at more than states"
-    assert not [stage for stage in plan["stages"] if stage["id"] == "signals-decoder"]
+    assert "signals-decoder" not in plan.stages
 
 
 def test_a_term_that_nobody_describes_is_not_trusted() -> None:

@@ -13,6 +13,7 @@ import torch
 from rich.console import Console
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.plan.emit import plan_tree
 from distilc.compiler.resolve.site import SiteOptions, load_site
 from distilc.runtime.commands.peek import main
 from distilc.runtime.data.batches import collate, micro_batches
@@ -73,7 +74,7 @@ def compiled(tmp_path: Path, tiny_model_folder: Callable[..., Path]) -> Callable
         assert site is not None
         plans, after = lower_runs(compile_spec(tmp_path / "spec.yaml", (), site), site, fingerprints=True)
         assert not after.failed, after.diagnostics
-        (tmp_path / "plan.json").write_text(json.dumps(plans[0]), "utf-8")
+        (tmp_path / "plan.json").write_text(json.dumps(plan_tree(plans[0])), "utf-8")
         return tmp_path
 
     return compile_it

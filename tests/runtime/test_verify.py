@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from distilc.compiler.pipeline import compile_spec, lower_runs
+from distilc.compiler.plan.emit import plan_tree
 from distilc.compiler.resolve.site import SiteOptions, load_site
 from distilc.runtime.commands import verify as command
 from distilc.runtime.execution.control import Control
@@ -112,7 +113,7 @@ def make(folder: Path, model: Path, family: str, student: str, loss: str) -> Sub
     assert site is not None
     plans, after = lower_runs(compile_spec(spec, (), site), site, fingerprints=True)
     assert not after.failed, after.diagnostics
-    (folder / "plan.json").write_text(json.dumps(plans[0]), "utf-8")
+    (folder / "plan.json").write_text(json.dumps(plan_tree(plans[0])), "utf-8")
     bound = load_plan(folder)
     require(bound.stages)
     store, control = Store(Path(bound.site.workspace) / "store"), Control(folder / "control")
