@@ -107,7 +107,7 @@ def compare(folder: Path, stage: str, kills: int, devices: int, chance: random.R
     """One run undisturbed, one killed `kills` times; prints what happened. Returns 0 when they agree."""
     if stage == "labels":
         # What is labelled with is trained once; the undisturbed run takes another number of ranks.
-        if start(folder, "disturbed", devices, "--until", "teacher-train").wait() != 0:
+        if start(folder, "disturbed", 1, "--until", "teacher-train", "--in-process").wait() != 0:
             print("the training of the labeller failed; its log is above")
             return 1
         shutil.copytree(folder / "disturbed" / "store", folder / "undisturbed" / "store")
