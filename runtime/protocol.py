@@ -152,7 +152,8 @@ class ScoreInputs:
 
     Metrics of texts get texts: what the model generated and the whole, untruncated references, in the same
     order. A row may have several references: `references` has the first of each, `all_references` all of them, the
-    first one first. `scoring`: how the spec has words found. Metrics of labels get the names of the classes likewise.
+    first one first. `scoring`: how the spec has words found. Metrics of labels get the names of the classes likewise,
+    or, of a regression, the numbers as Python writes them.
     Metrics of the loss get `loss`, the mean cross-entropy of the labels in nats per label token, without smoothing or
     weights.
     """
@@ -169,7 +170,8 @@ class Metric:
     """One metric.
 
     score(names, inputs) returns {name: {"value": number, ...}} for each asked name. Metrics that share one
-    `score` are asked for together, so that what they share is computed once. A share is in percent, 0 to 100.
+    `score` are asked for together, so that what they share is computed once. A share is in percent, 0 to 100; so is a
+    correlation, -100 to 100.
     Beside the value may stand `low` and `high`, the 95 % interval, and what else is worth keeping (a
     signature, the version of a splitter). Called on every rank with equal inputs: it must be deterministic.
     """

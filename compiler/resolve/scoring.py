@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from ..diagnostics.record import record
-from ..extensions.built_in import metrics_set_by
+from ..extensions.built_in import built_in, metrics_set_by
 from ..spec.experiment import Experiment
 from ..spec.ways import trainings
 from ..tasks.task import LABEL_METRICS, TASKS
@@ -81,7 +81,7 @@ def label_metrics(task: str, rules: Mapping[str, Any]) -> list[str]:
 
 
 def measured(experiment: Experiment) -> set[str]:
-    """All metrics of texts that a run measures."""
+    """All metrics of texts that a run measures; those of packages among them, whatever they need."""
     found = {*experiment.evaluation.metrics}
     for _, part in trainings(experiment):
         found |= {*part.validation.metrics}
@@ -89,7 +89,8 @@ def measured(experiment: Experiment) -> set[str]:
         if (labeller := experiment.pseudo_labels.get(name)) is not None:
             rules = {f"min_{metric}": getattr(labeller, f"min_{metric}") for metric in LABEL_METRICS}
             found |= {*label_metrics(experiment.task, rules)}
-    return found - {"loss", "accuracy"}
+    ours = built_in("metrics")
+    return {name for name in found if name not in ours or ours[name]["needs"] == "texts"}
 
 
 def language_decides(experiment: Experiment) -> bool:

@@ -1,1 +1,1 @@
-"""ROUGE, BLEU and their confidence intervals."""
+"""ROUGE, BLEU, scores of classes and of numbers, and their confidence intervals."""

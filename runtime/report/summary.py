@@ -14,7 +14,9 @@ from ..messages.notices import FILE, read_notices
 from ..plan import OwnSettings, Plan, Stage
 
 FORMAT = 1
-PREFERRED = ("rouge2", "bleu", "chrf", "rougeL", "rouge1", "accuracy", "loss")
+PREFERRED = (
+    "rouge2", "bleu", "chrf", "rougeL", "rouge1", "accuracy", "macro_f1", "matthews", "pearson", "spearman", "loss",
+)  # fmt: skip
 
 Scores = Mapping[str, Mapping[str, Any]]  # metric -> {value, low?, high?, ...}
 

@@ -141,7 +141,7 @@ def test_the_fragments_of_ours_say_what_their_objects_do() -> None:
         facts = declared_facts("metrics", name)
         assert (facts["needs"], facts["higher_is_better"]) == (METRICS[name].needs, METRICS[name].higher_is_better)
     assert set(built_in("terms")) == set(TERMS)
-    assert set(built_in("metrics")) - set(METRICS) == {"accuracy"}  # of a task that this release cannot run
+    assert set(built_in("metrics")) == set(METRICS)
 
 
 def test_every_stage_kind_of_ours_is_there() -> None:
