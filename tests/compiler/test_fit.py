@@ -42,7 +42,7 @@ def test_it_is_said_at_what_does_not_fit(compile_text):
     (diagnostic,) = found(lowered)
     assert (diagnostic.code, diagnostic.severity, diagnostic.path) == ("E541", "error", "student")
     assert lowered.plan is None
-    needed = float(re.search(r"takes ([\d.]+) GiB of each device, and one has 4\.0", diagnostic.message)[1])
+    needed = float(re.search(r"needs ([\d.]+) GiB per device, which has 4\.0", diagnostic.message)[1])
     assert needed > 4
     # AdamW in fp32 with everything trained: 8 of 16 bytes are moments
     assert re.search(r" at ZeRO stage 0 and checkpointing with 512 tokens at a time: optimizer [\d.]+, ", diagnostic.message)
