@@ -113,15 +113,15 @@ def test_a_teacher_is_sharded_where_the_whole_one_does_not_fit():
     assert placed.shard_teacher and placed.fits and not placed.checkpointing
     assert not place(distillation(**of_large, memory_gb=16.0, shard_teacher=False)).fits
     assert place(distillation(**of_large, memory_gb=40.0, shard_teacher=True)).shard_teacher
-    for alone in ("auto", True):  # one device has nobody to share with, but for the host
+    for alone in ("auto", True):  # on a single device there is nothing to shard across, but for the host
         one = {**of_large, "world": 1, "per_node": 1, "memory_gb": 16.0, "shard_teacher": alone}
         assert not place(distillation(**one)).shard_teacher
         assert place(distillation(**one, offload="parameters")).fits
     assert not place(load(shard_teacher=True)).shard_teacher  # there is no teacher
     whole, shared = memory_table(roomy, 1, 1).teacher / GIB, placed.table.teacher / GIB
     assert placement_reason(tight, "auto").endswith(
-        f"; teacher sharded over 8 devices, {shared:.1f} GiB instead of {whole:.1f}: beside the student there is no "
-        "room for all of it"
+        f"; teacher sharded over 8 devices, {shared:.1f} GiB instead of {whole:.1f}: it does not fit as a whole "
+        "beside the student"
     )
     assert "teacher" not in placement_reason(roomy, "auto")
 
@@ -217,7 +217,7 @@ def test_the_reason_names_what_did_not_fit():
     assert zero_reason(load(), 2) == "stage 2: the site says so"
     assert zero_reason(load(), "auto") == "stage 0: the lowest, and it fits"
     assert "the memory of a device is not known" in zero_reason(load(memory_gb=None), "auto")
-    assert "one device has nobody to share with" in zero_reason(load(world=1), "auto")
+    assert "single device, nothing to shard across" in zero_reason(load(world=1), "auto")
     assert zero_reason(distillation(), "auto") == "stage 1: bf16 needs 1 or more, and it fits"
     tight = load(memory_gb=11.0)
     chosen = choose_zero(tight)
