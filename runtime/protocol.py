@@ -26,6 +26,8 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 from .plan import Scoring
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from torch import Tensor
 
 Stack = Literal["encoder", "decoder"]
@@ -301,6 +303,15 @@ class Task(ABC):
     label_metric: str
     pipeline: str
 
+    def classes(self, settings: Any, folder: Path) -> Any:
+        """The classes (`data.classes.Classes`) that data (`DataSettings`) are sorted into, in the order of the outputs
+        of the model in a folder; None: into none."""
+        return None
+
+    def configure(self, student: Any, teacher: Any | None, data: Path) -> None:  # noqa: B027
+        """Let a model that is going to be trained on a data artifact say in its config what its outputs are. Raises
+        `Failure`: it, or its teacher, is not a model of these data."""
+
     @abstractmethod
     def tokenize(
         self,
@@ -310,7 +321,8 @@ class Task(ABC):
         counts: Any,
         on_progress: Callable[[int], None],
     ) -> Iterator[tuple[list[int], list[int], dict[str, Any]]]:
-        """(what the first stack reads, labels, raw row) of each row, in token ids; counts as it goes."""
+        """(what the first stack reads, labels, raw row) of each row, in token ids; counts as it goes. The `labels` of
+        the settings (`DataSettings`) are in the order of the model's outputs."""
 
     @abstractmethod
     def whole_lengths(self, raw: Mapping[str, Any], tokenizer: Any, settings: Any) -> dict[str, int]:

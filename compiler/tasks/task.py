@@ -89,6 +89,7 @@ TASKS: Mapping[str, Task] = {
         measured=("accuracy",),
         monitor="accuracy",
         has_labels=True,
+        can_be_run=True,
     ),
     "masked-lm": Task(
         head="masked-lm",

@@ -2,8 +2,9 @@
 
 Each split is five files: `<split>.source.npy` and `<split>.target.npy` (all token ids end to end, int32),
 `<split>.source_offsets.npy` and `<split>.target_offsets.npy` (int64, N + 1 entries: row i is
-`ids[offsets[i]:offsets[i + 1]]`), and `<split>.jsonl` (the raw texts: id, source, target). Splits are
-`train`, `validation` and `test.<set>`.
+`ids[offsets[i]:offsets[i + 1]]`), and `<split>.jsonl` (the raw texts: id, source, target). Of pairs of texts whose
+tokenizer marks which of the two a token is of, a sixth: `<split>.token_types.npy` (int8, laid out as the source ids).
+Splits are `train`, `validation` and `test.<set>`.
 """
 
 from __future__ import annotations
@@ -41,6 +42,8 @@ class Rows:
                           "make them again: --redo data") from error
         self.source_lengths: Lengths = np.diff(self._offsets["source"])  # (N,)
         self.target_lengths: Lengths = np.diff(self._offsets["target"])  # (N,)
+        types = folder / f"{split}.token_types.npy"
+        self._token_types: NDArray[np.int8] | None = np.load(types, mmap_mode="r") if types.is_file() else None
         self._lines: tuple[mmap.mmap, NDArray[np.int64]] | None = None
 
     @classmethod
@@ -63,9 +66,16 @@ class Rows:
         """Label ids of target i, (T,) int32."""
         return self._row("target", i)
 
+    def token_types(self, i: int) -> NDArray[np.int8] | None:
+        """Which text of a pair each token of source i is of, (S,) int8; None: nothing says it."""
+        if self._token_types is None:
+            return None
+        found: NDArray[np.int8] = self._token_types[self._offsets["source"][i] : self._offsets["source"][i + 1]]
+        return found
+
     def raw(self, i: int) -> dict[str, Any]:
-        """The texts of row i as they were read: {"id", "source", "target"}, and `references`, where there are several:
-        the target is the first of them."""
+        """The texts of row i as they were read: {"id", "source", "target"}; of a pair `hypothesis`; `references`, where
+        there are several: the target is the first of them."""
         if self._lines is None:
             self._lines = _map_lines(self.folder / f"{self.split}.jsonl")
         text, starts = self._lines
@@ -100,7 +110,9 @@ def split_names(folder: Path) -> list[str]:
 def write_rows(
     folder: Path, split: str, rows: Iterable[tuple[Sequence[int], Sequence[int], Mapping[str, Any]]]
 ) -> None:
-    """Write one split from (source ids, target ids, {"id", "source", "target"}), a row at a time."""
+    """Write one split from (source ids, target ids, {"id", "source", "target"}), a row at a time. `token_types` of a
+    raw row, one for each source id, are kept beside the ids, not with the texts."""
+    token_types = array("b")
     offsets = {side: array("q", [0]) for side in _SIDES}
     with (
         (folder / f"{split}.source.npy").open("wb") as source_file,
@@ -114,11 +126,15 @@ def write_rows(
             for side, ids in (("source", source), ("target", target)):
                 files[side].write(np.asarray(ids, dtype="<i4").tobytes())
                 offsets[side].append(offsets[side][-1] + len(ids))
-            text_file.write(json.dumps(dict(record), ensure_ascii=False, allow_nan=False) + "\n")
+            texts = dict(record)
+            token_types.extend(texts.pop("token_types", None) or [0] * len(source))
+            text_file.write(json.dumps(texts, ensure_ascii=False, allow_nan=False) + "\n")
         for side, file in files.items():
             _write_header(file, offsets[side][-1])
     for side in _SIDES:
         np.save(folder / f"{split}.{side}_offsets.npy", np.asarray(offsets[side], dtype=np.int64))
+    if any(token_types):
+        np.save(folder / f"{split}.token_types.npy", np.asarray(token_types, dtype=np.int8))
 
 
 def _write_header(file: BinaryIO, num_ids: int) -> None:

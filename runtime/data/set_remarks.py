@@ -25,10 +25,12 @@ TokenRow = tuple[Any, Any, Mapping[str, Any]]  # source ids, target ids, raw row
 
 @dataclass
 class SetRemarks:
-    """Of one split. `unknown`: side -> tokens that stand for what the tokenizer does not know; `tokens`: side -> all;
-    `endless`: targets that do not end with an end token; `control`: rows with the name of a special token in a text."""
+    """Of one split. `texts`: are the targets texts? `unknown`: side -> tokens that stand for what the tokenizer
+    does not know; `tokens`: side -> all; `endless`: targets that do not end with an end token; `control`: rows with the
+    name of a special token in a text."""
 
     split: str
+    texts: bool = True
     unknown: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
     tokens: dict[str, int] = field(default_factory=lambda: {"source": 0, "target": 0})
     examples: int = 0
@@ -44,17 +46,19 @@ class SetRemarks:
         control = re.compile("|".join(map(re.escape, names))) if names else None
         for source, target, record in rows:
             self.examples += 1
-            for side, ids in (("source", source), ("target", target)):
+            for side, ids in (("source", source), ("target", target))[: 2 if self.texts else 1]:
                 ids = list(ids)
                 self.tokens[side] += len(ids)
                 self.unknown[side] += 0 if unknown is None else ids.count(unknown)
             # mBART puts the code of the language behind the end token.
-            self.endless += end is not None and end not in list(target[-2:])
-            found = control and (control.search(record["source"]) or control.search(record["target"]))
+            self.endless += self.texts and end is not None and end not in list(target[-2:])
+            words = [record[name] for name in ("source", "hypothesis", "target") if name in record]
+            found = control and next(filter(None, map(control.search, words)), None)
             if found:
                 self.control += 1
                 self.first_control = self.first_control or f"{found[0]!r} (id {record['id']})"
-            digest = hashlib.blake2b(record["source"].encode(), digest_size=8).digest()
+            read = "\0".join(record[name] for name in ("source", "hypothesis") if name in record)
+            digest = hashlib.blake2b(read.encode(), digest_size=8).digest()
             self.sources.append(int.from_bytes(digest, "little", signed=True))
             yield source, target, record
 

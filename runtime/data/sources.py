@@ -1,8 +1,9 @@
 """A plan's data sources -> rows of text, checked one by one.
 
-A row is {"id", "source", "target"}; one of validation or test may have several references, which stand in its column
-of targets as a list: then the first is the target, and `references` has all of them. What cannot be trained on is a
-diagnosis with its file and row, never dropped silently.
+A row is {"id", "source", "target"}, of a pair with `hypothesis`, the second text; one of validation or test may have
+several references, which stand in its column of targets as a list: then the first is the target, and `references` has
+all of them. A label (the target of a classification) is text here, too, also where it is a number. What cannot be
+trained on is a diagnosis with its file and row, never dropped silently.
 """
 
 from __future__ import annotations
@@ -14,29 +15,38 @@ from typing import Any
 from ..failure import Failure
 from ..plan import Columns, Source
 from . import bulletins
+from .classes import Classes
 from .columns import Column
 from .files import Records, located, read_file
 
 # name -> (version, split and limit -> rows)
 BUILTIN = {"bulletins": (bulletins.VERSION, bulletins.bulletins)}
+LABEL_HINT = "set data.columns.label to the column of the labels: names of classes, or whole numbers"
 BUILTIN_COLUMNS = Columns(source="source", hypothesis=None, target="target", id="id")
 
 
 def read_sources(
-    sources: Sequence[Source], columns: Columns, split: str, locations: Mapping[str, str], offline: bool
+    sources: Sequence[Source],
+    columns: Columns,
+    split: str,
+    locations: Mapping[str, str],
+    offline: bool,
+    classes: Classes | None = None,
 ) -> Iterator[dict[str, Any]]:
     """The rows of all sources, one after the other. `split` is the place in the spec (`train`, `validation`,
-    `test`, `test.<set>`): it names them in diagnoses and in the ids of rows that have none.
+    `test`, `test.<set>`): it names them in diagnoses and in the ids of rows that have none. `classes`: the targets are
+    these, and called so in the rows; None: they are texts.
 
     Raises `Failure` R201 (cannot be read), R202 (not rows of UTF-8 text), R203 (a column is missing, empty or
-    not text), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan).
+    not text), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan), R207 (a label that is none of
+    the classes).
     """
     spec_path = f"data.{split}"
     seen: set[str] = set()
     for source in sources:
         names = BUILTIN_COLUMNS if source.kind == "builtin" else columns
         for where, record in islice(_records(source, locations, offline, spec_path), source.limit):
-            row = _row(record, names, where, f"{split}-{len(seen)}", several=split != "train")
+            row = _row(record, names, where, f"{split}-{len(seen)}", several=split != "train", classes=classes)
             if row["id"] in seen:
                 raise Failure(
                     "R205",
@@ -62,15 +72,22 @@ def _records(source: Source, locations: Mapping[str, str], offline: bool, spec_p
             yield from read_file(path, fingerprint, spec_path)
 
 
-def _row(record: Any, columns: Columns, where: str, default_id: str, *, several: bool) -> dict[str, Any]:
+def _row(
+    record: Any, columns: Columns, where: str, default_id: str, *, several: bool, classes: Classes | None
+) -> dict[str, Any]:
     row: dict[str, Any] = {"id": default_id}
     if columns.id is not None:
         row["id"] = _column("id", columns.id).text(record, where, number=True)
         where = f"{where} (id {row['id']})"
     row["source"] = _column("source", columns.source).text(record, where)
+    if columns.hypothesis is not None:
+        row["hypothesis"] = _column("hypothesis", columns.hypothesis).text(record, where)
     column = _column("target", columns.target)
     target = column.value(record, where)
-    if not isinstance(target, list | tuple) or not target:
+    if classes is not None:
+        label = _label(Column(columns.target, "R203", "data.columns.label", LABEL_HINT), target, where)
+        row["target"] = classes.outputs[classes.index(label, where)]
+    elif not isinstance(target, list | tuple) or not target:
         row["target"] = column.checked(target, where)
     elif not several:
         raise column.failure(
@@ -84,6 +101,16 @@ def _row(record: Any, columns: Columns, where: str, default_id: str, *, several:
         if len(references) > 1:
             row["references"] = references
     return row
+
+
+def _label(column: Column, value: Any, where: str) -> str:
+    if isinstance(value, float):
+        raise column.failure(
+            where,
+            f"the column {column.name!r} holds {value!r}, and a label is the name of a class, or its number",
+            "to predict numbers (regression) is not supported: sort them into classes",
+        )
+    return column.checked(value, where, number=True)
 
 
 def _column(role: str, name: str) -> Column:
@@ -134,5 +161,13 @@ def _hub_records(source: Source, offline: bool, spec_path: str) -> Records:
             else "check its name, split and revision, and the network",
             spec_path=spec_path,
         ) from error
+    classes = {column: feature for column, feature in rows.features.items() if isinstance(feature, datasets.ClassLabel)}
     for number, record in enumerate(rows, start=1):
-        yield f"{name} row {number}", record
+        yield f"{name} row {number}", {**record, **_named(record, classes)}
+
+
+def _named(record: Mapping[str, Any], classes: Mapping[str, Any]) -> dict[str, Any]:
+    """The labels of a row by the names that the data set itself gives its classes: others number them otherwise.
+    What has no label (-1 in the test sets of GLUE) stays as it is."""
+    numbers = {column: record[column] for column in classes if isinstance(record[column], int) and record[column] >= 0}
+    return {column: classes[column].int2str(number) for column, number in numbers.items()}

@@ -16,6 +16,7 @@ from ..failure import Failure
 from ..protocol import Family, TokenLayout
 
 SMALLEST_VOCABULARY = 300
+_GIVEN = ("input_ids", "attention_mask", "token_type_ids")  # the last where a layout marks the second text
 
 
 def train_tokenizer(
@@ -57,6 +58,7 @@ def train_tokenizer(
         tokenizer_object=tokenizer,
         **layout.named,
         model_max_length=max_length,
+        model_input_names=list(_GIVEN if ":1" in (layout.pair or "") else _GIVEN[:2]),
         clean_up_tokenization_spaces=False,
     )
 

@@ -1,4 +1,4 @@
-"""How fast an engine writes, measured in a process of its own.
+"""How fast a model answers, measured in a process of its own.
 
 Engines in one process are in each other's way, also one after the other: each leaves threads behind, and where there
 are more threads than cores OpenMP lets those that wait for each other sleep instead of spin. What is measured second
@@ -13,9 +13,10 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -30,6 +31,9 @@ from ..plan import GenerationSettings
 from .choose import open_engine
 from .engine import Engine, Hypothesis, Source
 from .transformers_engine import TransformersEngine
+
+# (items, how many at a time) -> the tokens that were written or, where nothing is written, read
+Run = Callable[[Sequence[Any], int], int]
 
 LATENCY_BATCHES = (1, 32)
 LATENCY_SAMPLES = 16  # batches of one size at most
@@ -51,9 +55,34 @@ class Job:
     batch_size: int
     repeats: int
 
+    def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
+        rows = Rows.open(self.data, self.split)
+        sources = [rows.source(i) for i in range(self.num_examples)]
+        # Opened alike whatever the engine: batches one after the other, all threads at each.
+        engine = open_engine(
+            self.generation, self.folder, self.converted, precision=self.precision, device=self.device,
+            labels=rows.target(0), num_threads=num_cores(), one_at_a_time=True, with_scores=False,
+        )  # fmt: skip
+        found = timed_passes(partial(_write, engine), sources, self.batch_size, self.repeats, self.device, on_pass)
+        return {
+            "engine": engine.name,
+            "note": engine.note,
+            "parameters": count_parameters(engine.model) if isinstance(engine, TransformersEngine) else None,
+            "beams": engine.width,
+            **found,
+        }
 
-def measure_alone(job: Job, on_pass: Callable[[int], None]) -> dict[str, Any]:
-    """{engine, note, parameters, beams, examples_per_second, tokens_per_second, seconds, latency_ms, other_work}.
+
+class Measurable(Protocol):
+    """What can be measured in a process of its own: it is pickled on the way there."""
+
+    def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
+        """Its record, as `measure_alone` returns it."""
+
+
+def measure_alone(job: Measurable, on_pass: Callable[[int], None]) -> dict[str, Any]:
+    """{engine, note, parameters, beams of what writes, examples_per_second, tokens_per_second, seconds, latency_ms,
+    other_work}.
 
     `engine` is the one that really worked, `note` why it is not the one that was named. `parameters` None: the
     engine does not tell. `on_pass(n)` is called after each pass. Raises what opening and writing raise, and
@@ -84,9 +113,10 @@ def measure_alone(job: Job, on_pass: Callable[[int], None]) -> dict[str, Any]:
         ours.close()
 
 
-def _work(job: Job, parent: Connection) -> None:
+def _work(job: Measurable, parent: Connection) -> None:
     try:
-        parent.send(_measured(job, parent.send))
+        torch.set_num_threads(num_cores())  # the other ranks wait
+        parent.send(job.measure(parent.send))
     except Failure as failure:
         parent.send(failure)
     except Exception as error:  # as it is: no memory and a full disk have diagnoses of their own
@@ -94,65 +124,63 @@ def _work(job: Job, parent: Connection) -> None:
         parent.send(error)
 
 
-def _measured(job: Job, on_pass: Callable[[int], None]) -> dict[str, Any]:
-    torch.set_num_threads(num_cores())  # the other ranks wait
-    rows = Rows.open(job.data, job.split)
-    sources = [rows.source(i) for i in range(job.num_examples)]
-    # Opened alike whatever the engine: batches one after the other, all threads at each.
-    engine = open_engine(
-        job.generation, job.folder, job.converted, precision=job.precision, device=job.device, labels=rows.target(0),
-        num_threads=num_cores(), one_at_a_time=True, with_scores=False,
-    )  # fmt: skip
-    if job.device == "cpu":
+def timed_passes(
+    run: Run, items: Sequence[Any], batch_size: int, repeats: int, device: str, on_pass: Callable[[int], None]
+) -> dict[str, Any]:
+    """{examples_per_second, tokens_per_second, seconds, latency_ms, other_work} of `repeats` passes over the items,
+    after one to warm up."""
+    if device == "cpu":
         wait_until_quiet()  # the driver may still log the stage before
     seconds: list[float] = []
     num_tokens = 0
     others = OtherWork()
-    for repeat in range(job.repeats + 1):
-        elapsed, num_tokens = _timed(engine, sources, job.batch_size)
+    for repeat in range(repeats + 1):
+        elapsed, num_tokens = _timed(run, items, batch_size)
         if repeat:
             seconds.append(elapsed)
         on_pass(repeat + 1)
-    other_work = round(others.cores(), 2) if job.device == "cpu" else 0.0
+    other_work = round(others.cores(), 2) if device == "cpu" else 0.0
     median = statistics.median(seconds)
     return {
-        "engine": engine.name,
-        "note": engine.note,
-        "parameters": count_parameters(engine.model) if isinstance(engine, TransformersEngine) else None,
-        "beams": engine.width,
         "other_work": other_work,
-        "examples_per_second": len(sources) / median,
+        "examples_per_second": len(items) / median,
         "tokens_per_second": num_tokens / median,
         "seconds": seconds,
         "latency_ms": {
-            str(size): _latency(engine, sources, size)
-            for size in dict.fromkeys(min(size, len(sources)) for size in LATENCY_BATCHES)
+            str(size): _latency(run, items, size)
+            for size in dict.fromkeys(min(size, len(items)) for size in LATENCY_BATCHES)
         },
     }
 
 
-def _latency(engine: Engine, sources: Sequence[Source], size: int) -> dict[str, float]:
-    """Milliseconds from sources to texts, of batches of `size` examples in the order of the data; a last batch that
+def _latency(run: Run, items: Sequence[Any], size: int) -> dict[str, float]:
+    """Milliseconds from inputs to answers, of batches of `size` examples in the order of the data; a last batch that
     is smaller is left out, unless it is the only one."""
-    starts = range(0, max(1, len(sources) - size + 1), size)
-    parts = [sources[start : start + size] for start in starts][:LATENCY_SAMPLES]
-    milliseconds = [1000 * _timed(engine, part, size)[0] for part in parts]
+    starts = range(0, max(1, len(items) - size + 1), size)
+    parts = [items[start : start + size] for start in starts][:LATENCY_SAMPLES]
+    milliseconds = [1000 * _timed(run, part, size)[0] for part in parts]
     return {"p50": float(np.percentile(milliseconds, 50)), "p95": float(np.percentile(milliseconds, 95))}
 
 
-def _timed(engine: Engine, sources: Sequence[Source], batch_size: int) -> tuple[float, int]:
-    """(seconds, tokens written)."""
+def _timed(run: Run, items: Sequence[Any], batch_size: int) -> tuple[float, int]:
+    """(seconds, tokens)."""
+    _synchronize()
+    started = time.perf_counter()
+    num_tokens = run(items, batch_size)
+    _synchronize()
+    return time.perf_counter() - started, num_tokens
+
+
+def _write(engine: Engine, sources: Sequence[Source], batch_size: int) -> int:
+    """Returns the tokens written."""
     num_tokens = 0
 
     def on_batch(_: Sequence[int], found: Sequence[Sequence[Hypothesis]]) -> None:
         nonlocal num_tokens
         num_tokens += sum(hypotheses[0].num_tokens for hypotheses in found)
 
-    _synchronize()
-    started = time.perf_counter()
     engine.generate(sources, on_batch, batch_size=batch_size)
-    _synchronize()
-    return time.perf_counter() - started, num_tokens
+    return num_tokens
 
 
 def _synchronize() -> None:

@@ -114,6 +114,13 @@ def _distilbert_transformed(model: Any, states: Tensor) -> Tensor:
     return found
 
 
+_BERT_LAYOUT = TokenLayout(
+    special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
+    named={
+        "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]", "mask_token": "[MASK]",
+    },
+    single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
+)  # fmt: skip
 BERT = Family(
     model_type="bert", stacks={"encoder": "bert"}, layer_list="encoder.layer", depths={"encoder": "num_hidden_layers"},
     shared="bert.embeddings.word_embeddings", embed_tokens="embeddings.word_embeddings",
@@ -121,14 +128,7 @@ BERT = Family(
     embedding_norm="embeddings.LayerNorm", final_norm=None, first_layer_only=(),
     head="cls.predictions.decoder", head_scale=None, decoder_start=None, auto_class="AutoModelForMaskedLM",
     head_features=_bert_transformed, classifier=Classifier(linear="classifier", features=_bert_pooled),
-    layout=TokenLayout(
-        special=("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"),
-        named={
-            "pad_token": "[PAD]", "unk_token": "[UNK]", "cls_token": "[CLS]", "sep_token": "[SEP]",
-            "mask_token": "[MASK]",
-        },
-        single="[CLS] $A [SEP]", pair="[CLS] $A [SEP] $B:1 [SEP]:1",
-    ),
+    layout=_BERT_LAYOUT,
 )  # fmt: skip
 ROBERTA = replace(
     BERT, model_type="roberta", stacks={"encoder": "roberta"}, shared="roberta.embeddings.word_embeddings",
@@ -143,6 +143,7 @@ DISTILBERT = replace(
     depths={"encoder": "n_layers"}, shared="distilbert.embeddings.word_embeddings",
     head="vocab_projector", head_features=_distilbert_transformed,
     classifier=Classifier(linear="classifier", features=_distilbert_pooled),
+    layout=replace(_BERT_LAYOUT, pair="[CLS] $A [SEP] $B [SEP]"),  # it has no embeddings for token types
 )  # fmt: skip
 
 

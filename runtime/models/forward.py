@@ -68,7 +68,7 @@ def run_stack(
     module: Any = stack_of(model, stack)
     mask = _attended(batch["attention_mask"])
     if below is None:
-        output = module(**{**read_by_model(batch), "attention_mask": mask}, **asked)
+        output = module(**{**read_by_model(model, batch), "attention_mask": mask}, **asked)
     else:
         ids = batch["decoder_input_ids"]
         output = module(
@@ -82,10 +82,11 @@ def run_stack(
     return states
 
 
-def read_by_model(batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def read_by_model(model: Any, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What of a batch the first stack of a model reads, by the names that transformers has: neither labels, nor what
-    was kept of a teacher (`SIDE.STATE`)."""
-    return {name: found for name, found in batch.items() if "." not in name and name not in _NOT_READ}
+    was kept of a teacher (`SIDE.STATE`), nor the types of tokens where it has embeddings of none."""
+    without = _NOT_READ if getattr(model.config, "type_vocab_size", 0) > 1 else (*_NOT_READ, "token_type_ids")
+    return {name: found for name, found in batch.items() if "." not in name and name not in without}
 
 
 _NOT_READ = ("labels", "decoder_input_ids")
@@ -107,7 +108,7 @@ def _attended(attention_mask: Tensor) -> Tensor:
 
 def label_logits(model: Any, batch: Mapping[str, Tensor]) -> Tensor:
     """Logits (B, S or T, V), or (B, classes), of the model as it is."""
-    inputs: dict[str, Any] = read_by_model(batch)
+    inputs: dict[str, Any] = read_by_model(model, batch)
     if reads_labels(model, stacks(model)[-1]):
         inputs |= {"decoder_input_ids": with_inputs(model, batch)["decoder_input_ids"], "use_cache": False}
     logits: Tensor = model(**inputs).logits

@@ -67,6 +67,8 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     batch, shown = _chosen(plan, step_schedule, rows, stage.execution.micro_batch_tokens or 1, asked)
     subject = Subject(plan, stage, prepared.student, prepared.inputs, {}, FewRows(rows, batch.ids), tokenizer)
     settings, tensors, objective = subject.settings, subject.batch(), subject.objective()
+    teacher = None if objective.teacher is None else objective.teacher.model
+    TASKS[plan.task].configure(objective.student, teacher, prepared.inputs["data"])
     few = {name: tensor[shown] for name, tensor in tensors.items()}
     data = plan.stage("data")
     words = TokenText(tokenizer)
@@ -283,7 +285,7 @@ def _batch(batch: Batch, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "device": batch.rank,
         "rows": len(batch.ids),
         "source_width": mask.shape[1],
-        "target_width": labels.shape[1],
+        "target_width": labels.shape[1] if labels.dim() > 1 else 1,
         "padding": {
             "source": 100.0 * (1 - float(mask.sum()) / mask.numel()),
             "target": 100.0 * (1 - float((labels != IGNORED).sum()) / labels.numel()),

@@ -117,7 +117,8 @@ def _of_speed(summary: Mapping[str, Any]) -> str:
     place = f"batches of {speed['batch_size']} on {speed['device']}"
     remarks = [*_other_engines(summary), *_beams(compared), *_lengths(compared), *_disturbances(summary)]
     remark = f" ({'; '.join(remarks)})" if remarks else ""
-    return f"speed: {place}{f' by {engines}' if engines else ''}, decoding included{remark}"
+    decoding = ", decoding included" if any("beams" in found for found in compared.values()) else ""
+    return f"speed: {place}{f' by {engines}' if engines else ''}{decoding}{remark}"
 
 
 def _other_engines(summary: Mapping[str, Any]) -> Iterator[str]:

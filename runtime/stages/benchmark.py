@@ -1,4 +1,4 @@
-"""The `benchmark` stage: how fast a model generates, on one device with nothing else at work.
+"""The `benchmark` stage: how fast a model generates, or classifies, on one device with nothing else at work.
 
 speed.json   {device, engine, threads, batch_size, examples, examples_per_second, tokens_per_second,
               latency_ms_per_example, seconds: [one a pass], beams, other_work, parameters, note, engines}
@@ -6,7 +6,8 @@ speed.json   {device, engine, threads, batch_size, examples, examples_per_second
 `engines` has a record for each engine that can be this model: {examples_per_second, tokens_per_second, seconds, beams,
 other_work, latency_ms: {"1": {p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples (32, or all
 of fewer), in milliseconds. `other_work`: cores of ours that others used meanwhile; 0.0 on an accelerator, where it
-matters little. The rest is that of the plan's engine, so that models are compared like with like.
+matters little; `beams`: of what writes. The rest is that of the plan's engine, so that models are compared like with
+like.
 """
 
 from __future__ import annotations
@@ -63,7 +64,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         "threads": num_cores() if context.device == "cpu" else 1,
         "batch_size": settings.batch_size,
         "examples": forms[0].num_examples,
-        **{name: measured[name] for name in MEASURED},
+        **{name: measured[name] for name in MEASURED if name in measured},
         "latency_ms_per_example": 1000 / measured["examples_per_second"],
         "parameters": parameters,
         "engines": engines,

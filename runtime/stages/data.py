@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
+from ..data.classes import write_classes
 from ..data.rows import write_rows
 from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.sources import read_sources
@@ -23,6 +24,9 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     folder = model_folder(context.inputs["tokenizer"])
     task, tokenizer = TASKS[settings.task], load_tokenizer(folder)
     embeddings = num_embeddings(folder)
+    if (classes := task.classes(settings, folder)) is not None:
+        settings = replace(settings, labels=classes.outputs)
+        write_classes(context.folder, classes)
     splits: dict[str, tuple[Source, ...]] = {"train": settings.train, "validation": settings.validation}
     splits |= {f"test.{name}": sources for name, sources in settings.test.items()}
     summary: dict[str, Any] = {}
@@ -31,10 +35,10 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         counts = Counts()
         place = "test" if split == "test.test" else split  # a spec need not name a single test set
         rows = read_sources(
-            sources, settings.columns, place, stage.execution.locations, context.plan.site.offline
+            sources, settings.columns, place, stage.execution.locations, context.plan.site.offline, classes
         )
         with context.progress.task(f"tokenizing {split}", None, "examples") as update:
-            watched = SetRemarks(place)
+            watched = SetRemarks(place, texts=classes is None)
             tokens = embedded(task.tokenize(rows, tokenizer, settings, counts, update), tokenizer, embeddings)
             write_rows(context.folder, split, watched.watch(tokens, tokenizer))
         remarks.append(watched)

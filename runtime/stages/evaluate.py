@@ -2,7 +2,7 @@
 
 metrics.json                  {test set: {metric: {value, low, high, ...}}, "baselines": {NAME: {test set: ...}}}
 predictions.<test set>.jsonl  of tasks whose answers are texts: {id, source, reference, prediction}, in the order of the
-                              data; of several references a list
+                              data; of several references a list; what a classification adds: `tasks/classified.py`
 """
 
 from __future__ import annotations

@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from ..data.classes import FILE as CLASSES
 from ..data.rows import Rows, split_names, write_rows
 from ..data.set_remarks import SetRemarks, in_short, remarks_of
 from ..data.tokenize import Counts, prepare, tokenize_targets
@@ -65,13 +66,14 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
                 counts.source_tokens += len(source)
                 counts.target_tokens += len(target)
                 counts.truncated_target += cut
-                yield source, target, record
+                types = rows.token_types(i)
+                yield source, target, record if types is None else {**record, "token_types": types.tolist()}
                 if counts.examples % UPDATE_ROWS == 0:
                     update(counts.examples)
             numbers[name] = counts.examples - before
 
     with context.progress.task("mixing targets", None, "examples") as update:
-        watched = SetRemarks(TRAIN)
+        watched = SetRemarks(TRAIN, texts=not (context.inputs["data"] / CLASSES).is_file())
         write_rows(context.folder, TRAIN, watched.watch(mixed(), tokenizer))
     if not source_rows:
         raise Failure(
@@ -137,12 +139,18 @@ def _link_other_splits(data: Path, folder: Path) -> None:
         if split == TRAIN:
             continue
         for file in (*data.glob(f"{split}.*.npy"), data / f"{split}.jsonl"):
-            new = folder / file.name
-            new.unlink(missing_ok=True)  # of an interrupted attempt
-            try:
-                os.link(file, new)
-            except OSError:  # another file system, or one without links
-                shutil.copyfile(file, new)
+            _link(file, folder)
+    if (classes := data / CLASSES).is_file():
+        _link(classes, folder)
+
+
+def _link(file: Path, folder: Path) -> None:
+    new = folder / file.name
+    new.unlink(missing_ok=True)  # of an interrupted attempt
+    try:
+        os.link(file, new)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(file, new)
 
 
 TARGETS = StageKind(run=run, parallel=False)

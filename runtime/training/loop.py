@@ -19,6 +19,7 @@ import torch.distributed as dist
 
 from ..data.rows import Rows
 from ..execution.context import Context
+from ..extensions import TASKS
 from ..failure import Failure, interrupted
 from ..files.integrity import Hashes, changed_file, sha256, sync_tree
 from ..messages.notices import Notice
@@ -62,6 +63,8 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     # A sharded teacher goes to the device weight by weight, when the engine starts.
     device = context.device if stage.execution.teacher_deepspeed is None else "cpu"
     objective = objective_of(settings, context.inputs, device, stage.section)
+    teacher = None if objective.teacher is None else objective.teacher.model
+    TASKS[settings.task].configure(objective.student, teacher, context.inputs["data"])
     rows = Rows.open(context.inputs["data"], "train")
     step_schedule = StepSchedule(settings, rows, stage.section)
     if (notice := _too_long(step_schedule, stage.section)) is not None and context.is_rank_zero:
@@ -78,7 +81,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     if signals is not None and objective.teacher is not None:
         objective.teacher.drop_layers(*objective.states.idle_stacks(signals.states))
     for method in methods:
-        method.begin(objective.student, None if objective.teacher is None else objective.teacher.model)
+        method.begin(objective.student, teacher)
     return Training(
         settings=settings,
         context=context,

@@ -47,6 +47,8 @@ class Plain:
         self.last = self.first = torch.empty(0)
         self.decoder_input_ids: Tensor | None = None
         given: dict[str, Any] = {name: found for name, found in batch.items() if "." not in name}
+        if getattr(model.config, "type_vocab_size", 0) < 2:
+            given.pop("token_type_ids", None)  # the other model's
         if decoder_input_ids is not None:
             del given["labels"]
             given["decoder_input_ids"] = decoder_input_ids

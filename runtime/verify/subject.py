@@ -56,6 +56,9 @@ class FewRows(Rows):
     def target(self, i: int) -> Ids:
         return self._rows.target(int(self.chosen[i]))
 
+    def token_types(self, i: int) -> NDArray[np.int8] | None:
+        return self._rows.token_types(int(self.chosen[i]))
+
     def raw(self, i: int) -> dict[str, Any]:
         return self._rows.raw(int(self.chosen[i]))
 

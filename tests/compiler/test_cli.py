@@ -123,7 +123,7 @@ def test_init_writes_a_spec_that_only_lacks_data(recipe: str, folder: Path) -> N
     schema = Path(text.split("\n")[0].partition("$schema=")[2])
     assert schema == ROOT / "schema" / "experiment.schema.json" and schema.is_file()
     found = json.loads(run("check", "--format", "json", "mine.yaml").output)["diagnostics"]
-    lacks: dict[str, set[str]] = {"sft": set(), "kd": set(), "pseudo-labels": set(), "translation": {"E508"}}
+    lacks: dict[str, set[str]] = {"sft": set(), "kd": set(), "pseudo-labels": set(), "translation": {"E508"}, "nli": {"E508"}}
     assert {diagnostic["code"] for diagnostic in found} == lacks.get(recipe, {"E508", "W417"})
 
 

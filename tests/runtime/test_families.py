@@ -10,11 +10,12 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.models import families
 from distilc.runtime.models.load import load_model
 
-EVERY = tuple(families.FAMILIES)
+EVERY = tuple(name for name, row in families.FAMILIES.items() if row.decoder_start is not None)  # that write
 
 
-def test_the_five_families_are_there():
+def test_the_families_are_there():
     assert EVERY == ("bart", "mbart", "pegasus", "marian", "t5")
+    assert {*families.FAMILIES} - {*EVERY} == {"bert", "roberta", "distilbert"}
 
 
 @pytest.mark.parametrize("family", EVERY)

@@ -10,10 +10,11 @@ import torch
 from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.dropout import set_dropout
-from distilc.runtime.models.families import FAMILIES, count_parameters
+from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.freeze import freeze, set_train_mode
 from distilc.runtime.models.load import load_model
 
+FAMILIES = ("bart", "mbart", "pegasus", "marian", "t5")
 ALL = ("encoder", "embeddings", "positions")
 
 

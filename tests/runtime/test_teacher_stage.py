@@ -20,13 +20,14 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.files.integrity import Hashes, model_files, require_model
 from distilc.runtime.files.integrity import fingerprint as fingerprint_of
 from distilc.runtime.models.build import build, check_names, construct
-from distilc.runtime.models.families import FAMILIES, count_parameters, family_of, head_is_tied
+from distilc.runtime.models.families import count_parameters, family_of, head_is_tied
 from distilc.runtime.models.load import load_model, load_tokenizer, model_folder
 from distilc.runtime.models.save import save_model
 from distilc.runtime.plan import Execution, Stage, TeacherSettings
 from distilc.runtime.stages.teacher import run
 
 TOKENIZERS = Path(__file__).parents[2].parent / "shared" / "tokenizers"
+FAMILIES = ("bart", "mbart", "pegasus", "marian", "t5")
 REVISION = "0123456789abcdef0123456789abcdef01234567"
 
 

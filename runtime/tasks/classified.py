@@ -1,0 +1,257 @@
+"""Classes that a model chooses: held against the labels, in an evaluation and in a training, and timed.
+
+predictions.<test set>.jsonl  {id, source, hypothesis of a pair, reference, prediction, probabilities: {class: p}}
+confusion.<test set>.csv      how often each class (a line) was taken for each (a column)
+"""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from ..data.batches import sorted_batches
+from ..data.classes import read_classes, require_names
+from ..data.rows import Rows
+from ..execution.context import Context
+from ..extensions import TASKS
+from ..failure import interrupted
+from ..generation.speed import measure_alone, timed_passes
+from ..messages.notices import Notice
+from ..metrics.classes import majority
+from ..metrics.score import needing, score, score_loss
+from ..models.families import count_parameters
+from ..models.forward import label_logits
+from ..models.load import Precision, load_model, load_tokenizer, model_folder
+from ..plan import BenchmarkSettings, EvaluateSettings, Stage, ValidationSettings
+from ..protocol import Task, Timed
+
+BATCH_TOKENS = 8192
+ENGINE = "transformers"
+
+Logits = NDArray[np.float32]  # (N, classes)
+
+
+class Evaluation:
+    """Of the model of an `evaluate` stage; `protocol.Evaluation` says what the methods are."""
+
+    account = ""
+
+    def __init__(self, task: Task, stage: Stage, context: Context) -> None:
+        """Raises `Failure` R207: the model's outputs stand for other classes than those of the data."""
+        self._task, self._stage, self._context = task, stage, context
+        self._settings: EvaluateSettings = stage.settings
+        self._names = read_classes(context.inputs["data"])
+        self._trained = Rows.open(context.inputs["data"], "train")
+        self._of_labels = needing(self._settings.metrics, "labels")
+        folder = model_folder(context.inputs["model"])
+        self._pad_id = load_tokenizer(folder).pad_token_id
+        self._model = load_model(folder, precision=self._settings.precision).to(context.device)
+        require_names(self._model.config, self._names, f"the model in {folder}")
+
+    def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:
+        context, metrics = self._context, self._settings.metrics
+        ids = np.arange(num_examples)
+        with context.progress.task(f"classifying {name}", num_examples, "examples") as update:
+            logits = logits_everywhere(
+                self._task, self._model, rows, ids, self._pad_id, context, context.device, update
+            )
+        labels = labels_of(rows, ids)
+        scores: dict[str, Any] = {}
+        if self._of_labels:
+            predictions, references = ([self._names[i] for i in side] for side in (logits.argmax(axis=1), labels))
+            scores = score(self._of_labels, predictions, references, self._settings.scoring)
+        if of_loss := needing(metrics, "loss"):
+            scores |= score_loss(of_loss, mean_loss(logits, labels))
+        if context.is_rank_zero:
+            self._write(rows, logits, labels, name)
+        return {metric: scores[metric] for metric in metrics if metric in scores}
+
+    def baselines(self, rows: Rows, num_examples: int) -> dict[str, dict[str, Any]]:
+        """The most frequent class of the training rows, for every row."""
+        if not self._of_labels:
+            return {}
+        trained, references = (
+            [self._names[i] for i in labels_of(of, np.arange(number))]
+            for of, number in ((self._trained, len(self._trained)), (rows, num_examples))
+        )
+        return {"majority": majority(trained, references, self._of_labels)}
+
+    def notices(self, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[Notice]:
+        for name, found in scores.items():
+            majority = baselines.get("majority", {}).get(name, {})
+            if self._stage.id != "evaluate-teacher" or "accuracy" not in majority:
+                continue
+            ours, theirs = (of["accuracy"]["value"] for of in (found, majority))
+            if ours <= theirs:
+                yield Notice(
+                    "R365",
+                    f"on {name} the teacher's accuracy is {ours:.2f}, and that of the majority baseline, the most "
+                    f"frequent class for every row, is {theirs:.2f}",
+                    "a student learns what its teacher can: stop here, and train the teacher longer "
+                    "(`teacher.train`), or take another; are its outputs in the order of `data.labels`?",
+                    "teacher",
+                )
+
+    def _write(self, rows: Rows, logits: Logits, labels: NDArray[np.int64], name: str) -> None:
+        folder, names = self._context.folder, self._names
+        with (folder / f"predictions.{name}.jsonl").open("w", encoding="utf-8") as file:
+            for i, (row, shares) in enumerate(zip(logits, probabilities(logits), strict=True)):
+                raw = rows.raw(i)
+                line = {
+                    "id": raw["id"],
+                    "source": raw["source"],
+                    **({"hypothesis": raw["hypothesis"]} if "hypothesis" in raw else {}),
+                    "reference": names[labels[i]],
+                    "prediction": names[row.argmax()],
+                    "probabilities": {of: round(float(share), 6) for of, share in zip(names, shares, strict=True)},
+                }
+                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        counts = confusion(labels, logits.argmax(axis=1), len(names))
+        with (folder / f"confusion.{name}.csv").open("w", encoding="utf-8", newline="") as file:
+            writer = csv.writer(file, lineterminator="\n")
+            writer.writerow(["class \\ predicted", *names])
+            writer.writerows([of, *row] for of, row in zip(names, counts.tolist(), strict=True))
+
+
+def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
+    """(classes, classes): how often class i was taken for class j."""
+    counts = np.zeros((num_classes, num_classes), np.int64)
+    np.add.at(counts, (labels, predicted), 1)
+    return counts
+
+
+# --- in a training ---------------------------------------------------------------------------------
+
+
+def validate(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    ids: Any,
+    metrics: Sequence[str],
+    settings: ValidationSettings,
+    context: Context,
+    device: Any,
+) -> dict[str, float]:
+    """Each rank classifies every `world`-th row; all score the whole, so all agree."""
+    names = read_classes(context.inputs["data"])
+    with context.progress.task("validation", len(ids), "examples") as update:
+        logits = logits_everywhere(task, model, rows, ids, tokenizer.pad_token_id, context, device, update)
+    predictions, references = ([names[i] for i in side] for side in (logits.argmax(axis=1), labels_of(rows, ids)))
+    result = score(metrics, predictions, references, settings.scoring)
+    return {name: float(result[name]["value"]) for name in metrics}
+
+
+# --- logits ----------------------------------------------------------------------------------------
+
+
+def labels_of(rows: Rows, ids: Any) -> NDArray[np.int64]:
+    """The numbers of the classes of some rows, (N,)."""
+    return np.array([rows.target(int(i))[0] for i in ids], np.int64)
+
+
+def mean_loss(logits: Logits, labels: NDArray[np.int64]) -> float:
+    """Cross-entropy of the labels in nats, the mean over the examples."""
+    found = torch.nn.functional.cross_entropy(torch.from_numpy(logits).double(), torch.from_numpy(labels))
+    return float(found)
+
+
+def probabilities(logits: Logits) -> NDArray[np.float64]:
+    """(N, classes)"""
+    found: NDArray[np.float64] = torch.from_numpy(logits).double().softmax(dim=1).numpy()
+    return found
+
+
+def logits_everywhere(
+    task: Task,
+    model: Any,
+    rows: Rows,
+    ids: Any,
+    pad_id: int,
+    context: Context,
+    device: Any,
+    on_progress: Callable[[int], None],
+) -> Logits:
+    """Logits of some rows, in their order, on every rank; each computes its share. `model`: in eval mode.
+
+    Raises `Failure` R300: asked to stop."""
+    # Longest first, dealt out in turn: every rank gets about the same work.
+    order = np.argsort(-rows.source_lengths[ids], kind="stable")
+    mine = order[context.rank :: context.world]
+    batches = sorted_batches(rows.source_lengths[ids[mine]], BATCH_TOKENS, even=True)
+    found: dict[int, Logits] = {}
+    for number in range(max(context.gather(len(batches)))):
+        if number < len(batches):
+            chosen = mine[batches[number]]
+            batch = task.collate(rows, ids[chosen], pad_id)
+            found.update(zip(chosen.tolist(), logits_of(model, batch, device), strict=True))
+            on_progress(min(len(ids), len(found) * context.world))
+        if context.stop_requested():
+            raise interrupted(context.stage.id)
+    everywhere = {i: row for part in context.gather(found) for i, row in part.items()}
+    return np.stack([everywhere[i] for i in range(len(ids))])
+
+
+@torch.inference_mode()
+def logits_of(model: Any, batch: Mapping[str, torch.Tensor], device: Any) -> Logits:
+    """(B, classes) of a collated batch."""
+    logits = label_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
+    found: Logits = logits.float().cpu().numpy()
+    return found
+
+
+# --- timed -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Forwards:
+    """What is timed: a model of a folder over the first examples of a split of a data artifact, in batches of so many,
+    `repeats` times after one warm-up. Tokens are in the rows; only padding them is part of it."""
+
+    task: str
+    folder: Path
+    precision: Precision
+    device: str
+    data: Path
+    split: str
+    num_examples: int
+    batch_size: int
+    repeats: int
+
+    def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
+        task, rows = TASKS[self.task], Rows.open(self.data, self.split)
+        model = load_model(self.folder, precision=self.precision).to(self.device)
+        pad_id = load_tokenizer(self.folder).pad_token_id
+
+        def classify(ids: Sequence[int], batch_size: int) -> int:
+            """In batches of rows of like length, as generation has them; returns the tokens that were read."""
+            chosen = np.asarray(ids)
+            for part in sorted_batches(rows.source_lengths[chosen], None, batch_size):
+                logits_of(model, task.collate(rows, chosen[part], pad_id), self.device)
+            return int(rows.source_lengths[chosen].sum())
+
+        found = timed_passes(
+            classify, range(self.num_examples), self.batch_size, self.repeats, self.device, on_pass
+        )
+        return {"engine": ENGINE, "note": "", "parameters": count_parameters(model), **found}
+
+
+def timed(stage: Stage, context: Context, split: str) -> list[Timed]:
+    """Forward passes over the first examples of a set, by transformers."""
+    settings: BenchmarkSettings = stage.settings
+    num_examples = min(settings.examples, Rows.open(context.inputs["data"], split).num_examples)
+    job = Forwards(
+        settings.task, model_folder(context.inputs["model"]), settings.precision, context.device,
+        context.inputs["data"], split, num_examples, settings.batch_size, settings.repeats,
+    )  # fmt: skip
+    return [Timed(name=ENGINE, num_examples=num_examples, measure=partial(measure_alone, job))]
