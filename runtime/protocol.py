@@ -226,7 +226,8 @@ class Family:
     family has none). `first_layer_only`: what only layer 0 owns, as it is named inside the layer. `head_scale`: the
     config flag that, when set, multiplies the logits by d_model ** -0.5. `decoder_start`: which token opens the decoder
     input, made of the labels (`language`: the code of the answer's, with which sequences are marked); None: no stack
-    reads labels. `auto_class`: of transformers, whose models have the head over the vocabulary.
+    reads labels. `auto_class`: of transformers, whose models have the head over the vocabulary. `spare_positions`: the
+    config counts rows of positions that stand for none, up to that of the padding token.
 
     head_features(model, states): what stands between the states (N, d) and that head, None: nothing. `classifier`:
     the head over classes; `layout`: of tokenizers trained for it; `converter`: for ctranslate2; None: there is none.
@@ -247,6 +248,7 @@ class Family:
     head_scale: str | None
     decoder_start: Literal["eos", "pad", "language"] | None
     auto_class: str = "AutoModelForSeq2SeqLM"
+    spare_positions: bool = False
     head_features: Callable[[Any, Tensor], Tensor] | None = None
     classifier: Classifier | None = None
     layout: TokenLayout | None = None

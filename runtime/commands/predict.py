@@ -1,4 +1,4 @@
-"""`predict`: a student and a file of sources -> their texts, in order.
+"""`predict`: a student and a file of sources -> their texts, in order, or their classes (`predict_classes.py`).
 
 The work is done in pieces, in the order of the file. With an output file, what is done is kept beside it until
 all is: the same command goes on from there, and the file itself appears whole.
@@ -15,10 +15,10 @@ import tempfile
 import time
 import traceback
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal, Protocol, cast
 
 from ..data.files import LINES
 from ..data.text_files import Layout, Texts, read_texts
@@ -32,8 +32,10 @@ from ..generation.ends import Ends
 from ..messages.terminal import drawing_console, tell
 from ..plan import Columns, DataSettings, GenerationSettings
 from .partial_output import open_output
+from .predict_classes import Classifier, candidates_of
 from .trained_as import TrainedAs, find_student, trained_as
 
+Precision = Literal["fp32", "bf16", "fp16"]
 PIECE = 512  # sources; what is lost when it is interrupted
 SOURCES = ("source", "text", "document", "article")
 LONGEST = 1024  # tokens of a source where neither the model nor its training nor an option says
@@ -55,7 +57,7 @@ class Job:
     sources: list[Any]
     labels: Any
     generation: GenerationSettings
-    precision: Literal["fp32", "bf16", "fp16"]
+    precision: Precision
     device: str
     digest: str
 
@@ -66,6 +68,11 @@ def main(argv: Sequence[str]) -> int:
     options = parser.parse_args(argv)
     if options.min_length is not None and options.max_length is not None and options.min_length > options.max_length:
         _say(f"--min-length {options.min_length} is more than --max-length {options.max_length}")
+        return 2
+    try:
+        candidates_of(options)
+    except ValueError as error:
+        _say(str(error))
         return 2
     try:
         with _as_file(options.file) as options.file:
@@ -103,24 +110,66 @@ def predict(options: argparse.Namespace) -> None:
     known = trained_as(folder)
     layout = Layout(options.column or _column(known, options.file), SOURCES, "--column", options.id_column, empty=False)
     texts = read_texts(options.file, layout)
+    ends = Ends()
+    if (classifier := _classifier(folder, known, texts, options)) is not None:
+        _work_through(texts, options, classifier.digest, nullcontext(classifier))
+        return
     job = _job(folder, known, texts, options)
-    started, ends = time.monotonic(), Ends()
-    with open_output(options.output, job.digest) as output, _engine(job) as engine:
+    _work_through(texts, options, job.digest, _writer(job, options.batch_size, ends))
+    if ends.told:
+        _say(f"R355: warning: {ends.told}\n  hint: if they are cut in the middle, write longer ones with --max-length")
+
+
+class Worker(Protocol):
+    """What answers, opened. `name`: of what it works with; `note`: why that is not what was asked for."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def note(self) -> str: ...
+
+    def piece(self, piece: range, show: Callable[[int], None]) -> list[dict[str, Any]]:
+        """The records of these texts, in order."""
+
+
+def _work_through(
+    texts: Texts, options: argparse.Namespace, digest: str, opened: AbstractContextManager[Worker]
+) -> None:
+    """Every text, a piece at a time; what is there of the same `digest` is not done again."""
+    started = time.monotonic()
+    with open_output(options.output, digest) as output, opened as worker:
         if output.done:
             _say(f"{output.done:,} of {len(texts):,} predictions are there from before")
-        if getattr(engine, "note", ""):
-            _say(f"note: {engine.note}")
+        if worker.note:
+            _say(f"note: {worker.note}")
         with _progress(len(texts), output.done) as show:
             begun = output.done
             while output.done < len(texts):
-                piece = range(output.done, min(output.done + PIECE, len(texts)))
-                output.write(_piece(engine, job, piece, options.batch_size, show, ends))
-    if ends.told:
-        _say(f"R355: warning: {ends.told}\n  hint: if they are cut in the middle, write longer ones with --max-length")
+                output.write(worker.piece(range(output.done, min(output.done + PIECE, len(texts))), show))
     seconds = time.monotonic() - started
     if options.output is not None:
         rate = (len(texts) - begun) / max(seconds, 1e-9)
-        _say(f"wrote {options.output}: {len(texts):,} predictions by {engine.name} in {seconds:.1f} s ({rate:.1f}/s)")
+        _say(f"wrote {options.output}: {len(texts):,} predictions by {worker.name} in {seconds:.1f} s ({rate:.1f}/s)")
+
+
+def _classifier(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.Namespace) -> Classifier | None:
+    """What answers for a student that classifies; None: it writes texts. Raises `Failure` R361, R372, R373: no NLI
+    model is asked for candidate labels."""
+    from ..models.families import num_positions
+    from ..models.load import has_classes, load_tokenizer, model_folder, read_config
+
+    folder = model_folder(folder)
+    config = read_config(folder)
+    if not has_classes(config):
+        if options.candidate_labels is not None or options.pair_column is not None:
+            raise Failure("R373", f"the model in {folder} writes texts: it does not sort them into classes",
+                          "leave --candidate-labels and --pair-column out, or name a classifier")  # fmt: skip
+        return None
+    settings = _reading(_chooser(known, options), num_positions(config))
+    prepare(load_tokenizer(folder), settings)
+    device, precision = _device(known, options)
+    return Classifier(folder, known, texts, settings, options, device, precision)
 
 
 @contextmanager
@@ -150,23 +199,15 @@ def _column(known: TrainedAs | None, file: Path) -> str | None:
 
 def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.Namespace) -> Job:
     import numpy as np
-    import torch
 
     from ..generation.search import has_languages
+    from ..models.families import num_positions
     from ..models.load import load_tokenizer, model_folder, read_config
 
-    if options.device == "cuda" and not torch.cuda.is_available():
-        raise Failure("R372", "--device cuda: torch finds no CUDA device here",
-                      "leave --device out; `distilc doctor` shows what is here")  # fmt: skip
-    torch.set_num_threads(num_cores())
     folder = model_folder(folder)
     config = read_config(folder)
-
-    def chosen(name: str, default: Any) -> Any:
-        asked = getattr(options, name)
-        return asked if asked is not None else getattr(known, name, None) or default
-
-    settings = _reading(chosen, getattr(config, "max_position_embeddings", None))
+    device, precision = _device(known, options)
+    settings = _reading(_chooser(known, options), num_positions(config))
     tokenizer = load_tokenizer(folder)
     languages = (settings.source_language, settings.target_language)
     if has_languages(tokenizer) and None in languages:
@@ -184,15 +225,35 @@ def _job(folder: Path, known: TrainedAs | None, texts: Texts, options: argparse.
         _say(f"{len(cut):,} of {len(texts):,} sources are cut to {limit} tokens, the first: {cut[0]}")
     if known is None and not settings.prefix:
         _say("nothing beside the model says how it was trained: no prefix is put before the sources (--prefix)")
-    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
-    default = "fp32" if device == "cpu" or known is None or known.precision is None else known.precision
-    precision = cast(Literal["fp32", "bf16", "fp16"], options.precision or default)
     generation = _generation(known, options, precision)
     files = [[file.name, file.stat().st_size, file.stat().st_mtime_ns] for file in sorted(folder.glob("*.*"))]
     tokens = [[source.tolist() for source in sources], labels]
     facts = [str(folder.resolve()), files, texts.ids, list(texts.texts), tokens, asdict(generation), precision]
     digest = hashlib.sha256(json.dumps(facts, allow_nan=False).encode()).hexdigest()
     return Job(folder, texts, sources, labels, generation, precision, device, digest)
+
+
+def _chooser(known: TrainedAs | None, options: argparse.Namespace) -> Callable[[str, Any], Any]:
+    """(setting, default) -> what the options say of it, or else the training of the student."""
+
+    def chosen(name: str, default: Any) -> Any:
+        asked = getattr(options, name)
+        return asked if asked is not None else getattr(known, name, None) or default
+
+    return chosen
+
+
+def _device(known: TrainedAs | None, options: argparse.Namespace) -> tuple[str, Precision]:
+    """Where, and in which precision. Raises `Failure` R372: the device is not here."""
+    import torch
+
+    if options.device == "cuda" and not torch.cuda.is_available():
+        raise Failure("R372", "--device cuda: torch finds no CUDA device here",
+                      "leave --device out; `distilc doctor` shows what is here")  # fmt: skip
+    torch.set_num_threads(num_cores())
+    device = options.device or ("cuda" if torch.cuda.is_available() else "cpu")
+    default = "fp32" if device == "cpu" or known is None or known.precision is None else known.precision
+    return device, cast(Precision, options.precision or default)
 
 
 def _generation(known: TrainedAs | None, options: argparse.Namespace, precision: Any) -> GenerationSettings:
@@ -242,6 +303,33 @@ def _engine(job: Job) -> Iterator[Any]:
         )
 
 
+@dataclass
+class Writer:
+    """An engine that writes."""
+
+    engine: Any
+    job: Job
+    batch_size: int | None
+    ends: Ends
+
+    @property
+    def name(self) -> str:
+        return str(self.engine.name)
+
+    @property
+    def note(self) -> str:
+        return str(getattr(self.engine, "note", ""))
+
+    def piece(self, piece: range, show: Callable[[int], None]) -> list[dict[str, Any]]:
+        return _piece(self.engine, self.job, piece, self.batch_size, show, self.ends)
+
+
+@contextmanager
+def _writer(job: Job, batch_size: int | None, ends: Ends) -> Iterator[Writer]:
+    with _engine(job) as engine:
+        yield Writer(engine, job, batch_size, ends)
+
+
 def _piece(
     engine: Any, job: Job, piece: range, batch_size: int | None, show: Callable[[int], None], ends: Ends
 ) -> list[dict[str, Any]]:
@@ -285,11 +373,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("file", type=Path)
     parser.add_argument("-o", "--output", type=Path)
     parser.add_argument("--workspace", type=Path, required=True)
-    for name in ("column", "id-column", "prefix", "source-language", "target-language"):
+    for name in (
+        "column", "id-column", "pair-column", "prefix", "source-language", "target-language", "candidate-labels",
+        "hypothesis-template",
+    ):  # fmt: skip
         parser.add_argument(f"--{name}")
     for name in ("max-source-tokens", "beams", "min-length", "max-length", "no-repeat-ngram", "batch-size"):
         parser.add_argument(f"--{name}", type=int)
     parser.add_argument("--length-penalty", type=float)
+    parser.add_argument("--multi-label", action="store_true")
     parser.add_argument("--device", choices=["cpu", "cuda"])
     parser.add_argument("--precision", choices=["fp32", "bf16", "fp16"])
     parser.add_argument("--engine", choices=["auto", "ctranslate2", "transformers"], default="auto")

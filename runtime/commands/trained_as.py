@@ -21,8 +21,8 @@ RECORD = "trained_as.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainedAs:
-    """`column` is that of the sources; `generation`: how the run evaluated its student. None: not known. `found_in`:
-    the file that said so."""
+    """`column` is that of the sources, `pair_column` that of the second texts of pairs; `generation`: how the run
+    evaluated its student. None: not known. `found_in`: the file that said so."""
 
     prefix: str
     source_language: str | None
@@ -32,6 +32,7 @@ class TrainedAs:
     max_target_tokens: int | None
     generation: GenerationSettings | None
     precision: str | None
+    pair_column: str | None = None
     found_in: str = ""
 
 
@@ -48,6 +49,7 @@ def record_text(plan: Plan) -> str:
         max_target_tokens=data.max_target_tokens,
         generation=None if evaluated is None else evaluated.generation,
         precision=None if evaluated is None else evaluated.precision,
+        pair_column=data.columns.hypothesis,
     )
     return json.dumps(as_written(known), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
 
@@ -130,6 +132,7 @@ def _by_store(folder: Path) -> TrainedAs | None:
         max_target_tokens=data.get("max_target_tokens"),
         generation=None,
         precision=None,
+        pair_column=data["columns"].get("hypothesis"),
         found_in=str(folder / MANIFEST),
     )
 

@@ -132,6 +132,7 @@ BERT = Family(
 )  # fmt: skip
 ROBERTA = replace(
     BERT, model_type="roberta", stacks={"encoder": "roberta"}, shared="roberta.embeddings.word_embeddings",
+    spare_positions=True,
     head="lm_head.decoder", head_features=_roberta_transformed,
     classifier=Classifier(linear="classifier.out_proj", features=_roberta_pooled),
     layout=TokenLayout(
@@ -203,6 +204,13 @@ def token_embeddings(model: nn.Module) -> list[nn.Module]:
     family = family_of(model)
     names = [family.shared, *(f"{path}.{family.embed_tokens}" for path in family.stacks.values())]
     return [module for name in names if (module := _submodule(model, name)) is not None]
+
+
+def num_positions(config: Any) -> int | None:
+    """The most tokens of a sequence, by a model's config; None: there is no such limit."""
+    rows: int | None = getattr(config, "max_position_embeddings", None)
+    spare = family_of(config).spare_positions
+    return rows if rows is None or not spare else rows - int(config.pad_token_id) - 1
 
 
 def positions(model: nn.Module) -> list[nn.Module]:

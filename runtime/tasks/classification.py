@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.classes import Classes, classes_of, name_outputs, read_classes, require_names
 from ..failure import Failure
@@ -138,10 +138,13 @@ CLASSIFICATION = Classification()
 
 
 def encoded(
-    rows: Sequence[Mapping[str, Any]], tokenizer: Any, settings: DataSettings
+    rows: Sequence[Mapping[str, Any]],
+    tokenizer: Any,
+    settings: DataSettings,
+    truncation: Literal["longest_first", "only_first"] = "longest_first",
 ) -> Iterator[tuple[list[int], list[int], bool]]:
     """(token ids, at most `max_source_tokens`; which text each is of, as the tokenizer marks it; was it cut?) of the
-    texts of some rows, or of their pairs."""
+    texts of some rows, or of their pairs. `truncation`: which text of a pair is cut."""
     limit = settings.max_source_tokens
     firsts = [settings.prefix + row["source"] for row in rows]
     seconds = [row["hypothesis"] for row in rows] if rows and "hypothesis" in rows[0] else None
@@ -150,7 +153,7 @@ def encoded(
         found, of = whole, i
         if len(ids) > limit:
             pair = (firsts[i : i + 1], None if seconds is None else seconds[i : i + 1])
-            found, of = tokenizer(*pair, truncation="longest_first", max_length=limit), 0
+            found, of = tokenizer(*pair, truncation=truncation, max_length=limit), 0
         kept = found["input_ids"][of]
         yield kept, found["token_type_ids"][of] if "token_type_ids" in found else [0] * len(kept), len(ids) > limit
 
