@@ -192,7 +192,7 @@ def test_a_warm_up_that_the_training_ends_within_is_told(rows: Rows) -> None:
     """How many steps there are is known with the rows, at the latest."""
     notice = _too_long(StepSchedule(replace(SETTINGS, warmup_steps=25), rows), "")  # of 25
     assert notice is not None and (notice.code, notice.spec_path) == ("R358", "training.warmup")
-    assert "takes 25 steps, and the training ends after 25" in notice.message and "more than 0.96" in notice.message
+    assert "takes 25 steps, and the training ends after 25" in notice.message and "never exceeds 0.96" in notice.message
     assert _too_long(StepSchedule(replace(SETTINGS, warmup_steps=24), rows), "") is None
     of_teacher = _too_long(StepSchedule(replace(SETTINGS, warmup_steps=25), rows), "teacher.train.")
     assert of_teacher is not None and of_teacher.spec_path == "teacher.train.training.warmup"
