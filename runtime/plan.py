@@ -80,10 +80,10 @@ class Columns:
 
 @dataclass(frozen=True, kw_only=True)
 class TokenizerSettings:
-    """A tokenizer trained on source and target texts of the training data. `family` decides the special
-    tokens and what is put around a sequence."""
+    """A tokenizer trained on the texts of the training data, targets among them where they are texts (else
+    `columns.target` is empty). `family` decides the special tokens and what is put around a sequence."""
 
-    algorithm: Literal["bpe", "unigram"]
+    algorithm: Literal["bpe", "unigram", "wordpiece"]
     vocab_size: int
     family: str
     train: tuple[Source, ...]

@@ -6,6 +6,7 @@ from ..diagnostics.diagnostic import Trail
 from ..estimates.candidates import ID_BYTES, PROBABILITY_BYTES, common_vocabulary, exact_token_bytes, token_bytes
 from ..extensions.terms import stacks_of, weight_stacks
 from ..spec.ways import generations
+from ..tasks.task import TASKS
 from .context import ModelContext, WriterContext
 
 
@@ -17,7 +18,7 @@ def check_lengths(models: ModelContext) -> None:
         return
     lengths: list[tuple[Trail, int | None]] = [
         (("data", "max_source_tokens"), run.data.max_source_tokens),
-        (("data", "max_target_tokens"), run.data.max_target_tokens),
+        (("data", "max_target_tokens"), run.data.max_target_tokens if TASKS[run.task].writes_texts else None),
         (("validation", "generation", "max_length"), run.training.validation.generation.max_length),
         (("evaluation", "generation", "max_length"), run.evaluation.generation.max_length),
         (

@@ -21,7 +21,8 @@ class Family(NamedTuple):
     a stack. `num_labels`: classes of a classification head when config.json names none. `takes_layers_of`:
     other families whose layers have a place in its own; `taken_config`: what config.json says then beside the sizes.
     `scratch`: what the config of a model from an `architecture` says beside its sizes (None: there are none from
-    scratch); `dropout_field`; `scaled_init`: such a model takes weights of the standard deviation d_model**-0.5.
+    scratch); `dropout_field`; `scaled_init`: such a model takes weights of the standard deviation d_model**-0.5;
+    `wordpiece`: its tokenizer may be one of word pieces, which do not give a text back as it was.
     `fp16_safe`: fp16 does not overflow in it; `convertible`: the run half can convert it to ctranslate2.
 
     Of the layout: `rms`: RMS norms, and no biases in norms and projections; `own_head_width`: a head's width is a field
@@ -44,6 +45,7 @@ class Family(NamedTuple):
     scratch: Mapping[str, Any] | None = None
     dropout_field: str = "dropout"
     scaled_init: bool = False
+    wordpiece: bool = False
     fp16_safe: bool = True
     convertible: bool = False
     rms: bool = False
@@ -108,6 +110,8 @@ _BART_SCRATCH = {
     **_IDS, "bos_token_id": 3, "forced_eos_token_id": 1, "tie_word_embeddings": True, "attention_dropout": 0.0,
     "activation_dropout": 0.0,
 }  # fmt: skip
+# [PAD] 0, and neither beginnings nor ends.
+_BERT_SCRATCH = {"pad_token_id": 0, "hidden_act": "gelu", "attention_probs_dropout_prob": 0.0}
 
 OURS: Mapping[str, Family] = {
     "bart": Family(
@@ -115,12 +119,19 @@ OURS: Mapping[str, Family] = {
         convertible=True, opens_with="eos",
         scratch={**_BART_SCRATCH, "activation_function": "gelu", "scale_embedding": False},
     ),
-    "bert": Family(fields=_BERT, heads=("masked-lm", "classification"), embedding_norm=True),
+    "bert": Family(
+        fields=_BERT, heads=("masked-lm", "classification"), embedding_norm=True,
+        scratch=_BERT_SCRATCH, dropout_field="hidden_dropout_prob", wordpiece=True,
+    ),
     # Layers of BERT under other names; no token types and no pooler (arXiv 1910.01108, section 3).
     "distilbert": Family(
         fields=_DISTILBERT, heads=("masked-lm", "classification"), embedding_norm=True, takes_layers_of=("bert",),
         taken_config={"sinusoidal_pos_embds": False},  # its positions are then BERT's learned ones
-        head_biases=1,
+        head_biases=1, wordpiece=True,
+        scratch={
+            "pad_token_id": 0, "activation": "gelu", "attention_dropout": 0.0, "seq_classif_dropout": 0.0,
+            "sinusoidal_pos_embds": False,
+        },
     ),
     "marian": Family(
         fields={**_BART, "vocab_size": ("vocab_size", 58101)}, heads=("lm",), positions="sinusoidal",
@@ -146,6 +157,7 @@ OURS: Mapping[str, Family] = {
     "roberta": Family(
         fields={**_BERT, "vocab_size": ("vocab_size", 50265)}, heads=("masked-lm", "classification"),
         spare_positions=2, config_counts_spare=True, embedding_norm=True,
+        scratch={**_BERT_SCRATCH, **_IDS, "bos_token_id": 3}, dropout_field="hidden_dropout_prob",
     ),
     "t5": Family(
         fields=_T5, heads=("lm",), positions="relative", final_norm=True, fp16_safe=False, convertible=True,

@@ -21,6 +21,7 @@ from ..resolve.scoring import label_metrics, scoring_settings
 from ..resolve.site import Site
 from ..resolve.student import ResolvedStudent
 from ..spec.experiment import ORIGINAL, Experiment, Labeller, Training
+from ..tasks.task import TASKS
 from .keys import stage_key
 from .plan import Stage, Stages
 from .stage_settings import (
@@ -220,12 +221,13 @@ def _teacher_stages(
     needs: dict[str, str] = {}
     trained = experiment.teacher.tokenizer
     if trained is not None:
+        columns = found.data.settings["columns"]
         settings = {
             "algorithm": trained.kind,
             "vocab_size": trained.vocab_size,
             "family": found.teacher.architecture.layout,  # sequences are laid out so
             "train": found.data.settings["train"],
-            "columns": found.data.settings["columns"],
+            "columns": columns if TASKS[experiment.task].writes_texts else {**columns, "target": ""},
         }
         execution = Execution(locations=found.data.train_locations)
         needs = {"tokenizer": stages.add("tokenizer", "tokenizer", settings, execution=execution)}

@@ -8,6 +8,7 @@ from ..diagnostics.diagnostic import Reporter, listed
 from ..extensions.families import FAMILIES
 from ..extensions.installed import installed
 from ..spec import experiment
+from ..tasks.task import HEADS
 from .model_config import ArchitectureError, architecture_of
 from .reference import TO_WRITE, ResolvedModel, Use, model_settings
 
@@ -50,6 +51,9 @@ def scratch_config(architecture: experiment.Architecture, vocab_size: int) -> di
             f"choose {architecture.d_model + 1}",
             "d_model",
         )
+    spare = 0
+    if family.config_counts_spare:
+        spare = family.scratch.get("pad_token_id", family.spare_positions - 1) + 1
     sizes = {
         "encoder_layers": architecture.encoder_layers,
         "decoder_layers": architecture.decoder_layers,
@@ -59,7 +63,7 @@ def scratch_config(architecture: experiment.Architecture, vocab_size: int) -> di
         "encoder_ffn_dim": architecture.ffn_dim,
         "decoder_ffn_dim": architecture.ffn_dim,
         "vocab_size": vocab_size,
-        "max_positions": architecture.max_positions + (family.spare_positions if family.config_counts_spare else 0),
+        "max_positions": architecture.max_positions + spare,
     }
     config: dict[str, Any] = {field: sizes[name] for name, (field, _) in family.fields.items() if name in sizes}
     config |= {**family.scratch, family.dropout_field: architecture.dropout}
@@ -80,7 +84,7 @@ def from_scratch() -> list[str]:
 
 
 def resolve_scratch(teacher: experiment.Teacher, reporter: Reporter, use: Use = TO_WRITE) -> ResolvedModel | None:
-    """A teacher from scratch. Reports E202, E503-E505, E531, E533; None: it did."""
+    """A teacher from scratch. Reports E202, E503-E506, E531, E533; None: it did."""
     architecture, tokenizer = teacher.architecture, teacher.tokenizer
     assert architecture is not None and tokenizer is not None
     try:
@@ -90,6 +94,26 @@ def resolve_scratch(teacher: experiment.Teacher, reporter: Reporter, use: Use = 
         because = [("task",)] if error.code == "E531" else []
         path = ("teacher", "architecture", *([error.key] if error.key else []))
         reporter.error(error.code, path, error.message, error.hint, because=because)
+        return None
+    if HEADS[found.head].classes and use.num_labels is None:
+        reporter.error(
+            "E202",
+            ("data",),
+            "the key `labels` is missing in `data`: a model from scratch knows no classes",
+            "for example `labels: [negative, positive]`, in the order of its outputs",
+            at="key",
+            because=[("task",), ("teacher", "architecture")],
+        )
+        return None
+    if tokenizer.kind == "wordpiece" and not FAMILIES[found.family].wordpiece:
+        reporter.error(
+            "E506",
+            ("teacher", "tokenizer", "kind"),
+            f"a {found.family} model has no tokenizer of word pieces",
+            "write `kind: bpe` or `kind: unigram`; word pieces are for "
+            + listed([name for name, family in FAMILIES.items() if family.wordpiece], "and"),
+            because=[("teacher", "architecture", "family")],
+        )
         return None
     settings = model_settings("architecture", found, config=config, seed=teacher.seed)
     return ResolvedModel(f"{found.family} {found.size} from scratch", found, settings, {}, config)

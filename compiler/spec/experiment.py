@@ -40,7 +40,7 @@ class Architecture:
 class TokenizerTraining:
     """A tokenizer that is trained on the training data. `vocab_size` counts special tokens too."""
 
-    kind: Literal["bpe", "unigram"]
+    kind: Literal["bpe", "unigram", "wordpiece"]
     vocab_size: int
 
 

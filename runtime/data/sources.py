@@ -82,6 +82,9 @@ def _row(
     row["source"] = _column("source", columns.source).text(record, where)
     if columns.hypothesis is not None:
         row["hypothesis"] = _column("hypothesis", columns.hypothesis).text(record, where)
+    if not columns.target:  # of a task that has none
+        row["target"] = ""
+        return row
     column = _column("target", columns.target)
     target = column.value(record, where)
     if classes is not None:

@@ -1,4 +1,5 @@
-"""A tokenizer trained on a corpus, as its family lays sequences out.
+"""A tokenizer trained on a corpus, as its family lays sequences out: of bytes, so that every text comes back as it was,
+or BERT's word pieces.
 
 The special tokens have the first ids, so that a model's config can be written before the tokenizer exists.
 Deterministic: the same texts give the same file.
@@ -17,13 +18,18 @@ from ..protocol import Family, TokenLayout
 
 SMALLEST_VOCABULARY = 300
 _GIVEN = ("input_ids", "attention_mask", "token_type_ids")  # the last where a layout marks the second text
+_INSIDE = "##"  # before a piece that goes on within a word
+_MOST_CHARACTERS = 1000  # as BERT's own vocabularies have them
 
 
 def train_tokenizer(
-    texts: Iterable[str], algorithm: Literal["bpe", "unigram"], vocab_size: int, family: Family, max_length: int
+    texts: Iterable[str],
+    algorithm: Literal["bpe", "unigram", "wordpiece"],
+    vocab_size: int,
+    family: Family,
+    max_length: int,
 ) -> Any:
-    """A fast tokenizer of at most `vocab_size` tokens, special ones included. Byte-level, so that every text
-    comes back as it was.
+    """A fast tokenizer of at most `vocab_size` tokens, special ones included.
 
     Raises `Failure` R212: a vocabulary too small for the 256 bytes, or a family that needs more than text to
     make its tokens (mBART's language codes).
@@ -43,14 +49,13 @@ def train_tokenizer(
             f"take at least {SMALLEST_VOCABULARY}",
             spec_path="teacher.tokenizer.vocab_size",
         )
-    from tokenizers import decoders, pre_tokenizers, processors
+    from tokenizers import processors
     from transformers import PreTrainedTokenizerFast
 
-    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
-    tokenizer = _TRAINERS[algorithm](texts, split, vocab_size, alphabet, layout)
-    tokenizer.pre_tokenizer = split
-    tokenizer.decoder = decoders.ByteLevel()
+    if algorithm == "wordpiece":
+        tokenizer = _train_wordpiece(texts, vocab_size, layout)
+    else:
+        tokenizer = _train_on_bytes(texts, algorithm, vocab_size, layout)
     tokenizer.post_processor = processors.TemplateProcessing(
         single=layout.single, pair=layout.pair, special_tokens=[(token, id) for id, token in enumerate(layout.special)]
     )
@@ -61,6 +66,20 @@ def train_tokenizer(
         model_input_names=list(_GIVEN if ":1" in (layout.pair or "") else _GIVEN[:2]),
         clean_up_tokenization_spaces=False,
     )
+
+
+def _train_on_bytes(
+    texts: Iterable[str], algorithm: Literal["bpe", "unigram"], vocab_size: int, layout: TokenLayout
+) -> Any:
+    from tokenizers import decoders, pre_tokenizers
+
+    split = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    train = _train_bpe if algorithm == "bpe" else _train_unigram
+    tokenizer = train(texts, split, vocab_size, alphabet, layout)
+    tokenizer.pre_tokenizer = split
+    tokenizer.decoder = decoders.ByteLevel()
+    return tokenizer
 
 
 def _train_bpe(texts: Iterable[str], split: Any, vocab_size: int, alphabet: list[str], layout: TokenLayout) -> Any:
@@ -119,4 +138,36 @@ def _train_unigram(texts: Iterable[str], split: Any, vocab_size: int, alphabet: 
     return tokenizer
 
 
-_TRAINERS = {"bpe": _train_bpe, "unigram": _train_unigram}
+def _train_wordpiece(texts: Iterable[str], vocab_size: int, layout: TokenLayout) -> Any:
+    """Uncased, as bert-base-uncased splits texts. The trainer of `tokenizers` numbers the characters inside of words
+    in another order every time, and takes other pairs among equally frequent ones: here they are numbered beforehand,
+    as if they were special tokens. A word with a character that is too rare to have a number is unknown."""
+    from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+
+    normalizer, split = normalizers.BertNormalizer(), pre_tokenizers.BertPreTokenizer()
+    words = Counter(
+        word for text in texts for word, _ in split.pre_tokenize_str(normalizer.normalize_str(text))
+    )
+    characters: Counter[str] = Counter()
+    for word, count in words.items():
+        characters.update(dict.fromkeys(word, count))
+    most = sorted(characters, key=lambda character: (-characters[character], character))
+    alphabet = sorted(most[: min(_MOST_CHARACTERS, (vocab_size - len(layout.special)) // 4)])
+    inside = [_INSIDE + character for character in alphabet]
+    trainer = trainers.WordPieceTrainer(
+        vocab_size=vocab_size,
+        special_tokens=[*layout.special, *alphabet, *inside],
+        limit_alphabet=len(alphabet),
+        initial_alphabet=alphabet,
+        continuing_subword_prefix=_INSIDE,
+        show_progress=False,
+    )
+    unknown = layout.named["unk_token"]
+    counting = Tokenizer(models.WordPiece(unk_token=unknown))
+    counting.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    counting.train_from_iterator((" ".join([word] * count) for word, count in sorted(words.items())), trainer)
+    tokenizer = Tokenizer(models.WordPiece(counting.get_vocab(), unk_token=unknown))
+    tokenizer.normalizer, tokenizer.pre_tokenizer = normalizer, split
+    tokenizer.decoder = decoders.WordPiece(prefix=_INSIDE)
+    tokenizer.add_special_tokens(list(layout.special))
+    return tokenizer

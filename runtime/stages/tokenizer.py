@@ -16,7 +16,7 @@ MAX_LENGTH = 1_000_000_000  # the tokenizer itself has no limit; the data stage 
 
 
 def run(stage: Stage, context: Context) -> dict[str, Any]:
-    """Train on source and target texts alike: both stacks share the vocabulary."""
+    """Train on all texts alike: the stacks share the vocabulary. Names of classes are none (`TokenizerSettings`)."""
     settings: TokenizerSettings = stage.settings
     rows = read_sources(
         settings.train, settings.columns, "train", stage.execution.locations, context.plan.site.offline
@@ -25,8 +25,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
 
         def texts() -> Iterator[str]:
             for number, row in enumerate(rows):
-                yield row["source"]
-                yield row["target"]
+                yield from (row[text] for text in ("source", "hypothesis", "target") if row.get(text))
                 if number % 1000 == 0:
                     update(number)
 

@@ -168,6 +168,32 @@ def test_scratch_configs_build_a_model_that_trains(family):
     assert model.config.to_dict()["dropout_rate" if family == "t5" else "dropout"] == 0.2
 
 
+@pytest.mark.parametrize("task", ["masked-lm", "classification"])
+@pytest.mark.parametrize("family", ["bert", "roberta", "distilbert"])
+def test_an_encoder_from_scratch_is_what_transformers_builds(family, task):
+    """As many parameters, special tokens as the trained tokenizer has them, and as many positions as asked for."""
+    import torch
+    import transformers
+
+    asked = SimpleNamespace(family=family, encoder_layers=3, decoder_layers=None, d_model=16, heads=4, ffn_dim=24, dropout=0.2, max_positions=32)
+    config = scratch_config(asked, 40)
+    facts = architecture_of({"model_type": family, **config}, task, 5)
+    auto = transformers.AutoModelForMaskedLM if task == "masked-lm" else transformers.AutoModelForSequenceClassification
+    built = transformers.CONFIG_MAPPING[family](**config, num_labels=5)
+    model = auto.from_config(built).train()
+    assert model.num_parameters() == facts.parameters
+    assert (facts.max_positions, facts.encoder_layers, facts.decoder_layers) == (32, 3, 0)
+    ends = {"roberta": (0, 3, 1)}.get(family, (0, None, None))
+    assert (built.pad_token_id, built.bos_token_id, built.eos_token_id) == ends
+    rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
+    assert rates - {0.0} == {0.2}  # no other dropout than the one that was asked for
+    whole = torch.full((1, 32), 7)
+    model.eval()
+    assert model(input_ids=whole).logits.shape == ((1, 32, 40) if task == "masked-lm" else (1, 5))
+    with pytest.raises((IndexError, RuntimeError)):
+        model(input_ids=torch.full((1, 33), 7))
+
+
 def refusal(call) -> ArchitectureError:
     with pytest.raises(ArchitectureError) as caught:
         call()

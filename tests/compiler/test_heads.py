@@ -126,3 +126,58 @@ def test_a_masked_lm_needs_a_head_that_predicts_tokens(compile_with, saved, code
     lowered = compile_with({"architectures": [saved]}, text=MASKED_LM)
     assert lowered.codes == codes
     assert teacher_settings(lowered) == {"num_labels": None, "seed": 42 if codes else None}
+
+
+# --- from scratch ------------------------------------------------------------------------------------
+
+SCRATCH = SPEC.replace(
+    "{path: ./model}",
+    """
+  architecture: {family: distilbert, encoder_layers: 3, d_model: 16, heads: 2, ffn_dim: 24, max_positions: 64}
+  tokenizer: {kind: wordpiece, vocab_size: 400}
+  train: {}""",
+).replace("  labels:", "  max_source_tokens: 64\n  labels:")
+
+
+def test_a_classifier_from_scratch(compile_with):
+    lowered = compile_with({}, text=SCRATCH)
+    assert lowered.codes == []
+    assert teacher_settings(lowered) == {"num_labels": 3, "seed": 42}
+    settings = lowered.stage("teacher")["settings"]
+    assert settings["config"]["n_layers"] == 3 and "decoder_start_token_id" not in settings["config"]
+    assert lowered.stage("train")["needs"]["data"] == "data"
+    columns = {"source": "premise", "hypothesis": "hypothesis", "id": None}
+    assert lowered.stage("data")["settings"]["columns"] == {**columns, "target": "label"}
+    tokenizer = lowered.stage("tokenizer")["settings"]
+    assert tokenizer["columns"] == {**columns, "target": ""}  # names of classes are no texts
+    assert (tokenizer["algorithm"], tokenizer["family"]) == ("wordpiece", "distilbert")
+
+
+def test_an_encoder_for_masked_tokens_from_scratch(compile_with, tmp_path):
+    (tmp_path / "rows.jsonl").write_text('{"text": "a b"}\n', "utf-8")
+    text = SCRATCH.replace("classification", "masked-lm").replace("distilbert", "roberta").replace("wordpiece", "bpe")
+    text = text[: text.index("  columns:")] + "  columns: {text: text}\n  max_source_tokens: 64\n"
+    lowered = compile_with({}, text=text)
+    assert lowered.codes == []
+    assert teacher_settings(lowered) == {"num_labels": None, "seed": 42}
+    assert lowered.stage("teacher")["settings"]["config"] == {
+        "vocab_size": 400, "hidden_size": 16, "num_hidden_layers": 3, "num_attention_heads": 2, "intermediate_size": 24,
+        "max_position_embeddings": 65, "pad_token_id": 0, "bos_token_id": 3, "eos_token_id": 1, "hidden_act": "gelu",
+        "hidden_dropout_prob": 0.1, "attention_probs_dropout_prob": 0.0,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("change", "code", "message"),
+    [
+        (("  labels: [contradiction, neutral, entailment]\n", ""), "E202",
+         "the key `labels` is missing in `data`: a model from scratch knows no classes"),
+        (("{family: distilbert,", "{family: bert, decoder_layers: 2,"), "E533", "a bert model has no decoder"),
+        (("{family: distilbert,", "{family: roberta,"), "E506", "a roberta model has no tokenizer of word pieces"),
+        (("{family: distilbert,", "{family: bart,"), "E202", "the key `decoder_layers` is missing in `teacher.architecture`"),
+        (("max_positions: 64", "max_positions: 63"), "E513", "max_source_tokens is 64; the distilbert teacher has positions for 63 tokens"),
+    ],
+)  # fmt: skip
+def test_what_cannot_be_built(compile_with, change, code, message):
+    found = compile_with({}, text=SCRATCH.replace(*change)).diagnostics
+    assert [(diagnostic.code, diagnostic.message) for diagnostic in found if diagnostic.severity == "error"] == [(code, message)]

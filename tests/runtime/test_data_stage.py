@@ -72,6 +72,22 @@ def trained(start: Any) -> Path:
     return Path(folder)
 
 
+def test_a_tokenizer_for_pairs_reads_both_texts_and_no_labels(start: Any, tmp_path: Path) -> None:
+    path = tmp_path / "pairs.jsonl"
+    rows = [{"p": "quick brown fox", "h": "lazy dog", "label": number % 2} for number in range(30)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
+    source, locations = files(path)
+    settings = TokenizerSettings(
+        algorithm="wordpiece", vocab_size=300, family="bert", train=(source,),
+        columns=Columns(source="p", hypothesis="h", target="", id=None),
+    )  # fmt: skip
+    folder, _ = start(tokenizer, settings, locations=locations)
+    (folder / "config.json").write_text('{"model_type": "bert"}', "utf-8")
+    found = load_tokenizer(folder)
+    assert found.tokenize("The quick lazy dog") == ["[UNK]", "quick", "lazy", "dog"]  # of `t` nothing is known
+    assert found("brown", "dog")["token_type_ids"] == [0, 0, 0, 1, 1]
+
+
 def test_the_builtin_corpus_becomes_rows(start: Any, trained: Path) -> None:
     folder, summary = start(data, data_settings(), {"tokenizer": trained})
     assert split_names(folder) == ["train", "validation", "test.test"]

@@ -10,6 +10,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 
+from distilc.compiler.extensions.families import tasks_of
 from distilc.compiler.resolve.fingerprint import Fingerprints
 from distilc.compiler.resolve.model_config import architecture_of
 from distilc.compiler.resolve.scratch import from_scratch, scratch_config
@@ -157,13 +158,16 @@ def test_architectures_that_do_not_fit_are_refused(case, tiny_architecture, tiny
 @pytest.mark.parametrize("family", from_scratch())
 def test_what_the_compiler_writes_for_a_scratch_model_is_known(family):
     architecture = Architecture(
-        family=family, encoder_layers=2, decoder_layers=1, d_model=16, heads=2, ffn_dim=32, dropout=0.1,
-        max_positions=64,
+        family=family, encoder_layers=2, decoder_layers=1 if len(family_of(family).stacks) > 1 else None, d_model=16,
+        heads=2, ffn_dim=32, dropout=0.1, max_positions=64,
     )  # fmt: skip
     config = scratch_config(architecture, 100)
     check_names(family_of(family), config)
-    model = construct(family_of(family), config, 1, own_head=False)
-    assert count_parameters(model) == architecture_of({"model_type": family, **config}).parameters
+    for task in tasks_of(family):
+        num_labels = 3 if task == "classification" else None
+        model = construct(family_of(family), config, 1, own_head=False, num_labels=num_labels)
+        facts = architecture_of({"model_type": family, **config}, task, num_labels)
+        assert count_parameters(model) == facts.parameters
 
 
 def test_mbart_needs_a_target_language(tiny_architecture, tiny_tokenizer_folder):

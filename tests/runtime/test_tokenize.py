@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
@@ -61,6 +63,74 @@ def test_a_trained_tokenizer_comes_back_beside_a_model(tmp_path: Path, algorithm
     assert all(row[: len(begin)] == begin and row[-1] == 1 for row in ids)
 
 
+# What its family puts around a text and around a pair, and the special tokens by their ids.
+ENCODERS = {
+    "bert": ("[CLS] {} [SEP]", "[CLS] {} [SEP] {} [SEP]", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]),
+    "roberta": ("<s> {} </s>", "<s> {} </s> </s> {} </s>", ["<pad>", "</s>", "<unk>", "<s>", "<mask>"]),
+    "distilbert": ("[CLS] {} [SEP]", "[CLS] {} [SEP] {} [SEP]", ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]),
+}
+
+
+@pytest.mark.parametrize(
+    ("family", "algorithm"),
+    [(family, kind) for family in ENCODERS for kind in ("bpe", "unigram", "wordpiece") if (family, kind) != ("roberta", "wordpiece")],
+)
+def test_an_encoder_s_tokenizer_comes_back_beside_a_model(tmp_path: Path, family: str, algorithm: Any) -> None:
+    single, pair, special = ENCODERS[family]
+    trained = train_tokenizer(TEXTS, algorithm, 400, FAMILIES[family], 512)
+    ids = trained(TEXTS + ODD)["input_ids"]
+    first, second = tmp_path / "first", tmp_path / "second"
+    trained.save_pretrained(first)
+    for folder, following in ((first, second), (second, None)):
+        (folder / "config.json").write_text(json.dumps({"model_type": family}), "utf-8")
+        tokenizer = load_tokenizer(folder)
+        assert tokenizer(TEXTS + ODD)["input_ids"] == ids
+        assert tokenizer.convert_ids_to_tokens(list(range(5))) == special
+        assert (tokenizer.pad_token, tokenizer.unk_token, tokenizer.mask_token) == (special[0], special[special.index("[UNK]" if "[UNK]" in special else "<unk>")], special[4])
+        assert (tokenizer.cls_token, tokenizer.sep_token) == tuple(single.format("").split())
+
+        def tokens(*texts: str, tokenizer: Any = tokenizer) -> str:
+            return " ".join(tokenizer.convert_ids_to_tokens(tokenizer(*texts)["input_ids"]))
+
+        a, b = (" ".join(tokenizer.tokenize(text)) for text in TEXTS[:2])
+        assert tokens(TEXTS[0]) == single.format(a) and tokens(TEXTS[0], TEXTS[1]) == pair.format(a, b)
+        encoded = tokenizer(TEXTS[0], TEXTS[1])
+        if family == "bert":
+            half = len(a.split()) + 2
+            assert encoded["token_type_ids"] == [0] * half + [1] * (len(encoded["input_ids"]) - half)
+        else:  # no embeddings for them, or one alone
+            assert not any(encoded.get("token_type_ids", ()))
+        assert tokenizer.mask_token_id in tokenizer(f"a new {tokenizer.mask_token} bridge")["input_ids"]
+        if following is not None:
+            tokenizer.save_pretrained(following)
+
+
+def test_word_pieces() -> None:
+    """Pairs by frequency: `ab` (5 times) first, then `ab ##c` (3), then `x ##y` (2); small letters without accents."""
+    texts = ["abc ABC, ábc", "ab", "ab", "xy xy"]
+    tokenizer = train_tokenizer(texts, "wordpiece", 300, FAMILIES["bert"], 512)
+    names = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+    alphabet = list(",abcxy")
+    assert names == [*ENCODERS["bert"][2], *alphabet, *(f"##{letter}" for letter in alphabet), "ab", "abc", "xy"]
+    assert tokenizer.tokenize("Abcab, xyab y") == ["abc", "##a", "##b", ",", "xy", "##a", "##b", "y"]
+    assert tokenizer.tokenize("abq ab") == ["[UNK]", "ab"]  # of q nothing is known
+    assert tokenizer.decode(tokenizer("abcab, xy")["input_ids"], skip_special_tokens=True) == "abcab, xy"
+
+
+def test_word_pieces_are_the_same_in_every_process(tmp_path: Path) -> None:
+    """Equally frequent pairs abound here, and the trainer of `tokenizers` hashes words with another seed every time."""
+    script = (
+        "import sys; from distilc.runtime.data.train_tokenizer import train_tokenizer;"
+        "from distilc.runtime.models.families import FAMILIES;"
+        f"texts = {[chr(97 + i % 26) + chr(97 + i * 7 % 26) + chr(97 + i * 11 % 26) for i in range(300)]!r};"
+        "print(train_tokenizer(texts, 'wordpiece', 300, FAMILIES['bert'], 9).backend_tokenizer.to_str())"
+    )
+    first, second = (
+        subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout for _ in range(2)
+    )
+    assert first == second and '"##' in first
+
+
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 def test_every_text_comes_back_exactly(algorithm: Any) -> None:
     tokenizer = train_tokenizer(TEXTS, algorithm, 400, FAMILIES["marian"], 512)
@@ -87,6 +157,14 @@ def test_what_cannot_be_trained(vocab_size: int, family: str) -> None:
 @pytest.mark.parametrize("algorithm", ["bpe", "unigram"])
 def test_the_smallest_vocabulary(algorithm: Any) -> None:
     assert 260 <= len(train_tokenizer(TEXTS, algorithm, 300, FAMILIES["marian"], 512)) <= 300
+
+
+def test_a_vocabulary_keeps_the_most_frequent_characters() -> None:
+    """More than there is room for: a quarter of the entries, each at the beginning of a word and within."""
+    rare = [chr(0x0400 + i) * 2 for i in range(200)]
+    tokenizer = train_tokenizer([*TEXTS, *rare], "wordpiece", 300, FAMILIES["bert"], 512)
+    assert len(tokenizer) <= 300
+    assert "[UNK]" not in tokenizer.tokenize("the council") and tokenizer.tokenize(rare[-1]) == ["[UNK]"]
 
 
 def test_a_long_row_is_cut_before_its_end(tiny_tokenizer_folder: Callable[[str], Path]) -> None:
