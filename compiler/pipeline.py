@@ -22,6 +22,7 @@ from .spec.expand import Expansion, Point
 from .spec.named_specs import NamedSpecs
 from .spec.normalise import normalise
 from .spec.parse import Files, Node, without
+from .spec.phases import phases_of
 from .spec.sections import Section, Sections, whole_tree
 from .spec.structure import Schema, load_schema
 
@@ -51,7 +52,8 @@ def _compile(path: Path, overrides: tuple[str, ...], site: Site) -> Compiled:
     tree = _sound_frame(tree, sections, reporter)
     points = Expansion(schema, reporter, composed.later, composed.removed).expand(tree)
     runs = [_run(point, sections, schema, path) for point in points]
-    check_together([(run.experiment, run.reporter) for run in runs], reporter)
+    phases = [phase for run in runs for phase in phases_of(run.experiment, run.tree, run.reporter)]
+    check_together([(phase.run, phase.reporter) for phase in phases], reporter)
     return Compiled(runs, reporter.diagnostics, files.texts, is_spec)
 
 
@@ -176,7 +178,8 @@ def _run(point: Point, sections: Sections, schema: Schema, path: Path) -> Run:
     for part in (root, *parts.values()):
         reporter.take(part.diagnostics)
     reporter.take(point.diagnostics)
-    hold(SPEC, SpecContext(experiment, tree, reporter))
+    for _, phase, whole, own in phases_of(experiment, tree, reporter):
+        hold(SPEC, SpecContext(phase, whole, own))
     unsure = tuple(path for path in refused if not path or path[0] in OF_MODELS)
     return Run(experiment, tree, reporter, path, point.label, unsure)
 

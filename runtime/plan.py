@@ -556,6 +556,8 @@ KINDS: dict[str, type[Any]] = {  # all others have `OwnSettings`
     "convert": ConvertSettings,
 }
 
+TRAINING = "train"  # the stage that trains the run's student; in phases, the last one
+_PHASE = re.compile(r"train-([1-9][0-9]*)")  # the stage of an earlier phase
 TEACHER_TRAINING = "teacher-train"  # the stage that trains the run's teacher; a named run's is RUN/teacher-train
 
 # --- execution, stages, plan ---------------------------------------------------------------------
@@ -597,9 +599,20 @@ class Stage:
 
     @property
     def section(self) -> str:
-        """What stands in the spec before `training`, `loss`, `stopping` and `validation` of what this stage trains:
-        `teacher.train.`, or nothing for the student."""
-        return "teacher.train." if self.id.rpartition("/")[2] == TEACHER_TRAINING else ""
+        """What stands in the spec before `loss`, `stopping` and `validation` of what this stage trains:
+        `teacher.train.`, `training[0].` of a phase, or nothing for the student."""
+        name = self.id.rpartition("/")[2]
+        before = _PHASE.fullmatch(self.needs.get("model", "").rpartition("/")[2])
+        if name == TEACHER_TRAINING:
+            return "teacher.train."
+        if phase := _PHASE.fullmatch(name):
+            return f"training[{int(phase[1]) - 1}]."
+        return f"training[{before[1]}]." if before and name == TRAINING else ""
+
+    @property
+    def optimization(self) -> str:
+        """Where the spec says the learning rate and the optimizer of what this stage trains."""
+        return self.section.removesuffix(".") if self.section.startswith("training[") else f"{self.section}training"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -708,6 +721,14 @@ class Plan:
             if stage.id == id:
                 return stage
         raise KeyError(id)
+
+    @property
+    def phases(self) -> list[Stage]:
+        """The trainings of the student, in order: one, where the spec has no phases."""
+        found = [self.stage(TRAINING)]
+        while (before := self.stage(found[0].needs["model"])).kind == "train" and _PHASE.fullmatch(before.id):
+            found.insert(0, before)
+        return found
 
     def place(self, path: str | None) -> tuple[str, int, int] | None:
         """Where in the spec a path stands, or the nearest thing above it: file, line, column."""

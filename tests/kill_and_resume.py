@@ -1,6 +1,7 @@
 """Kill -9 at random moments, run the same command again, compare with a run that nobody disturbed.
 
     python tests/kill_and_resume.py --kills 10 [--devices 2] [--seed 0] [--keep FOLDER] [--stage labels | --stage all]
+        [--phases]
 
 Each kill takes one of: everything at once (power cut), the driver, the launcher, one rank. At the end the
 weights of teacher and student and every logged loss must be the same, to the bit; with `--stage labels` the kills
@@ -61,6 +62,12 @@ stopping: {max_steps: STEPS}
 validation: {every: {steps: 13}, limit: 16, metrics: [loss]}
 evaluation: {metrics: [rouge2], generation: {beams: 1, max_length: 24}, teacher_generation: {beams: 1, max_length: 24}, speed: null}
 """
+# A student that is trained in two phases.
+PHASES = """\
+training:
+- {loss: {hidden: {decoder: 3.0}}, learning_rate: 1.0e-3}
+- {}
+"""
 # More shards than kills: each kill falls into another part of the labelling.
 LABELS = """\
 targets: [original, own]
@@ -84,12 +91,13 @@ def main() -> int:
     parser.add_argument("--stage", choices=(*TITLES, "all"), default="train", help="what is killed")
     parser.add_argument("--rows", type=int, default=4000, help="training rows, where labels are written")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
+    parser.add_argument("--phases", action="store_true", help="the student is trained in two phases")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
         steps = ALL_STEPS if options.stage == "all" else options.steps
-        spec = SPEC.replace("STEPS", str(steps))
+        spec = SPEC.replace("STEPS", str(steps)) + (PHASES if options.phases else "")
         if options.stage == "all":
             spec = spec.replace("split: train, limit: 400", f"split: train, limit: {ALL_ROWS}") + LABELS
             spec = spec.replace("speed: null", SPEED)

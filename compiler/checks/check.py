@@ -54,6 +54,7 @@ from .training import (
     check_generation,
     check_retention,
     check_search_settings,
+    check_sections_used,
     check_validations,
     check_warmup,
 )
@@ -91,7 +92,7 @@ SPEC = (
     check_teacher,
     check_freeze,
 )
-TOGETHER = (check_labellers_used, check_phi_used)
+TOGETHER = (check_labellers_used, check_phi_used, check_sections_used)
 SITE = (check_offload, check_scoring)
 WRITERS = (check_label_lengths,)
 TEACHER = (check_languages, check_lengths, check_beams, check_stacks, check_encoder, check_precision)

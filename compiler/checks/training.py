@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from ..diagnostics.diagnostic import Trail
+from collections.abc import Sequence
+
+from ..diagnostics.diagnostic import Reporter, Trail
+from ..spec.experiment import Experiment
+from ..spec.phases import OF_A_PHASE
 from ..spec.ways import generations, trainings
 from .context import SpecContext
 
@@ -153,3 +157,21 @@ def check_retention(spec: SpecContext) -> None:
             "remove it, or stop by max_epochs, max_steps, max_hours or patience",
             at="key",
         )
+
+
+def check_sections_used(runs: Sequence[tuple[Experiment, Reporter]], reporter: Reporter) -> None:
+    """A section that every phase of every run has its own of has no effect (W404)."""
+    for section in OF_A_PHASE:
+        path: Trail = (section,)
+        if any(own.typed(path) == path for _, own in runs):
+            continue
+        for _, own in runs:
+            if path in own.places.values:
+                place = own.places.values[path]
+                own.warning_at(
+                    "W404",
+                    place,
+                    f"`{section}` has no effect: every phase of `training` has its own",
+                    "remove it here, or in the phases that are to take it",
+                    path,
+                )

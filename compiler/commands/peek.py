@@ -19,12 +19,13 @@ from .run import OPTIONS_OF_A_SPEC, folders_to_run
 @click.option("--batch", type=click.IntRange(min=1), metavar="N", help="The Nth micro-batch of the first step.")
 @click.option("--row", type=click.IntRange(min=0), metavar="N", help="The micro-batch of this training row; from 0.")
 @click.option("--id", "id_", metavar="ID", help="The same by the row's id.")
+@click.option("--phase", type=click.IntRange(min=1), default=1, metavar="N", help="The Nth phase of `training`.")
 @click.option("--rows", type=click.IntRange(min=1), default=2, show_default=True, help="How many rows to show.")
 @click.option("--format", "form", type=click.Choice(["text", "json"]), default="text", show_default=True)
 @spec_options
 def peek(
-    subject: Path, only: tuple[str, ...], batch: int | None, row: int | None, id_: str | None, rows: int, form: str,
-    **options: Any,
+    subject: Path, only: tuple[str, ...], batch: int | None, row: int | None, id_: str | None, phase: int, rows: int,
+    form: str, **options: Any,
 ) -> None:  # fmt: skip
     """Show one real micro-batch of the training of a SPEC or compiled PLAN, as the model sees it.
 
@@ -51,6 +52,7 @@ def peek(
     words = ["peek", str(folders[0]), f"--rows={rows}", f"--format={form}", f"--runs={len(folders)}"]
     for option, value in {"--batch": batch, "--row": row, "--id": id_}.items():
         words += [f"{option}={value}"] if value is not None else []
+    words += [f"--phase={phase}"] if phase > 1 else []
     if is_plan(subject) and options["workspace"]:
         words += ["--workspace", str(options["workspace"])]
     hand_over(words)

@@ -158,15 +158,20 @@ def _frozen(plan: Plan) -> list[str]:
 def _schedules(plan: Plan) -> list[str]:
     """What changes in the loss while a model is trained, one line each."""
     lines = []
-    for stage in plan.stages.values():
+    for id, stage in plan.stages.items():
         for path, schedule in stage_schedules(stage).items():
             first, last, end = f"{schedule['initial']:g}", f"{schedule['final']:g}", schedule["end"]
             how = f"then {last} at once"
             if end is not None:
                 way = "in a straight line" if schedule["shape"] == "linear" else "along a cosine"
                 how = f"then {way} to {last} at {_moment(end)}"
-            lines.append(f"loss.{path}: {first} until {_moment(schedule['begin'])}, {how}")
+            lines.append(f"{_before(id)}loss.{path}: {first} until {_moment(schedule['begin'])}, {how}")
     return lines
+
+
+def _before(id: str) -> str:
+    """What tells the loss of an earlier phase from the last one's."""
+    return f"{id}: " if id.startswith("train-") else ""
 
 
 def stage_schedules(stage: Stage) -> Mapping[str, Any]:

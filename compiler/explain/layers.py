@@ -63,8 +63,8 @@ def _legend(layers: LayerMap, used: bool) -> str:
 
 def _is_used(plan: Plan, stack: str) -> bool:
     """Does a term of the student's loss pair the layers of the stack?"""
-    used = plan.train.settings["objective"].get("phi") or {}
-    return used.get(stack) is not None
+    phis = [stage.settings["objective"].get("phi") or {} for stage in plan.phases]
+    return any(phi.get(stack) is not None for phi in phis)
 
 
 def _name(reference: ModelReference) -> str:

@@ -16,8 +16,11 @@ UNSAID = {"smoothing": 0.0, "layer_norm": "none", "align": "outputs"}  # what is
 
 
 def objective_lines(plan: Plan) -> list[str]:
-    """One line for the loss, and one for the targets where they are not the data's own."""
-    lines = [f"loss: {' + '.join(_terms(plan.train.settings['objective']))}"]
+    """A line for the loss of each phase, and one for the targets where they are not the data's own."""
+    lines = [
+        f"loss{'' if len(plan.phases) == 1 else f' of phase {i}'}: {' + '.join(_terms(stage.settings['objective']))}"
+        for i, stage in enumerate(plan.phases, 1)
+    ]
     if (mix := next((stage for stage in plan.stages.values() if stage.kind == "targets"), None)) is not None:
         lines.append(f"targets: {' + '.join(_targets(plan, mix))}")
     return lines

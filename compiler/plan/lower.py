@@ -24,10 +24,9 @@ from ..resolve.run import (
 from ..resolve.site import Site
 from ..resolve.student import resolve_student
 from ..spec.compiled import Run
+from ..spec.phases import phases_of
 from .plan import Plan, Stages
 from .plan_sizes import data_size, rows_of, trained_size
-
-TRAININGS = ("teacher-train", "train")
 
 
 class Lowering:
@@ -53,10 +52,15 @@ class Lowering:
         if found is None or self.memory is None:
             return None
         plan = self._plan(run, found)
-        trainings = {id: plan.stages[id] for id in TRAININGS if id in plan.stages}
-        counted = {id: (stage.settings, partial(trained_size, plan, stage)) for id, stage in trainings.items()}
         data = partial(data_size, plan, rows_of(plan, plan.train))
-        hold(PLAN, PlanContext(run.experiment, run.reporter, counted, data))
+        for phase in phases_of(run.experiment, run.tree, run.reporter):
+            trainings = {"teacher-train": plan.stages.get("teacher-train"), "train": plan.stages[phase.stage]}
+            counted = {
+                id: (stage.settings, partial(trained_size, plan, stage))
+                for id, stage in trainings.items()
+                if stage is not None
+            }
+            hold(PLAN, PlanContext(phase.run, phase.reporter, counted, data))
         return plan
 
     def _resolved(self, run: Run) -> ResolvedRun | None:
@@ -69,23 +73,29 @@ class Lowering:
         data = resolve_data(experiment, teacher, reporter, site, self.memory)
         labels, writers = resolve_labels(experiment, teacher, reporter, site, self.memory, made)
         baselines = resolve_baselines(experiment, reporter, self.memory)
-        hold(SITE, SiteContext(experiment, reporter, site))
+        phases = phases_of(experiment, run.tree, reporter)
+        for phase in phases:
+            hold(SITE, SiteContext(phase.run, phase.reporter, site))
         hold(WRITERS, WriterContext(experiment, reporter, writers))
         if self.memory is None:  # else the plan is looked at
-            hold(DATA, DataContext(experiment, reporter, data.settings))
+            for phase in phases:
+                hold(DATA, DataContext(phase.run, phase.reporter, data.settings))
         if teacher is None:
             return None
         student = resolve_student(experiment, teacher.architecture, reporter, site, self.memory, made)
         own = experiment.teacher.train
         precision = training_precision(experiment.training, site)
         teacher_precision = "fp32" if own is None else training_precision(own, site)
-        models = ModelContext(
-            experiment, reporter, site, teacher, student, labels or {}, precision, teacher_precision
-        )
-        hold(TEACHER, models)
+        models = [
+            ModelContext(phase.run, phase.reporter, site, teacher, student, labels or {}, precision, teacher_precision)
+            for phase in phases
+        ]
+        for model in models:
+            hold(TEACHER, model)
         if run.unsure:
             return None  # of a student with stand-ins, the parts that are known were judged, and no more can be
-        hold(MODELS, models)
+        for model in models:
+            hold(MODELS, model)
         if student is None or labels is None or (reporter.failed and not failed_before):
             return None
         return ResolvedRun(data, teacher, student, labels, precision, teacher_precision, baselines)

@@ -15,6 +15,7 @@ from ..resolve.run import ResolvedRun
 from ..resolve.site import Site
 from ..spec.compiled import Run
 from ..spec.experiment import Experiment
+from ..spec.phases import phase_stage
 from .keys import run_key
 
 
@@ -89,8 +90,14 @@ class Plan:
 
     @property
     def train(self) -> Stage:
-        """The student's training."""
+        """The student's training; the last phase of it."""
         return self.stages["train"]
+
+    @property
+    def phases(self) -> list[Stage]:
+        """The student's trainings, in order: one, where the spec has no phases."""
+        number = len(self.experiment.phases)
+        return [self.stages[phase_stage(i, number)] for i in range(number)]
 
     @property
     def stores(self) -> Sequence[Path]:

@@ -21,8 +21,9 @@ from ..resolve.scoring import label_metrics, scoring_settings
 from ..resolve.site import Site
 from ..resolve.student import ResolvedStudent
 from ..spec.experiment import ORIGINAL, Experiment, Labeller, Training
+from ..spec.phases import phase_stage
 from ..tasks.task import TASKS
-from .keys import stage_key
+from .keys import canonical, stage_key
 from .plan import Stage, Stages
 from .stage_settings import (
     baseline_settings,
@@ -156,21 +157,25 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site, made: M
             model=teacher.architecture,
         )
     needs = {"data": _target_stages(stages, experiment, found, rows, tokenizer, best, site, made)}
-    retention = experiment.training.stopping.retention
-    if retention:
-        validation = experiment.training.validation
-        needs["reference"] = add_evaluation(
-            "evaluate-teacher-validation",
-            best,
-            evaluate_settings(
+    trained_student = ""
+    references: dict[str, str] = {}  # settings -> key: phases that are held against the same scores share them
+    for i, training in enumerate(experiment.phases):
+        id = phase_stage(i, len(experiment.phases))
+        number = id.removeprefix("train")  # "-1" of an earlier phase, nothing of the last
+        own_needs = dict(needs)
+        retention, validation = training.stopping.retention, training.validation
+        if retention:
+            scored = evaluate_settings(
                 task, "validation", validation.limit, sorted(retention), validation.generation, found.precision, length
-            ),
-            TRANSFORMERS,  # as the student's validations, which it is held against
-        )
-    needs["model"] = _student_stages(stages, student, best, made)
-    if experiment.training.loss.needs_teacher:
-        needs["teacher"] = best
-    trained_student = _student_training(stages, experiment, experiment.training, found, needs, best, site)
+            )
+            if (asked := canonical(scored)) not in references:
+                # TRANSFORMERS: as the student's validations, which it is held against
+                references[asked] = add_evaluation(f"evaluate-teacher-validation{number}", best, scored, TRANSFORMERS)
+            own_needs["reference"] = references[asked]
+        own_needs["model"] = _student_stages(stages, student, best, made) if not i else trained_student
+        if training.loss.needs_teacher:
+            own_needs["teacher"] = best
+        trained_student = _student_training(stages, id, experiment, training, found, own_needs, best, site)
     families = {"teacher": teacher.architecture.family, "student": student.architecture.family}
     candidates = [
         (who, model, generation, choose_engine(generation, families[who], found.precision, site))
@@ -353,6 +358,7 @@ def _student_stages(
 
 def _student_training(
     stages: StageBuilder,
+    id: str,
     experiment: Experiment,
     training: Training,
     found: ResolvedRun,
@@ -384,10 +390,10 @@ def _student_training(
     run = training_placement(settings, student.architecture, site, lengths=row_lengths(experiment), teaching=teaching)
     if training.loss.logits is not None and training.loss.logits.candidates is not None:
         needs["candidates"] = stages.add(
-            "candidates",
+            f"candidates{id.removeprefix('train')}",
             "signals",
             candidate_settings(settings),
             {"model": teacher, "data": needs["data"]},
             Execution(micro_batch_tokens=run.micro_batch_tokens),
         )
-    return stages.add("train", "train", settings, needs, run, model=student.architecture, teaching=teaching)
+    return stages.add(id, "train", settings, needs, run, model=student.architecture, teaching=teaching)

@@ -83,7 +83,7 @@ def label_metrics(task: str, rules: Mapping[str, Any]) -> list[str]:
 def measured(experiment: Experiment) -> set[str]:
     """All metrics of texts that a run measures; those of packages among them, whatever they need."""
     found = {*experiment.evaluation.metrics}
-    for _, part in trainings(experiment):
+    for part in (*experiment.earlier_phases, *(part for _, part in trainings(experiment))):
         found |= {*part.validation.metrics}
     for name in experiment.targets:
         if (labeller := experiment.pseudo_labels.get(name)) is not None:

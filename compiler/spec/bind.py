@@ -27,6 +27,7 @@ from .experiment import (
     is_schedule,
 )
 from .normalise import Known
+from .phases import phase_trees
 
 Kind = TypeVar("Kind")
 Tree = Mapping[str, Any]
@@ -124,6 +125,7 @@ def _takes(kind: Any, value: Any) -> bool:
 
 def _experiment(tree: Tree) -> Tree:
     task, columns, first = TASKS[tree["task"]], tree["data"]["columns"], next(iter(tree["data"]["test"]))
+    *earlier, training = phase_trees(tree)
     source, target = column_keys(tree["task"], paired="hypothesis" in columns)
     targets = [{item: None} if isinstance(item, str) else item for item in tree["targets"]]
     expected = tree.get("expect", {})
@@ -132,7 +134,8 @@ def _experiment(tree: Tree) -> Tree:
         "seed": tree["seeds"][0],
         "phi_encoder": tree["phi"]["encoder"],
         "phi_decoder": tree["phi"]["decoder"],
-        "training": tree,
+        "training": training,
+        "earlier_phases": earlier,
         **{name: tree.get(name, {}) for name in ("pseudo_labels", "stages")},
         "targets": [name for item in targets for name in item],
         "target_shares": {name: share for item in targets for name, share in item.items() if share is not None},

@@ -481,7 +481,8 @@ class Expectation:
 
 @record
 class Experiment:
-    """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it.
+    """One run, no unknowns left. `name` is the run's, with variant, matrix point and seed in it. `training`: the
+    student's, of which `earlier_phases` come before, each going on with the model of the one before.
     `target_shares`: how often each row of a target is there, where the spec says it. `stages`: the settings of stages
     of other kinds than ours, by kind."""
 
@@ -494,6 +495,7 @@ class Experiment:
     phi_encoder: str | tuple[int, ...]
     phi_decoder: str | tuple[int, ...]
     training: Training
+    earlier_phases: tuple[Training, ...]
     pseudo_labels: Mapping[str, Labeller]
     targets: tuple[str, ...]
     target_shares: Mapping[str, float]
@@ -503,6 +505,11 @@ class Experiment:
     stages: Mapping[str, Mapping[str, Any]]
     expect: Mapping[Literal["teacher", "student"], Expectation]
     tracking: Tracking
+
+    @property
+    def phases(self) -> tuple[Training, ...]:
+        """The student's trainings, in order: one, where a spec has no phases."""
+        return (*self.earlier_phases, self.training)
 
 
 ORIGINAL = "original"  # the target that the data themselves have

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..tasks.task import LOSS, TASKS, column_keys
+from .phases import OF_A_PHASE
 from .structure import Schema, with_defaults
 
 # What was made of a part of a tree, by the part's id and what it was made for; and the part, so that it keeps its id.
@@ -35,6 +36,9 @@ def normalise(tree: Mapping[str, Any], schema: Schema, known: Known | None = Non
     keys = (*column_keys(name, paired=paired), "hypothesis" if paired else "")
     # A column is called as its key, unless the spec says otherwise.
     found["data"] = {**found["data"], "columns": {**{key: key for key in keys if key}, **columns}}
+    if isinstance(found["training"], list):
+        phases = [{**{key: found[key] for key in OF_A_PHASE}, **phase} for phase in found["training"]]
+        found["training"] = [phase | _monitored(phase, task.monitor) for phase in phases]
     found |= _monitored(found, task.monitor)
     if "train" in found["teacher"]:
         train = found["teacher"]["train"]

@@ -16,6 +16,7 @@ from ..extensions.schema_files import Fragment
 from ..tasks.task import TASKS
 from .compiled import Run
 from .normalise import normalise
+from .phases import OF_A_PHASE
 from .structure import load_schema, rewrite, with_defaults
 from .ways import TEXT_ONLY
 from .yaml_text import yaml_text
@@ -33,7 +34,9 @@ def resolved_yaml(run: Run) -> str:
     ]
     if len(paths) == len(experiment.pseudo_labels):
         paths = [("pseudo_labels",)]
-    paths += [] if experiment.training.loss.needs_phi else [("phi",)]
+    paths += [] if any(phase.loss.needs_phi for phase in experiment.phases) else [("phi",)]
+    if isinstance(tree["training"], list):
+        paths += [(name,) for name in OF_A_PHASE]  # each phase has all of them
     if not TASKS[experiment.task].writes_texts:
         paths += TEXT_ONLY
         # Only the model could say whether there is a decoder; who wrote of it knew. The loss is measured always.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -24,8 +25,8 @@ _SCORING = {
     "scoring.line_break": "teacher.",
 }  # fmt: skip
 # Stage kind -> (setting -> key). The longest setting that fits counts, and what lies below it is appended;
-# a key that ends in "." has nothing below it that a spec could say. `{training}` is "" or "teacher.train.",
-# `{name}` what follows the dash in the stage's id.
+# a key that ends in "." has nothing below it that a spec could say. `{training}` is "", "teacher.train." or
+# "training[0].", `{name}` what follows the dash in the stage's id.
 _KEYS: Mapping[str, Mapping[str, str]] = {
     "tokenizer": {
         **_OF_DATA, "algorithm": "teacher.tokenizer.kind", "vocab_size": "teacher.tokenizer.vocab_size",
@@ -146,14 +147,23 @@ def spec_key(stage: str, kind: str, setting: Trail) -> str:
             model=_model(stage),
             kind=kind,
             name=stage.partition("-")[2],
-            training="teacher.train." if stage == "teacher-train" else "",
+            training=_training(stage),
             seed="teacher.seed" if stage == "teacher-train" else "seeds",
         )
+        key = re.sub(r"^(training\[\d+\]\.)training\.", r"\1", key)  # a phase has the keys of `training` itself
         below = dotted(setting[end:])
         if not key.endswith("."):
             return key + (f".{below}" if below and not below.startswith("[") else below)
         return f"{key[:-1]} ({below or dotted(setting)})"
     return f"{dotted(setting)} of {stage}"
+
+
+def _training(stage: str) -> str:
+    """What stands before the keys of a training."""
+    if stage == "teacher-train":
+        return "teacher.train."
+    number = stage.removeprefix("train-")
+    return f"training[{int(number) - 1}]." if number.isdecimal() else ""
 
 
 def _model(stage: str) -> str:

@@ -60,7 +60,7 @@ def peek(plan: Plan, options: argparse.Namespace) -> dict[str, Any]:
     torch.set_num_threads(num_cores())
     store = open_store(plan.site)
     with tempfile.TemporaryDirectory(prefix="distilc-peek-") as temporary:
-        prepared = prepare(plan, store, Path(temporary))
+        prepared = prepare(plan, store, Path(temporary), options.phase)
         return sample(prepared, store, Asked(options.batch, options.row, options.id, options.rows))
 
 
@@ -77,6 +77,7 @@ def _print(facts: dict[str, Any]) -> None:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="distilc peek", description=__doc__)
     parser.add_argument("plan", type=Path)
+    parser.add_argument("--phase", type=int, default=1)
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--batch", type=int)
     which.add_argument("--row", type=int)

@@ -22,7 +22,7 @@ from ..execution.store import Store, open_store
 from ..extensions import require
 from ..failure import Failure
 from ..messages.terminal import tell
-from ..plan import Plan, load_plan
+from ..plan import Plan, Stage, load_plan
 from ..verify.proof import POINTS, Proof, diagnosis
 from .run import Options
 from .run import main as drive
@@ -69,12 +69,11 @@ def main(argv: Sequence[str]) -> int:
     # What is not the answer goes to stderr where the answer is for a program.
     with redirect_stdout(sys.stderr) if options.json else nullcontext():
         for folder in options.plans:
-            verified, code = verify(folder, options.workspace)
+            proved, code = verify(folder, options.workspace)
             codes.append(code)
-            if verified is not None:
-                found.append(verified)
-                if not options.json:
-                    tell(table(verified))
+            found += proved
+            for verified in proved if not options.json else ():
+                tell(table(verified))
             if code in (75, 130):
                 break
     if options.json:
@@ -82,9 +81,11 @@ def main(argv: Sequence[str]) -> int:
     return next((code for code in codes if code), 0)
 
 
-def verify(folder: Path, workspace: Path | None) -> tuple[Verified | None, int]:
-    """One plan: its student made, if it is not there, and everything proved. (None: not even begun, exit code)."""
+def verify(folder: Path, workspace: Path | None) -> tuple[list[Verified], int]:
+    """One plan: its student made, if it is not there, and everything proved of each phase of its training, up to the
+    first that fails. ([]: not even begun, exit code)."""
     console, plan = Console(), None
+    verified: list[Verified] = []
     try:
         plan = load_plan(folder)
         if workspace is not None:
@@ -92,20 +93,23 @@ def verify(folder: Path, workspace: Path | None) -> tuple[Verified | None, int]:
         check_available(plan)
         require(plan.stages)
         store = open_store(plan.site)
-        student = plan.stage("train").needs["model"]
+        student = plan.phases[0].needs["model"]
         options = Options(until=student, workspace=workspace)
         if pending_stages(plan, store, student) and (code := drive([folder], options)):
-            return None, code
-        verified = _prove(plan, store)
+            return [], code
+        for stage in plan.phases:
+            verified.append(_prove(plan, store, stage))
+            if (failed := verified[-1].failure) is not None:
+                own = f"{stage.section}loss"
+                console.failure(failed, plan.place(own if own in plan.places else "loss"))
+                return verified, failed.exit_code
     except Failure as failure:
         console.failure(failure, None if plan is None else plan.place(failure.spec_path))
-        return None, failure.exit_code
-    if verified.failure is not None:
-        console.failure(verified.failure, plan.place("loss"))
-    return verified, 0 if verified.failure is None else verified.failure.exit_code
+        return verified, failure.exit_code
+    return verified, 0
 
 
-def _prove(plan: Plan, store: Store) -> Verified:
+def _prove(plan: Plan, store: Store, stage: Stage) -> Verified:
     import torch
 
     from ..verify.prove import prove
@@ -114,7 +118,7 @@ def _prove(plan: Plan, store: Store) -> Verified:
 
     started = time.monotonic()
     torch.set_num_threads(num_cores())
-    subject = subject_of(plan, store)
+    subject = subject_of(plan, store, stage)
 
     def report_claim(line: str) -> None:
         if sys.stderr.isatty():
@@ -124,7 +128,8 @@ def _prove(plan: Plan, store: Store) -> Verified:
     failure = diagnosis(proofs)
     if failure is not None:
         failure = absurd_weights(subject.objective(), subject.batch()) or failure
-    return Verified(plan.name, proofs, failure, len(subject.rows), time.monotonic() - started)
+    name = plan.name if len(plan.phases) == 1 else f"{plan.name} {stage.id}"
+    return Verified(name, proofs, failure, len(subject.rows), time.monotonic() - started)
 
 
 def table(verified: Verified) -> str:

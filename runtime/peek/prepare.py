@@ -41,14 +41,19 @@ class Prepared:
     others: dict[str, bool] = field(default_factory=dict)
 
 
-def prepare(plan: Plan, store: Store, temporary: Path) -> Prepared:
-    """The rows, the student and, where a term looks at it, the teacher of the plan's student training.
+def prepare(plan: Plan, store: Store, temporary: Path, phase: int = 1) -> Prepared:
+    """The rows, the student and, where a term looks at it, the teacher of the plan's student training. `phase`: which
+    phase of it, from 1 on; each is shown with the student as it is made.
 
     Cheap stages that are missing are run and published, as `verify` does; a training or a generation never is.
     What depends on one is made of what there is: a student of the untrained teacher lands in `temporary`. Raises
     `Failure` R106, R310, R367 (a teacher that is itself distilled first) and those of the stages.
     """
-    stage, student = trained_student(plan)
+    phases, student = trained_student(plan)
+    if phase > len(phases):
+        count = "one training" if len(phases) == 1 else f"{len(phases)} phases"
+        raise Failure("R310", f"{plan.name} has {count}, no phase {phase}", f"--phase takes 1 to {len(phases)}")
+    stage = phases[phase - 1]
     made = _Made(plan, store, make_control(temporary))
     prepared = Prepared(plan, stage, student)
     shown = [student, *(plan.stage(id) for id in student.needs.values())]
@@ -63,6 +68,10 @@ def prepare(plan: Plan, store: Store, temporary: Path) -> Prepared:
         prepared.inputs["teacher"] = _model(plan.stage(stage.needs[CANDIDATES]).needs["model"], prepared, made)
     elif "teacher" in stage.needs:
         prepared.inputs["teacher"] = _model(stage.needs["teacher"], prepared, made)
+    if len(phases) > 1:
+        prepared.notes.append(
+            f"phase {phase} of {len(phases)} is shown, on the student before its training (`--phase N` shows another)"
+        )
     if not prepared.trained:
         prepared.notes.append(
             "the teacher is not trained yet: teacher and student are shown as they are before its training "

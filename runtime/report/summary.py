@@ -45,7 +45,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
     speed = {who: _read(folders, f"benchmark-{who}", "speed.json") for who in ("teacher", "student")}
     compared = _like_with_like(speed)
     exports = _exports(plan, folders)
-    training = _read(folders, "train", "training.json")
+    training, phased = _read(folders, "train", "training.json"), len(plan.phases) > 1
     results = {
         stage.id: store.manifest(stage.key)["summary"]
         for stage in plan.stages
@@ -88,6 +88,7 @@ def summarize(plan: Plan, store: Store, *, cached: Collection[str] = ()) -> dict
         },
         **({"results": results} if results else {}),
         "training": training,
+        **({"phases": [_read(folders, stage.id, "training.json") for stage in plan.phases]} if phased else {}),
         "warnings": [
             {"stage": stage.id, **notice}
             for stage in plan.stages

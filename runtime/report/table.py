@@ -83,9 +83,10 @@ def footnote(summary: Mapping[str, Any]) -> str:
     parts += _expectations(summary, first)
     if summary["speed"]["student"]:
         parts.append(_of_speed(summary))
-    training = summary["training"]
-    if training:
-        parts.append(f"training stopped by {training['stopped_by']} after {training['steps']} steps")
+    for number, training in enumerate(summary.get("phases", [summary["training"]]), 1):
+        if training:
+            what = f"phase {number}" if "phases" in summary else "training"
+            parts.append(f"{what} stopped by {training['stopped_by']} after {training['steps']} steps")
     return "; ".join(parts)
 
 

@@ -98,7 +98,7 @@ def stage_tags(stage: Stage) -> dict[str, str]:
 
 def technique(plan: Plan) -> str:
     """`sft` when the labels are all that the student learns from; else the terms of its objective."""
-    terms = list(plan.stage("train").settings.objective.terms)
+    terms = list(dict.fromkeys(name for stage in plan.phases for name in stage.settings.objective.terms))
     return "sft" if terms == ["labels"] else "+".join(terms)
 
 

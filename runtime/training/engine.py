@@ -59,7 +59,7 @@ def start_engine(objective: Any, stage: Stage) -> Any:
             "R303",
             f"adafactor cannot step on the shares of flattened weights that ZeRO stage {partitions['stage']} makes",
             "compile the spec again",
-            spec_path=f"{stage.section}training.optimizer.name",
+            spec_path=f"{stage.optimization}.optimizer.name",
         )
     offload = partitions.get("offload_optimizer", {}).get("device", "none")
     optimizer = optimizer_of(parameters, settings, on_cpu=offload == "cpu")

@@ -67,7 +67,7 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     TASKS[settings.task].configure(objective.student, teacher, context.inputs["data"])
     rows = Rows.open(context.inputs["data"], "train")
     step_schedule = StepSchedule(settings, rows, stage.section)
-    if (notice := _too_long(step_schedule, stage.section)) is not None and context.is_rank_zero:
+    if (notice := _too_long(step_schedule, stage.optimization)) is not None and context.is_rank_zero:
         context.notices.add(notice)
     reference: dict[str, float] = {}
     if settings.stopping.retention is not None:
@@ -100,9 +100,9 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     )
 
 
-def _too_long(step_schedule: StepSchedule, section: str) -> Notice | None:
-    """A warm-up that the training ends within; how many steps it has is known with its rows. `section`: of the spec,
-    `Stage.section`."""
+def _too_long(step_schedule: StepSchedule, optimization: str) -> Notice | None:
+    """A warm-up that the training ends within; how many steps it has is known with its rows. `optimization`: where the
+    spec says it, `Stage.optimization`."""
     if step_schedule.warmup_steps < step_schedule.num_steps:
         return None
     return Notice(
@@ -111,7 +111,7 @@ def _too_long(step_schedule: StepSchedule, section: str) -> Notice | None:
         f"{step_schedule.num_steps:,}: its learning rate never exceeds "
         f"{step_schedule.learning_rate(step_schedule.num_steps):.2g}",
         "write a shorter one, for example `warmup: {ratio: 0.1}`",
-        f"{section}training.warmup",
+        f"{optimization}.warmup",
     )
 
 
@@ -320,7 +320,5 @@ def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
     stop_engine(training.engine)
     if training.objective.teacher is not None:
         training.objective.teacher.destroy()
-    line = (
-        f"{step} steps, {reason}; best {result['monitor']} {progress.best:.3f} at step {progress.best_step}"
-    )
+    line = f"{step} steps, {reason}; best {result['monitor']} {progress.best:.3f} at step {progress.best_step}"
     return {**result, "line": line}

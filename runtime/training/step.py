@@ -126,7 +126,7 @@ def _update(training: Training, step: Step) -> None:
 
 def diverged(training: Training, what: str) -> Failure:
     """R301, with what there is to go back to."""
-    path = f"{training.context.stage.section}training.learning_rate"
+    path = f"{training.context.stage.optimization}.learning_rate"
     kept = (training.context.scratch / MARKER).is_file()
     return Failure(
         "R301",

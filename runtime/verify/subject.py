@@ -147,20 +147,22 @@ class Subject:
         )
 
 
-def trained_student(plan: Plan) -> tuple[Stage, Stage]:
-    """(the training, the student) of a plan. Raises `Failure` R310: it trains none."""
-    stage = plan.stage("train")
-    student = plan.stage(stage.needs["model"])
+def trained_student(plan: Plan) -> tuple[list[Stage], Stage]:
+    """(the trainings, one a phase; the student) of a plan. Raises `Failure` R310: it trains none."""
+    phases = plan.phases
+    student = plan.stage(phases[0].needs["model"])
     if student.kind != "student":
         raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to look at")
-    return stage, student
+    return phases, student
 
 
-def subject_of(plan: Plan, store: Store) -> Subject:
-    """The training of the plan's student. Raises `Failure` R310; R401: something that it needs is not in the store."""
-    stage, student = trained_student(plan)
-    roles = [role for role in ("model", "data", "teacher") if role in stage.needs]
-    inputs = {role: store.folder(plan.stage(id).key, stage=id) for role in roles if (id := stage.needs[role])}
+def subject_of(plan: Plan, store: Store, stage: Stage | None = None) -> Subject:
+    """A training of the plan's student (None: the last phase), which begins with the student as it is made, whatever
+    the phase. Raises `Failure` R310; R401: something that it needs is not in the store."""
+    phases, student = trained_student(plan)
+    stage = stage or phases[-1]
+    needs = {role: id for role, id in stage.needs.items() if role in ("data", "teacher")} | {"model": student.id}
+    inputs = {role: store.folder(plan.stage(id).key, stage=id) for role, id in needs.items()}
     origins = {role: store.folder(plan.stage(id).key, stage=id) for role, id in student.needs.items()}
     number = FEW if max(plan.teacher.parameters, plan.student.parameters) > LARGE else MANY
     rows = few_rows(Rows.open(inputs["data"], "train"), number)

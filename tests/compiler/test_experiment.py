@@ -105,9 +105,11 @@ def test_the_remaining_classes() -> None:
     assert set(baseline) == {"predictions", "columns", *known} and set(baseline["columns"]["properties"]) == {"id", "text"}
     top = {"name", "task", "teacher", "student", "data", "evaluation", "tracking", "pseudo_labels", "targets", "expect"}
     top |= {"baselines", "stages"}
-    assert names(Experiment) - top == {"variant", "seed", "phi_encoder", "phi_decoder", "training", "target_shares"}
+    inside = {"variant", "seed", "phi_encoder", "phi_decoder", "training", "earlier_phases", "target_shares"}
+    assert names(Experiment) - top == inside
     of_a_spec = {"version", "extends", "phi", "seeds", "variants", "matrix"}
     inside_training = {"batch", "precision", "training", "stopping", "validation", "loss"}
+    assert keys_of("phase") == names(typed.Optimization) | inside_training - {"training", "precision"}
     assert set(SCHEMA.root["properties"]) - top - inside_training == of_a_spec
 
 
@@ -116,7 +118,7 @@ def test_choices_are_the_same() -> None:
         first, *rest = place.split(".")
         fragment: Any = SCHEMA.resolve(SCHEMA.root["properties"][first])
         for step in rest:
-            fragment = SCHEMA.resolve(fragment["properties"][step])
+            fragment = SCHEMA.resolve(SCHEMA.choose(fragment, "object")["properties"][step])  # type: ignore[index]
         return set(fragment["enum"])
 
     hints = {

@@ -38,7 +38,7 @@ class Case:
         planned = [SimpleNamespace(number=n, validate=n % 5 == 0) for n in range(1, 101)]
         context = SimpleNamespace(
             scratch=folder, gather=lambda value: [value], stop_requested=lambda: False, is_rank_zero=True,
-            stage=SimpleNamespace(id="train", section="", execution=SimpleNamespace(save_minutes=None)),
+            stage=SimpleNamespace(id="train", section="", optimization="training", execution=SimpleNamespace(save_minutes=None)),
             progress=SimpleNamespace(task=lambda *_: _Task()),
         )  # fmt: skip
         stopping = Stopping(SETTINGS, {}, 100)
