@@ -1,5 +1,5 @@
-"""Terms, metrics, families, stage kinds and tasks by name: ours and those of installed packages, found through
-entry points.
+"""Terms, metrics, families, stage kinds, ways to train and tasks by name: ours and those of installed packages, found
+through entry points.
 
 distilc's own are registered in the same groups as any other's. In a checkout they are read from its
 pyproject.toml, so that an editable install need not be made again for a new one; elsewhere from the
@@ -23,14 +23,17 @@ from typing import Any, Generic, TypeVar
 from .failure import Failure
 from .files.package_content import content_hash
 from .plan import ExtensionRecord, Stage
-from .protocol import Family, Metric, Task, Term
+from .protocol import Family, MethodKind, Metric, Task, Term
 
 Kind = TypeVar("Kind")
 OWN = "distilc"
-KINDS = ("terms", "metrics", "families", "stages", "tasks")
-WORDS = {"terms": "term", "metrics": "metric", "families": "family", "stages": "stage", "tasks": "task"}
+KINDS = ("terms", "metrics", "families", "stages", "methods", "tasks")
+WORDS = {
+    "terms": "term", "metrics": "metric", "families": "family", "stages": "stage", "methods": "method", "tasks": "task"
+}  # fmt: skip
 SPEC_PATHS = {
-    "terms": "loss", "metrics": "evaluation.metrics", "families": "teacher", "stages": "stages", "tasks": "task"
+    "terms": "loss", "metrics": "evaluation.metrics", "families": "teacher", "stages": "stages",
+    "methods": "training.method", "tasks": "task",
 }  # fmt: skip
 
 
@@ -232,6 +235,8 @@ def _check_facts(entry: Entry, found: Any) -> None:
             pairs["higher_is_better"] = (told["higher_is_better"], found.higher_is_better)
         elif isinstance(found, Family):
             pairs["model_type"] = (entry.name, found.model_type)
+        elif isinstance(found, MethodKind):
+            pairs["needs"] = (told["needs"], ["teacher"] if found.needs_teacher else [])
     for fact, (said, real) in pairs.items():
         if said != real:
             raise entry.failure(f"says {fact} {said} in its schema and {real} in its code")

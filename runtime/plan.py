@@ -368,9 +368,19 @@ class Dropout:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MethodSettings:
+    """A way to train: what it is registered as, and its settings. `schedules`: what of them changes while the model is
+    trained; the number in its place is the larger of its two ends."""
+
+    name: str
+    settings: Mapping[str, Any]
+    schedules: Mapping[str, Schedule] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainSettings(Extended):
-    """needs: `data` (or the mixed `targets`), `model`, `teacher` where a term looks at it, `candidates` where those
-    of the teacher are kept."""
+    """needs: `data` (or the mixed `targets`), `model`, `teacher` where a term or the way to train looks at it,
+    `candidates` where those of the teacher are kept. `method` None: the student is trained as it is."""
 
     task: str
     seed: int
@@ -389,6 +399,7 @@ class TrainSettings(Extended):
     stopping: StoppingSettings
     validation: ValidationSettings
     trainable_parameters: int
+    method: MethodSettings | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,4 +1,5 @@
-"""What a term, a metric, a family, a stage kind and a task must be: ours, and those of installed packages.
+"""What a term, a metric, a family, a stage kind, a way to train and a task must be: ours, and those of installed
+packages.
 
 A package registers objects of these classes as entry points, under the name that a spec calls them by:
 
@@ -10,6 +11,8 @@ A package registers objects of these classes as entry points, under the name tha
     plbart = "distilc_focal.focal:PLBART"             # a Family
     [project.entry-points."distilc.stages"]
     layer_drift = "distilc_focal.drift:LAYER_DRIFT"   # a StageKind
+    [project.entry-points."distilc.methods"]
+    mixout = "distilc_focal.mixout:MIXOUT"            # a MethodKind
 
 and says in `focal.schema.json`, beside `focal.py`, what the compiler has to know of them without importing
 them (`schema/extension.schema.json`). distilc's own are registered in its own pyproject.toml, and so are its tasks
@@ -20,6 +23,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
@@ -271,6 +275,44 @@ class StageKind:
 
     run: Callable[[Any, Any], dict[str, Any]]
     parallel: bool
+
+
+# --- ways to train ---------------------------------------------------------------------------------
+
+
+class Method(Protocol):
+    """A way to train: it acts on the student before each step. For example: layers are passed over, or the teacher's
+    stand for some of them.
+
+    What it does must not change the names, shapes or number of the student's parameters once the engine has started,
+    must leave every trained parameter a gradient, be it 0, and must be the same on every rank: its draws depend on
+    the step, not on the rank.
+    """
+
+    def begin(self, student: Any, teacher: Any | None) -> None:
+        """Before the engine starts. `teacher`: frozen, in eval mode, on the device in the precision of the run; there
+        where its kind needs it."""
+
+    def before_step(self, step: int) -> None:
+        """Act on the student. `step` counts from 1."""
+
+    def state(self) -> dict[str, Any]:
+        """JSON: what it needs to go on after an interruption as if there had been none. Part of every checkpoint."""
+
+    def load_state(self, state: Mapping[str, Any]) -> None:
+        """Go on from `state`."""
+
+    def plain(self) -> AbstractContextManager[None]:
+        """Within it the student is an ordinary model: it is validated and saved so."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class MethodKind:
+    """A way to train as it is registered. make(at, seed) -> Method: `at(step)` gives its settings of the spec, defaults
+    filled in, as they are at the 1-based step. `needs_teacher`: does it look at the teacher?"""
+
+    make: Callable[[Callable[[int], Mapping[str, Any]], int], Method]
+    needs_teacher: bool = False
 
 
 # --- tasks -----------------------------------------------------------------------------------------

@@ -16,6 +16,7 @@ from .engines import check_engines
 from .extensions import check_extensions
 from .fit import check_memory
 from .languages import check_languages
+from .method import check_layers_replaced, check_method
 from .models import check_available, check_freeze, check_teacher
 from .objective import check_alignment, check_logits, check_loss, check_phi_used
 from .row_counts import check_described_end, check_known_end, check_shares
@@ -83,6 +84,7 @@ SPEC = (
     check_loss,
     check_logits,
     check_schedules,
+    check_method,
     check_alignment,
     check_targets,
     check_targets_once,
@@ -96,7 +98,7 @@ TOGETHER = (check_labellers_used, check_phi_used, check_sections_used)
 SITE = (check_offload, check_scoring)
 WRITERS = (check_label_lengths,)
 TEACHER = (check_languages, check_lengths, check_beams, check_stacks, check_encoder, check_precision)
-MODELS = (check_memory, check_engines, check_reach, check_candidates)
+MODELS = (check_memory, check_engines, check_reach, check_candidates, check_layers_replaced)
 DATA = (check_described_end,)
 PLAN = (check_known_end, check_shares)
 

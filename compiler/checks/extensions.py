@@ -1,4 +1,5 @@
-"""Rules about terms, metrics and stages of installed packages. Their families are judged where models are."""
+"""Rules about terms, metrics, stages and ways to train of installed packages. Their families are judged where models
+are."""
 
 from __future__ import annotations
 
@@ -21,7 +22,7 @@ def check_extensions(spec: SpecContext) -> None:
     if not there:
         return
     for kind, name, path in _used(run, tree):
-        at: Literal["key", "value"] = "key" if kind in ("terms", "stages") else "value"
+        at: Literal["key", "value"] = "key" if kind in ("terms", "stages", "methods") else "value"
         extension = there.names[kind].get(name)
         if extension is not None and (problem := extension.problem) is not None:
             reporter.error(problem.code, path, problem.message, problem.hint, at=at)
@@ -34,7 +35,11 @@ def check_extensions(spec: SpecContext) -> None:
                 f"pip uninstall {other.distribution}, or register it under another name",
                 at=at,
             )
-        elif kind == "terms" and extension is not None and run.task not in (tasks := extension.facts["tasks"]):
+        elif (
+            kind in ("terms", "methods")
+            and extension is not None
+            and run.task not in (tasks := extension.facts["tasks"])
+        ):
             reporter.error(
                 "E555",
                 path,
@@ -72,6 +77,8 @@ def _used(run: Experiment, tree: Tree) -> Iterator[tuple[Kind, str, Trail]]:
     for path, part in trainings(run):
         for i, name in enumerate(part.validation.metrics):
             yield "metrics", name, (*path, "validation", "metrics", i)
+        if (method := part.optimization.method) is not None:
+            yield "methods", method.name, (*path, "training", "method", method.name)
     family = run.teacher.architecture.family if run.teacher.architecture is not None else None
     if family is not None and family in there.shadowing["families"]:
         yield "families", family, ("teacher", "architecture", "family")

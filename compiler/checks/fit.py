@@ -37,7 +37,7 @@ def check_memory(models: ModelContext) -> None:
         return
     training = experiment.training
     load = _load(experiment, training, student.architecture, student.freeze, models.precision, site)
-    if training.loss.needs_teacher:
+    if training.needs_teacher:
         objective = objective_settings(training.loss, None)
         load = replace(load, teaching=student_teaching(objective, teacher, student))
     _check("the student", load, ("student",), reporter, site)

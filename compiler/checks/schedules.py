@@ -37,10 +37,11 @@ def check_schedules(spec: SpecContext) -> None:
             continue
         schedule = run.training.loss.schedules.get(".".join(map(str, path[1:])))
         if schedule is not None:
-            _check_times(schedule, stopping, path, reporter)
+            check_times(schedule, stopping, path, reporter)
 
 
-def _check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: Reporter) -> None:
+def check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: Reporter) -> None:
+    """A schedule begins, and ends, within its training, one after the other (E591, W576, W591)."""
     begin, end = schedule.begin, schedule.end or NEVER
     if schedule.shape == "step" and 0 in (begin.epochs, begin.steps, begin.ratio):
         reporter.warning(

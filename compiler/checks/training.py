@@ -40,6 +40,8 @@ def check_validations(spec: SpecContext) -> None:
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         every, stopping = part.validation.every, part.stopping
+        if stopping.max_steps == 0:
+            continue  # it is validated once, as it is
         for unit, step, end in (
             ("epochs", every.epochs, stopping.max_epochs),
             ("steps", every.steps, stopping.max_steps),
@@ -72,7 +74,7 @@ def check_warmup(spec: SpecContext) -> None:
     run, reporter = spec.run, spec.reporter
     for path, part in trainings(run):
         warmup, end = part.optimization.warmup, part.stopping.max_steps
-        if warmup is None:
+        if warmup is None or end == 0:
             continue  # as long as is good for the training
         steps = warmup.steps
         if steps is not None and end is not None and steps >= end:

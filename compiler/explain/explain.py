@@ -43,7 +43,7 @@ def explain_text(plan: Plan, *, color: bool = False) -> str:
     for stack in STACKS:
         if depth(plan.found.teacher.architecture, stack):
             lines += ["", *layer_lines(plan, stack, color=color)]
-    lines += ["", *objective_lines(plan), *_schedules(plan), *_frozen(plan), *_extensions(plan)]
+    lines += ["", *objective_lines(plan), *_schedules(plan), *_methods(plan), *_frozen(plan), *_extensions(plan)]
     lines += ["", *memory_lines(plan), "", *effort_lines(plan)]
     lines += signal_lines(plan)
     lines += engine_lines(plan)
@@ -112,6 +112,7 @@ def _run(plan: Plan) -> dict[str, Any]:
         "copy": {stack: _layers(student.copies.get(stack)) for stack in STACKS},
         "phi": {stack: _layers(student.phi.get(stack)) for stack in STACKS},
         "schedules": dict(stage_schedules(plan.train)),
+        "methods": {id: stage.settings["method"] for id, stage in plan.stages.items() if "method" in stage.settings},
         "extensions": used_extensions(stage.settings for stage in plan.stages.values()),
         "expect": {who: asdict(expectation) for who, expectation in experiment.expect.items()},
         "stages": stage_states(plan.stages, plan.stores),
@@ -160,12 +161,38 @@ def _schedules(plan: Plan) -> list[str]:
     lines = []
     for id, stage in plan.stages.items():
         for path, schedule in stage_schedules(stage).items():
-            first, last, end = f"{schedule['initial']:g}", f"{schedule['final']:g}", schedule["end"]
-            how = f"then {last} at once"
-            if end is not None:
-                way = "in a straight line" if schedule["shape"] == "linear" else "along a cosine"
-                how = f"then {way} to {last} at {_moment(end)}"
-            lines.append(f"{_before(id)}loss.{path}: {first} until {_moment(schedule['begin'])}, {how}")
+            lines.append(_course(f"{_before(id)}loss.{path}:", schedule))
+    return lines
+
+
+def _course(name: str, schedule: Mapping[str, Any]) -> str:
+    first, last, end = f"{schedule['initial']:g}", f"{schedule['final']:g}", schedule["end"]
+    how = f"then {last} at once"
+    if end is not None:
+        way = "in a straight line" if schedule["shape"] == "linear" else "along a cosine"
+        how = f"then {way} to {last} at {_moment(end)}"
+    return f"{name} {first} until {_moment(schedule['begin'])}, {how}"
+
+
+def _methods(plan: Plan) -> list[str]:
+    """The ways to train, one line each, and which layers one puts into the places of others."""
+    lines = []
+    for id, stage in plan.stages.items():
+        if (method := stage.settings.get("method")) is None:
+            continue
+        schedules = method.get("schedules", {})
+        settings = [f"{name} {value:g}" if isinstance(value, float) else f"{name} {value}"
+                    for name, value in method["settings"].items() if name not in schedules]  # fmt: skip
+        settings += [_course(name, schedule) for name, schedule in schedules.items()]
+        lines.append(f"{id} by {method['name']}: {'; '.join(settings)}")
+        if method["name"] != "theseus":
+            continue
+        for stack, groups in plan.found.student.replaces(plan.found.teacher.architecture).items():
+            each = ", ".join(
+                f"{own} for {group[0]}" + (f"-{group[-1]}" if len(group) > 1 else "")
+                for own, group in enumerate(groups)
+            )
+            lines.append(f"  {stack}, layer of the student for layers of the teacher: {each}")
     return lines
 
 

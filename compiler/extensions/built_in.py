@@ -1,4 +1,4 @@
-"""distilc's own terms, metrics and stage kinds, as their schema fragments describe them.
+"""distilc's own terms, metrics, stage kinds and ways to train, as their schema fragments describe them.
 
 Ours are registered as packages register theirs: a module of the run half, `<module>.schema.json` beside it, and a
 line in pyproject.toml. The fragments alone are read here. Beside what a package may say of a term
@@ -21,7 +21,10 @@ and of a stage kind
 
     format         of its code, which is in the key: raised by one when equal settings give another result
 
-whose needs and settings a fragment says only of a kind that a spec names under `stages`.
+whose needs and settings a fragment says only of a kind that a spec names under `stages`, and of a setting of a way to
+train
+
+    scheduled      it may change while the model is trained
 """
 
 from __future__ import annotations
@@ -34,7 +37,7 @@ from pathlib import Path
 from typing import Any
 
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
-FOLDERS = ("metrics", "objective", "stages")  # of the run half: where modules with fragments are
+FOLDERS = ("metrics", "objective", "stages", "training")  # of the run half: where modules with fragments are
 ENDING = ".schema.json"
 
 Facts = Mapping[str, Any]
@@ -42,8 +45,8 @@ Facts = Mapping[str, Any]
 
 @cache
 def built_in(kind: str) -> Mapping[str, Facts]:
-    """Name -> what the fragments say of it. `kind`: terms, metrics or stages. Raises OSError or ValueError: distilc's
-    own files are damaged."""
+    """Name -> what the fragments say of it. `kind`: terms, metrics, stages or methods. Raises OSError or ValueError:
+    distilc's own files are damaged."""
     found: dict[str, Facts] = {}
     for fragment in _fragments():
         found |= fragment.get(kind, {})

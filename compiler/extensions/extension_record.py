@@ -33,6 +33,7 @@ def with_extensions(
         "metrics": metrics,
         "families": (settings["family"],) if "family" in settings else (),
         "stages": (kind,),
+        "methods": (settings["method"]["name"],) if "method" in settings else (),
     }
     for group in KINDS:
         for name in names[group]:

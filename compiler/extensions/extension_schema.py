@@ -1,5 +1,5 @@
-"""The schema of a spec with what is registered in it: our terms, metrics and stage kinds, and the terms, metrics,
-families and stage kinds of installed packages.
+"""The schema of a spec with what is registered in it: our terms, metrics, stage kinds and ways to train, and the terms,
+metrics, families, stage kinds and ways to train of installed packages.
 
 Ours stand in the file already, which editors read, and where the fragments say the same it stays as it is;
 `make schema` writes it anew. A name whose package cannot be used is known, too, so that it is told what is wrong
@@ -37,6 +37,7 @@ def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
     for name, extension in installed.names["stages"].items():
         if extension.problem is not None:
             stages[name] = {"description": f"It cannot be used: {extension.problem.message}."}
+    _put_methods(root, installed)
     measured = [*measured_metrics(), *installed.names["metrics"]]
     for fragment in list(_fragments(root)):
         if "x-metrics" in fragment:
@@ -52,6 +53,47 @@ def extend_schema(root: dict[str, Any], installed: Installed) -> dict[str, Any]:
     pattern = f"^({'|'.join(others)}|([A-Za-z0-9_-]+\\.)?({'|'.join(measured)}))$"
     expectation["propertyNames"]["pattern"] = pattern
     return root
+
+
+def _put_methods(root: dict[str, Any], installed: Installed) -> None:
+    """The ways to train, of which a training has one or none."""
+    whole = next(one for one in root["$defs"]["training"]["properties"]["method"]["anyOf"] if one["type"] == "object")
+    schedule = root["$defs"]["weight_schedule"]
+    found = {name: method_schema(facts, schedule) for name, facts in built_in("methods").items()}
+    for name, extension in installed.names["methods"].items():
+        if extension.problem is not None:
+            found[name] = {"description": f"It cannot be used: {extension.problem.message}."}
+        else:
+            found[name] = method_schema(extension.facts, schedule)
+    whole["properties"] = found
+    whole["x-either"] = list(found)
+    whole["oneOf"] = [{"required": [name]} for name in found]
+
+
+def method_schema(facts: Mapping[str, Any], schedule: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of `training.method.NAME`: a mapping of the settings, of which some may change while the model is
+    trained. `schedule`: the schema of a weight that changes."""
+    plain = {
+        name: {key: value for key, value in setting.items() if key != "scheduled"}
+        for name, setting in facts["properties"].items()
+    }
+    found = stage_schema({**facts, "properties": plain})
+    for name, setting in facts["properties"].items():
+        if setting.get("scheduled"):
+            found["properties"][name] = _weight(found["properties"][name], _of_number(schedule, setting))
+    return found
+
+
+def _of_number(schedule: Mapping[str, Any], setting: Mapping[str, Any]) -> dict[str, Any]:
+    """The schema of a number that changes as a weight does, with the examples of the setting that it is."""
+    example = setting["examples"][0]
+    ends = {name: {**schedule["properties"][name], "examples": [example]} for name in ("from", "to")}
+    return {
+        **schedule,
+        "description": schedule["description"].replace("A weight", "A number"),
+        "properties": {**schedule["properties"], **ends},
+        "examples": [{"from": example, "to": setting.get("maximum", example), "end": {"ratio": 0.5}}],
+    }
 
 
 def term_schema(facts: Mapping[str, Any], description: str, schedule: Mapping[str, Any]) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Terms, metrics, families and stage kinds of installed packages, known without importing any of them.
+"""Terms, metrics, families, stage kinds and ways to train of installed packages, known without importing any of them.
 
 A package registers names as entry points of the groups below, `name = module:object`, and ships beside each
 module a `<module>.schema.json` that says what the compiler has to know (`schema/extension.schema.json`). Both
@@ -26,9 +26,11 @@ from .schema_files import misfits, read_schema
 if TYPE_CHECKING:
     from importlib.metadata import Distribution
 
-Kind = Literal["terms", "metrics", "families", "stages"]
-KINDS: tuple[Kind, ...] = ("terms", "metrics", "families", "stages")
-WORDS: Mapping[str, str] = {"terms": "term", "metrics": "metric", "families": "family", "stages": "stage"}
+Kind = Literal["terms", "metrics", "families", "stages", "methods"]
+KINDS: tuple[Kind, ...] = ("terms", "metrics", "families", "stages", "methods")
+WORDS: Mapping[str, str] = {
+    "terms": "term", "metrics": "metric", "families": "family", "stages": "stage", "methods": "method"
+}  # fmt: skip
 OWN = "distilc"
 MAX_BYTES = 1 << 20
 NAMES = r"[a-z][a-z0-9]*([_-][a-z0-9]+)*"
@@ -259,6 +261,7 @@ def _our_names() -> Mapping[Kind, frozenset[str]]:
         "metrics": frozenset({*root["$defs"]["expectation"]["properties"], *built_in("metrics")}),
         "families": frozenset(OURS),
         "stages": frozenset(built_in("stages")),
+        "methods": frozenset(built_in("methods")),
     }
 
 

@@ -19,6 +19,7 @@ from ..estimates.placement import Execution, training_placement
 from ..estimates.workload import row_lengths
 from ..extensions.extension_record import with_extensions
 from ..extensions.families import FAMILIES
+from ..extensions.methods import method_needs_teacher
 from ..extensions.terms import is_built_in, stacks_of, terms_on, why_computed
 from ..resolve.architecture import Architecture
 from ..resolve.data_sizes import DataSize
@@ -94,6 +95,8 @@ NOT_NEEDED = (NO_TEACHER, NO_ENCODER)  # reasons for which nothing is computed e
 
 def why_not_kept(plan: Plan, side: Side) -> str | None:
     """Why a side cannot be kept whatever the site says; None: it can."""
+    if plan.train.settings["stopping"]["max_steps"] == 0:
+        return "the student is not trained"
     terms = dict(terms_on(plan.train.settings["objective"]))
     if not all(map(is_built_in, terms)):
         return "a term of an installed package may look at anything"
@@ -102,6 +105,9 @@ def why_not_kept(plan: Plan, side: Side) -> str | None:
     teaching = plan.train.teaching
     if teaching is None:
         return NO_TEACHER if side == "decoder" else "the student's encoder is not the teacher's"
+    method = plan.train.settings.get("method")
+    if method is not None and method_needs_teacher(method["name"]):
+        return f"the way to train {method['name']} runs layers of the teacher"
     for name, settings in terms.items():
         if (why := why_computed(name, settings)) is not None:
             return why

@@ -8,7 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..resolve.data_sources import table_fact
-from ..resolve.objective import batch_settings
+from ..resolve.objective import batch_settings, method_settings
 from ..resolve.scoring import scoring_settings
 from ..spec.experiment import Baseline, Experiment, Generation, Labeller, Speed, Training, Warmup
 from ..tasks.task import TASKS
@@ -57,6 +57,7 @@ def train_settings(
             ),
         },
         "trainable_parameters": trainable_parameters,
+        **({} if optimization.method is None else {"method": method_settings(optimization.method)}),
     }
 
 

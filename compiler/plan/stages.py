@@ -173,7 +173,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site, made: M
                 references[asked] = add_evaluation(f"evaluate-teacher-validation{number}", best, scored, TRANSFORMERS)
             own_needs["reference"] = references[asked]
         own_needs["model"] = _student_stages(stages, student, best, made) if not i else trained_student
-        if training.loss.needs_teacher:
+        if training.needs_teacher:
             own_needs["teacher"] = best
         trained_student = _student_training(stages, id, experiment, training, found, own_needs, best, site)
     families = {"teacher": teacher.architecture.family, "student": student.architecture.family}

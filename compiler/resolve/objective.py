@@ -7,7 +7,7 @@ from dataclasses import asdict
 from typing import Any
 
 from ..extensions.terms import stacks_of, weight_stacks
-from ..spec.experiment import Batch, Loss
+from ..spec.experiment import Batch, Loss, Method
 from .layers import Layers
 
 
@@ -38,6 +38,14 @@ def objective_settings(
                 for weight in of_encoder:
                     schedules.pop(f"{term}.{weight}", None)
     return {**settings, "own": own, "phi": used, **({"schedules": schedules} if schedules else {})}
+
+
+def method_settings(method: Method) -> dict[str, Any]:
+    """A way to train with its settings. `schedules` only where something changes; the number in its place is then the
+    larger of its ends."""
+    schedules = {name: _schedule(asdict(schedule)) for name, schedule in method.schedules.items()}
+    found = {"name": method.name, "settings": dict(method.settings)}
+    return {**found, **({"schedules": schedules} if schedules else {})}
 
 
 def _schedule(schedule: Mapping[str, Any]) -> dict[str, Any]:

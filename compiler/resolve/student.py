@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
+from itertools import pairwise
 from typing import Any
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed
@@ -38,6 +39,17 @@ class ResolvedStudent:
         encoder, embeddings = self.copies["encoder"], self.settings["embeddings"]
         layers, foreign = None if encoder is None else encoder.layers, "encoder" in self.origins
         return shares_encoder(self.freeze, layers, teacher, foreign=foreign, embeddings=embeddings)
+
+    def replaces(self, teacher: Architecture) -> Mapping[Stack, tuple[range, ...]]:
+        """The teacher's layers that each layer stands for where layers replace others, by stack: in order, none left
+        out, as even as can be. A stack as deep as the teacher's, or frozen, replaces nothing."""
+        found: dict[Stack, tuple[range, ...]] = {}
+        for stack in stacks_of(self.architecture):
+            own, whole = depth(self.architecture, stack), depth(teacher, stack)
+            if 0 < own < whole and stack not in self.freeze:
+                ends = [index * whole // own for index in range(own + 1)]
+                found[stack] = tuple(range(begin, end) for begin, end in pairwise(ends))
+        return found
 
 
 def resolve_student(

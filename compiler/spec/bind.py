@@ -21,6 +21,7 @@ from .experiment import (
     Experiment,
     Labeller,
     Loss,
+    Method,
     ModelReference,
     Teacher,
     Training,
@@ -198,6 +199,15 @@ def _largest(value: Any) -> Any:
     return float(max(value["from"], value["to"])) if is_schedule(value) else value
 
 
+def _method(tree: Tree) -> Tree:
+    """The one that is named, with a number for each schedule. One that goes nowhere is its number."""
+    ((name, settings),) = tree.items()
+    schedules = {key: value for key, value in settings.items() if is_schedule(value) and value["from"] != value["to"]}
+    plain = {key: float(value) if isinstance(value, int) and not isinstance(value, bool) else value
+             for key, value in ((key, _largest(value)) for key, value in settings.items())}  # fmt: skip
+    return {"name": name, "settings": plain, "schedules": schedules}
+
+
 def _candidates(tree: Tree) -> Tree:
     (name, number), *_ = tree.items()
     return {"kind": "top-k" if name == "top_k" else "sampled", "number": number}
@@ -234,6 +244,7 @@ SHAPES: Mapping[type, Callable[[Tree], Tree]] = {
     Teacher: _teacher,
     Training: _training,
     Loss: _loss,
+    Method: _method,
     Candidates: _candidates,
     Labeller: _labeller,
     Baseline: _baseline,

@@ -11,6 +11,7 @@ from dataclasses import asdict, fields, replace
 from typing import Any, Literal
 
 from ..diagnostics.record import record
+from ..extensions.methods import method_needs_teacher
 from ..extensions.terms import looks_at_teacher, needs_of
 from ..tasks.task import TaskName
 
@@ -159,9 +160,19 @@ class Warmup:
 
 
 @record
+class Method:
+    """A way to train, by its name, with its settings. `schedules`: what of them changes while the model is trained; the
+    number that stands in its place is the larger of its two ends."""
+
+    name: str
+    settings: Mapping[str, Any]
+    schedules: Mapping[str, Schedule]
+
+
+@record
 class Optimization:
     """The spec's `training` section. `dropout` None: the checkpoint's own stays (spec: `inherit`). `warmup` None: by
-    the length of the training (spec: `auto`)."""
+    the length of the training (spec: `auto`). `method` None: the model is trained as it is."""
 
     learning_rate: float
     schedule: Literal["linear", "cosine", "constant", "inverse-sqrt"]
@@ -169,6 +180,7 @@ class Optimization:
     optimizer: Optimizer
     gradient_clipping: float | None
     dropout: float | None
+    method: Method | None = None
 
 
 @record
@@ -323,6 +335,12 @@ class Training:
     stopping: Stopping
     validation: Validation
     loss: Loss
+
+    @property
+    def needs_teacher(self) -> bool:
+        """Is a teacher there while the model is trained, for a term of its loss or for the way to train it?"""
+        method = self.optimization.method
+        return self.loss.needs_teacher or (method is not None and method_needs_teacher(method.name))
 
 
 # --- data and evaluation -----------------------------------------------------------------------

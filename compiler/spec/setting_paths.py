@@ -69,6 +69,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "learning_rate": "{training}training.learning_rate", "schedule": "{training}training.schedule",
         "warmup_steps": "{training}training.warmup.steps", "warmup_ratio": "{training}training.warmup.ratio",
         "optimizer": "{training}training.optimizer", "dropout": "{training}training.dropout",
+        "method": "{training}training.method",
         "dropout.hidden": "{training}training.dropout",
         "gradient_clipping": "{training}training.gradient_clipping", "stopping": "{training}stopping",
         "validation": "{training}validation", "validation.every_epochs": "{training}validation.every.epochs",

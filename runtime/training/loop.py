@@ -11,7 +11,7 @@ import json
 import math
 import shutil
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import torch
@@ -27,12 +27,14 @@ from ..models.load import load_tokenizer, model_folder
 from ..models.save import save_model
 from ..objective.build import objective_of
 from ..objective.objective import Objective
+from ..objective.teacher import load_teacher
 from ..plan import Stage, TrainSettings
+from ..protocol import Method
 from ..signals.read import Signals, signals_of
 from .balance import Balance
 from .checkpoint import MARKER, Checkpoints
 from .engine import gradient_norm, start_engine, stop_engine, whole_parameters
-from .method import Method
+from .method import METHODS, method_of
 from .step import Training, diverged, train_step
 from .step_schedule import ENDLESS, Step, StepSchedule
 from .stopping import Stopping
@@ -46,18 +48,17 @@ WRITTEN = "written.json"  # beside the best weights: their files as they were wr
 Prove = Callable[[Stage, Context, Objective, Rows, Any, Signals | None], None]
 
 
-def train(stage: Stage, context: Context, prove: Prove, methods: Sequence[Method] = ()) -> dict[str, Any]:
-    """Train, validate, keep the best. `prove` is called before the first step of a training that is not resumed;
-    `methods` act on the student before each step.
+def train(stage: Stage, context: Context, prove: Prove) -> dict[str, Any]:
+    """Train, validate, keep the best. `prove` is called before the first step of a training that is not resumed.
     Returns the artifact's summary. Raises `Failure` R3xx."""
-    training = _prepare(stage, context, prove, methods)
+    training = _prepare(stage, context, prove)
     checkpoints = Checkpoints(context, training.engine)
     step = _resume(training, checkpoints)
     _run(training, checkpoints, step)
     return _finish(training, checkpoints)
 
 
-def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Method]) -> Training:
+def _prepare(stage: Stage, context: Context, prove: Prove) -> Training:
     settings: TrainSettings = stage.settings
     source = model_folder(context.inputs["model"])
     # A sharded teacher goes to the device weight by weight, when the engine starts.
@@ -76,12 +77,12 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
     assert stage.execution.micro_batch_tokens is not None
     tokenizer = load_tokenizer(source)
     signals = signals_of(stage, context, objective, rows)
-    if not (context.scratch / MARKER).is_file():  # a resumed training was verified when it began
+    # A resumed training was verified when it began, and of one without a step there is nothing to verify.
+    if step_schedule.num_steps and not (context.scratch / MARKER).is_file():
         prove(stage, context, objective, rows, tokenizer, signals)
+    methods = _methods(stage, context, objective, step_schedule)  # first: they may look at layers that no term does
     if signals is not None and objective.teacher is not None:
         objective.teacher.drop_layers(*objective.states.idle_stacks(signals.states))
-    for method in methods:
-        method.begin(objective.student, teacher)
     return Training(
         settings=settings,
         context=context,
@@ -96,14 +97,34 @@ def _prepare(stage: Stage, context: Context, prove: Prove, methods: Sequence[Met
         balance=Balance(objective.paths(), step_schedule.changes, step_schedule.warmup_steps, stage.section),
         micro_batch_tokens=stage.execution.micro_batch_tokens,
         signals=signals,
-        methods=tuple(methods),
+        methods=methods,
     )
+
+
+def _methods(stage: Stage, context: Context, objective: Objective, step_schedule: StepSchedule) -> tuple[Method, ...]:
+    """What acts on the student before each step, ready to. A teacher that is sharded over the devices is read once more
+    for a way to train that looks at it: its layers are run one by one, on each device alone."""
+    settings: TrainSettings = stage.settings
+    if settings.method is None or not step_schedule.num_steps:
+        return ()
+    path = f"{stage.optimization}.method"
+    method = method_of(settings.method, settings.seed, step_schedule.num_steps, step_schedule.steps_in, path)
+    teacher = None
+    if METHODS[settings.method.name].needs_teacher:
+        if objective.teacher is not None and stage.execution.teacher_deepspeed is None:
+            teacher = objective.teacher.model
+        else:
+            folder = model_folder(context.inputs["teacher"])
+            loaded = load_teacher(folder, objective.student, settings.freeze, settings.precision)
+            teacher = loaded.to(context.device).model
+    method.begin(objective.student, teacher)
+    return (method,)
 
 
 def _too_long(step_schedule: StepSchedule, optimization: str) -> Notice | None:
     """A warm-up that the training ends within; how many steps it has is known with its rows. `optimization`: where the
     spec says it, `Stage.optimization`."""
-    if step_schedule.warmup_steps < step_schedule.num_steps:
+    if step_schedule.warmup_steps < step_schedule.num_steps or not step_schedule.num_steps:
         return None
     return Notice(
         "R358",
@@ -132,8 +153,8 @@ def _run(training: Training, checkpoints: Checkpoints, step: int) -> None:
     begun = saved = time.monotonic()
     seconds_before = stopping.progress.seconds
     record = _Record(training)
-    if stopping.reason(step) is not None:  # interrupted between its end and its publication
-        if stopping.progress.validated_step < step:
+    if stopping.reason(step) is not None:  # a model that is not trained; one between its end and its publication
+        if stopping.progress.validated_step < step or stopping.progress.best is None:
             _validate(training, step)
             checkpoints.save(step, training.state())
         return
@@ -301,7 +322,8 @@ def _finish(training: Training, checkpoints: Checkpoints) -> dict[str, Any]:
     context, progress = training.context, training.stopping.progress
     step = checkpoints.last_step()
     reason = training.stopping.reason(step)
-    epochs = next((planned.epochs_done for planned in training.step_schedule.steps(after=step - 1)), 0.0)
+    last = training.step_schedule.steps(after=step - 1) if step else []
+    epochs = next((planned.epochs_done for planned in last), 0.0)
     result = {
         "stopped_by": reason,
         "steps": step,

@@ -1,32 +1,57 @@
-"""How a student is trained, beside what it is trained on: something that acts on it before each step."""
+"""How a student is trained, beside what it is trained on: a way to train acts on it before each step."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from contextlib import AbstractContextManager
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
+
+from ..extensions import Registry
+from ..failure import Failure
+from ..plan import MethodSettings
+from ..protocol import Method, MethodKind
+from .schedule import changes_of
+
+METHODS: Registry[MethodKind] = Registry("methods", MethodKind)
 
 
-class Method(Protocol):
-    """For example: modules of the student are replaced by the teacher's with a probability, or layers are skipped.
+def method_of(
+    settings: MethodSettings, seed: int, num_steps: int, steps_in: Callable[[float], int], path: str = "training.method"
+) -> Method:
+    """The way to train that a plan names. `num_steps`: the most there can be; `steps_in`: of so many epochs;
+    `path`: where the spec names it.
 
-    What it does must not change the names, shapes or number of the student's parameters once the engine has started,
-    and must be the same on every rank: its draws depend on the step, not on the rank.
-    """
+    Raises `Failure` R350 (a schedule that does not end after it begins), R359: nobody registers it."""
+    if settings.name not in METHODS:
+        raise Failure("R359", f"there is no way to train {settings.name} in this release", "remove it", spec_path=path)
+    changes = changes_of(settings.schedules, num_steps, steps_in, f"{path}.{settings.name}")
 
-    def begin(self, student: nn.Module, teacher: nn.Module | None) -> None:
-        """Before the engine starts. `teacher` is there where a term looks at it."""
+    def at(step: int) -> Mapping[str, Any]:
+        return {**settings.settings, **{name: change.at(step) for name, change in changes.items()}}
 
-    def before_step(self, step: int, num_steps: int) -> None:
-        """Act on the student. `step` counts from 1; `num_steps`: the most that there can be."""
+    return METHODS[settings.name].make(at, seed)
 
-    def state(self) -> dict[str, Any]:
-        """JSON: what it needs to go on after an interruption as if there had been none. Part of every checkpoint."""
 
-    def load_state(self, state: Mapping[str, Any]) -> None:
-        """Go on from `state`."""
+def passed_over(layer: nn.Module, states: Tensor, compute: Callable[[], Any], instead: Callable[[Any], Any]) -> Any:
+    """What a layer gives in a step in which something else stands `instead` of it.
 
-    def plain(self) -> AbstractContextManager[None]:
-        """Within it the student is an ordinary model: it is validated and saved so."""
+    Its parameters get a gradient of exactly 0: without one a sharded optimizer would step with the last one that there
+    was. A layer of ZeRO 3, whose weights are gathered by all ranks when it is run, is run all the same, and what it
+    gives is not taken. states (B, S, d): what the layer is given. `instead(states)` is what stands for its output."""
+    trained = [parameter for parameter in layer.parameters() if parameter.requires_grad]
+    if any(hasattr(parameter, "ds_id") for parameter in trained):
+        unused = states_of(compute())
+        nothing = torch.where(torch.zeros((), dtype=torch.bool, device=unused.device), unused, torch.zeros_like(unused))
+        return instead(states + nothing)
+    nothing = (
+        torch.stack([parameter.flatten()[:0].sum() for parameter in trained]).sum() if trained else states[:0].sum()
+    )
+    return instead(states + nothing.to(states.dtype))
+
+
+def states_of(output: Any) -> Tensor:
+    """The states (B, S, d) of what a layer gives: they alone, or first."""
+    found: Tensor = output if isinstance(output, Tensor) else output[0]
+    return found

@@ -1,4 +1,4 @@
-"""Numbers of the loss that change while a model is trained: the value of each at every optimizer step.
+"""Numbers that change while a model is trained: the value of each at every optimizer step.
 
 A value depends on the step's number and the length of the training alone, so it is the same on every rank and after a
 resumption.
@@ -38,10 +38,10 @@ class Change:
 
 
 def changes_of(
-    schedules: Mapping[str, Schedule], num_steps: int, steps_in: Callable[[float], int], section: str = ""
+    schedules: Mapping[str, Schedule], num_steps: int, steps_in: Callable[[float], int], within: str = "loss"
 ) -> dict[str, Change]:
-    """The schedules of an objective in steps. `num_steps`: the most there can be; `steps_in`: of so many epochs;
-    `section`: of the spec, `Stage.section`.
+    """Schedules in steps. `num_steps`: the most there can be; `steps_in`: of so many epochs; `within`: where in the
+    spec their paths begin.
 
     Raises `Failure` R350: one does not end after it begins, which is known only with the data.
     """
@@ -60,10 +60,10 @@ def changes_of(
         if end <= begin:
             raise Failure(
                 "R350",
-                f"the schedule of {section}loss.{path} begins after step {begin} and ends at step {end}; the "
+                f"the schedule of {within}.{path} begins after step {begin} and ends at step {end}; the "
                 f"training has {num_steps} steps",
                 "let it end later, or begin earlier",
-                spec_path=f"{section}loss.{path}",
+                spec_path=f"{within}.{path}",
             )
         changes[path] = Change(schedule.initial, schedule.final, schedule.shape, begin, end)
     return changes

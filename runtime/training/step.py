@@ -18,12 +18,11 @@ from ..extensions import TASKS
 from ..failure import Failure
 from ..objective.objective import Objective, factors_of
 from ..plan import TrainSettings
-from ..protocol import Task
+from ..protocol import Method, Task
 from ..signals.read import Kept, with_signals
 from .balance import Balance
 from .checkpoint import MARKER
 from .engine import backward, set_learning_rate
-from .method import Method
 from .step_schedule import Step, StepSchedule
 from .stopping import Progress, Stopping
 
@@ -98,7 +97,7 @@ def train_step(training: Training, step: Step, record: Record) -> None:
     set_learning_rate(engine, training.step_schedule.learning_rate(step.number))
     training.objective.go_to(training.step_schedule.scheduled(step.number))
     for method in training.methods:
-        method.before_step(step.number, training.step_schedule.num_steps)
+        method.before_step(step.number)
     sums: dict[str, torch.Tensor] = {}
     for index, micro_step in enumerate(parts):
         ids = micro_step[context.rank]

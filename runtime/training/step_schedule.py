@@ -43,7 +43,9 @@ class StepSchedule:
         self._rows = rows
         self._epochs: dict[int, list[Ids]] = {}
         self.num_steps = self._count()
-        self.changes = changes_of(settings.objective.schedules, self.num_steps, self.steps_in, section)
+        # Of a training without a step nothing changes.
+        schedules = settings.objective.schedules if self.num_steps else {}
+        self.changes = changes_of(schedules, self.num_steps, self.steps_in, f"{section}loss")
 
     def steps(self, after: int) -> list[Step]:
         """The steps of the epoch in which step `after` + 1 lies, from there on; [] at the end."""

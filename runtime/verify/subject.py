@@ -153,6 +153,8 @@ def trained_student(plan: Plan) -> tuple[list[Stage], Stage]:
     student = plan.stage(phases[0].needs["model"])
     if student.kind != "student":
         raise Failure("R310", f"{plan.name} trains no student of a teacher: there is nothing to look at")
+    if all(stage.settings.stopping.max_steps == 0 for stage in phases):
+        raise Failure("R310", f"{plan.name} does not train its student (max_steps 0): there is nothing to look at")
     return phases, student
 
 
