@@ -16,6 +16,7 @@ from ..execution.console import Console
 from ..extensions import TASKS, entries
 from ..failure import Failure
 from ..messages.terminal import drawing_console, tell
+from ..metrics.score import how_scored, needing, score
 from ..metrics.words import unseen
 from ..plan import Scoring
 
@@ -30,7 +31,7 @@ def main(argv: Sequence[str]) -> int:
         predictions, references = _read(options)
         aligned = align(predictions, references, options.by)
         tasks = [options.task] if options.task else list(entries("tasks"))
-        metrics = options.metric or [metric for task in tasks for metric in TASKS[task].metrics]
+        metrics = options.metric or needing([metric for task in tasks for metric in TASKS[task].metrics], "texts")
         scoring = Scoring(
             rouge_tokenizer=options.rouge_tokenizer,
             stemmer=options.stemmer == "yes",
@@ -61,8 +62,6 @@ def main(argv: Sequence[str]) -> int:
 
 def score_texts(metrics: Sequence[str], aligned: Aligned, scoring: Scoring | None = None) -> dict[str, dict[str, Any]]:
     """Metric -> {value, low, high, ...}. Raises `Failure` R305 (no such metric), R364 (not one of texts)."""
-    from ..metrics.score import needing, score
-
     if of_loss := needing(metrics, "loss"):
         raise Failure("R364", f"{', '.join(of_loss)} is computed from a model, not from its texts", "leave it out")
     waiting: Any = nullcontext()
@@ -74,8 +73,6 @@ def score_texts(metrics: Sequence[str], aligned: Aligned, scoring: Scoring | Non
 
 def scores_text(result: Mapping[str, Any]) -> str:
     """For people: one line a metric, and how it was computed."""
-    from ..metrics.score import how_scored
-
     by = "id" if result["aligned_by"] == "id" else "line"
     lines = [f"{result['predictions']}: {result['examples']:,} examples, aligned by {by} with {result['references']}"]
     width = max(map(len, result["scores"]))

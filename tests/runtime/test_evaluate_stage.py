@@ -325,15 +325,15 @@ def test_a_failure_crosses_processes_whole() -> None:
     assert vars(again) == vars(told) and str(again) == "message"
 
 
-def test_an_error_crosses_as_what_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_error_crosses_as_what_it_is() -> None:
     """A full disk and no memory are told by what is raised, not by its words."""
 
     def full(*_: Any) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(speed, "_measured", full)
     told: list[Any] = []
-    speed._work(None, SimpleNamespace(send=lambda error: told.append(pickle.loads(pickle.dumps(error)))))  # type: ignore[arg-type]
+    parent = SimpleNamespace(send=lambda error: told.append(pickle.loads(pickle.dumps(error))))
+    speed._work(SimpleNamespace(measure=full), parent)  # type: ignore[arg-type]
     assert isinstance(told[0], OSError) and told[0].errno == 28
 
 
