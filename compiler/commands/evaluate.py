@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..diagnostics.diagnostic import did_you_mean, listed
-from ..tasks.task import WRITING
+from ..tasks.task import HAVE_LABELS, WRITING
 from .hand_over import hand_over
 from .options import FOLDER
 
@@ -25,14 +25,14 @@ def _metrics(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
         if name not in known:
             near = did_you_mean(name, known)
             hint = f"did you mean {near}?" if near else f"there is {listed(known, 'and')}"
-            raise click.BadParameter(f"there is no metric {name!r} of texts; {hint}", ctx, parameter)
+            raise click.BadParameter(f"there is no metric {name!r} of texts or labels; {hint}", ctx, parameter)
     return list(dict.fromkeys(names))
 
 
 @click.command(short_help="Score any predictions against references.")
 @click.argument("predictions", type=FILE)
 @click.argument("references", type=FILE, required=False)
-@click.option("--task", type=click.Choice(WRITING),
+@click.option("--task", type=click.Choice([*WRITING, *HAVE_LABELS]),
               help="Its usual metrics. Without it: every metric of texts.")  # fmt: skip
 @click.option("--metrics", multiple=True, callback=_metrics, metavar="NAME,...", help="These metrics.")
 @click.option("--prediction-column", metavar="NAME", help="Default: prediction, or the only column of texts.")
@@ -57,6 +57,7 @@ def evaluate(
     Example:  distilc evaluate bertabs.txt test.jsonl --task summarization
               distilc evaluate theirs.jsonl test.csv --metrics bleu,chrf --format json -o scores.json
               distilc evaluate .distilc/store/KEY/predictions.test.jsonl
+              distilc evaluate classes.csv test.jsonl --metrics accuracy,macro_f1,matthews
 
     Files are .txt (a text a line), .jsonl, .json, .csv, .tsv or .parquet. Rows are aligned by id where both files
     have ids, else line by line; a row without a partner is a diagnosis. A row may have a list of references.

@@ -30,8 +30,11 @@ def main(argv: Sequence[str]) -> int:
     try:
         predictions, references = _read(options)
         aligned = align(predictions, references, options.by)
-        tasks = [options.task] if options.task else list(entries("tasks"))
-        metrics = options.metric or needing([metric for task in tasks for metric in TASKS[task].metrics], "texts")
+        metrics = options.metric
+        if not metrics and options.task:
+            metrics = list(TASKS[options.task].metrics)
+        elif not metrics:
+            metrics = needing([metric for task in entries("tasks") for metric in TASKS[task].metrics], "texts")
         scoring = Scoring(
             rouge_tokenizer=options.rouge_tokenizer,
             stemmer=options.stemmer == "yes",

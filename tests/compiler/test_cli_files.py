@@ -62,7 +62,7 @@ def test_peek_of_a_plan(monkeypatch: pytest.MonkeyPatch) -> None:
         (["predict", "run", "nothing.txt"], "File 'nothing.txt' does not exist"),
         (["predict", "run", "a.txt", "--beams", "0"], "0 is not in the range"),
         (["evaluate", "a.txt", "nothing.txt"], "File 'nothing.txt' does not exist"),
-        (["evaluate", "a.txt", "a.txt", "--metrics", "rouge1,blue"], "there is no metric 'blue' of texts; did you mean bleu?"),
+        (["evaluate", "a.txt", "a.txt", "--metrics", "rouge1,blue"], "there is no metric 'blue' of texts or labels; did you mean bleu?"),
     ],
 )
 def test_wrong_usage(monkeypatch: pytest.MonkeyPatch, arguments: list[str], words: str) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -42,6 +43,22 @@ def test_the_numbers_are_those_of_the_stage(capsys: pytest.CaptureFixture[str]) 
     assert by_id["aligned_by"] == "id" and by_id["scores"] == {name: expected[name] for name in ("bleu", "chrf")}
     own = scores(capsys, "own.jsonl", "--metric", "rouge2")  # the references stand beside the predictions
     assert own["scores"] == {"rouge2": expected["rouge2"]}
+
+
+def test_classes_and_numbers(capsys: pytest.CaptureFixture[str]) -> None:
+    Path("classes.csv").write_text("id,prediction\nb,no\na,yes\nc,yes\nd,no\n", "utf-8")
+    labels = [{"id": id, "label": label} for id, label in zip("abcd", ["yes", "no", "no", "no"], strict=True)]
+    Path("labels.jsonl").write_text("".join(json.dumps(row) + "\n" for row in labels), "utf-8")
+    found: Any = scores(capsys, "classes.csv", "labels.jsonl", "--metric", "matthews", "--metric", "accuracy")
+    assert found["scores"]["accuracy"]["value"] == 75.0
+    assert found["scores"]["matthews"]["value"] == pytest.approx(100 / 3**0.5)  # (3 * 4 - 8) / sqrt(8 * 6)
+    usual: Any = scores(capsys, "classes.csv", "labels.jsonl", "--task", "classification")
+    assert usual["scores"] == {"accuracy": found["scores"]["accuracy"]}
+    Path("numbers.csv").write_text("prediction,reference\n1,0.5\n2.5,1\n3,2\n", "utf-8")
+    numbers: Any = scores(capsys, "numbers.csv", "--metric", "spearman")
+    assert numbers["scores"]["spearman"]["value"] == pytest.approx(100.0)
+    assert main(["classes.csv", "labels.jsonl", "--metric", "pearson"]) == 1
+    assert "R375: " in capsys.readouterr().err
 
 
 def test_for_people_and_into_a_file(capsys: pytest.CaptureFixture[str]) -> None:
