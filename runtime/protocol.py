@@ -221,6 +221,17 @@ class Converter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Names:
+    """How another family calls what one of this has, ours -> theirs: the parts of a `layer`, what is `outside` of the
+    layers (a parameter, or all below a name), and fields of the config beside the sizes. What is not named it has not.
+    """
+
+    layer: Mapping[str, str]
+    outside: Mapping[str, str]
+    config: Mapping[str, str]
+
+
+@dataclass(frozen=True, kw_only=True)
 class Family:
     """One family of models: where their parts live in transformers.
 
@@ -232,6 +243,9 @@ class Family:
     input, made of the labels (`language`: the code of the answer's, with which sequences are marked); None: no stack
     reads labels. `auto_class`: of transformers, whose models have the head over the vocabulary. `spare_positions`: the
     config counts rows of positions that stand for none, up to that of the padding token.
+
+    `takes`: the families whose layers have a place in its own, with their names for it. `unread`: what checkpoints of
+    the family may hold beside the model with that head (a pooler), by the beginnings of the names.
 
     head_features(model, states): what stands between the states (N, d) and that head, None: nothing. `classifier`:
     the head over classes; `layout`: of tokenizers trained for it; `converter`: for ctranslate2; None: there is none.
@@ -257,6 +271,8 @@ class Family:
     classifier: Classifier | None = None
     layout: TokenLayout | None = None
     converter: Converter | None = None
+    takes: Mapping[str, Names] = field(default_factory=dict)
+    unread: tuple[str, ...] = ()
 
 
 # --- stage kinds -----------------------------------------------------------------------------------
@@ -372,9 +388,12 @@ class Task(ABC):
     def whole_lengths(self, raw: Mapping[str, Any], tokenizer: Any, settings: Any) -> dict[str, int]:
         """`source` and `target` of a raw row in tokens, before anything is cut."""
 
-    def drawn(self, rows: Any, tokenizer: Any, settings: Any, epoch: int | None) -> Any:
-        """The rows (`Rows`) as an epoch of a training (`TrainSettings`) sees them, equal on every rank: where what is
-        predicted is drawn anew. None: as every validation sees them."""
+    def finish_data(self, folder: Path, tokenizer: Any) -> None:  # noqa: B027 (most tasks need nothing)
+        """Put into a data artifact, beside its rows, what a training has to know of all of them."""
+
+    def drawn(self, rows: Any, ids: Any, tokenizer: Any, settings: Any, epoch: int | None) -> Any:
+        """The rows (`Rows`) with those of one optimizer step, `ids`, as an epoch of a training (`TrainSettings`) sees
+        them, equal on every rank: where what is predicted is drawn anew. None: as every validation sees them."""
         return rows
 
     @abstractmethod

@@ -40,7 +40,6 @@ from .targets import (
     check_targets_once,
 )
 from .task import (
-    check_can_be_run,
     check_columns,
     check_columns_differ,
     check_expected,
@@ -62,7 +61,6 @@ from .training import (
 
 SPEC = (
     check_available,
-    check_can_be_run,
     check_extensions,
     check_task_keys,
     check_metrics,

@@ -100,7 +100,7 @@ def _layout(run: Experiment) -> Layout:
     data, columns = run.data, run.data.columns
     read, written = column_keys(run.task, paired=columns.hypothesis is not None)
     wanted = {read: columns.source, "hypothesis": columns.hypothesis, written: columns.target, "id": columns.id}
-    limits = {read: ("max_source_tokens", data.max_source_tokens)}
+    limits = {} if TASKS[run.task].has_masking else {read: ("max_source_tokens", data.max_source_tokens)}  # else blocks
     if TASKS[run.task].writes_texts:
         limits[written] = ("max_target_tokens", data.max_target_tokens)
     return Layout({key: column for key, column in wanted.items() if column}, ("data", "columns"), data.labels, limits)

@@ -6,20 +6,8 @@ from ..diagnostics.diagnostic import Trail, did_you_mean, listed, quoted
 from ..extensions.built_in import measured_metrics
 from ..extensions.installed import installed, usable_metrics
 from ..spec.ways import TEXT_ONLY, trainings
-from ..tasks.task import CAN_BE_RUN, HAVE_LABELS, TASKS
+from ..tasks.task import HAVE_LABELS, TASKS
 from .context import SpecContext
-
-
-def check_can_be_run(spec: SpecContext) -> None:
-    """A task that this release compiles and cannot run (W417)."""
-    run, reporter = spec.run, spec.reporter
-    if not TASKS[run.task].can_be_run:
-        reporter.warning(
-            "W417",
-            ("task",),
-            f"this release can check and compile {run.task}, but not run it: `distilc run` ends with R106",
-            f"the tasks that can be run are {listed(CAN_BE_RUN, 'and')}",
-        )
 
 
 def check_metrics(spec: SpecContext) -> None:

@@ -12,8 +12,13 @@ from ..tasks.task import TASKS
 
 
 def signals_of_run(plan: Plan) -> dict[str, dict[str, Any]]:
-    """Side -> kept, states of each token, bytes (None: the data are not known), why. {} where a task has no decoder."""
-    if not TASKS[plan.experiment.task].writes_texts:
+    """Side -> kept, states of each token, bytes (None: the data are not known), why. {} where nothing is ever
+    kept, and nothing asked."""
+    task = TASKS[plan.experiment.task]
+    if task.has_masking and "teacher" in plan.train.needs:
+        masked = "what the teacher reads is masked anew in each epoch"
+        return {"encoder": {"kept": False, "states": None, "bytes": None, "why": masked}}
+    if not task.writes_texts:
         return {}
     chosen = {signals.side: signals for signals in choose_signals([plan])}
     found: dict[str, dict[str, Any]] = {}

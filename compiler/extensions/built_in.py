@@ -36,6 +36,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from ..tasks.task import LOSS
+
 RUNTIME = Path(__file__).resolve().parents[2] / "runtime"
 FOLDERS = ("metrics", "objective", "stages", "training")  # of the run half: where modules with fragments are
 ENDING = ".schema.json"
@@ -64,7 +66,7 @@ def measured_metrics(task: str | None = None) -> tuple[str, ...]:
     return tuple(
         name
         for name, metric in built_in("metrics").items()
-        if metric["needs"] != "loss" and (task is None or task in metric["tasks"])
+        if name != LOSS and (task is None or task in metric["tasks"])
     )
 
 

@@ -39,8 +39,7 @@ class Task(NamedTuple):
     `data.columns`; `source`, `target`: those that are read and written ("": nothing is), `pair`: the keys of a task
     that can also read two texts. `measured`: the metrics of the result table; `monitor`: the one that decides what is
     best; `label_metric`: what pseudo-labels are judged by.
-    `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section. `can_be_run`: the run
-    half of this release has code for it.
+    `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section.
     """
 
     head: HeadName
@@ -54,7 +53,6 @@ class Task(NamedTuple):
     writes_texts: bool = False
     has_labels: bool = False
     has_masking: bool = False
-    can_be_run: bool = False
 
 
 TASKS: Mapping[str, Task] = {
@@ -67,7 +65,6 @@ TASKS: Mapping[str, Task] = {
         monitor="rouge2",
         label_metric="rouge2",
         writes_texts=True,
-        can_be_run=True,
     ),
     "translation": Task(
         head="lm",
@@ -78,7 +75,6 @@ TASKS: Mapping[str, Task] = {
         monitor="bleu",
         label_metric="bleu",
         writes_texts=True,
-        can_be_run=True,
     ),
     "classification": Task(
         head="classification",
@@ -89,7 +85,6 @@ TASKS: Mapping[str, Task] = {
         measured=("accuracy",),
         monitor="accuracy",
         has_labels=True,
-        can_be_run=True,
     ),
     "masked-lm": Task(
         head="masked-lm",
@@ -110,7 +105,6 @@ def column_keys(task: str, *, paired: bool) -> tuple[str, str]:
 
 
 WRITING = tuple(name for name, task in TASKS.items() if task.writes_texts)
-CAN_BE_RUN = tuple(name for name, task in TASKS.items() if task.can_be_run)
 HAVE_LABELS = tuple(name for name, task in TASKS.items() if task.has_labels)
 HAVE_MASKING = tuple(name for name, task in TASKS.items() if task.has_masking)
 LABEL_METRICS = tuple(dict.fromkeys(task.label_metric for task in TASKS.values() if task.label_metric))

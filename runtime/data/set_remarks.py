@@ -51,7 +51,7 @@ class SetRemarks:
                 self.tokens[side] += len(ids)
                 self.unknown[side] += 0 if unknown is None else ids.count(unknown)
             # mBART puts the code of the language behind the end token.
-            self.endless += self.texts and end is not None and end not in list(target[-2:])
+            self.endless += self.texts and bool(record["target"]) and end is not None and end not in list(target[-2:])
             words = [record[name] for name in ("source", "hypothesis", "target") if name in record]
             found = control and next(filter(None, map(control.search, words)), None)
             if found:

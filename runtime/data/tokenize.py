@@ -19,13 +19,14 @@ TokenRow = tuple[list[int], list[int], dict[str, Any]]
 
 @dataclass
 class Counts:
-    """What became of a split."""
+    """What became of a split. `left_out`: blocks too short, or too little known to the tokenizer."""
 
     examples: int = 0
     source_tokens: int = 0
     target_tokens: int = 0
     truncated_source: int = 0
     truncated_target: int = 0
+    left_out: int = 0
 
 
 def tokenize(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple, cast
 
 from ..extensions import Registry
 from ..failure import Failure
-from ..protocol import Classifier, Converter, Family, Items, Stack, TokenLayout
+from ..protocol import Classifier, Converter, Family, Items, Names, Stack, TokenLayout
 
 IGNORED = -100  # label of a position that does not count
 
@@ -129,6 +129,7 @@ BERT = Family(
     head="cls.predictions.decoder", head_scale=None, decoder_start=None, auto_class="AutoModelForMaskedLM",
     head_features=_bert_transformed, classifier=Classifier(linear="classifier", features=_bert_pooled),
     layout=_BERT_LAYOUT,
+    unread=("bert.pooler.", "cls.seq_relationship."),  # of pre-training with next sentences
 )  # fmt: skip
 ROBERTA = replace(
     BERT, model_type="roberta", stacks={"encoder": "roberta"}, shared="roberta.embeddings.word_embeddings",
@@ -138,13 +139,34 @@ ROBERTA = replace(
     layout=TokenLayout(
         special=(*_SPECIAL, "<mask>"), named=_ROBERTA_NAMED, single="<s> $A </s>", pair="<s> $A </s> </s> $B </s>"
     ),
+    unread=("roberta.pooler.",),
+)  # fmt: skip
+# BERT's names (arXiv 1910.01108 and its code); it has no token types and no pooler.
+_OF_BERT = Names(
+    layer={
+        "attention.q_lin": "attention.self.query", "attention.k_lin": "attention.self.key",
+        "attention.v_lin": "attention.self.value", "attention.out_lin": "attention.output.dense",
+        "sa_layer_norm": "attention.output.LayerNorm", "ffn.lin1": "intermediate.dense", "ffn.lin2": "output.dense",
+        "output_layer_norm": "output.LayerNorm",
+    },
+    outside={
+        "distilbert.embeddings": "bert.embeddings", "vocab_transform": "cls.predictions.transform.dense",
+        "vocab_layer_norm": "cls.predictions.transform.LayerNorm", "vocab_projector": "cls.predictions.decoder",
+        "classifier": "classifier",
+    },
+    config={
+        "activation": "hidden_act", "dropout": "hidden_dropout_prob",
+        "attention_dropout": "attention_probs_dropout_prob", "initializer_range": "initializer_range",
+        "pad_token_id": "pad_token_id",
+    },
 )  # fmt: skip
 DISTILBERT = replace(
     BERT, model_type="distilbert", stacks={"encoder": "distilbert"}, layer_list="transformer.layer",
     depths={"encoder": "n_layers"}, shared="distilbert.embeddings.word_embeddings",
     head="vocab_projector", head_features=_distilbert_transformed,
-    classifier=Classifier(linear="classifier", features=_distilbert_pooled),
+    classifier=Classifier(linear="classifier", features=_distilbert_pooled), takes={"bert": _OF_BERT},
     layout=replace(_BERT_LAYOUT, pair="[CLS] $A [SEP] $B [SEP]"),  # it has no embeddings for token types
+    unread=(),
 )  # fmt: skip
 
 
@@ -271,6 +293,20 @@ def place(family: Family, parameter: str) -> Place | None:
 def parameter_name(family: Family, place: Place) -> str:
     """The inverse of `place`."""
     return f"{_layer_prefix(family, place.stack)}{place.layer}.{place.name}"
+
+
+def name_in(family: Family, other: Family, place: Place | str) -> Place | str | None:
+    """How a family calls what another, whose layers have a place in it, has at a place of its own, or under a parameter
+    name outside of the layers. None: it has no such thing."""
+    if family is other:
+        return place
+    names = family.takes[other.model_type]
+    own, table = (place.name, names.layer) if isinstance(place, Place) else (place, names.outside)
+    for ours, theirs in table.items():
+        if own.startswith(f"{ours}."):
+            found = theirs + own.removeprefix(ours)
+            return place._replace(name=found) if isinstance(place, Place) else found
+    return None
 
 
 def count_parameters(model: nn.Module) -> int:

@@ -26,6 +26,7 @@ from .families import (
     depths,
     family_of,
     head_is_tied,
+    name_in,
     parameter_name,
     place,
 )
@@ -65,14 +66,15 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
 
     Raises `Failure` R227 (widths), R229 (what was built is not the plan's), R241 (an impossible copy).
     """
-    family = family_of(teacher)
+    family = family_of(settings.family)
     inits: dict[Stack, StackInit] = {stack: getattr(settings, stack) for stack in family.stacks}
-    _check_inits(family, settings, inits, origins)
+    _check_inits(teacher, family, settings, inits, origins)
     student = construct(family, _config(family, teacher, settings), settings.seed or 0,
                         own_head=not head_is_tied(teacher), num_labels=settings.num_labels)
     states = {role: model.state_dict() for role, model in origins.items()}
     outside = teacher.state_dict() if settings.embeddings == "teacher" else None
-    source = _Source(family, outside, inits, states)
+    families = {role: family_of(model) for role, model in origins.items()}
+    source = _Source(family, family_of(teacher), outside, inits, states, families)
     state = student.state_dict()
     copied = {name: tensor for name in state if (tensor := source.tensor(name)) is not None}
     _check_shapes(state, copied)
@@ -85,9 +87,12 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
 class _Source:
     """Which tensor of which model a student's tensor is copied from."""
 
-    def __init__(self, family: Family, outside: State | None, inits: Mapping[Stack, StackInit],
-                 states: Mapping[str, State]) -> None:
+    def __init__(self, family: Family, of_teacher: Family, outside: State | None, inits: Mapping[Stack, StackInit],
+                 states: Mapping[str, State], families: Mapping[str, Family]) -> None:
+        """`family`: of the student; `families`: of the models in `states`."""
         self.family = family
+        self.of_teacher = of_teacher
+        self.families = families
         self.outside = outside
         self.inits = inits
         self.states = states
@@ -96,18 +101,29 @@ class _Source:
         """The source of a student's tensor; None: it stays as it was drawn."""
         found = place(self.family, name)
         if found is None:
-            return None if self.outside is None else self.outside[name]
+            theirs = name_in(self.family, self.of_teacher, name)
+            return None if self.outside is None or theirs is None else self.outside[str(theirs)]
         init = self.inits[found.stack]
         if init.origin is None or init.layers is None:
             return None
         # What only layer 0 owns (T5's position bias) is the origin's layer 0's, whichever layer is copied.
         index = 0 if found.name in self.family.first_layer_only else init.layers[found.layer]
-        return self.states[init.origin][parameter_name(self.family, Place(found.stack, index, found.name))]
+        return self.layer_tensor(init.origin, Place(found.stack, index, found.name))
+
+    def layer_tensor(self, origin: str, found: Place) -> Tensor:
+        """What the student calls so, of a model that layers are taken from."""
+        family = self.families[origin]
+        theirs = name_in(self.family, family, found)
+        assert isinstance(theirs, Place)  # a family takes whole layers
+        return self.states[origin][parameter_name(family, theirs)]
 
 
 def _config(family: Family, teacher: Any, settings: StudentSettings) -> dict[str, Any]:
     check_names(family, settings.config)
+    of_teacher = family_of(teacher)
     config: dict[str, Any] = teacher.config.to_dict()
+    if family is not of_teacher:
+        config = {ours: config[theirs] for ours, theirs in family.takes[of_teacher.model_type].config.items()}
     for name in ("dtype", "model_type", "architectures", "transformers_version"):
         config.pop(name, None)
     config.update(settings.config)
@@ -120,17 +136,21 @@ def _planned_depths(family: Family, settings: StudentSettings) -> dict[Stack, in
     return {stack: getattr(settings, f"{stack}_layers") for stack in family.stacks}
 
 
-def _check_inits(family: Family, settings: StudentSettings, inits: Mapping[Stack, StackInit],
+def _fits(family: Family, other: Family) -> bool:
+    return family is other or other.model_type in family.takes
+
+
+def _check_inits(teacher: Any, family: Family, settings: StudentSettings, inits: Mapping[Stack, StackInit],
                  origins: Mapping[str, Any]) -> None:
-    if settings.family != family.model_type:
-        raise _impossible(f"a {settings.family} student cannot be made of a {family.model_type} teacher",
+    if not _fits(family, family_of(teacher)):
+        raise _impossible(f"a {family.model_type} student cannot be made of a {family_of(teacher).model_type} teacher",
                           "student")
     for stack, depth in _planned_depths(family, settings).items():
         init = inits[stack]
         if init.origin is None or init.layers is None:
             continue
         origin = origins[init.origin]
-        if family_of(origin) is not family:
+        if not _fits(family, family_of(origin)):
             raise _impossible(f"{stack} layers of a {family_of(origin).model_type} model do not fit a "
                               f"{family.model_type} student", f"student.init.{stack}.from")
         if len(init.layers) != depth:
@@ -172,20 +192,28 @@ def _copied_layers(state: State, source: _Source) -> Iterator[CopiedLayer]:
         if init.origin is None or init.layers is None:
             continue
         for layer, origin_layer in enumerate(init.layers):
-            is_now = _checksum(source.family, state, stack, layer)
-            was = _checksum(source.family, source.states[init.origin], stack, origin_layer)
+            found = _layer(source.family, state, stack, layer)
+            is_now = _checksum(found)
+            was = _checksum(
+                {name: source.layer_tensor(init.origin, Place(stack, origin_layer, name)) for name in found}
+            )
             if is_now != was:
                 raise _not_the_plans(f"{stack} layer {layer} is not {init.origin}'s layer {origin_layer}")
             yield CopiedLayer(stack, layer, init.origin, origin_layer, is_now)
 
 
-def _checksum(family: Family, state: State, stack: Stack, layer: int) -> str:
-    """sha256 over the names and fp32 values of a layer, in the order of the names."""
+def _layer(family: Family, state: State, stack: Stack, layer: int) -> dict[str, Tensor]:
+    """The tensors of a layer by their names in it, without what only layer 0 owns."""
     found: dict[str, Tensor] = {}
     for name, tensor in state.items():
         where = place(family, name)
         if where is not None and where[:2] == (stack, layer) and where.name not in family.first_layer_only:
             found[where.name] = tensor
+    return found
+
+
+def _checksum(found: State) -> str:
+    """sha256 over the names and fp32 values of a layer, in the order of the names."""
     digest = hashlib.sha256()
     for name in sorted(found):
         tensor = found[name].detach().to("cpu", torch.float32).contiguous()

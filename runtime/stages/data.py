@@ -46,6 +46,7 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     notices = remarks_of(remarks)
     for notice in notices:
         context.notices.add(notice)
+    task.finish_data(context.folder, tokenizer)
     train = summary["train"]
     cut = train["truncated_source"] + train["truncated_target"]
     line = (

@@ -85,7 +85,7 @@ class Record(Protocol):
 def train_step(training: Training, step: Step, record: Record) -> None:
     """One optimizer step: forward and backward over its micro-batches, then the update."""
     context, engine, task = training.context, training.engine, training.task
-    rows = task.drawn(training.rows, training.tokenizer, training.settings, step.epoch)
+    rows = task.drawn(training.rows, step.ids, training.tokenizer, training.settings, step.epoch)
     pad_id = training.tokenizer.pad_token_id
     parts = micro_batches(
         step.ids, rows.source_lengths, rows.target_lengths, context.world, training.micro_batch_tokens

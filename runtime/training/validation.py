@@ -44,7 +44,7 @@ def validate(training: Training, step: int) -> dict[str, float]:
 def _loss(training: Training, ids: Any) -> float:
     """Mean label cross-entropy per token, in nats, without smoothing or weights."""
     context, engine = training.context, training.engine
-    rows = training.task.drawn(training.validation_rows, training.tokenizer, training.settings, None)
+    rows = training.task.drawn(training.validation_rows, ids, training.tokenizer, training.settings, None)
     device = engine.device
     sums = torch.zeros(2, dtype=torch.float64, device=device)  # loss, tokens
     parts = micro_batches(

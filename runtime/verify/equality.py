@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..models.families import reads_labels, stacks
-from ..objective.assembly import TERMS
+from ..models.families import counted, reads_labels, stacks
+from ..objective.assembly import TERMS, everywhere
 from ..objective.objective import OF_LOGITS, Objective, factors_of
 from ..plan import LayerMaps, ObjectiveSettings
 from ..protocol import ModelOutputs, TermInputs
@@ -103,6 +103,8 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
     alone = Objective(objective.student, settings, subject.settings.freeze, teacher).eval()
     batch = subject.batch()
     valid = batch["labels"] != -100
+    if everywhere(settings):
+        valid = counted(alone.student, alone.stacks[-1], batch)
     student = Plain(alone.student, batch, attentions=False)
     teacher_plain = None
     with torch.no_grad():
@@ -115,11 +117,14 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
             yield _logits("teacher", found, teacher_plain.logits[valid])
     factors = factors_of(counts_of(batch), world=1)
     candidates = alone.candidates(batch)
-    compared = ModelOutputs(logits=None if teacher_plain is None else teacher_plain.logits, candidates=candidates)
+    compared = ModelOutputs(
+        logits=None if teacher_plain is None else teacher_plain.logits[valid],
+        candidates=None if candidates is None else candidates[valid],
+    )
     inputs = TermInputs(
-        student=ModelOutputs(logits=student.logits),
+        student=ModelOutputs(logits=student.logits[valid]),
         teacher=None if teacher_plain is None and candidates is None else compared,
-        labels=batch["labels"],
+        labels=batch["labels"][valid],
         source_mask=batch["attention_mask"].bool(),
         phi={},
     )

@@ -128,7 +128,7 @@ class Subject:
     def batch(self) -> dict[str, Tensor]:
         """All rows in one batch."""
         ids, task = np.arange(len(self.rows)), TASKS[self.settings.task]
-        rows = task.drawn(self.rows, self.tokenizer, self.settings, 0)
+        rows = task.drawn(self.rows, ids, self.tokenizer, self.settings, 0)
         return with_signals(task.collate(rows, ids, self.pad_id), self.candidates, ids)
 
     def context(self, rank: int, world: int) -> Context:

@@ -124,7 +124,7 @@ def test_init_writes_a_spec_that_only_lacks_data(recipe: str, folder: Path) -> N
     assert schema == ROOT / "schema" / "experiment.schema.json" and schema.is_file()
     found = json.loads(run("check", "--format", "json", "mine.yaml").output)["diagnostics"]
     lacks: dict[str, set[str]] = {"sft": set(), "kd": set(), "pseudo-labels": set(), "translation": {"E508"}, "nli": {"E508"}}
-    assert {diagnostic["code"] for diagnostic in found} == lacks.get(recipe, {"E508", "W417"})
+    assert {diagnostic["code"] for diagnostic in found} == lacks.get(recipe, {"E508"})
 
 
 def test_init_overwrites_nothing(spec: str) -> None:

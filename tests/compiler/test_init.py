@@ -44,8 +44,8 @@ def compiled(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
             Path(f"{split}.jsonl").write_text(json.dumps(row) + "\n", "utf-8")
         offline = ["--offline", *(["--models", str(MODELS)] if MODELS.is_dir() else [])]
         found = json.loads(run("check", "--data", "--format", "json", *offline, "mine.yaml"))["diagnostics"]
-        # Of those models there are no weights here, and one of their tasks cannot be run yet.
-        expected = {"nli": ["W575"], "distilbert": ["W417", "W575"]}
+        # Of those models there are no weights here.
+        expected = {"nli": ["W575"], "distilbert": ["W575"]}
         assert [d["code"] for d in found] == expected.get(recipe, [])
         run("compile", "mine.yaml", "-o", "plans", *offline)
         return [json.loads(plan.read_text("utf-8")) for plan in sorted(Path("plans").rglob("plan.json"))]

@@ -33,7 +33,6 @@ def copied(tiny_model_folder, tmp_path):
 
     return copy
 
-
 def edit(file, change):
     tree = json.loads(file.read_text())
     change(tree)

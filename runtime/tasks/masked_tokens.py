@@ -1,0 +1,220 @@
+"""Masked tokens that a model predicts: scored in an evaluation and in a training, and timed.
+
+All models are asked about the same tokens, at the same places (`data.masking.FIXED`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn import functional
+
+from ..data.batches import sorted_batches
+from ..data.masking import MaskedRows, choice_of, masked_alike, read_counts
+from ..data.rows import Rows
+from ..execution.context import Context
+from ..extensions import TASKS
+from ..failure import interrupted
+from ..generation.speed import measure_alone, timed_passes
+from ..messages.notices import Notice
+from ..metrics.score import needing, score, score_loss
+from ..models.families import IGNORED, count_parameters
+from ..models.forward import last_states, with_inputs
+from ..models.head import Head, chunks
+from ..models.load import Precision, load_model, load_tokenizer, model_folder
+from ..plan import BenchmarkSettings, EvaluateSettings, Scoring, Stage, ValidationSettings
+from ..protocol import Task, Timed
+
+BATCH_TOKENS = 8192
+ENGINE = "transformers"
+Tokens = NDArray[np.int64]
+
+
+class Predicted(NamedTuple):
+    """Of the masked tokens of some rows, in their order: `loss`, the sum in nats; `labels`, `found` (N,): the tokens
+    that stand there, and the likeliest ones."""
+
+    loss: float
+    labels: Tokens
+    found: Tokens
+
+
+class Evaluation:
+    """Of the model of an `evaluate` stage; `protocol.Evaluation` says what the methods are."""
+
+    account = ""
+
+    def __init__(self, task: Task, stage: Stage, context: Context) -> None:
+        self._task, self._stage, self._context = task, stage, context
+        self._settings: EvaluateSettings = stage.settings
+        folder = model_folder(context.inputs["model"])
+        self._tokenizer = load_tokenizer(folder)
+        self._model = load_model(folder, precision=self._settings.precision).to(context.device)
+
+    def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:
+        ids = np.arange(num_examples)
+        with self._context.progress.task(f"predicting masked tokens of {name}", num_examples, "examples") as update:
+            found = predicted(
+                self._task, self._model, self._tokenizer, rows, ids, self._context, self._context.device, update
+            )
+        return _scored(found, self._settings.metrics, self._tokenizer, self._settings.scoring)
+
+    def baselines(self, rows: Rows, num_examples: int) -> dict[str, dict[str, Any]]:
+        """The frequencies of the tokens in the training set, whatever stands around the masked one."""
+        counts = read_counts(rows.folder).astype(np.float64) + 1.0
+        counts[self._tokenizer.all_special_ids] = 0.0
+        masked = masked_alike(rows, choice_of(self._tokenizer))
+        targets = map(masked.target, range(num_examples))
+        labels = np.concatenate([row[row != IGNORED] for row in targets]).astype(np.int64)
+        loss = float(-np.log(counts[labels] / counts.sum()).sum())
+        found = Predicted(loss, labels, np.full_like(labels, counts.argmax()))
+        return {"unigram": _scored(found, self._settings.metrics, self._tokenizer, self._settings.scoring)}
+
+    def notices(self, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[Notice]:
+        if self._stage.id != "evaluate-teacher":
+            return
+        for name, found in scores.items():
+            unigram = baselines["unigram"][name]
+            if "loss" not in found or found["loss"]["value"] < unigram["loss"]["value"]:
+                continue
+            yield Notice(
+                "R365",
+                f"on {name} the teacher's loss is {found['loss']['value']:.2f}, and that of the unigram baseline, "
+                f"which knows how frequent each token is and nothing else, is {unigram['loss']['value']:.2f}",
+                "a student learns what its teacher can: stop here, and train the teacher longer (`teacher.train`), or "
+                "take another",
+                "teacher",
+            )
+
+
+def _scored(found: Predicted, metrics: Sequence[str], tokenizer: Any, scoring: Scoring) -> dict[str, Any]:
+    scores = score_loss(needing(metrics, "loss"), found.loss / len(found.labels))
+    if of_labels := needing(metrics, "labels"):
+        predictions, references = (tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in (found.found, found.labels))
+        scores |= score(of_labels, predictions, references, scoring)
+    return {name: scores[name] for name in metrics if name in scores}
+
+
+def validate(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    ids: Any,
+    metrics: Sequence[str],
+    settings: ValidationSettings,
+    context: Context,
+    device: Any,
+) -> dict[str, float]:
+    """Each rank predicts for every `world`-th row; all score the whole, so all agree."""
+    with context.progress.task("validation", len(ids), "examples") as update:
+        found = predicted(task, model, tokenizer, rows, ids, context, device, update)
+    scores = _scored(found, metrics, tokenizer, settings.scoring)
+    return {name: float(scores[name]["value"]) for name in metrics}
+
+
+# --- predictions -----------------------------------------------------------------------------------
+
+
+def predicted(
+    task: Task, model: Any, tokenizer: Any, rows: Rows, ids: Any, context: Context, device: Any,
+    on_progress: Callable[[int], None],
+) -> Predicted:  # fmt: skip
+    """Of some rows, on every rank; each computes its share. `model`: in eval mode. Raises `Failure` R300: asked to
+    stop."""
+    masked = masked_alike(rows, choice_of(tokenizer))
+    # Longest first, dealt out in turn: every rank gets about the same work.
+    mine = ids[np.argsort(-rows.source_lengths[ids], kind="stable")][context.rank :: context.world]
+    batches = sorted_batches(rows.source_lengths[mine], BATCH_TOKENS, even=True)
+    loss, found, done = 0.0, [], 0
+    for number in range(max(context.gather(len(batches)))):
+        if number < len(batches):
+            chosen = mine[batches[number]]
+            part = predict(model, task.collate(masked, chosen, tokenizer.pad_token_id), device)
+            loss += part.loss
+            found.append((chosen, part))
+            done += len(chosen)
+            on_progress(min(len(ids), done * context.world))
+        if context.stop_requested():
+            raise interrupted(context.stage.id)
+    everywhere = context.gather((loss, found))
+    of_row: dict[int, tuple[Tokens, Tokens]] = {}
+    for _, parts in everywhere:
+        for chosen, part in parts:
+            ends = np.cumsum([(masked.target(int(i)) != IGNORED).sum() for i in chosen])[:-1]
+            pairs = zip(np.split(part.labels, ends), np.split(part.found, ends), strict=True)
+            of_row.update(zip(chosen.tolist(), pairs, strict=True))
+    labels, likeliest = (np.concatenate([of_row[int(i)][side] for i in ids]) for side in (0, 1))
+    return Predicted(sum(part for part, _ in everywhere), labels, likeliest)
+
+
+@torch.inference_mode()
+def predict(model: Any, batch: Mapping[str, Tensor], device: Any) -> Predicted:
+    """Of a collated batch, row by row."""
+    batch = {name: tensor.to(device) for name, tensor in batch.items()}
+    chosen = batch["labels"] != IGNORED  # (B, S)
+    labels = batch["labels"][chosen]  # (N,)
+    head = Head(model)
+    states = head.rows(last_states(model, with_inputs(model, batch)), chosen, batch)  # (N, d)
+    loss, found = 0.0, []
+    for start, end in chunks(len(labels), head.linear.weight.shape[0]):
+        logits = head(states[start:end]).float()  # (n, V)
+        loss += float(functional.cross_entropy(logits, labels[start:end], reduction="sum"))
+        found.append(logits.argmax(dim=-1))
+    return Predicted(loss, labels.cpu().numpy(), torch.cat(found).cpu().numpy())
+
+
+# --- timed -----------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Forwards:
+    """What is timed: a model of a folder over the first examples of a split of a data artifact, in batches of so many,
+    `repeats` times after one warm-up. The logits are those of the masked tokens."""
+
+    task: str
+    folder: Path
+    precision: Precision
+    device: str
+    data: Path
+    split: str
+    num_examples: int
+    batch_size: int
+    repeats: int
+
+    def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
+        task, tokenizer = TASKS[self.task], load_tokenizer(self.folder)
+        rows = Rows.open(self.data, self.split)
+        alike = masked_alike(rows, choice_of(tokenizer))
+        drawn = {i: (alike.source(i), alike.target(i)) for i in range(self.num_examples)}
+        masked = MaskedRows(rows, drawn.__getitem__)
+        model = load_model(self.folder, precision=self.precision).to(self.device)
+
+        def run(ids: Sequence[int], batch_size: int) -> int:
+            """In batches of rows of like length; returns the tokens that were read."""
+            chosen = np.asarray(ids)
+            for part in sorted_batches(rows.source_lengths[chosen], None, batch_size):
+                predict(model, task.collate(masked, chosen[part], tokenizer.pad_token_id), self.device)
+            return int(rows.source_lengths[chosen].sum())
+
+        found = timed_passes(run, range(self.num_examples), self.batch_size, self.repeats, self.device, on_pass)
+        return {"engine": ENGINE, "note": "", "parameters": count_parameters(model), **found}
+
+
+def timed(task: Task, stage: Stage, context: Context, split: str) -> list[Timed]:
+    """Forward passes over the first examples of a set, by transformers."""
+    settings: BenchmarkSettings = stage.settings
+    num_examples = min(settings.examples, Rows.open(context.inputs["data"], split).num_examples)
+    job = Forwards(
+        settings.task, model_folder(context.inputs["model"]), settings.precision, context.device,
+        context.inputs["data"], split, num_examples, settings.batch_size, settings.repeats,
+    )  # fmt: skip
+    return [Timed(name=ENGINE, num_examples=num_examples, measure=partial(measure_alone, job))]
