@@ -18,6 +18,17 @@ from .subject import Subject
 
 State = Mapping[str, Tensor]
 
+# What DistilBERT calls the parts of BERT, as the code of arXiv 1910.01108 has it; token types and pooler have no name.
+OF_BERT = (
+    ("bert.encoder.layer.", "distilbert.transformer.layer."), ("bert.embeddings.token_type_embeddings.", ""),
+    ("bert.pooler.", ""), ("bert.embeddings.", "distilbert.embeddings."), ("attention.self.query", "attention.q_lin"),
+    ("attention.self.key", "attention.k_lin"), ("attention.self.value", "attention.v_lin"),
+    ("attention.output.dense", "attention.out_lin"), ("attention.output.LayerNorm", "sa_layer_norm"),
+    ("intermediate.dense", "ffn.lin1"), ("output.dense", "ffn.lin2"), ("output.LayerNorm", "output_layer_norm"),
+    ("cls.predictions.transform.dense", "vocab_transform"),
+    ("cls.predictions.transform.LayerNorm", "vocab_layer_norm"), ("cls.predictions.decoder", "vocab_projector"),
+)  # fmt: skip
+
 
 def prove_copies(subject: Subject) -> Iterator[Proof]:
     """Each copied layer, what only block 0 of T5 has, what is outside of the layers, the generation config."""
@@ -38,6 +49,16 @@ def prove_copies(subject: Subject) -> Iterator[Proof]:
     yield held("f", "the generation config is the teacher's", _generation(student, teacher))
 
 
+def _tensors(model: Any, student: Any) -> State:
+    """Those of a model, by the names that the student's family has for them."""
+    tensors: dict[str, Tensor] = dict(model.state_dict())
+    if (family_of(model).model_type, family_of(student).model_type) != ("bert", "distilbert"):
+        return tensors
+    for theirs, ours in OF_BERT:
+        tensors = {name.replace(theirs, ours): tensor for name, tensor in tensors.items() if ours or theirs not in name}
+    return tensors
+
+
 def _layers(subject: Subject, student: Any, origin: Any, stack: Stack, init: StackInit) -> Proof:
     claim = f"{stack} layers are those of the {'teacher' if init.origin == 'teacher' else 'other model'}"
     planned = getattr(subject.plan.copy, stack)
@@ -45,7 +66,7 @@ def _layers(subject: Subject, student: Any, origin: Any, stack: Stack, init: Sta
         return held("f", claim, f"the plan copies {stack} layers {planned}, its stage {init.layers}")
     if depths(student)[stack] != len(planned):
         return held("f", claim, f"the student has {depths(student)[stack]} {stack} layers, the plan {len(planned)}")
-    student_tensors, origin_tensors = student.state_dict(), origin.state_dict()
+    student_tensors, origin_tensors = student.state_dict(), _tensors(origin, student)
     for layer, source in enumerate(planned):
         name = _unequal(student_tensors, origin_tensors, student, stack, layer, source)
         if name is None:
@@ -91,7 +112,7 @@ def _first_only(student_tensors: State, origin_tensors: State, model: Any, stack
 def _outside(student: Any, teacher: Any) -> str | None:
     family = family_of(student)
     inside = tuple(f"{family.stacks[stack]}.{family.layer_list}." for stack in family.stacks)
-    tensors = teacher.state_dict()
+    tensors = _tensors(teacher, student)
     for name, tensor in student.state_dict().items():
         if not name.startswith(inside) and (name not in tensors or not torch.equal(tensor, tensors[name])):
             return f"{name} is not the teacher's"
