@@ -159,7 +159,7 @@ def test_the_triple_loss_is_that_of_torch(teacher_folder: Path, positions: Any) 
     found = {name: float(value.detach()) / counts[items[name]] for name, value in raw.items()}
     assert found == pytest.approx({"logits": kl.item(), "labels": ce.item(), "cosine": cosine.item()}, rel=1e-5)
     expected = 5 * kl + 2 * ce + cosine
-    assert float(share.detach()) == pytest.approx(float(expected), rel=1e-5)
+    assert float(share.detach()) == pytest.approx(expected.item(), rel=1e-5)
     wanted = [parameter for parameter in student.parameters() if parameter.requires_grad]
     for one, two in zip(
         torch.autograd.grad(share, wanted), torch.autograd.grad(expected, wanted), strict=True
