@@ -154,3 +154,15 @@ def test_a_variant_may_have_phases(tmp_path: Path, monkeypatch):
     compiled: Compiled = compile_spec(Path("spec.yaml"), (), make_site(tmp_path))
     assert [len(run.experiment.phases) for run in compiled.runs] == [1, 2]
     assert compiled.diagnostics == []
+
+
+def test_kept_states_are_read_by_the_last_phase(compile_text, tmp_path: Path):
+    """Those of an earlier one are computed: they are in no key."""
+    kept = compile_text(
+        f"training=[{{{FIRST}}}, {{}}]", "loss={labels: 1, logits: 1}", "stopping={max_epochs: 50}",
+        scratch=tmp_path / "scratch", scratch_limit_gb=1000.0,
+    )  # fmt: skip
+    assert kept.stage("train")["execution"]["signals"] and "signals" not in kept.stage("train-1")["execution"]
+    assert keys(compile_text(f"training=[{{{FIRST}}}, {{}}]", "loss={labels: 1, logits: 1}", "stopping={max_epochs: 50}"))[
+        "train"
+    ] == keys(kept)["train"]

@@ -184,3 +184,25 @@ def test_a_seed_that_no_generator_takes(sample: dict[str, Any], tmp_path: Path, 
     make_keys(sample)
     failure = refused(sample, tmp_path / "plan")
     assert failure.code == "R104" and f"seed must be a number from 0 to 4294967295, is {seed}" in failure.message
+
+
+def test_a_training_in_phases_knows_where_each_is_written(sample: dict[str, Any], tmp_path: Path) -> None:
+    """The stage of an earlier phase comes before `train`, which begins with its model."""
+    stages = sample["stages"]
+    first = json.loads(json.dumps(stages[TRAIN]))
+    first["id"] = "train-1"
+    first["settings"]["learning_rate"] = 1e-3
+    stages.insert(TRAIN, first)
+    stages[TRAIN + 1]["needs"]["model"] = "train-1"
+    make_keys(sample)
+    sample["digest"] = facts_digest(sample)
+    (tmp_path / "plan.json").write_text(json.dumps(sample), "utf-8")
+    plan = load_plan(tmp_path)
+    assert [stage.id for stage in plan.phases] == ["train-1", "train"]
+    assert [stage.section for stage in plan.phases] == ["training[0].", "training[1]."]
+    assert [stage.optimization for stage in plan.phases] == ["training[0]", "training[1]"]
+    (tmp_path / "one").mkdir()
+    tree = json.loads(json.dumps(SAMPLE))
+    (tmp_path / "one" / "plan.json").write_text(json.dumps(tree), "utf-8")
+    one = load_plan(tmp_path / "one")
+    assert [(stage.section, stage.optimization) for stage in one.phases] == [("", "training")]
