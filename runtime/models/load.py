@@ -104,6 +104,40 @@ def load_model(folder: Path, *, precision: Precision = "fp32") -> Any:
     return model
 
 
+def load_with_new_head(folder: Path, num_labels: int | None, seed: int) -> Any:
+    """The model of a folder, in fp32, with another head than it was saved with: over `num_labels` classes, or over the
+    vocabulary, drawn with the seed as the family draws it. Equal seeds give equal ones.
+
+    Raises as `load_model`: R225 where anything but the head would be random, or dropped."""
+    import transformers
+
+    config = read_config(folder)
+    family = family_of(config)
+    if num_labels is not None and config.num_labels != num_labels:
+        config.num_labels = num_labels  # its names are those of other classes, and go
+    safe = weight_files(folder)[0].suffix == ".safetensors"
+    auto = getattr(transformers, family.auto_class if num_labels is None else CLASSIFYING)
+    with _readable(folder), quiet(), torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model, report = auto.from_pretrained(
+            folder, config=config, dtype=torch.float32, local_files_only=True, trust_remote_code=False,
+            use_safetensors=safe, weights_only=True, output_loading_info=True, ignore_mismatched_sizes=True,
+        )
+    body = {path.split(".")[0] + "." for path in (*family.stacks.values(), family.shared)}
+
+    def of_body(names: Any) -> set[str]:
+        """Of the stacks and what they share; poolers belong to heads."""
+        found = {name if isinstance(name, str) else name[0] for name in names}
+        return {name for name in found if name.startswith(tuple(body)) and ".pooler." not in name}
+
+    _check_report(folder, family, {name: of_body(report[name]) for name in ("missing_keys", "unexpected_keys")})
+    if wrong := sorted(of_body(report["mismatched_keys"])):
+        raise _mismatch(folder, f"{_some(wrong)} has another shape")
+    _check_depths(folder, family, model)
+    _check_finite(folder, model, "fp32")
+    return model
+
+
 def untie_head(model: Any) -> None:
     """A fresh matrix for the head, drawn as the family draws it; nothing happens where it has its own.
 

@@ -1,7 +1,7 @@
 """The teacher: built from an architecture, or an existing model that is looked at and referenced, not copied.
 
-Artifact: a plain model folder (kind architecture), or `reference.json` with the place and the files of an
-existing one (kinds folder and hub). Role `tokenizer` is needed for an architecture.
+Artifact: a plain model folder (kind architecture, and an existing model whose head is drawn), or `reference.json` with
+the place and the files of an existing one (kinds folder and hub). Role `tokenizer` is needed for an architecture.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from ..files.integrity import fingerprint, model_files
 from ..models.build import build
 from ..models.families import count_parameters, family_of
 from ..models.fetch import fetch
-from ..models.load import has_classes, load_tokenizer, read_config, stored_parameters
+from ..models.load import has_classes, load_tokenizer, load_with_new_head, read_config, stored_parameters
 from ..models.parts import check_parts
 from ..models.save import save_model
 from ..models.weights import weight_files
@@ -30,13 +30,15 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     if settings.kind == "architecture":
         return _build(settings, context)
     folder = _place(settings, context)
-    summary = _look_at(folder, settings)
+    summary = _look_at(folder, settings) if settings.seed is None else {}
     hashes = {file.name: context.hashes.sha256(str(file), file) for file in model_files(folder.resolve())}
     if settings.fingerprint not in (None, fingerprint(hashes)):
         raise Failure(
             "R224", f"the model in {folder} was changed since the plan was compiled", "compile the spec again",
             spec_path="teacher",
         )  # fmt: skip
+    if settings.seed is not None:
+        return _with_new_head(folder, settings, settings.seed, context)
     reference = {
         "path": str(folder.resolve()),
         "fingerprint": settings.fingerprint,
@@ -59,6 +61,20 @@ def _build(settings: TeacherSettings, context: Context) -> dict[str, Any]:
         _check_parameters(parameters, settings)
         update(1, "built")
         save_model(model, context.folder, tokenizer=source)
+        update(2, "saved")
+    return _summary(model.config, parameters)
+
+
+def _with_new_head(folder: Path, settings: TeacherSettings, seed: int, context: Context) -> dict[str, Any]:
+    """An existing model whose head is drawn: it was saved with another one."""
+    _check_family(folder, read_config(folder), settings)
+    with context.progress.task("teacher", 2, "steps") as update:
+        model = load_with_new_head(folder, settings.num_labels, seed)
+        parameters = count_parameters(model)
+        _check_parameters(parameters, settings)
+        check_parts(folder, model.config, load_tokenizer(folder))
+        update(1, "its head is drawn")
+        save_model(model, context.folder, tokenizer=folder)
         update(2, "saved")
     return _summary(model.config, parameters)
 
@@ -86,14 +102,7 @@ def _place(settings: TeacherSettings, context: Context) -> Path:
 def _look_at(folder: Path, settings: TeacherSettings) -> dict[str, Any]:
     """Is it complete and what the plan says? The weights are not loaded for it."""
     config = read_config(folder)
-    family = family_of(config)
-    if family.model_type != settings.family:
-        raise Failure(
-            "R229",
-            f"{folder} is a {family.model_type} model, the plan says {settings.family}",
-            "compile the spec again",
-            spec_path="teacher",
-        )
+    _check_family(folder, config, settings)
     if has_classes(config) != (settings.num_labels is not None):
         has, wanted = ("classes", "the vocabulary") if has_classes(config) else ("the vocabulary", "classes")
         raise Failure(
@@ -106,6 +115,17 @@ def _look_at(folder: Path, settings: TeacherSettings) -> dict[str, Any]:
     _check_parameters(parameters, settings)
     check_parts(folder, config, load_tokenizer(folder))
     return _summary(config, parameters)
+
+
+def _check_family(folder: Path, config: Any, settings: TeacherSettings) -> None:
+    family = family_of(config)
+    if family.model_type != settings.family:
+        raise Failure(
+            "R229",
+            f"{folder} is a {family.model_type} model, the plan says {settings.family}",
+            "compile the spec again",
+            spec_path="teacher",
+        )
 
 
 def _summary(config: Any, parameters: int) -> dict[str, Any]:
