@@ -13,7 +13,7 @@ from ..spec.ways import data_sources
 from ..tasks.task import TASKS, column_keys
 from .aligned_files import Rows, check_baseline_files, check_label_files, label_files
 from .data_faults import Faults
-from .row_check import Layout, RowCheck, tell_cut, tell_unopened
+from .row_check import Layout, RowCheck, tell_cut, tell_one_class, tell_unopened
 from .text_remarks import TextRemarks, first_pairs, tell_remarks
 from .tokenized_texts import tell_tokens
 
@@ -57,6 +57,7 @@ def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None)
     faults.tell(reporter)
     tell_unopened(checks, reporter)
     tell_cut(checks, layout, reporter)
+    tell_one_class(checks, reporter)
     tell_remarks(run, read, reporter)
     if teacher is not None and read:
         tell_tokens(run, teacher, first_pairs(read), reporter)

@@ -6,6 +6,7 @@ the spec. Rows are counted from 1; in a file of JSON lines they are its lines.
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import field
 from itertools import islice
@@ -23,6 +24,7 @@ CUT_SHARE = 0.05  # of the rows; more than that cut is worth a word
 MOST_UNREADABLE = 1000  # rows; a file with more is not read to its end
 MOST_NAMES = 12  # of columns that a message lists
 MOST_TYPED = 100  # letters of a column that a hint spells out
+TEXTS = ("source", "target", "text", "premise", "hypothesis")
 NUMBERED = ("id", "label")  # these columns may hold whole numbers
 
 
@@ -77,6 +79,7 @@ class RowCheck:
         self.having: set[str] = set()  # the keys whose columns some row has
         self.lacking: dict[str, list[int]] = {}  # key -> the rows without its column
         self.unnamed: dict[str, tuple[str, str]] = {}  # key -> problem and hint, if no row has it
+        self.classes: Counter[str] = Counter()  # of the rows that have a label
 
     def read(self, limit: int | None) -> int:
         """Check the first `limit` rows (None: all). Returns how many there were, the last one included when
@@ -156,7 +159,7 @@ class RowCheck:
             self._label(number, value)
         if key in self.words:
             self.words[key].append(len(text.split()))
-        if self.remarks is not None and key in ("source", "target"):
+        if self.remarks is not None and key in TEXTS:
             self.remarks.add(number, key, text)
         if key != "id":
             return
@@ -176,10 +179,16 @@ class RowCheck:
             self.seen[text] = self.name, number
 
     def _label(self, number: int, value: str | int) -> None:
-        """Is it one of `data.labels`, by name or by number? Without these anything may be."""
-        labels = self.layout.labels
-        if labels is None or value in labels or (isinstance(value, int) and 0 <= value < len(labels)):
+        """Is it one of `data.labels`, by name in any case or by number (also of a CSV, as text)? Without these anything
+        may be."""
+        labels, text = self.layout.labels, str(value).strip()
+        if labels is None or text.casefold() in (name.casefold() for name in labels):
+            self.classes[text.casefold()] += 1
             return
+        if text.isdecimal() and int(text) < len(labels):
+            self.classes[labels[int(text)].casefold()] += 1
+            return
+        self.classes[text] += 1
         near = did_you_mean(str(value), labels)
         self._fault(
             "E426",
@@ -244,6 +253,20 @@ class RowCheck:
 
     def _fault(self, code: str, path: Trail, kind: str, number: int, problem: str, hint: str, detail: str = "") -> None:
         self.faults.add(code, path, kind, (self.name, number, self), problem, hint, detail)
+
+
+def tell_one_class(checks: Sequence[RowCheck], reporter: Reporter) -> None:
+    """Reports W429: all rows that are trained on have one label."""
+    trained = [check for check in checks if check.path[1] == "train"]
+    classes = sum((check.classes for check in trained), Counter[str]())
+    if len(classes) == 1 < classes.total() and all(check.complete and not check.lacking for check in trained):
+        reporter.warning(
+            "W429",
+            trained[0].path,
+            f"all rows of {list_files([check.name for check in trained])} have the label {quoted(next(iter(classes)))}",
+            "a model that is trained on them answers with it whatever it reads: is it the right column?",
+            because=[check.path for check in trained[1:]],
+        )
 
 
 def tell_unopened(checks: Sequence[RowCheck], reporter: Reporter) -> None:

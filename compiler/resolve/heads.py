@@ -17,7 +17,7 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     """The teacher with the head that the task needs. A head that its checkpoint does not have is drawn with
     `teacher.seed`.
 
-    Reports E534 (another number of classes than `data.labels`), W531 (the same labels in another order),
+    Reports E534 (other classes than `data.labels`, or another number), W531 (the same labels in another order),
     W532 (a head that is drawn and never trained).
     """
     if teacher.made is not None or teacher.settings["kind"] == "architecture":
@@ -39,6 +39,14 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
                     "name as many, or add `train: {}` to the teacher: it then gets a new head for them",
                     because=[("teacher",)],
                 )
+        elif not trained and named and not _are_alike(named, labels):
+            reporter.error(
+                "E534",
+                ("data", "labels"),
+                f"the labels are {listed(labels, 'and')}, and the outputs of the teacher are {listed(named, 'and')}",
+                f"write `labels: [{', '.join(named)}]`, or add `train: {{}}` to the teacher: it then learns yours",
+                because=[("teacher",)],
+            )
         elif not trained and _is_another_order(named, labels):
             reporter.warning(
                 "W531",
@@ -83,4 +91,9 @@ def _names(config: Mapping[str, Any]) -> list[str]:
 
 def _is_another_order(named: list[str], labels: tuple[str, ...]) -> bool:
     ours, theirs = ([name.casefold() for name in names] for names in (labels, named))
-    return ours != theirs and sorted(ours) == sorted(theirs)
+    return ours != theirs and _are_alike(named, labels)
+
+
+def _are_alike(named: list[str], labels: tuple[str, ...]) -> bool:
+    ours, theirs = (sorted(name.casefold() for name in names) for names in (labels, named))
+    return ours == theirs

@@ -408,3 +408,22 @@ def test_what_the_texts_of_a_set_say() -> None:
     (found,) = judged("data.validation={files: b.jsonl}", "validation.metrics=[loss, rouge2]")
     assert (found.code, found.path) == ("E428", "validation.metrics") and "unicode" in found.hint
     assert judged("data.validation={files: b.jsonl}", "evaluation.rouge.tokenizer=unicode") == []
+
+
+def test_labels_by_name_and_by_number() -> None:
+    """As the run reads them: in any case, and numbers of a CSV as text."""
+    Path("rows.csv").write_text("premise,hypothesis,label\na,b,0\nc,d,Entailment\ne,f,3\n", "utf-8")
+    columns = "data.columns={premise: premise, hypothesis: hypothesis, label: label}"
+    labels = "data.labels=[contradiction, neutral, entailment]"
+    assert messages("data.train={files: rows.csv}", columns, labels, text=CLASSES) == [
+        "E426 data.labels: rows.csv, row 3: not one of the labels contradiction, neutral and entailment: '3'"
+    ]
+
+
+def test_rows_of_one_class() -> None:
+    write("rows.jsonl", [{"text": "a", "label": "good"}, {"text": "b", "label": 1}])
+    told = messages("data.columns={text: text}", "data.labels=[bad, good]", text=CLASSES)
+    assert [message[:4] for message in told] == ["W429"] and "have the label 'good'" in told[0]
+    write("rows.jsonl", [{"text": "a", "label": "good"}, {"text": "b</s>", "label": 0}])
+    told = messages("data.columns={text: text}", "data.labels=[bad, good]", text=CLASSES)
+    assert [message[:4] for message in told] == ["W425"]  # BART classifies from the last end token

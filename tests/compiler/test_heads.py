@@ -75,14 +75,14 @@ def test_another_number_of_classes_is_an_error_unless_the_teacher_is_trained(com
         (["contradiction", "neutral", "entailment"], []),
         (["CONTRADICTION", "Neutral", "entailment"], []),  # the names of old checkpoints
         (["entailment", "neutral", "contradiction"], ["W531"]),
-        (["a", "b", "c"], []),
+        (["a", "b", "c"], ["E534"]),  # of other data
     ],
 )
 def test_the_order_of_the_labels_is_that_of_the_outputs(compile_with, labels, codes):
     lowered = compile_with({"id2label": NAMES, **SAVED}, f"data.labels=[{', '.join(labels)}]")
     assert lowered.codes == codes
     if codes:
-        assert lowered.diagnostics[0].hint == "write `labels: [contradiction, neutral, entailment]`"
+        assert lowered.diagnostics[0].hint.startswith("write `labels: [contradiction, neutral, entailment]`")
 
 
 def test_numbered_labels_have_no_order(compile_with):
@@ -126,6 +126,15 @@ def test_a_masked_lm_needs_a_head_that_predicts_tokens(compile_with, saved, code
     lowered = compile_with({"architectures": [saved]}, text=MASKED_LM)
     assert lowered.codes == codes
     assert teacher_settings(lowered) == {"num_labels": None, "seed": 42 if codes else None}
+
+
+def test_a_teacher_of_other_classes(compile_with):
+    names = {"0": "sports", "1": "politics", "2": "weather"}
+    lowered = compile_with({"id2label": names, **SAVED})
+    assert lowered.codes == ["E534"]
+    (told,) = lowered.diagnostics
+    assert "contradiction, neutral and entailment" in told.message and "sports, politics and weather" in told.message
+    assert compile_with({"id2label": names, **SAVED}, "teacher.train={}").codes == []  # it learns them
 
 
 # --- from scratch ------------------------------------------------------------------------------------
