@@ -190,11 +190,11 @@ def test_a_schedule_that_ends_before_it_begins_is_refused(rows: Rows) -> None:
 
 def test_a_warm_up_that_the_training_ends_within_is_told(rows: Rows) -> None:
     """How many steps there are is known with the rows, at the latest."""
-    notice = _too_long(StepSchedule(replace(SETTINGS, warmup_steps=25), rows), "")  # of 25
+    notice = _too_long(StepSchedule(replace(SETTINGS, warmup_steps=25), rows), "training")  # of 25
     assert notice is not None and (notice.code, notice.spec_path) == ("R358", "training.warmup")
     assert "takes 25 steps, and the training ends after 25" in notice.message and "never exceeds 0.96" in notice.message
-    assert _too_long(StepSchedule(replace(SETTINGS, warmup_steps=24), rows), "") is None
-    of_teacher = _too_long(StepSchedule(replace(SETTINGS, warmup_steps=25), rows), "teacher.train.")
+    assert _too_long(StepSchedule(replace(SETTINGS, warmup_steps=24), rows), "training") is None
+    of_teacher = _too_long(StepSchedule(replace(SETTINGS, warmup_steps=25), rows), "teacher.train.training")
     assert of_teacher is not None and of_teacher.spec_path == "teacher.train.training.warmup"
     endless = replace(SETTINGS.stopping, max_epochs=None)
-    assert _too_long(StepSchedule(replace(SETTINGS, warmup_steps=500, stopping=endless), rows), "") is None
+    assert _too_long(StepSchedule(replace(SETTINGS, warmup_steps=500, stopping=endless), rows), "training") is None
