@@ -38,7 +38,7 @@ from distilc.compiler.cli import distilc  # noqa: E402
 from distilc.runtime.commands import run as driver  # noqa: E402
 from distilc.runtime.commands import status  # noqa: E402
 from distilc.runtime.failure import Failure  # noqa: E402
-from distilc.runtime.keys import run_key, stage_key  # noqa: E402
+from distilc.runtime.keys import facts_digest, run_key, stage_key  # noqa: E402
 from distilc.runtime.plan import load_plan  # noqa: E402
 
 LIMIT_SECONDS = 20
@@ -246,6 +246,7 @@ def make_keys(tree: dict[str, Any]) -> None:
         needs = {role: keys[id] for role, id in stage["needs"].items()}
         keys[stage["id"]] = stage["key"] = stage_key(stage["kind"], stage["settings"], needs)
     tree["key"] = run_key(tree["stages"])
+    tree["digest"] = facts_digest(tree)
 
 
 def no_work(run: driver.Run, stages: Sequence[Any]) -> Failure | None:

@@ -12,6 +12,7 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -207,6 +208,19 @@ def test_a_damaged_plan_does_not_stop_the_others(
     assert work.runs_of("train") == ["run00", "run02"]
     output = capsys.readouterr()
     assert "R102" in output.err and output.out.endswith("3 runs: 2 done, 1 failed: run01\n")
+
+
+def test_no_folders_are_made_for_a_workspace_that_is_nowhere(
+    plans: list[Path], work: Work, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A path that was damaged on its way: a plan's own workspace lies where it was compiled."""
+    tree = json.loads((plans[0] / "plan.json").read_text("utf-8"))
+    tree["site"]["workspace"] = str(tmp_path / "nullworkspace" / "here")
+    (plans[0] / "plan.json").write_text(json.dumps(tree), "utf-8")
+    assert main(plans[:1], UNTIL) == 1
+    assert "R404" in capsys.readouterr().err and not (tmp_path / "nullworkspace").exists()
+    assert main(plans[:1], replace(UNTIL, workspace=tmp_path / "asked" / "for")) == 0
+    assert (tmp_path / "asked" / "for" / "runs").is_dir()
 
 
 @pytest.mark.parametrize("options", [Options(until="tarin"), Options(redo=["tarin"])])
