@@ -23,7 +23,7 @@ TEACHER = {"rouge1": {"value": 40.0, "low": 38.0, "high": 42.0}, "rouge2": {"val
 STUDENT = {"rouge1": {"value": 38.0, "low": 36.5, "high": 39.5}, "rouge2": {"value": 18.5, "low": 17.25, "high": 19.75}}
 LEAD = {"rouge1": {"value": 11.0, "low": 10.0, "high": 12.0}, "rouge2": {"value": 3.0, "low": 2.5, "high": 3.5}}
 LESS = {"higher_is_better": False}
-SPEED = {"batch_size": 32, "device": "cpu", "examples_per_second": 8.0, "latency_ms_per_example": 125.0}
+SPEED = {"batch_size": 32, "device": "cpu", "beams": 4, "examples_per_second": 8.0, "latency_ms_per_example": 125.0}
 TRAINING = {"stopped_by": "patience", "steps": 120, "best": 18.9, "monitor": "rouge2"}
 
 
