@@ -66,9 +66,12 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
     step_schedule = StepSchedule(stage.settings, rows)
     batch, shown = _chosen(plan, step_schedule, rows, stage.execution.micro_batch_tokens or 1, asked)
     subject = Subject(plan, stage, prepared.student, prepared.inputs, {}, FewRows(rows, batch.ids), tokenizer)
-    settings, tensors, objective = subject.settings, subject.batch(), subject.objective()
+    settings, objective, task = subject.settings, subject.objective(), TASKS[plan.task]
+    # What is predicted is drawn for a whole step.
+    drawn = task.drawn(rows, batch.ids if batch.step is None else batch.step.ids, tokenizer, settings, 0)
+    tensors = task.collate(drawn, batch.ids, subject.pad_id)
     teacher = None if objective.teacher is None else objective.teacher.model
-    TASKS[plan.task].configure(objective.student, teacher, prepared.inputs["data"])
+    task.configure(objective.student, teacher, prepared.inputs["data"])
     few = {name: tensor[shown] for name, tensor in tensors.items()}
     data = plan.stage("data")
     words = TokenText(tokenizer)
@@ -97,10 +100,10 @@ def sample(prepared: Prepared, store: Store, asked: Asked) -> dict[str, Any]:
             "truncated_in_batch": lengths.cut(rows, batch.ids),
         },
         "step": _step(plan, step_schedule, rows, batch, settings),
-        "batch": _batch(batch, tensors),
+        "batch": _batch(batch, tensors, writes=reads_labels(objective.student, objective.stacks[-1])),
         "rows": told,
         "layers": _layers(plan, objective, prepared),
-        "objective": _objective(objective, settings, step_schedule, few, rows, batch),
+        "objective": _objective(objective, settings, step_schedule, few, drawn, batch),
     }  # fmt: skip
     facts["remarks"] = batch_remarks(facts)
     return facts
@@ -278,7 +281,7 @@ def _step(plan: Plan, step_schedule: StepSchedule, rows: Rows, batch: Batch, set
     }
 
 
-def _batch(batch: Batch, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
+def _batch(batch: Batch, tensors: Mapping[str, Tensor], *, writes: bool) -> dict[str, Any]:
     mask, labels = tensors["attention_mask"], tensors["labels"]
     return {
         "number": batch.number,
@@ -288,7 +291,7 @@ def _batch(batch: Batch, tensors: Mapping[str, Tensor]) -> dict[str, Any]:
         "target_width": labels.shape[1] if labels.dim() > 1 else 1,
         "padding": {
             "source": 100.0 * (1 - float(mask.sum()) / mask.numel()),
-            "target": 100.0 * (1 - float((labels != IGNORED).sum()) / labels.numel()),
+            "target": 100.0 * (1 - float((labels != IGNORED).sum()) / labels.numel()) if writes else 0.0,
         },
     }
 

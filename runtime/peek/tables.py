@@ -84,7 +84,7 @@ def _row(row: Facts) -> Group:
 
 def _positions(positions: Sequence[Facts]) -> Table:
     """What is read against the label, and what the models expect there."""
-    who = [name for name in ("teacher", "student") if name in positions[0]]
+    who = [name for name in ("teacher", "student") if any(name in at for at in positions)]
     table = Table(box=box.SIMPLE_HEAD, header_style="bold", pad_edge=False)
     table.add_column("", justify="right", style="dim")
     table.add_column("decoder input", overflow="fold")
@@ -93,7 +93,7 @@ def _positions(positions: Sequence[Facts]) -> Table:
         table.add_column(f"{name} expects", overflow="fold", ratio=1)
     with_top = [at for at in positions if who and who[0] in at]
     real = [at for at in positions if at["counts"]]
-    shown = [*with_top, *(at for at in real[-LAST:] if at["position"] >= len(with_top))]
+    shown = [*with_top, *(at for at in real[-LAST:] if at not in with_top)]
     before = -1
     for at in shown:
         if at["position"] > before + 1:
