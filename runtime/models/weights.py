@@ -59,7 +59,15 @@ def _stored(folder: Path) -> dict[str, tuple[tuple[int, ...], str]]:
         else:
             for name, tensor in _unpickled(file).items():
                 found[name] = (tuple(tensor.shape), str(tensor.dtype).removeprefix("torch."))
-    return found
+    return {_renamed(name): entry for name, entry in found.items()}
+
+
+def _renamed(name: str) -> str:
+    """What transformers reads a tensor as: the first checkpoints of BERT call parts of a norm as TensorFlow does."""
+    for old, new in (("LayerNorm.gamma", "LayerNorm.weight"), ("LayerNorm.beta", "LayerNorm.bias")):
+        if name.endswith(old):
+            return name.removesuffix(old) + new
+    return name
 
 
 def stored_tensors(folder: Path, names: tuple[str, ...]) -> dict[str, Any]:
