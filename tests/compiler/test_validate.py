@@ -55,7 +55,7 @@ def test_a_good_spec() -> None:
         ("training: {seeds: [1]}", "E201", 7, 12, "unknown key 'seeds' in `training`",
          "`seeds` belongs at the top level"),
         ("training: {qqq: 1}", "E201", 7, 12, "unknown key 'qqq' in `training`",
-         "known here: learning_rate, schedule, warmup, optimizer, gradient_clipping and dropout"),
+         "known here: learning_rate, schedule, warmup, optimizer, gradient_clipping, dropout and method"),
         ("evaluation: {speed: {batchsize: 1}}", "E201", 7, 22, "unknown key 'batchsize' in `evaluation.speed`",
          "did you mean `batch_size`?"),
         ("stopping: {retention: {rouge-2: 9}}", "E201", 7, 24, "unknown key 'rouge-2' in `stopping.retention`",
