@@ -22,6 +22,7 @@ from distilc.runtime.models.shrink import shrink
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
 from distilc.runtime.plan import LabelsTerm, LogitsTerm, ObjectiveSettings, StackInit, StudentSettings
+from distilc.runtime.verify.equality import _padded, _with_room
 from distilc.runtime.verify.subject import counts_of
 
 ROOT = Path(__file__).parents[2]
@@ -187,6 +188,19 @@ def test_a_checkpoint_of_pre_training_is_read_without_its_pooler(
     assert all(torch.equal(tensor, tensors[name]) for name, tensor in model.state_dict().items())
 
 
+def test_padding_is_proved_of_the_rows_that_have_room_for_more(teacher_folder: Path) -> None:
+    """Of 40 positions; a block often fills all of them."""
+    model = load_model(teacher_folder)
+    mask = torch.zeros(3, 40, dtype=torch.int64)
+    for row, length in enumerate((40, 20, 35)):
+        mask[row, :length] = 1
+    batch = {"input_ids": mask * 7, "attention_mask": mask, "labels": mask * 107 - 100}
+    found = _with_room(model, batch)
+    assert found is not None and found["input_ids"].shape == found["labels"].shape == (2, 35)
+    assert _with_room(model, {name: tensor[:1] for name, tensor in batch.items()}) is None
+    assert model(**_padded(model, found, 0)).logits.shape[1] == 38
+
+
 # --- a whole run -----------------------------------------------------------------------------------
 
 
@@ -217,22 +231,21 @@ def test_distilbert_runs_from_its_spec_to_its_table(tmp_path: Path) -> None:
     }  # fmt: skip
     spec = ROOT / "specs" / "distilbert" / "distilbert-base.yaml"
     given = [part for path, value in changes.items() for part in ("--set", f"{path}={value}")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1", "DISTILC_WORKSPACE": str(tmp_path / "work")}
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     said = {}
     for verb, more in (("run", ["--in-process"]), ("verify", []), ("peek", [])):
         command = [sys.executable, "-m", "distilc.compiler", verb, str(spec), "--only", "full", *given, *more]
         done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
         said[verb] = done.stdout + done.stderr
         assert done.returncode == 0, said[verb][-3000:]
-    (file,) = tmp_path.rglob("summary.json")
-    summary = json.loads(file.read_text())
+    (run,) = (tmp_path / ".distilc" / "runs").iterdir()
+    summary = json.loads((run / "summary.json").read_text())
     for who in ("teacher", "student"):
         scores = summary[who]
         assert scores["pseudo_perplexity"] == pytest.approx(torch.tensor(scores["loss"]).exp().item(), rel=1e-4)
         assert 0 <= scores["masked_accuracy"] <= 100
     assert set(summary["baselines"]["unigram"]) == {"loss", "pseudo_perplexity", "masked_accuracy"}
     assert summary["speed"]["student"]["examples_per_second"] > 0
-    (saved,) = [place.parent for place in tmp_path.rglob("training.json")]
-    student = DistilBertForMaskedLM.from_pretrained(saved)
-    assert load_tokenizer(saved).mask_token_id == 103 and student.config.n_layers == 2
+    student = DistilBertForMaskedLM.from_pretrained(run / "student")
+    assert load_tokenizer(run / "student").mask_token_id == 103 and student.config.n_layers == 2
     assert ", 0 failed" in said["verify"] and "[MASK]" in said["peek"]
