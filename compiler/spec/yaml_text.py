@@ -57,7 +57,6 @@ def _on_one_line(value: Any, width: int) -> str | None:
     return line if len(line) <= width or not value else None
 
 
-@lru_cache(maxsize=1 << 16, typed=True)  # 1, 1.0 and true are equal and not the same text
 def _scalar(value: Any) -> str:
     if value is None:
         return "null"
@@ -71,6 +70,11 @@ def _scalar(value: Any) -> str:
         return repr(value)
     if not isinstance(value, str):
         raise TypeError(f"{value!r} is no plain value")
+    return _text(value)
+
+
+@lru_cache(maxsize=1 << 16)  # texts alone: numbers may be equal and not the same text (1 and 1.0, 0.0 and -0.0)
+def _text(value: str) -> str:
     if PLAIN.match(value) and value.lower() not in WORDS:
         return value
     return '"' + "".join(map(_escaped, value)) + '"'

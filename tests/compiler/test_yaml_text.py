@@ -37,6 +37,12 @@ def test_our_own_reader_takes_every_text(text: str) -> None:
     assert flatten(node, Places()) == {"key": text}
 
 
+def test_a_number_is_written_as_it_is_whatever_was_written_before() -> None:
+    """Equal numbers may be other texts, and a spec with another text has other keys."""
+    for value in (-0.0, 0.0, 1, 1.0, True, 0, False):
+        assert yaml_text({"a": value}) == f"a: {str(value).lower()}\n"
+
+
 def test_how_it_looks() -> None:
     tree = {
         "name": "bart-xsum", "betas": [0.9, 1e-8], "none": [], "empty": {}, "off": None, "commit": "12e4567",
