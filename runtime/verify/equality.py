@@ -184,8 +184,8 @@ def _padded(model: Any, batch: Batch, pad_id: int) -> dict[str, Tensor]:
 
 def _with_room(model: Any, batch: Batch) -> dict[str, Tensor] | None:
     """The rows of a batch that can be padded further: the model has positions for no more. None: there are none."""
-    tables = [int(module.weight.shape[0]) for module in positions(model)]  # type: ignore[union-attr, arg-type]
-    room = min(tables, default=1 << 30) - SPARE - max(MORE_SOURCE, MORE_TARGET)
+    tables: list[Any] = [module.weight for module in positions(model)]
+    room = min(map(len, tables), default=1 << 30) - SPARE - max(MORE_SOURCE, MORE_TARGET)
     lengths = batch["attention_mask"].sum(dim=1)  # (B,)
     writes = reads_labels(model, stacks(model)[-1])
     targets = (batch["labels"] != -100).sum(dim=1) if writes else lengths
