@@ -9,33 +9,24 @@ from __future__ import annotations
 import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from ..data.batches import sorted_batches
 from ..data.classes import read_classes, require_names
 from ..data.rows import Rows
 from ..execution.context import Context
 from ..extensions import TASKS
-from ..failure import interrupted
-from ..generation.speed import measure_alone, timed_passes
 from ..messages.notices import Notice
 from ..metrics.classes import majority
 from ..metrics.score import needing, score, score_loss
-from ..models.families import count_parameters
 from ..models.forward import label_logits
-from ..models.load import Precision, load_model, load_tokenizer, model_folder
-from ..plan import BenchmarkSettings, EvaluateSettings, Stage, ValidationSettings
+from ..models.load import load_model, load_tokenizer, model_folder
+from ..plan import EvaluateSettings, Stage, ValidationSettings
 from ..protocol import Task, Timed
-
-BATCH_TOKENS = 8192
-ENGINE = "transformers"
+from .forward_passes import over_ranks, timed_forwards
 
 Logits = NDArray[np.float32]  # (N, classes)
 
@@ -185,21 +176,10 @@ def logits_everywhere(
     """Logits of some rows, in their order, on every rank; each computes its share. `model`: in eval mode.
 
     Raises `Failure` R300: asked to stop."""
-    # Longest first, dealt out in turn: every rank gets about the same work.
-    order = np.argsort(-rows.source_lengths[ids], kind="stable")
-    mine = order[context.rank :: context.world]
-    batches = sorted_batches(rows.source_lengths[ids[mine]], BATCH_TOKENS, even=True)
-    found: dict[int, Logits] = {}
-    for number in range(max(context.gather(len(batches)))):
-        if number < len(batches):
-            chosen = mine[batches[number]]
-            batch = task.collate(rows, ids[chosen], pad_id)
-            found.update(zip(chosen.tolist(), logits_of(model, batch, device), strict=True))
-            on_progress(min(len(ids), len(found) * context.world))
-        if context.stop_requested():
-            raise interrupted(context.stage.id)
-    everywhere = {i: row for part in context.gather(found) for i, row in part.items()}
-    return np.stack([everywhere[i] for i in range(len(ids))])
+    def answer(chosen: Any) -> list[Any]:
+        return list(logits_of(model, task.collate(rows, chosen, pad_id), device))
+
+    return np.stack(over_ranks(rows, ids, context, on_progress, answer))
 
 
 @torch.inference_mode()
@@ -213,45 +193,11 @@ def logits_of(model: Any, batch: Mapping[str, torch.Tensor], device: Any) -> Log
 # --- timed -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Forwards:
-    """What is timed: a model of a folder over the first examples of a split of a data artifact, in batches of so many,
-    `repeats` times after one warm-up. Tokens are in the rows; only padding them is part of it."""
-
-    task: str
-    folder: Path
-    precision: Precision
-    device: str
-    data: Path
-    split: str
-    num_examples: int
-    batch_size: int
-    repeats: int
-
-    def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
-        task, rows = TASKS[self.task], Rows.open(self.data, self.split)
-        model = load_model(self.folder, precision=self.precision).to(self.device)
-        pad_id = load_tokenizer(self.folder).pad_token_id
-
-        def classify(ids: Sequence[int], batch_size: int) -> int:
-            """In batches of rows of like length, as generation has them; returns the tokens that were read."""
-            chosen = np.asarray(ids)
-            for part in sorted_batches(rows.source_lengths[chosen], None, batch_size):
-                logits_of(model, task.collate(rows, chosen[part], pad_id), self.device)
-            return int(rows.source_lengths[chosen].sum())
-
-        found = timed_passes(
-            classify, range(self.num_examples), self.batch_size, self.repeats, self.device, on_pass
-        )
-        return {"engine": ENGINE, "note": "", "parameters": count_parameters(model), **found}
-
-
 def timed(stage: Stage, context: Context, split: str) -> list[Timed]:
-    """Forward passes over the first examples of a set, by transformers."""
-    settings: BenchmarkSettings = stage.settings
-    num_examples = min(settings.examples, Rows.open(context.inputs["data"], split).num_examples)
-    job = Forwards(
-        settings.task, model_folder(context.inputs["model"]), settings.precision, context.device,
-        context.inputs["data"], split, num_examples, settings.batch_size, settings.repeats,
-    )  # fmt: skip
-    return [Timed(name=ENGINE, num_examples=num_examples, measure=partial(measure_alone, job))]
+    """Forward passes over the first examples of a set."""
+    return timed_forwards(stage, context, split, _classify)
+
+
+def _classify(model: Any, tokenizer: Any, rows: Rows, num_examples: int) -> Callable[[Any], Logits]:
+    task, pad_id = TASKS["classification"], tokenizer.pad_token_id
+    return lambda ids: logits_of(model, task.collate(rows, ids, pad_id), model.device)

@@ -111,7 +111,7 @@ class MaskedLm(Task):
     def timed(self, stage: Stage, context: Context, split: str) -> list[Timed]:
         from .masked_tokens import timed
 
-        return timed(self, stage, context, split)
+        return timed(stage, context, split)
 
 
 MASKED_LM = MaskedLm()

@@ -6,9 +6,6 @@ All models are asked about the same tokens, at the same places (`data.masking.FI
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
-from functools import partial
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -17,32 +14,28 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
-from ..data.batches import sorted_batches
 from ..data.masking import MaskedRows, choice_of, masked_alike, read_counts
 from ..data.rows import Rows
 from ..execution.context import Context
 from ..extensions import TASKS
-from ..failure import interrupted
-from ..generation.speed import measure_alone, timed_passes
 from ..messages.notices import Notice
 from ..metrics.score import needing, score, score_loss
-from ..models.families import IGNORED, count_parameters
+from ..models.families import IGNORED
 from ..models.forward import last_states, with_inputs
 from ..models.head import Head, chunks
-from ..models.load import Precision, load_model, load_tokenizer, model_folder
-from ..plan import BenchmarkSettings, EvaluateSettings, Scoring, Stage, ValidationSettings
+from ..models.load import load_model, load_tokenizer, model_folder
+from ..plan import EvaluateSettings, Scoring, Stage, ValidationSettings
 from ..protocol import Task, Timed
+from .forward_passes import over_ranks, timed_forwards
 
-BATCH_TOKENS = 8192
-ENGINE = "transformers"
 Tokens = NDArray[np.int64]
 
 
 class Predicted(NamedTuple):
-    """Of the masked tokens of some rows, in their order: `loss`, the sum in nats; `labels`, `found` (N,): the tokens
+    """Of the masked tokens of some rows, in their order, each (N,): `losses` in nats; `labels`, `found`: the tokens
     that stand there, and the likeliest ones."""
 
-    loss: float
+    losses: NDArray[np.floating[Any]]
     labels: Tokens
     found: Tokens
 
@@ -74,8 +67,8 @@ class Evaluation:
         masked = masked_alike(rows, choice_of(self._tokenizer))
         targets = map(masked.target, range(num_examples))
         labels = np.concatenate([row[row != IGNORED] for row in targets]).astype(np.int64)
-        loss = float(-np.log(counts[labels] / counts.sum()).sum())
-        found = Predicted(loss, labels, np.full_like(labels, counts.argmax()))
+        losses = -np.log(counts[labels] / counts.sum())
+        found = Predicted(losses, labels, np.full_like(labels, counts.argmax()))
         return {"unigram": _scored(found, self._settings.metrics, self._tokenizer, self._settings.scoring)}
 
     def notices(self, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[Notice]:
@@ -96,7 +89,7 @@ class Evaluation:
 
 
 def _scored(found: Predicted, metrics: Sequence[str], tokenizer: Any, scoring: Scoring) -> dict[str, Any]:
-    scores = score_loss(needing(metrics, "loss"), found.loss / len(found.labels))
+    scores = score_loss(needing(metrics, "loss"), float(found.losses.mean(dtype=np.float64)))
     if of_labels := needing(metrics, "labels"):
         predictions, references = (tokenizer.convert_ids_to_tokens(ids.tolist()) for ids in (found.found, found.labels))
         scores |= score(of_labels, predictions, references, scoring)
@@ -131,29 +124,13 @@ def predicted(
     """Of some rows, on every rank; each computes its share. `model`: in eval mode. Raises `Failure` R300: asked to
     stop."""
     masked = masked_alike(rows, choice_of(tokenizer))
-    # Longest first, dealt out in turn: every rank gets about the same work.
-    mine = ids[np.argsort(-rows.source_lengths[ids], kind="stable")][context.rank :: context.world]
-    batches = sorted_batches(rows.source_lengths[mine], BATCH_TOKENS, even=True)
-    loss, found, done = 0.0, [], 0
-    for number in range(max(context.gather(len(batches)))):
-        if number < len(batches):
-            chosen = mine[batches[number]]
-            part = predict(model, task.collate(masked, chosen, tokenizer.pad_token_id), device)
-            loss += part.loss
-            found.append((chosen, part))
-            done += len(chosen)
-            on_progress(min(len(ids), done * context.world))
-        if context.stop_requested():
-            raise interrupted(context.stage.id)
-    everywhere = context.gather((loss, found))
-    of_row: dict[int, tuple[Tokens, Tokens]] = {}
-    for _, parts in everywhere:
-        for chosen, part in parts:
-            ends = np.cumsum([(masked.target(int(i)) != IGNORED).sum() for i in chosen])[:-1]
-            pairs = zip(np.split(part.labels, ends), np.split(part.found, ends), strict=True)
-            of_row.update(zip(chosen.tolist(), pairs, strict=True))
-    labels, likeliest = (np.concatenate([of_row[int(i)][side] for i in ids]) for side in (0, 1))
-    return Predicted(sum(part for part, _ in everywhere), labels, likeliest)
+
+    def answer(chosen: Any) -> list[Predicted]:
+        found = predict(model, task.collate(masked, chosen, tokenizer.pad_token_id), device)
+        ends = np.cumsum([(masked.target(int(i)) != IGNORED).sum() for i in chosen])[:-1]
+        return [Predicted(*of_row) for of_row in zip(*(np.split(part, ends) for part in found), strict=True)]
+
+    return Predicted(*map(np.concatenate, zip(*over_ranks(rows, ids, context, on_progress, answer), strict=True)))
 
 
 @torch.inference_mode()
@@ -164,57 +141,24 @@ def predict(model: Any, batch: Mapping[str, Tensor], device: Any) -> Predicted:
     labels = batch["labels"][chosen]  # (N,)
     head = Head(model)
     states = head.rows(last_states(model, with_inputs(model, batch)), chosen, batch)  # (N, d)
-    loss, found = 0.0, []
+    losses, found = [], []
     for start, end in chunks(len(labels), head.linear.weight.shape[0]):
         logits = head(states[start:end]).float()  # (n, V)
-        loss += float(functional.cross_entropy(logits, labels[start:end], reduction="sum"))
+        losses.append(functional.cross_entropy(logits, labels[start:end], reduction="none"))
         found.append(logits.argmax(dim=-1))
-    return Predicted(loss, labels.cpu().numpy(), torch.cat(found).cpu().numpy())
+    return Predicted(torch.cat(losses).cpu().numpy(), labels.cpu().numpy(), torch.cat(found).cpu().numpy())
 
 
 # --- timed -----------------------------------------------------------------------------------------
 
 
-@dataclass(frozen=True)
-class Forwards:
-    """What is timed: a model of a folder over the first examples of a split of a data artifact, in batches of so many,
-    `repeats` times after one warm-up. The logits are those of the masked tokens."""
-
-    task: str
-    folder: Path
-    precision: Precision
-    device: str
-    data: Path
-    split: str
-    num_examples: int
-    batch_size: int
-    repeats: int
-
-    def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
-        task, tokenizer = TASKS[self.task], load_tokenizer(self.folder)
-        rows = Rows.open(self.data, self.split)
-        alike = masked_alike(rows, choice_of(tokenizer))
-        drawn = {i: (alike.source(i), alike.target(i)) for i in range(self.num_examples)}
-        masked = MaskedRows(rows, drawn.__getitem__)
-        model = load_model(self.folder, precision=self.precision).to(self.device)
-
-        def run(ids: Sequence[int], batch_size: int) -> int:
-            """In batches of rows of like length; returns the tokens that were read."""
-            chosen = np.asarray(ids)
-            for part in sorted_batches(rows.source_lengths[chosen], None, batch_size):
-                predict(model, task.collate(masked, chosen[part], tokenizer.pad_token_id), self.device)
-            return int(rows.source_lengths[chosen].sum())
-
-        found = timed_passes(run, range(self.num_examples), self.batch_size, self.repeats, self.device, on_pass)
-        return {"engine": ENGINE, "note": "", "parameters": count_parameters(model), **found}
+def timed(stage: Stage, context: Context, split: str) -> list[Timed]:
+    """Forward passes over the first examples of a set; the logits are those of the masked tokens."""
+    return timed_forwards(stage, context, split, _predict)
 
 
-def timed(task: Task, stage: Stage, context: Context, split: str) -> list[Timed]:
-    """Forward passes over the first examples of a set, by transformers."""
-    settings: BenchmarkSettings = stage.settings
-    num_examples = min(settings.examples, Rows.open(context.inputs["data"], split).num_examples)
-    job = Forwards(
-        settings.task, model_folder(context.inputs["model"]), settings.precision, context.device,
-        context.inputs["data"], split, num_examples, settings.batch_size, settings.repeats,
-    )  # fmt: skip
-    return [Timed(name=ENGINE, num_examples=num_examples, measure=partial(measure_alone, job))]
+def _predict(model: Any, tokenizer: Any, rows: Rows, num_examples: int) -> Callable[[Any], Predicted]:
+    task, alike = TASKS["masked-lm"], masked_alike(rows, choice_of(tokenizer))
+    drawn = {i: (alike.source(i), alike.target(i)) for i in range(num_examples)}
+    masked = MaskedRows(rows, drawn.__getitem__)
+    return lambda ids: predict(model, task.collate(masked, ids, tokenizer.pad_token_id), model.device)
