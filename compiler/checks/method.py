@@ -9,7 +9,7 @@ from ..extensions.terms import needs_of
 from ..resolve.student import ResolvedStudent
 from ..spec.ways import trainings
 from .context import ModelContext, SpecContext
-from .schedules import check_times
+from .schedules import times_within
 
 
 def check_method(spec: SpecContext) -> None:
@@ -41,7 +41,7 @@ def check_method(spec: SpecContext) -> None:
             )
             continue
         for setting, schedule in method.schedules.items():
-            check_times(schedule, part.stopping, (*where, setting), reporter)
+            times_within(schedule, part.stopping, (*where, setting), reporter)
         paired = [name for name in part.loss.terms if "phi" in needs_of(name)]
         if paired:
             reporter.error(

@@ -37,10 +37,10 @@ def check_schedules(spec: SpecContext) -> None:
             continue
         schedule = run.training.loss.schedules.get(".".join(map(str, path[1:])))
         if schedule is not None:
-            check_times(schedule, stopping, path, reporter)
+            times_within(schedule, stopping, path, reporter)
 
 
-def check_times(schedule: Schedule, stopping: Stopping, path: Trail, reporter: Reporter) -> None:
+def times_within(schedule: Schedule, stopping: Stopping, path: Trail, reporter: Reporter) -> None:
     """A schedule begins, and ends, within its training, one after the other (E591, W576, W591)."""
     begin, end = schedule.begin, schedule.end or NEVER
     if schedule.shape == "step" and 0 in (begin.epochs, begin.steps, begin.ratio):
