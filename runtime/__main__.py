@@ -40,7 +40,7 @@ def main(argv: list[str]) -> int:
     if options.verb == "worker":
         from .execution.control import Control
         from .execution.worker import work
-        from .plan import load_plan
+        from .plan.load import load_plan
 
         return work(load_plan(options.plan), options.stages.split(","), Control(options.control))
     from .commands.run import Options

@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 from .extensions import declared_facts, entries
 from .failure import Failure
-from .plan import Plan, TrainSettings
+from .plan.plan import Plan
+from .plan.settings import TrainSettings
 from .protocol import Need
 
 COMPUTED: frozenset[Need] = frozenset(

@@ -22,7 +22,8 @@ from typing import Any, Generic, TypeVar
 
 from .failure import Failure
 from .files.package_content import content_hash
-from .plan import ExtensionRecord, Stage
+from .plan.plan import Stage
+from .plan.settings import ExtensionRecord
 from .protocol import Family, MethodKind, Metric, Task, Term
 
 Kind = TypeVar("Kind")

@@ -27,7 +27,7 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from .plan import Scoring
+from .plan.settings import Scoring
 
 if TYPE_CHECKING:
     from pathlib import Path

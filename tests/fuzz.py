@@ -38,8 +38,8 @@ from distilc.compiler.cli import distilc  # noqa: E402
 from distilc.runtime.commands import run as driver  # noqa: E402
 from distilc.runtime.commands import status  # noqa: E402
 from distilc.runtime.failure import Failure  # noqa: E402
-from distilc.runtime.keys import facts_digest, run_key, stage_key  # noqa: E402
-from distilc.runtime.plan import load_plan  # noqa: E402
+from distilc.runtime.plan.keys import facts_digest, run_key, stage_key  # noqa: E402
+from distilc.runtime.plan.load import load_plan  # noqa: E402
 
 LIMIT_SECONDS = 20
 HOSTILE: list[Any] = [

@@ -26,7 +26,7 @@ from distilc.runtime.data.rows import Rows
 from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.generation.conversion import convert
 from distilc.runtime.models.load import model_folder
-from distilc.runtime.plan import GenerationSettings
+from distilc.runtime.plan.settings import GenerationSettings
 
 SCORE_TOLERANCE = 1e-3
 LEAST_ALIKE = 0.98

@@ -14,7 +14,7 @@ from distilc.compiler.diagnostics import credentials as of_compiler
 from distilc.runtime.failure import Failure
 from distilc.runtime.messages import credentials as of_runtime
 from distilc.runtime.messages.notices import Notice, Notices
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan.load import load_plan
 from distilc.runtime.tracking.server import tracking_uri
 
 ROOT = Path(__file__).resolve().parent.parent

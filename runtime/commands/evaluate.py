@@ -18,7 +18,7 @@ from ..failure import Failure
 from ..messages.terminal import drawing_console, tell
 from ..metrics.score import how_scored, needing, score
 from ..metrics.words import unseen
-from ..plan import Scoring
+from ..plan.settings import Scoring
 
 PREDICTIONS = ("prediction", "predictions", "hypothesis", "text")
 REFERENCES = ("reference", "references", "target", "label", "text")

@@ -19,7 +19,8 @@ from ..execution.processes import num_cores
 from ..execution.store import open_store
 from ..failure import Failure
 from ..messages.terminal import drawing_console, tell
-from ..plan import Plan, load_plan
+from ..plan.load import load_plan
+from ..plan.plan import Plan
 
 PLAIN_WIDTH = 100  # columns where nobody says how many there are
 

@@ -30,7 +30,7 @@ from ..execution.unforeseen import unforeseen
 from ..failure import Failure
 from ..generation.ends import Ends
 from ..messages.terminal import drawing_console, tell
-from ..plan import Columns, DataSettings, GenerationSettings
+from ..plan.settings import Columns, DataSettings, GenerationSettings
 from .partial_output import open_output
 from .predict_classes import Classifier, candidates_of
 from .trained_as import TrainedAs, find_student, trained_as

@@ -20,7 +20,7 @@ from ..data.files import LINES
 from ..data.rows import Rows
 from ..data.text_files import Layout, Texts, read_texts
 from ..failure import Failure
-from ..plan import DataSettings
+from ..plan.settings import DataSettings
 from ..tasks.classification import CLASSIFICATION, encoded
 from .trained_as import TrainedAs
 

@@ -30,7 +30,8 @@ from ..execution.unforeseen import is_full, no_space, try_space
 from ..extensions import require
 from ..failure import Failure, interrupted
 from ..messages.notices import FILE, OF_EVERY_RUN, read_notices
-from ..plan import Plan, Stage, is_beside_plan, load_plan
+from ..plan.load import load_plan
+from ..plan.plan import Plan, Stage, is_beside_plan
 from ..report.model_card import model_card
 from ..report.summary import summarize
 from ..report.table import table_markdown, table_text

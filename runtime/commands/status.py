@@ -16,7 +16,8 @@ from ..execution.pending import pending_stages
 from ..execution.store import MANIFEST, Store
 from ..failure import Failure
 from ..messages.terminal import aligned, tell
-from ..plan import Plan, load_plan
+from ..plan.load import load_plan
+from ..plan.plan import Plan
 from ..report.summary import main_metric
 from ..tracking.record import load_record
 

@@ -12,7 +12,9 @@ from typing import Any
 from ..execution.store import MANIFEST
 from ..failure import Failure
 from ..files.regular_file import open_regular
-from ..plan import GenerationSettings, Plan, as_written, bind
+from ..plan.binding import as_written, bind
+from ..plan.plan import Plan
+from ..plan.settings import GenerationSettings
 
 RUNS = "runs"
 STUDENT = "student"  # the model's folder in the folder of a run

@@ -22,7 +22,8 @@ from ..execution.store import Store, open_store
 from ..extensions import require
 from ..failure import Failure
 from ..messages.terminal import tell
-from ..plan import Plan, Stage, load_plan
+from ..plan.load import load_plan
+from ..plan.plan import Plan, Stage
 from ..verify.proof import POINTS, Proof, diagnosis
 from .run import Options
 from .run import main as drive

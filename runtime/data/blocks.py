@@ -7,7 +7,7 @@ from itertools import islice
 from typing import Any
 
 from ..failure import Failure
-from ..plan import DataSettings
+from ..plan.settings import DataSettings
 from .tokenize import CHUNK_ROWS, LONGEST, Counts, TokenRow
 
 SHORTEST = 12  # tokens of a block, special ones among them

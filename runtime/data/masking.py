@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..failure import Failure
-from ..plan import MaskingSettings
+from ..plan.settings import MaskingSettings
 from .rows import Ids, Rows
 
 COUNTS_FILE = "token_counts.npy"  # of a data artifact: how often each token is in the training set, (V,) int64

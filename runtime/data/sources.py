@@ -13,7 +13,7 @@ from itertools import islice
 from typing import Any
 
 from ..failure import Failure
-from ..plan import Columns, Source
+from ..plan.settings import Columns, Source
 from . import bulletins
 from .classes import Classes
 from .columns import Column

@@ -9,7 +9,7 @@ from itertools import islice, tee
 from typing import Any
 
 from ..failure import Failure
-from ..plan import DataSettings, PseudoLabelSettings
+from ..plan.settings import DataSettings, PseudoLabelSettings
 
 CHUNK_ROWS = 1024
 LONGEST = 1_000_000_000  # too long rows are cut here; the tokenizer need not warn of them

@@ -11,7 +11,7 @@ from typing import Any
 
 from ..failure import Failure
 from ..messages.terminal import drawing_console, tell
-from ..plan import Plan, Stage
+from ..plan.plan import Plan, Stage
 
 LINE_SECONDS = 10.0  # without a terminal, a stage shows its progress this often
 

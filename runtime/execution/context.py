@@ -16,7 +16,7 @@ from typing import Any
 
 from ..files.integrity import Hashes, sync, write_durably
 from ..messages.notices import Notices
-from ..plan import Plan, Stage
+from ..plan.plan import Plan, Stage
 
 
 @dataclass(kw_only=True)

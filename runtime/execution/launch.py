@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import IO
 
 from ..failure import Failure
-from ..plan import Plan, Stage
+from ..plan.plan import Plan, Stage
 from .control import Control
 from .nodes import Rendezvous, ask_hosts, read_hosts, remote_script, ssh_command
 from .processes import DRIVER_GRACE_SECONDS, DRIVER_SILENCE_SECONDS, free_port, thread_environment, without_mlflow

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from ..plan import Plan, Stage
+from ..plan.plan import Plan, Stage
 from .store import Store
 
 STUDENT = "train"  # the stage whose model a run hands over

@@ -29,7 +29,7 @@ from typing import Any
 from ..failure import Failure
 from ..files.integrity import Hashes, added_file, changed_file, require_model, sync, sync_tree
 from ..messages.terminal import tell
-from ..plan import Site, Stage
+from ..plan.plan import Site, Stage
 from .code_identity import code_identity
 from .heartbeat import BEAT_SECONDS, ProcessRecord, Watch, claim, heartbeat, read_process
 

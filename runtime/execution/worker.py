@@ -22,7 +22,8 @@ from pathlib import Path
 from ..extensions import Registry, blamed, entry_of, require
 from ..failure import Failure, interrupted
 from ..messages.notices import FILE, Notice, Notices
-from ..plan import Plan, Stage, as_written
+from ..plan.binding import as_written
+from ..plan.plan import Plan, Stage
 from ..protocol import StageKind
 from .code_identity import require_same_code
 from .context import Context, Journal, Progress

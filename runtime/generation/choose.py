@@ -9,7 +9,7 @@ import torch
 
 from ..failure import Failure
 from ..models.load import Precision, has_classes, read_config
-from ..plan import GenerationSettings
+from ..plan.settings import GenerationSettings
 from .ctranslate2_engine import CTranslate2Engine, Unsupported
 from .engine import Engine, Source
 from .transformers_engine import TransformersEngine

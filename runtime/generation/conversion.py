@@ -26,7 +26,7 @@ import torch
 
 from ..models.families import classifies, family_of, head_scale
 from ..models.load import load_model, load_tokenizer, quiet
-from ..plan import ComputeType
+from ..plan.settings import ComputeType
 from .search import end_token
 
 # What ctranslate2 calls a compute type. int8: weights of matrices in 8 bits, everything else in fp32.

@@ -15,7 +15,7 @@ from typing import Any
 from ..failure import Failure
 from ..models.families import family_of
 from ..models.load import load_tokenizer
-from ..plan import ComputeType, GenerationSettings
+from ..plan.settings import ComputeType, GenerationSettings
 from .conversion import COMPUTE_TYPES, quiet_ctranslate2, vocabulary_of
 from .engine import OnBatch, Source, batches, lengths_of
 from .fit import differing, lacking

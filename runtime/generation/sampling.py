@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from ..plan import SamplingSettings
+from ..plan.settings import SamplingSettings
 
 
 def draw_processors(settings: SamplingSettings, drawn: Sequence[tuple[int, int]]) -> Any:

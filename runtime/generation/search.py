@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ..models.families import family_of
-from ..plan import GenerationSettings
+from ..plan.settings import GenerationSettings
 
 # plan setting -> field of a transformers GenerationConfig
 FIELDS = {

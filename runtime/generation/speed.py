@@ -27,7 +27,7 @@ from ..execution.processes import num_cores
 from ..failure import Failure
 from ..models.families import count_parameters
 from ..models.load import Precision
-from ..plan import GenerationSettings
+from ..plan.settings import GenerationSettings
 from .choose import open_engine
 from .engine import Engine, Hypothesis, Source
 from .transformers_engine import TransformersEngine

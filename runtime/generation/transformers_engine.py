@@ -11,7 +11,7 @@ import torch
 
 from ..models.families import depths
 from ..models.load import Precision, load_model, load_tokenizer
-from ..plan import GenerationSettings
+from ..plan.settings import GenerationSettings
 from .engine import OnBatch, Source, batches, lengths_of
 from .rescoring import padded, sequence_scores
 from .sampling import draw_processors

@@ -14,7 +14,7 @@ from ..data.columns import Column
 from ..data.files import located, read_file
 from ..failure import Failure
 from ..messages.notices import Notice
-from ..plan import LabelFile
+from ..plan.settings import LabelFile
 
 
 @dataclass(frozen=True)

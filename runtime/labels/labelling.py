@@ -15,7 +15,7 @@ from ..generation.engine import Engine, Hypothesis, written_by
 from ..generation.rounds import OnProgress, Work, work_in_rounds
 from ..generation.shards import Shard
 from ..models.load import model_folder
-from ..plan import PseudoLabelSettings
+from ..plan.settings import PseudoLabelSettings
 from .prepare import LABELS
 from .quality import asked, best, failed_rule, proxy, quality
 from .record import Label, source_hash

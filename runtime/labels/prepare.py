@@ -19,7 +19,7 @@ from ..data.rows import write_rows
 from ..data.sources import read_sources
 from ..data.tokenize import prepare, tokenize_sources, tokenize_targets
 from ..messages.notices import Notice
-from ..plan import PseudoLabelSettings
+from ..plan.settings import PseudoLabelSettings
 from .label_file import check_alignment, read_label_file
 
 SPLIT = "train"

@@ -12,7 +12,7 @@ from ..extensions import TASKS
 from ..metrics.bleu import sentence_bleu
 from ..metrics.rouge import rouge_of_examples
 from ..metrics.score import with_line_breaks
-from ..plan import PseudoLabelSettings, Scoring
+from ..plan.settings import PseudoLabelSettings, Scoring
 
 REPEATED_WORDS = 3  # how many words in a row count as a repetition
 

@@ -12,7 +12,7 @@ from functools import cache
 from typing import Any
 
 from ..failure import Failure
-from ..plan import Scoring
+from ..plan.settings import Scoring
 from ..protocol import Metric, References, ScoreInputs, several
 from .bootstrap import RESAMPLES
 

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from functools import cache
 from typing import Any
 
-from ..plan import Scoring
+from ..plan.settings import Scoring
 from ..protocol import Metric, References, ScoreInputs, several
 from .bootstrap import bootstrap_mean
 from .sentences import ANY_SCRIPT, SPLITTER, split_sentences

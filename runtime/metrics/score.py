@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from ..extensions import OWN, Entry, Registry, blamed, entry_of
 from ..failure import Failure
-from ..plan import Scoring
+from ..plan.settings import Scoring
 from ..protocol import Metric, References, ScoreInputs, several
 
 METRICS: Registry[Metric] = Registry("metrics", Metric)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from ..failure import Failure
 from ..messages.notices import Notice
-from ..plan import Scoring
+from ..plan.settings import Scoring
 from ..protocol import References, several
 
 # Of scripts that put no spaces between words: every letter is a word. Thai, Lao, Tibetan, Myanmar, Khmer; kana,

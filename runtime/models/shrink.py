@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from ..failure import Failure
-from ..plan import StackInit, StudentSettings
+from ..plan.settings import StackInit, StudentSettings
 from ..protocol import Family, Stack
 from .build import check_names, construct
 from .families import (

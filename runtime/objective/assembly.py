@@ -13,7 +13,7 @@ from torch import Tensor
 from ..available import COMPUTED
 from ..extensions import Entry, Registry, blamed, entry_of
 from ..failure import Failure
-from ..plan import ObjectiveSettings
+from ..plan.settings import ObjectiveSettings
 from ..protocol import Items, Term, TermInputs
 from .divergence import LOGITS_EVERYWHERE, LOGITS_OF_CANDIDATES
 

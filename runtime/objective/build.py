@@ -11,7 +11,7 @@ from ..failure import Failure
 from ..models.dropout import set_dropout
 from ..models.freeze import freeze
 from ..models.load import load_model, model_folder
-from ..plan import TrainSettings
+from ..plan.settings import TrainSettings
 from .objective import Objective
 from .teacher import load_teacher
 

@@ -15,7 +15,7 @@ from ..models.families import IGNORED, counted, items_of, stacks
 from ..models.forward import last_states, use_eager_attention, with_inputs
 from ..models.freeze import set_train_mode
 from ..models.head import Head
-from ..plan import LayerMaps, ObjectiveSettings
+from ..plan.settings import LayerMaps, ObjectiveSettings
 from ..protocol import CandidateTokens, Items, ModelOutputs, Stack, Term, TermInputs
 from ..signals.candidates import IDS, LOG_PROBABILITIES
 from ..signals.read import CANDIDATES, signal

@@ -16,7 +16,7 @@ from ..execution.control import Control, make_control
 from ..execution.store import Store
 from ..extensions import require
 from ..failure import Failure
-from ..plan import Plan, Stage
+from ..plan.plan import Plan, Stage
 from ..signals.read import CANDIDATES
 from ..verify.subject import trained_student
 

@@ -22,7 +22,8 @@ from ..models.forward import last_states, with_inputs
 from ..models.head import Head
 from ..models.load import load_tokenizer, model_folder
 from ..objective.objective import Objective, factors_of
-from ..plan import DataSettings, Plan, StudentSettings, TrainSettings
+from ..plan.plan import Plan
+from ..plan.settings import DataSettings, StudentSettings, TrainSettings
 from ..signals.candidates import candidates_of
 from ..signals.read import CANDIDATES, signal
 from ..training.step_schedule import Step, StepSchedule

@@ -8,7 +8,7 @@ from typing import Any
 
 from ..extensions import TASKS
 from ..models.families import FAMILIES
-from ..plan import Plan
+from ..plan.plan import Plan
 from .table import table_markdown
 
 

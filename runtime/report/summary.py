@@ -11,7 +11,8 @@ from typing import Any
 from ..execution.other_work import QUIET
 from ..execution.store import Store
 from ..messages.notices import FILE, read_notices
-from ..plan import OwnSettings, Plan, Stage
+from ..plan.plan import Plan, Stage
+from ..plan.settings import OwnSettings
 
 FORMAT = 1
 PREFERRED = (

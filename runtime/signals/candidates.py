@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ..models.head import Head, chunks
-from ..plan import KeptCandidates
+from ..plan.settings import KeptCandidates
 
 IDS, LOG_PROBABILITIES = "ids", "log-probabilities"
 FILES = {IDS: "candidates.npy", LOG_PROBABILITIES: "log_probabilities.npy"}

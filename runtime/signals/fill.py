@@ -25,7 +25,7 @@ from ..failure import Failure, interrupted
 from ..models.families import IGNORED, family_of, layers, stacks
 from ..models.forward import capture_activations, run_stack, with_inputs
 from ..models.head import Head
-from ..plan import SignalsSettings
+from ..plan.settings import SignalsSettings
 from .candidates import FILES, IDS, LOG_PROBABILITIES, candidates_of, distribution, probabilities_of
 from .layout import LAST, OFFSETS, STORED, Facts, create, file_names, layer_name, open_array, to_stored, write_facts
 from .read import Signals, lengths_of, signal

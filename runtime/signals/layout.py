@@ -33,7 +33,8 @@ import torch
 from numpy.typing import NDArray
 
 from ..failure import Failure
-from ..plan import KeptCandidates, bind
+from ..plan.binding import bind
+from ..plan.settings import KeptCandidates
 from ..protocol import Need
 
 FACTS = "signals.json"

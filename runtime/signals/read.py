@@ -14,7 +14,7 @@ from ..data.rows import Ids, Lengths, Rows
 from ..execution.context import Context
 from ..failure import Failure
 from ..models.forward import first_stack_digest
-from ..plan import Stage
+from ..plan.plan import Stage
 from .layout import LAST, OFFSETS, Facts, from_stored, open_array, read_facts
 
 CANDIDATES = "candidates"  # what is kept beside the two sides, and the role of its stage

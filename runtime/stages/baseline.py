@@ -14,7 +14,8 @@ from ..data.rows import Rows, references_of
 from ..data.text_files import Layout, Texts, read_texts
 from ..execution.context import Context
 from ..metrics.score import score
-from ..plan import BaselineSettings, PredictionFile, Stage
+from ..plan.plan import Stage
+from ..plan.settings import BaselineSettings, PredictionFile
 from ..protocol import StageKind
 
 USUAL = ("prediction", "predictions", "hypothesis", "text")  # what the column of texts is usually called

@@ -22,7 +22,8 @@ from ..execution.context import Context
 from ..execution.processes import num_cores
 from ..extensions import TASKS
 from ..failure import Failure
-from ..plan import BenchmarkSettings, Stage
+from ..plan.plan import Stage
+from ..plan.settings import BenchmarkSettings
 from ..protocol import StageKind
 
 MEASURED = ("examples_per_second", "tokens_per_second", "seconds", "beams", "other_work")  # of the plan's engine, too

@@ -10,7 +10,8 @@ from typing import Any
 from ..execution.context import Context
 from ..generation.conversion import convert
 from ..models.load import model_folder
-from ..plan import ConvertSettings, Stage
+from ..plan.plan import Stage
+from ..plan.settings import ConvertSettings
 from ..protocol import StageKind
 
 

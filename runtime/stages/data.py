@@ -14,7 +14,8 @@ from ..execution.context import Context
 from ..extensions import TASKS
 from ..models.load import load_tokenizer, model_folder
 from ..models.parts import num_embeddings
-from ..plan import DataSettings, Source, Stage
+from ..plan.plan import Stage
+from ..plan.settings import DataSettings, Source
 from ..protocol import StageKind
 
 

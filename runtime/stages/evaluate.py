@@ -13,7 +13,8 @@ from typing import Any
 from ..data.rows import Rows, split_names
 from ..execution.context import Context
 from ..extensions import TASKS
-from ..plan import EvaluateSettings, Stage
+from ..plan.plan import Stage
+from ..plan.settings import EvaluateSettings
 from ..protocol import StageKind
 
 

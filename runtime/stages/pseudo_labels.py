@@ -26,7 +26,8 @@ from ..labels.statistics import Statistics, line, metrics
 from ..messages.notices import Notice
 from ..metrics.words import require_seen
 from ..models.load import load_tokenizer, model_folder
-from ..plan import PseudoLabelSettings, Stage
+from ..plan.plan import Stage
+from ..plan.settings import PseudoLabelSettings
 from ..protocol import StageKind
 
 SEEN_ROWS = 500  # that say in which script the targets are

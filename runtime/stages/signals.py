@@ -10,7 +10,8 @@ from ..execution.context import Context
 from ..failure import Failure
 from ..models.forward import first_stack_digest
 from ..models.load import DTYPES, load_model, load_tokenizer, model_folder
-from ..plan import SignalsSettings, Stage
+from ..plan.plan import Stage
+from ..plan.settings import SignalsSettings
 from ..protocol import StageKind
 from ..signals.fill import Filling
 from ..signals.read import Signals

@@ -15,7 +15,8 @@ from ..models.families import count_parameters, depths, family_of
 from ..models.load import load_model, model_folder
 from ..models.save import save_model
 from ..models.shrink import shrink
-from ..plan import Stage, StudentSettings
+from ..plan.plan import Stage
+from ..plan.settings import StudentSettings
 from ..protocol import StageKind
 
 

@@ -30,7 +30,8 @@ from ..failure import Failure
 from ..labels.draw import draw
 from ..labels.record import read_labels, source_hash
 from ..models.load import load_tokenizer, model_folder
-from ..plan import DataSettings, Stage, TargetsSettings
+from ..plan.plan import Stage
+from ..plan.settings import DataSettings, TargetsSettings
 from ..protocol import StageKind
 
 ORIGINAL = "original"

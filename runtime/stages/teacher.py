@@ -20,7 +20,8 @@ from ..models.load import has_classes, load_tokenizer, load_with_new_head, read_
 from ..models.parts import check_parts
 from ..models.save import save_model
 from ..models.weights import weight_files
-from ..plan import Stage, TeacherSettings
+from ..plan.plan import Stage
+from ..plan.settings import TeacherSettings
 from ..protocol import StageKind
 
 

@@ -9,7 +9,8 @@ from ..data.sources import read_sources
 from ..data.train_tokenizer import train_tokenizer
 from ..execution.context import Context
 from ..models.families import family_of
-from ..plan import Stage, TokenizerSettings
+from ..plan.plan import Stage
+from ..plan.settings import TokenizerSettings
 from ..protocol import StageKind
 
 MAX_LENGTH = 1_000_000_000  # the tokenizer itself has no limit; the data stage cuts

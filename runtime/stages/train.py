@@ -7,7 +7,8 @@ from typing import Any
 from ..data.rows import Rows, references_of
 from ..execution.context import Context
 from ..metrics.words import require_seen
-from ..plan import Stage, TrainSettings
+from ..plan.plan import Stage
+from ..plan.settings import TrainSettings
 from ..protocol import StageKind
 from ..training.loop import train
 from ..verify.quick import prove_quickly

@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ..data.classes import Classes, classes_of, name_outputs, read_classes, require_names
 from ..failure import Failure
-from ..plan import DataSettings, Stage, ValidationSettings
+from ..plan.plan import Stage
+from ..plan.settings import DataSettings, ValidationSettings
 from ..protocol import Evaluation, Items, Task, Timed
 
 if TYPE_CHECKING:

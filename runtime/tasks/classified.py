@@ -24,7 +24,8 @@ from ..metrics.classes import majority
 from ..metrics.score import needing, score, score_loss
 from ..models.forward import label_logits
 from ..models.load import load_model, load_tokenizer, model_folder
-from ..plan import EvaluateSettings, Stage, ValidationSettings
+from ..plan.plan import Stage
+from ..plan.settings import EvaluateSettings, ValidationSettings
 from ..protocol import Task, Timed
 from .forward_passes import over_ranks, timed_forwards
 

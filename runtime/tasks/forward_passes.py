@@ -17,7 +17,8 @@ from ..failure import interrupted
 from ..generation.speed import measure_alone, timed_passes
 from ..models.families import count_parameters
 from ..models.load import Precision, load_model, load_tokenizer, model_folder
-from ..plan import BenchmarkSettings, Stage
+from ..plan.plan import Stage
+from ..plan.settings import BenchmarkSettings
 from ..protocol import Timed
 
 BATCH_TOKENS = 8192

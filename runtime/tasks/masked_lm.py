@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..plan import DataSettings, Stage, TrainSettings, ValidationSettings
+from ..plan.plan import Stage
+from ..plan.settings import DataSettings, TrainSettings, ValidationSettings
 from ..protocol import Evaluation, Items, Task, Timed
 
 if TYPE_CHECKING:

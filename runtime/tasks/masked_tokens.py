@@ -24,7 +24,8 @@ from ..models.families import IGNORED
 from ..models.forward import last_states, with_inputs
 from ..models.head import Head, chunks
 from ..models.load import load_model, load_tokenizer, model_folder
-from ..plan import EvaluateSettings, Scoring, Stage, ValidationSettings
+from ..plan.plan import Stage
+from ..plan.settings import EvaluateSettings, Scoring, ValidationSettings
 from ..protocol import Task, Timed
 from .forward_passes import over_ranks, timed_forwards
 

@@ -10,7 +10,8 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from ..messages.notices import Notice
-from ..plan import DataSettings, Scoring, Stage, ValidationSettings
+from ..plan.plan import Stage
+from ..plan.settings import DataSettings, Scoring, ValidationSettings
 from ..protocol import Evaluation, Items, Task, Timed
 
 if TYPE_CHECKING:

@@ -32,7 +32,8 @@ from ..metrics.words import unseen_notice
 from ..models.forward import label_logits
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective.terms import labels_term
-from ..plan import BenchmarkSettings, EvaluateSettings, GenerationSettings, Stage, ValidationSettings
+from ..plan.plan import Stage
+from ..plan.settings import BenchmarkSettings, EvaluateSettings, GenerationSettings, ValidationSettings
 from ..protocol import Task, Timed
 
 LOSS_BATCH_TOKENS = 8192

@@ -16,7 +16,8 @@ from ..execution.code_identity import distilc_version
 from ..extensions import declared_facts, entries
 from ..messages.credentials import redact
 from ..messages.notices import FILE
-from ..plan import DataSettings, Plan, Source, Stage, is_beside_plan
+from ..plan.plan import Plan, Stage, is_beside_plan
+from ..plan.settings import DataSettings, Source
 
 MAX_KEY = 250
 MAX_PARAMETER = 6000

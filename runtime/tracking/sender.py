@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from ..messages.credentials import redact
-from ..plan import Plan
+from ..plan.plan import Plan
 from . import content
 from .batches import log_datasets, log_metrics, log_parameters
 from .record import Record, Sent, SentRun, StageRecord

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..messages.credentials import redact
-from ..plan import Plan, Stage
+from ..plan.plan import Plan, Stage
 from .machine import Machine
 from .run_folder import RunFolder
 from .sender import Sender

@@ -17,7 +17,8 @@ from torch import Tensor, nn
 
 from ..failure import Failure
 from ..models.checkpointing import keep_inputs_alone
-from ..plan import Stage, TrainSettings
+from ..plan.plan import Stage
+from ..plan.settings import TrainSettings
 from .cpu_adam import cpu_adam
 
 

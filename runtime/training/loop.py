@@ -28,7 +28,8 @@ from ..models.save import save_model
 from ..objective.build import objective_of
 from ..objective.objective import Objective
 from ..objective.teacher import load_teacher
-from ..plan import Stage, TrainSettings
+from ..plan.plan import Stage
+from ..plan.settings import TrainSettings
 from ..protocol import Method
 from ..signals.read import Signals, signals_of
 from .balance import Balance

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from ..extensions import Registry
 from ..failure import Failure
-from ..plan import MethodSettings
+from ..plan.settings import MethodSettings
 from ..protocol import Method, MethodKind
 from .schedule import changes_of
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from ..failure import Failure
-from ..plan import Moment, Schedule
+from ..plan.settings import Moment, Schedule
 
 
 @dataclass(frozen=True)

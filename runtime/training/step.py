@@ -17,7 +17,7 @@ from ..execution.context import Context
 from ..extensions import TASKS
 from ..failure import Failure
 from ..objective.objective import Objective, factors_of
-from ..plan import TrainSettings
+from ..plan.settings import TrainSettings
 from ..protocol import Method, Task
 from ..signals.read import Kept, with_signals
 from .balance import Balance

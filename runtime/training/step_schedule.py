@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ..data.batches import epoch_steps
 from ..data.rows import Rows
-from ..plan import TrainSettings
+from ..plan.settings import TrainSettings
 from .schedule import changes_of
 
 Ids = NDArray[np.int64]

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ..metrics.score import METRICS
-from ..plan import StoppingSettings
+from ..plan.settings import StoppingSettings
 
 
 def is_better(metric: str, new: float, old: float | None, min_delta: float = 0.0) -> bool:

@@ -13,7 +13,7 @@ from torch import Tensor
 from ..models.families import family_of, items_of
 from ..objective.assembly import Active
 from ..objective.objective import Objective, factors_of
-from ..plan import ObjectiveSettings
+from ..plan.settings import ObjectiveSettings
 from ..protocol import Stack, TermInputs
 from .own_terms import looks_at_maps, own_means
 from .proof import Proof, exempt, held, measured

@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from ..plan import KeptCandidates
+from ..plan.settings import KeptCandidates
 from ..signals.candidates import IDS, LOG_PROBABILITIES, draws
 from ..signals.read import CANDIDATES, Kept, signal
 from .reference import NOT_PREDICTED, Plain

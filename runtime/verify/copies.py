@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..models.families import depths, family_of, stacks
 from ..models.load import load_model, model_folder
-from ..plan import StackInit
+from ..plan.settings import StackInit
 from ..protocol import Stack
 from .proof import Proof, exempt, held
 from .subject import Subject

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 
-from ..plan import TrainSettings
+from ..plan.settings import TrainSettings
 from ..training.engine import optimizer_of
 from ..training.step_schedule import StepSchedule
 from .proof import Proof, exempt, held, measured

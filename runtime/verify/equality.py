@@ -14,7 +14,7 @@ from torch.nn import functional
 from ..models.families import counted, positions, reads_labels, stacks
 from ..objective.assembly import TERMS, everywhere
 from ..objective.objective import OF_LOGITS, Objective, factors_of
-from ..plan import LayerMaps, ObjectiveSettings
+from ..plan.settings import LayerMaps, ObjectiveSettings
 from ..protocol import ModelOutputs, TermInputs
 from .candidates import NAMES
 from .own_terms import own_terms

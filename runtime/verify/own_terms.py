@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..extensions import blamed
 from ..objective.assembly import TERMS, Active
-from ..plan import ObjectiveSettings
+from ..plan.settings import ObjectiveSettings
 from ..protocol import ModelOutputs, Stack, Term, TermInputs
 from .reference import Batch, Plain, phi_of, projected
 

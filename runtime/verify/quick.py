@@ -14,7 +14,7 @@ from ..execution.context import Context
 from ..failure import Failure
 from ..messages.terminal import tell
 from ..objective.objective import Objective
-from ..plan import Stage
+from ..plan.plan import Stage
 from ..signals.read import Signals
 from .against_reference import FLOAT32, prove_reference
 from .candidates import with_kept

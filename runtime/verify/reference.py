@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from ..models.families import layers, stack_of, stacks
-from ..plan import HiddenTerm, LogitsTerm, ObjectiveSettings
+from ..plan.settings import HiddenTerm, LogitsTerm, ObjectiveSettings
 from ..protocol import Stack
 
 Batch = Mapping[str, Tensor]

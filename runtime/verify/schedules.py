@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from ..plan import Moment, ObjectiveSettings, Schedule
+from ..plan.settings import Moment, ObjectiveSettings, Schedule
 from ..training.step_schedule import StepSchedule
 
 

@@ -24,7 +24,8 @@ from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective import head
 from ..objective.build import objective_of
 from ..objective.objective import Objective, factors_of
-from ..plan import Plan, Stage, StudentSettings, TrainSettings
+from ..plan.plan import Plan, Stage
+from ..plan.settings import StudentSettings, TrainSettings
 from ..protocol import Items
 from ..signals.read import CANDIDATES, Kept, with_signals
 from ..training.step_schedule import StepSchedule

@@ -179,7 +179,7 @@ def _step_ratio() -> tuple[float, int]:
     from distilc.runtime.data.batches import collate
     from distilc.runtime.execution.processes import join
     from distilc.runtime.objective.objective import Objective, factors_of
-    from distilc.runtime.plan import LabelsTerm, ObjectiveSettings
+    from distilc.runtime.plan.settings import LabelsTerm, ObjectiveSettings
     from distilc.runtime.training.engine import backward
 
     join("cpu")

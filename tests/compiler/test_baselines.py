@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from distilc.runtime.plan import bind_plan
+from distilc.runtime.plan.load import bind_plan
 
 
 def written(folder: Path) -> None:

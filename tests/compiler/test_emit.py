@@ -16,7 +16,9 @@ from distilc.compiler.extensions.built_in import built_in
 from distilc.compiler.plan.emit import emit, plan_text, validate_plan
 from distilc.compiler.plan.plan import Stages
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import KINDS, OwnSettings, Plan, Stage, bind_plan, load_plan
+from distilc.runtime.plan.load import bind_plan, load_plan
+from distilc.runtime.plan.plan import Plan, Stage
+from distilc.runtime.plan.settings import KINDS, OwnSettings
 
 ROOT = Path(__file__).parents[2]
 SCHEMA = json.loads((ROOT / "schema" / "plan.schema.json").read_text("utf-8"))

@@ -20,7 +20,7 @@ from distilc.compiler.plan.lock import compare_locks, make_lock
 from distilc.compiler.plan.plan import Plan
 from distilc.compiler.spec.resolved import resolved_yaml, without_locations
 from distilc.compiler.spec.setting_paths import spec_key
-from distilc.runtime.plan import bind_plan
+from distilc.runtime.plan.load import bind_plan
 
 from .conftest import SPEC, make_site
 

@@ -14,7 +14,7 @@ from click.testing import CliRunner
 from ruamel.yaml import YAML
 
 from distilc.compiler.cli import distilc
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan.load import load_plan
 
 ROOT = Path(__file__).parents[2]
 SPECS = sorted((ROOT / "specs").rglob("*.yaml"))

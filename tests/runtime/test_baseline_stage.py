@@ -14,7 +14,8 @@ from distilc.runtime.data.rows import write_rows
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.metrics.score import score
-from distilc.runtime.plan import BaselineSettings, Execution, PredictionFile, Stage
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import BaselineSettings, PredictionFile
 from distilc.runtime.report.table import table_text
 from distilc.runtime.stages import baseline
 

@@ -14,7 +14,7 @@ import torch
 
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan.load import load_plan
 from distilc.runtime.training.checkpoint import Checkpoints
 from distilc.runtime.training.loop import WRITTEN, _take_best
 

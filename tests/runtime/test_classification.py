@@ -27,16 +27,15 @@ from distilc.runtime.models.families import FAMILIES
 from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.models.save import save_model
 from distilc.runtime.objective.objective import Objective, factors_of
-from distilc.runtime.plan import (
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import (
     BenchmarkSettings,
     Columns,
     DataSettings,
     EvaluateSettings,
-    Execution,
     LabelsTerm,
     ObjectiveSettings,
     Source,
-    Stage,
 )
 from distilc.runtime.stages import benchmark, data, evaluate
 

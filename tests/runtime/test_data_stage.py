@@ -17,7 +17,8 @@ from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.failure import Failure
 from distilc.runtime.messages.notices import Notices, read_notices
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.plan import Columns, DataSettings, Execution, Source, Stage, TokenizerSettings
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import Columns, DataSettings, Source, TokenizerSettings
 from distilc.runtime.stages import data, tokenizer
 
 COLUMNS = Columns(source="en", hypothesis=None, target="de", id=None)

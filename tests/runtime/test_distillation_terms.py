@@ -18,7 +18,7 @@ from distilc.runtime.objective.divergence import (
     top_k_divergence_sum,
 )
 from distilc.runtime.objective.hidden import cosine_sum, hidden_sum
-from distilc.runtime.plan import KeptCandidates
+from distilc.runtime.plan.settings import KeptCandidates
 from distilc.runtime.protocol import CandidateTokens
 from distilc.runtime.signals.candidates import choose, draws
 

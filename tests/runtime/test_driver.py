@@ -29,7 +29,8 @@ from distilc.runtime.execution.store import MANIFEST, Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.files.integrity import sha256
 from distilc.runtime.messages.notices import FILE, Notice, Notices
-from distilc.runtime.plan import Stage, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Stage
 
 from .test_plan import make_keys
 

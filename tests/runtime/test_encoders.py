@@ -21,7 +21,14 @@ from distilc.runtime.models.load import load_model, load_tokenizer, stored_param
 from distilc.runtime.models.save import save_model
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
-from distilc.runtime.plan import AttentionTerm, HiddenTerm, LabelsTerm, LayerMaps, LogitsTerm, ObjectiveSettings
+from distilc.runtime.plan.settings import (
+    AttentionTerm,
+    HiddenTerm,
+    LabelsTerm,
+    LayerMaps,
+    LogitsTerm,
+    ObjectiveSettings,
+)
 from distilc.runtime.verify.equality import _padded
 from distilc.runtime.verify.own_terms import _inputs
 from distilc.runtime.verify.reference import Plain, reference_terms, reference_weights

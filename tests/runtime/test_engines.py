@@ -15,7 +15,7 @@ from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.generation.conversion import convert, vocabulary_of
 from distilc.runtime.generation.engine import Engine, Hypothesis, written_by
 from distilc.runtime.models.load import load_tokenizer, read_config
-from distilc.runtime.plan import GenerationSettings, SamplingSettings
+from distilc.runtime.plan.settings import GenerationSettings, SamplingSettings
 
 FAST = GenerationSettings(
     engine="ctranslate2", beams=None, length_penalty=None, min_length=None, max_length=None,

@@ -23,7 +23,8 @@ from distilc.runtime.messages.notices import FILE, Notices, read_notices
 from distilc.runtime.metrics.score import score
 from distilc.runtime.models.families import count_parameters
 from distilc.runtime.models.load import load_model, load_tokenizer
-from distilc.runtime.plan import BenchmarkSettings, EvaluateSettings, Execution, GenerationSettings, Stage
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import BenchmarkSettings, EvaluateSettings, GenerationSettings
 from distilc.runtime.stages import benchmark, evaluate
 from distilc.runtime.tasks import written
 from distilc.runtime.tasks.seq2seq import below_baseline

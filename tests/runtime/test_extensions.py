@@ -35,7 +35,8 @@ from distilc.runtime.objective import assembly
 from distilc.runtime.objective.assembly import TERMS, assemble
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.terms import labels_term
-from distilc.runtime.plan import KINDS, ExtensionRecord, LabelsTerm, ObjectiveSettings, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.settings import KINDS, ExtensionRecord, LabelsTerm, ObjectiveSettings
 from distilc.runtime.protocol import Metric, ModelOutputs, StageKind, TermInputs
 from distilc.runtime.signals.layout import KEPT
 from distilc.runtime.training.stopping import is_better

@@ -17,7 +17,7 @@ from distilc.runtime.generation.engine import Hypothesis, generate_texts
 from distilc.runtime.generation.search import answer_in_language, limit_of, merged_config
 from distilc.runtime.generation.transformers_engine import TransformersEngine, generate_ids
 from distilc.runtime.models.load import load_model, load_tokenizer
-from distilc.runtime.plan import GenerationSettings
+from distilc.runtime.plan.settings import GenerationSettings
 
 OWN = GenerationSettings(
     engine="transformers", beams=None, length_penalty=None, min_length=None, max_length=None,

@@ -27,7 +27,8 @@ from distilc.runtime.execution.launch import (
 from distilc.runtime.execution.nodes import Rendezvous, read_hosts, remote_script
 from distilc.runtime.execution.processes import free_port, without_mlflow
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import Plan, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Plan
 
 
 def plan_for(**site: Any) -> Plan:

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import StoppingSettings, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.settings import StoppingSettings
 from distilc.runtime.training import loop
 from distilc.runtime.training.checkpoint import MARKER
 from distilc.runtime.training.step import _update

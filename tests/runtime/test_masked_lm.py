@@ -21,7 +21,7 @@ from distilc.runtime.models.save import save_model
 from distilc.runtime.models.shrink import shrink
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
-from distilc.runtime.plan import LabelsTerm, LogitsTerm, ObjectiveSettings, StackInit, StudentSettings
+from distilc.runtime.plan.settings import LabelsTerm, LogitsTerm, ObjectiveSettings, StackInit, StudentSettings
 from distilc.runtime.verify.equality import _padded, _with_room
 from distilc.runtime.verify.subject import counts_of
 

@@ -18,7 +18,7 @@ from distilc.runtime.data.masking import FIXED, Choice, choice_of, masked_alike,
 from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.data.tokenize import Counts
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import MaskingSettings
+from distilc.runtime.plan.settings import MaskingSettings
 from distilc.runtime.tasks.masked_lm import MASKED_LM
 
 V, MASK, SPECIAL = 1000, 4, (0, 1, 2, 3, 4)

@@ -19,7 +19,14 @@ from distilc.runtime.models.families import layers
 from distilc.runtime.models.load import load_model
 from distilc.runtime.models.save import save_model
 from distilc.runtime.objective.objective import Objective
-from distilc.runtime.plan import LabelsTerm, MethodSettings, Moment, ObjectiveSettings, Schedule, StoppingSettings
+from distilc.runtime.plan.settings import (
+    LabelsTerm,
+    MethodSettings,
+    Moment,
+    ObjectiveSettings,
+    Schedule,
+    StoppingSettings,
+)
 from distilc.runtime.protocol import Method
 from distilc.runtime.training.layer_drop import LayerDrop
 from distilc.runtime.training.method import METHODS, method_of, states_of

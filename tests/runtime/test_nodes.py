@@ -17,7 +17,7 @@ from distilc.runtime.execution.control import Control, make_control
 from distilc.runtime.execution.launch import Launch
 from distilc.runtime.execution.nodes import ask_hosts
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan.load import load_plan
 
 SSH = """\
 #!/bin/sh

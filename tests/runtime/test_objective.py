@@ -17,7 +17,14 @@ from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.load import load_model
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher, load_teacher
-from distilc.runtime.plan import AttentionTerm, HiddenTerm, LabelsTerm, LayerMaps, LogitsTerm, ObjectiveSettings
+from distilc.runtime.plan.settings import (
+    AttentionTerm,
+    HiddenTerm,
+    LabelsTerm,
+    LayerMaps,
+    LogitsTerm,
+    ObjectiveSettings,
+)
 from distilc.runtime.verify.quick import absurd_weights
 
 FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5", "t5-untied"]

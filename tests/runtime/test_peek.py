@@ -24,7 +24,7 @@ from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.peek.prepare import Prepared, prepare
 from distilc.runtime.peek.sample import Asked, sample
 from distilc.runtime.peek.tables import print_facts
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan.load import load_plan
 from distilc.runtime.training.step_schedule import StepSchedule
 
 KD = "{labels: 1.0, logits: {weight: 0.8, temperature: 2.0}, hidden: {decoder: 3.0}}"

@@ -13,9 +13,10 @@ import pytest
 
 from distilc.runtime.commands.run import Options, main
 from distilc.runtime.failure import Failure
-from distilc.runtime.keys import FACTS as IN_DIGEST
-from distilc.runtime.keys import facts_digest, run_key, stage_key
-from distilc.runtime.plan import Plan, load_plan
+from distilc.runtime.plan.keys import FACTS as IN_DIGEST
+from distilc.runtime.plan.keys import facts_digest, run_key, stage_key
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Plan
 
 SAMPLE = json.loads(Path(__file__).with_name("sample_plan.json").read_text("utf-8"))
 TRAIN = [stage["id"] for stage in SAMPLE["stages"]].index("train")
@@ -91,7 +92,7 @@ def test_a_plan_that_was_edited_beside_its_stages_is_not_run(fact: str, sample: 
 def test_a_plan_of_another_format_of_a_stage_is_not_run(
     sample: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from distilc.runtime import keys
+    from distilc.runtime.plan import keys
 
     monkeypatch.setitem(keys.STAGE_FORMATS, "data", 99)
     assert refused(sample, tmp_path / "plan").code == "R110"

@@ -21,7 +21,8 @@ from distilc.runtime.failure import Failure
 from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.messages.outlet import Outlet
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.plan import GenerationSettings, bind_plan
+from distilc.runtime.plan.load import bind_plan
+from distilc.runtime.plan.settings import GenerationSettings
 
 SOURCES = ["heavy rain closed two roads near the harbour", "a local team won", "the school stayed shut"]
 OPTIONS = ["--workspace=ws", "--engine=transformers", "--device=cpu"]

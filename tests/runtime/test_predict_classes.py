@@ -17,7 +17,7 @@ from distilc.runtime.models.build import build
 from distilc.runtime.models.families import FAMILIES, num_positions
 from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.models.save import save_model
-from distilc.runtime.plan import as_written
+from distilc.runtime.plan.binding import as_written
 
 NLI = ("contradiction", "neutral", "entailment")
 TEXTS = ["rain fell all night", "the team won the cup, and the town was glad", "bread costs more"]

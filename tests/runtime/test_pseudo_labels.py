@@ -24,15 +24,14 @@ from distilc.runtime.generation import shards
 from distilc.runtime.generation.choose import open_engine
 from distilc.runtime.metrics.rouge import rouge_of_examples
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.plan import (
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import (
     Columns,
     DataSettings,
-    Execution,
     GenerationSettings,
     LabelFile,
     PseudoLabelSettings,
     Source,
-    Stage,
     TargetsSettings,
 )
 from distilc.runtime.stages import data, pseudo_labels, targets

@@ -13,7 +13,8 @@ import pytest
 
 from distilc.runtime.execution.store import Store
 from distilc.runtime.messages.notices import FILE, Notice, Notices
-from distilc.runtime.plan import Expectation, Plan, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Expectation, Plan
 from distilc.runtime.report.model_card import model_card
 from distilc.runtime.report.summary import main_metric, summarize
 from distilc.runtime.report.table import result_tables, table_markdown, table_text

@@ -16,7 +16,7 @@ HALF = ROOT / "runtime"
 FILES = sorted(HALF.rglob("*.py"))
 # From the ground up: a folder, or a module beside the folders. Those of one line do not import each other.
 FLOORS = (
-    "messages keys", "failure", "files", "plan", "protocol", "extensions", "available data", "execution",
+    "messages", "failure", "files", "plan", "protocol", "extensions", "available data", "execution",
     "models metrics tracking", "signals generation report", "labels objective", "tasks", "training", "verify", "stages", "peek",
     "commands", "__main__",
 )  # fmt: skip

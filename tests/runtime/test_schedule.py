@@ -14,7 +14,15 @@ from torch import Tensor
 from distilc.runtime.models.load import load_model
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
-from distilc.runtime.plan import HiddenTerm, LabelsTerm, LayerMaps, LogitsTerm, Moment, ObjectiveSettings, Schedule
+from distilc.runtime.plan.settings import (
+    HiddenTerm,
+    LabelsTerm,
+    LayerMaps,
+    LogitsTerm,
+    Moment,
+    ObjectiveSettings,
+    Schedule,
+)
 from distilc.runtime.training.schedule import Change, changes_of
 
 START = Moment(epochs=None, steps=0, ratio=None)

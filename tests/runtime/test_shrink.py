@@ -21,7 +21,7 @@ from distilc.runtime.models.families import (
 from distilc.runtime.models.load import load_model, load_tokenizer
 from distilc.runtime.models.save import save_model
 from distilc.runtime.models.shrink import shrink
-from distilc.runtime.plan import StackInit, StudentSettings
+from distilc.runtime.plan.settings import StackInit, StudentSettings
 
 FAMILIES = ("bart", "mbart", "pegasus", "marian", "t5")
 ALL_MODELS = [*((family, {}) for family in FAMILIES), ("t5", {"tie_word_embeddings": False})]

@@ -26,9 +26,9 @@ from distilc.runtime.models.load import load_model
 from distilc.runtime.objective import head
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import load_teacher
-from distilc.runtime.plan import (
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import (
     Candidates,
-    Execution,
     HiddenTerm,
     KeptCandidates,
     LabelsTerm,
@@ -36,7 +36,6 @@ from distilc.runtime.plan import (
     LogitsTerm,
     ObjectiveSettings,
     SignalsSettings,
-    Stage,
 )
 from distilc.runtime.signals import fill
 from distilc.runtime.signals.layout import read_facts

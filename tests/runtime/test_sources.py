@@ -13,7 +13,7 @@ import pytest
 from distilc.runtime.data.bulletins import VERSION
 from distilc.runtime.data.sources import read_sources
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import Columns, Source
+from distilc.runtime.plan.settings import Columns, Source
 
 COLUMNS = Columns(source="document", hypothesis=None, target="summary", id="key")
 ROWS = [

@@ -12,7 +12,8 @@ from distilc.runtime.commands.status import main, workspace_status
 from distilc.runtime.execution.control import make_control
 from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import Plan, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Plan
 from distilc.runtime.report.summary import summarize
 from distilc.runtime.tracking.record import Record
 

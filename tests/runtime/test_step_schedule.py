@@ -9,7 +9,7 @@ import pytest
 
 from distilc.runtime.data.rows import Rows, write_rows
 from distilc.runtime.failure import Failure
-from distilc.runtime.plan import (
+from distilc.runtime.plan.settings import (
     BatchSettings,
     GenerationSettings,
     LabelsTerm,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from distilc.runtime.plan import StoppingSettings
+from distilc.runtime.plan.settings import StoppingSettings
 from distilc.runtime.training.stopping import Stopping, is_better
 
 SETTINGS = StoppingSettings(

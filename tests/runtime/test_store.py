@@ -21,7 +21,7 @@ from distilc.runtime.execution import store as store_module
 from distilc.runtime.execution.store import Store, discard, open_store
 from distilc.runtime.failure import Failure
 from distilc.runtime.files import integrity
-from distilc.runtime.plan import load_plan
+from distilc.runtime.plan.load import load_plan
 
 KEY = "a" * 64
 

@@ -9,7 +9,8 @@ import torch
 from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.models.load import load_model
-from distilc.runtime.plan import Execution, StackInit, Stage, StudentSettings
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import StackInit, StudentSettings
 from distilc.runtime.stages.student import STUDENT, run
 
 

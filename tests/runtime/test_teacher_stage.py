@@ -24,7 +24,8 @@ from distilc.runtime.models.build import build, check_names, construct
 from distilc.runtime.models.families import count_parameters, family_of, head_is_tied
 from distilc.runtime.models.load import load_model, load_tokenizer, model_folder
 from distilc.runtime.models.save import save_model
-from distilc.runtime.plan import Execution, Stage, TeacherSettings
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import TeacherSettings
 from distilc.runtime.stages.teacher import run
 
 TOKENIZERS = Path(__file__).parents[2].parent / "shared" / "tokenizers"

@@ -17,7 +17,7 @@ from distilc.runtime.data.train_tokenizer import train_tokenizer
 from distilc.runtime.failure import Failure
 from distilc.runtime.models.families import FAMILIES
 from distilc.runtime.models.load import load_tokenizer
-from distilc.runtime.plan import Columns, DataSettings
+from distilc.runtime.plan.settings import Columns, DataSettings
 
 TEXTS = [
     "Die Straße führt über den Fluß nach Süden.",

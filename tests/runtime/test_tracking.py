@@ -22,7 +22,8 @@ from typing import Any
 
 import pytest
 
-from distilc.runtime.plan import Plan, TrackingSite, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Plan, TrackingSite
 from distilc.runtime.tracking import Tracker, TrackingResult, ui_command
 from distilc.runtime.tracking.content import datasets, parameters, run_tags, shortened, summary_metrics
 from distilc.runtime.tracking.journal import Journal

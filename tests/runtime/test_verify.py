@@ -28,7 +28,8 @@ from distilc.runtime.models.save import save_model
 from distilc.runtime.objective import build, divergence, hidden, objective, teacher
 from distilc.runtime.objective.assembly import TERMS
 from distilc.runtime.objective.objective import Objective
-from distilc.runtime.plan import BatchSettings, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.settings import BatchSettings
 from distilc.runtime.protocol import Term, TermInputs
 from distilc.runtime.training import step, step_schedule
 from distilc.runtime.training.step_schedule import StepSchedule

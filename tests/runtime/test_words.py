@@ -17,7 +17,7 @@ from distilc.runtime.labels.quality import best, quality
 from distilc.runtime.metrics.score import how_scored, score
 from distilc.runtime.metrics.sentences import split_sentences
 from distilc.runtime.metrics.words import UnicodeWords, require_seen, unseen
-from distilc.runtime.plan import Scoring
+from distilc.runtime.plan.settings import Scoring
 
 UNICODE = Scoring(rouge_tokenizer="unicode", stemmer=False)
 NEPALI = "काठमाडौंमा आज भारी वर्षा भयो र सडकहरू डुबानमा परे।"

@@ -20,7 +20,8 @@ from distilc.runtime.execution.processes import Ranks, StopRequest
 from distilc.runtime.execution.store import Store
 from distilc.runtime.failure import Failure
 from distilc.runtime.messages.notices import Notice, Notices, read_notices
-from distilc.runtime.plan import Stage, load_plan
+from distilc.runtime.plan.load import load_plan
+from distilc.runtime.plan.plan import Stage
 from distilc.runtime.protocol import StageKind
 
 PLAN = Path(__file__).with_name("sample_plan.json")

@@ -17,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from distilc.compiler.estimates.deepspeed_config import deepspeed_config, teacher_config
-from distilc.runtime.keys import run_key, stage_key
+from distilc.runtime.plan.keys import run_key, stage_key
 
 Stage = dict[str, Any]
 Found = tuple[list[float], dict[str, Tensor]]  # losses of the steps, then of the validations; weights of the student

@@ -14,9 +14,9 @@ from distilc.runtime.execution.context import Context, Journal, Progress
 from distilc.runtime.models.forward import first_stack_digest
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
-from distilc.runtime.plan import (
+from distilc.runtime.plan.plan import Execution, Stage
+from distilc.runtime.plan.settings import (
     BatchSettings,
-    Execution,
     HiddenTerm,
     LabelsTerm,
     LayerMaps,
@@ -24,7 +24,6 @@ from distilc.runtime.plan import (
     ObjectiveSettings,
     OptimizerSettings,
     SignalsSettings,
-    Stage,
     StoppingSettings,
     TrainSettings,
     ValidationSettings,

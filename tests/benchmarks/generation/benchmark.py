@@ -36,7 +36,7 @@ def measure(num_sources: int = NUM_SOURCES, times: int = 3, num_threads: int = 2
     from distilc.runtime.models.build import build
     from distilc.runtime.models.load import load_tokenizer
     from distilc.runtime.models.save import save_model
-    from distilc.runtime.plan import GenerationSettings
+    from distilc.runtime.plan.settings import GenerationSettings
 
     torch.set_num_threads(num_threads)
     generator = np.random.default_rng(0)

@@ -15,7 +15,7 @@ from typing import Any
 # Of our kinds, by their schema fragments. The content of a package is in the settings of its stages.
 STAGE_FORMATS: dict[str, int] = {
     kind: facts["format"]
-    for file in sorted(Path(__file__).resolve().with_name("stages").glob("*.schema.json"))
+    for file in sorted(Path(__file__).resolve().parents[1].joinpath("stages").glob("*.schema.json"))
     for kind, facts in json.loads(file.read_text("utf-8"))["stages"].items()
 }
 
