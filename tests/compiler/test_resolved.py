@@ -10,6 +10,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 from spec_texts import SMALL as SPEC
+from spec_texts import shipped_paths
 
 from distilc.compiler.pipeline import Compiled, compile_spec, lower_runs
 from distilc.compiler.resolve.site import Site, SiteOptions, load_site
@@ -33,9 +34,8 @@ expect: {teacher: {rouge2: 22.29}, kd: {rouge2: 21.6, within: 0.4}, pl: {rouge2:
 def site(tmp_path_factory: pytest.TempPathFactory) -> Site:
     """This machine, offline, with the shared models where they are."""
     models = (SHARED / "models",) if SHARED.is_dir() else ()
-    folders = {"multi30k": "multi30k", "rosts": "rosts_en_ro", "dialogsum": "dialogsum"}
-    paths = {name: SHARED / "data" / folder for name, folder in folders.items()}
     workspace = tmp_path_factory.mktemp("workspace")
+    paths = shipped_paths(workspace, SHARED / "data")
     loaded = load_site(SiteOptions(offline=True, models=models, paths=paths, workspace=workspace)).site
     assert loaded is not None
     return loaded

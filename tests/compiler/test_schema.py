@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 from ruamel.yaml import YAML
+from spec_texts import shipped_paths
 
 from distilc.compiler.extensions.schema_files import misfits
 from distilc.compiler.pipeline import compile_spec, lower_runs
@@ -105,8 +106,7 @@ def test_annotations_are_the_documented_ones() -> None:
 
 @pytest.mark.parametrize("spec", SPECS, ids=[str(spec.relative_to(ROOT / "specs")) for spec in SPECS])
 def test_shipped_specs_check_clean(spec: Path, tmp_path: Path) -> None:
-    paths = dict.fromkeys(("multi30k", "rosts", "dialogsum"), tmp_path)
-    site = load_site(SiteOptions(offline=True, workspace=tmp_path, paths=paths)).site
+    site = load_site(SiteOptions(offline=True, workspace=tmp_path, paths=shipped_paths(tmp_path))).site
     assert site is not None
     compiled = compile_spec(spec, (), site)
     # Pseudo-labels on CNN/DailyMail: the paper's own finding.
