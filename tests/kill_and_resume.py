@@ -374,7 +374,7 @@ def family_of(process: Process) -> Family:
                 family.everything.append(child.pid)
                 if "worker" in command[3:6]:
                     family.ranks.append(child.pid)
-                elif "distilc.runtime.execution.launch" in command:
+                elif "distilc.runtime.execution.launcher" in command:
                     family.launchers.append(child.pid)
     family.everything.append(process.pid)
     return family

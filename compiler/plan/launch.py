@@ -47,7 +47,7 @@ def _comment(text: str) -> str:
 
 
 def _worker_command(plan: Plan) -> list[str]:
-    """The command line of the launcher as people type it, in lines that continue; that of a run is in
+    """A command line that starts the workers by hand, in lines that continue; how a run starts them is in
     `runtime/execution/launch.py`."""
     site = plan.site
     hosts = ""

@@ -166,12 +166,7 @@ def _cpu_bf16() -> Finding:
     return Finding("ok", "bf16", "not in this processor's hardware: slow here; fp32 is the default on a CPU")
 
 
-def check_launcher(machine: Machine) -> Iterator[Finding]:
-    found = machine.libraries.get("deepspeed", {})
-    if found.get("launcher"):
-        yield Finding("ok", "launcher", "deepspeed.launcher")
-    elif "version" in found:
-        yield Finding("fail", "launcher", "DeepSpeed has no launcher", f"{sys.executable} -m pip install deepspeed")
+def check_processes(machine: Machine) -> Iterator[Finding]:
     gloo = machine.libraries.get("gloo", {})
     if "error" in gloo:
         host = socket.gethostname()
@@ -332,7 +327,7 @@ CHECKS: tuple[Callable[[Machine], Iterator[Finding]], ...] = (
     check_libraries,
     check_extensions,
     check_accelerator,
-    check_launcher,
+    check_processes,
     check_compiler,
     check_processor,
     check_memory,

@@ -76,12 +76,7 @@ def _gloo() -> dict[str, Any]:
 def _deepspeed() -> dict[str, Any]:
     deepspeed = importlib.import_module("deepspeed")
     accelerator = importlib.import_module("deepspeed.accelerator").get_accelerator()
-    launcher = importlib.util.find_spec("deepspeed.launcher.launch") is not None
-    return {
-        "version": str(deepspeed.__version__),
-        "accelerator": str(accelerator.device_name()),
-        "launcher": launcher,
-    }
+    return {"version": str(deepspeed.__version__), "accelerator": str(accelerator.device_name())}
 
 
 if __name__ == "__main__":

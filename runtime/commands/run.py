@@ -309,7 +309,7 @@ def _launch(run: Run, stages: Sequence[Stage], stopping: StopSignal) -> Ended:
 
 
 def _last_words(log: Path) -> str:
-    """The last line of a log that no launcher wrote about itself."""
+    """The last line of a log that DeepSpeed did not write about itself."""
     lines = log.read_text("utf-8", "replace").splitlines() if log.is_file() else []
     own = [line.strip() for line in lines if line.strip() and not re.match(r"\[20\d\d-", line)]
     return own[-1] if own else "nothing is in the log"

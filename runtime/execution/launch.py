@@ -1,18 +1,12 @@
-"""How the processes of a run are started: on which machines and devices, and in what environment.
-
-As a program it is the launcher of one machine: `deepspeed.launcher.launch`, at the end of a line from the driver.
-"""
+"""How the processes of a run are started: on which machines and devices, and in what environment."""
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Sequence
 from contextlib import suppress
@@ -22,11 +16,10 @@ from typing import IO
 from ..failure import Failure
 from ..plan.plan import Plan, Stage
 from .control import Control
+from .launcher import KILL, VISIBLE
 from .nodes import Rendezvous, ask_hosts, read_hosts, remote_script, ssh_command
-from .processes import DRIVER_GRACE_SECONDS, DRIVER_SILENCE_SECONDS, free_port, thread_environment, without_mlflow
+from .processes import DRIVER_GRACE_SECONDS, free_port, thread_environment
 
-VISIBLE = "CUDA_VISIBLE_DEVICES"
-KILL = "kill\n"
 # Variables that give a process its rank. Schedulers and launchers set them for the processes that they start.
 PLACE = re.compile(
     "RANK|WORLD_SIZE|MASTER_(ADDR|PORT)|LOCAL_(RANK|SIZE|WORLD_SIZE)|CROSS_(RANK|SIZE)|NODE_RANK"
@@ -101,18 +94,18 @@ def launch_command(
     node: int,
     rendezvous: Rendezvous,
 ) -> list[str]:
-    """DeepSpeed's launcher of one machine (`node` counts them), with one worker for each device. `folder` holds the
-    plan; no `hosts`: this machine alone.
+    """The launcher of one machine (`node` counts them), with one worker for each device. `folder` holds the plan; no
+    `hosts`: this machine alone.
 
-    The `deepspeed` command, which starts it on several machines, is not used: it needs pdsh, passes none of our
+    The `deepspeed` command, which starts workers on several machines, is not used: it needs pdsh, passes none of our
     variables on, reports no exit codes of machines, and ignores CUDA_VISIBLE_DEVICES of this one."""
     numbers = [str(number) for number in range(plan.site.per_node)]
-    world = {host: numbers for host in hosts} or {"localhost": (_visible(plan) or numbers)[: plan.site.per_node]}
+    devices = (_visible(plan) or numbers)[: plan.site.per_node]
     return [
-        sys.executable, "-u", "-m", "distilc.runtime.execution.launch",
-        f"--world_info={base64.urlsafe_b64encode(json.dumps(world, allow_nan=False).encode()).decode()}",
-        f"--node_rank={node}", f"--master_addr={rendezvous.address}", f"--master_port={rendezvous.port}",
-        "--no_local_rank", "--module", "distilc.runtime", "worker", str(folder),
+        sys.executable, "-u", "-m", "distilc.runtime.execution.launcher",
+        f"--devices={','.join(devices)}", f"--node={node}", f"--nodes={max(1, len(hosts))}",
+        f"--address={rendezvous.address}", f"--port={rendezvous.port}",
+        "distilc.runtime", "worker", str(folder),
         "--stages", ",".join(stage.id for stage in stages), "--control", str(control.folder),
     ]  # fmt: skip
 
@@ -156,27 +149,3 @@ def _visible(plan: Plan) -> list[str] | None:
     if visible is None or plan.site.device != "cuda" or plan.site.hostfile is not None:
         return None
     return [name.strip() for name in visible.split(",") if name.strip()]
-
-
-def _start_workers() -> None:
-    world = json.loads(base64.urlsafe_b64decode(sys.argv[1].partition("=")[2]))
-    os.environ.update(thread_environment(len(next(iter(world.values())))))
-    if os.getpid() == os.getpgrp():  # started by a driver, and not within a group of others
-        line = os.fdopen(os.dup(0))  # of this process only: the workers do not inherit it
-        os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-        threading.Thread(target=_end_with_driver, args=(line,), daemon=True, name="driver-line").start()
-    with without_mlflow():
-        from deepspeed.launcher.launch import main
-    main()
-
-
-def _end_with_driver(line: IO[str]) -> None:
-    """Kill this process and its workers when the driver asks for it, or some time after the connection broke: they
-    notice the end of the driver by themselves, and save."""
-    if line.readline() != KILL:
-        time.sleep(DRIVER_SILENCE_SECONDS + DRIVER_GRACE_SECONDS + 5.0)
-    os.killpg(0, signal.SIGKILL)
-
-
-if __name__ == "__main__":
-    _start_workers()

@@ -88,7 +88,7 @@ def join(device: str) -> Ranks:
 @contextmanager
 def without_mlflow() -> Iterator[None]:
     """For an import of DeepSpeed: its autotuner loads MLflow wherever it finds it, which takes longer than DeepSpeed
-    itself, and neither workers nor launcher use it. It has no setting for this."""
+    itself, and workers do not use it. It has no setting for this."""
     if "mlflow" in sys.modules:
         yield
         return

@@ -191,7 +191,7 @@ def seconds_until_gone(workspace: Path, held: float) -> float | None:
     """How long workers live on; None: too long. `held`: for so long they stand still, since so small a training would
     be over before a node that sees nothing but a file is sure of the driver's death."""
     began = time.monotonic()
-    ranks = [rank for rank in ranks_of(workspace) if "--world_info" not in str(rank.cmdline())]
+    ranks = [rank for rank in ranks_of(workspace) if "distilc.runtime.execution.launcher" not in rank.cmdline()]
     for rank in ranks:
         rank.suspend()
     time.sleep(held)

@@ -17,7 +17,7 @@ LIBRARIES: dict[str, Any] = {
     "gloo": {"works": True},
     "transformers": {"version": "5.0.0"},
     "mlflow": {"version": "3.17.2"},
-    "deepspeed": {"version": "0.19.8", "accelerator": "cpu", "launcher": True},
+    "deepspeed": {"version": "0.19.8", "accelerator": "cpu"},
 }
 
 
@@ -42,7 +42,7 @@ def test_this_machine(tmp_path: Path) -> None:
     subject = Machine(tmp_path / "workspace", file_bytes=8 << 20)
     found = {finding.subject: finding for finding in examine(subject)}
     assert {name for name, finding in found.items() if finding.state == "fail"} == set()
-    assert {"torch", "deepspeed", "processes", "launcher", "workspace", "tracking"} <= set(found)
+    assert {"torch", "deepspeed", "processes", "workspace", "tracking"} <= set(found)
     record = json.loads((tmp_path / "workspace" / "doctor.json").read_text())
     assert record["write_bytes_per_second"] > 1e6
     assert record["read_bytes_per_second"] > 1e6
@@ -53,15 +53,14 @@ def test_a_library_that_does_not_import_fails(tmp_path: Path) -> None:
     found = findings(machine(tmp_path, deepspeed={"error": "No module named 'deepspeed'"}))
     assert found["deepspeed"][:2] == ("fail", "does not import: No module named 'deepspeed'")
     assert found["deepspeed"][2].endswith("-m pip install --force-reinstall deepspeed")
-    assert "launcher" not in found
 
 
 def test_a_wrong_accelerator_is_said(tmp_path: Path) -> None:
-    found = findings(machine(tmp_path, deepspeed={"version": "1", "accelerator": "cuda", "launcher": True}))
+    found = findings(machine(tmp_path, deepspeed={"version": "1", "accelerator": "cuda"}))
     assert found["deepspeed"] == ("warn", "takes the accelerator for 'cuda'", "export DS_ACCELERATOR=cpu")
     torch = {**LIBRARIES["torch"], "devices": ["H200"], "memory_bytes": [141 * 10**9], "bf16": True}
     found = findings(
-        machine(tmp_path, torch=torch, deepspeed={"version": "1", "accelerator": "cuda", "launcher": True})
+        machine(tmp_path, torch=torch, deepspeed={"version": "1", "accelerator": "cuda"})
     )
     assert found["accelerator"][1] == "cuda: H200 (141 GB)"
     assert found["deepspeed"][0] == "ok"

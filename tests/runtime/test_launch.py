@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import subprocess
@@ -17,13 +16,13 @@ import pytest
 from distilc.runtime.execution.control import Control
 from distilc.runtime.execution.heartbeat import process_start
 from distilc.runtime.execution.launch import (
-    KILL,
     SINGLE_PROCESS,
     become_single_process,
     launch_command,
     launch_environment,
     require_devices,
 )
+from distilc.runtime.execution.launcher import KILL, read_options, worker_environments
 from distilc.runtime.execution.nodes import Rendezvous, read_hosts, remote_script
 from distilc.runtime.execution.processes import free_port, without_mlflow
 from distilc.runtime.failure import Failure
@@ -40,9 +39,9 @@ def command_for(plan: Plan, folder: Path) -> list[str]:
     return launch_command(plan, folder, plan.stages[:1], Control(folder), [], 0, Rendezvous("127.0.0.1", free_port()))
 
 
-def world(command: list[str]) -> Any:
-    (option,) = [word for word in command if word.startswith("--world_info=")]
-    return json.loads(base64.urlsafe_b64decode(option.partition("=")[2]))
+def devices_of(command: list[str]) -> list[str]:
+    (option,) = [word for word in command if word.startswith("--devices=")]
+    return option.partition("=")[2].split(",")
 
 
 @pytest.mark.parametrize(
@@ -62,7 +61,7 @@ def test_workers_get_the_devices_that_are_visible(
         monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
     plan = plan_for(device="cuda", per_node=2, hostfile=None)
     require_devices(plan)
-    assert world(command_for(plan, tmp_path)) == {"localhost": devices}
+    assert devices_of(command_for(plan, tmp_path)) == devices
 
 
 @pytest.mark.parametrize("visible", ["5", "", " , "])
@@ -77,7 +76,7 @@ def test_a_cpu_has_as_many_as_are_asked_for(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
     plan = plan_for(device="cpu", per_node=3, hostfile=None)
     require_devices(plan)
-    assert world(command_for(plan, tmp_path)) == {"localhost": ["0", "1", "2"]}
+    assert devices_of(command_for(plan, tmp_path)) == ["0", "1", "2"]
 
 
 def test_each_machine_of_a_hostfile_has_its_launcher(tmp_path: Path) -> None:
@@ -85,8 +84,20 @@ def test_each_machine_of_a_hostfile_has_its_launcher(tmp_path: Path) -> None:
     rendezvous, hosts = Rendezvous("10.0.0.7", 40123), ["me@n1", "n2"]
     for node in (0, 1):
         command = launch_command(plan, tmp_path, plan.stages[:1], Control(tmp_path), hosts, node, rendezvous)
-        assert world(command) == {"me@n1": ["0", "1", "2"], "n2": ["0", "1", "2"]}
-        assert {f"--node_rank={node}", "--master_addr=10.0.0.7", "--master_port=40123"} <= set(command)
+        assert devices_of(command) == ["0", "1", "2"]
+        assert {f"--node={node}", "--nodes=2", "--address=10.0.0.7", "--port=40123"} <= set(command)
+
+
+def test_each_worker_of_a_machine_has_its_rank_among_those_of_all(tmp_path: Path) -> None:
+    plan = plan_for(device="cuda", nodes=2, per_node=3, hostfile="hosts")
+    rendezvous, hosts = Rendezvous("10.0.0.7", 40123), ["me@n1", "n2"]
+    command = launch_command(plan, tmp_path, plan.stages[:1], Control(tmp_path), hosts, 1, rendezvous)
+    options = read_options(command[command.index("distilc.runtime.execution.launcher") + 1 :])
+    assert [options.module, *options.arguments] == command[command.index("distilc.runtime") :]
+    common = {"WORLD_SIZE": "6", "LOCAL_SIZE": "3", "MASTER_ADDR": "10.0.0.7", "MASTER_PORT": "40123",
+              "CROSS_RANK": "1", "CROSS_SIZE": "2", "CUDA_VISIBLE_DEVICES": "0,1,2"}  # fmt: skip
+    for i, environment in enumerate(worker_environments(options)):
+        assert {**common, "RANK": str(3 + i), "LOCAL_RANK": str(i)}.items() <= environment.items()
 
 
 def test_variables_that_matter_reach_another_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,7 +159,6 @@ def test_a_hostfile_that_changed_since_it_was_checked(text: bytes | None, words:
     assert told.value.code == "R120" and words in told.value.message
 
 
-@pytest.mark.slow
 def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(
         "import os, sys\n"
@@ -162,7 +172,24 @@ def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     assert sorted(line for line in result.stdout.splitlines() if line.startswith("at")) == ["at 0 2 2 worker", "at 1 2 2 worker"]
 
 
-@pytest.mark.slow
+@pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137)])
+def test_where_one_worker_fails_the_launcher_ends_the_others_and_says_its_code(end: str, code: int, tmp_path: Path) -> None:
+    """Also what those have started, and what does not hear of it."""
+    child = "subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(600)'])"
+    (tmp_path / "rank.py").write_text(
+        "import os, subprocess, sys, time\n"
+        f"if os.environ['RANK'] == '1':\n    time.sleep(0.5)\n    {end}\n"
+        f"os.write(1, b'up %d %d\\n' % (os.getpid(), {child}.pid))\ntime.sleep(600)\n"
+    )
+    command = command_for(plan_for(device="cpu", per_node=2, hostfile=None), tmp_path)
+    command[command.index("distilc.runtime")] = "rank"
+    began = time.monotonic()
+    result = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, cwd=tmp_path, timeout=120)
+    assert result.returncode == code and time.monotonic() - began < 30, result.stderr
+    (up,) = (line.split()[1:] for line in result.stdout.splitlines() if line.startswith("up "))
+    assert [process_start(int(pid)) for pid in up] == [None, None]
+
+
 def test_a_launcher_ends_with_its_line_to_the_driver(tmp_path: Path) -> None:
     """What hangs is killed with it, though the launcher be on another machine."""
     (tmp_path / "rank.py").write_text("import os, time\nos.write(1, b'up %d\\n' % os.getpid())\ntime.sleep(600)\n")
