@@ -68,8 +68,9 @@ class ModelOutputs:
 
     logits (..., V), where (...) is the shape of the labels. Layer outputs: one tensor a layer, in order, layer
     0 first, the embedding output not among them: encoder (B, S, d), decoder (B, T, d). Attention maps: one a
-    layer, (B, heads, queries, keys), after the softmax. Embedding outputs: what enters layer 0. The last state:
-    what the head reads, (B, T, d). Candidates: of a teacher whose logits are not there.
+    layer, (B, heads, queries, keys), after the softmax (for our own term before it, where the spec says so). Embedding
+    outputs: what enters layer 0. The last state: what the head reads, (B, T, d). Candidates: of a teacher whose logits
+    are not there.
 
     For a term that needs `phi` layer outputs and attention maps come in pairs: the k-th of the teacher is the one
     that φ gives the k-th layer of the student.

@@ -29,6 +29,8 @@ def objective_settings(
         candidates = settings["logits"].pop("candidates")
         if candidates is not None:
             settings["logits"]["candidates"] = {**candidates, "vocabulary": vocabulary}
+    if loss.attention is not None and loss.attention.maps == "probabilities":
+        del settings["attention"]["maps"]
     if phi is not None and phi.get("encoder") is None:
         # An encoder without φ is the teacher's own: nothing of it is compared.
         for term in loss.terms:

@@ -279,11 +279,12 @@ class HiddenTerm:
 
 @record
 class AttentionTerm:
-    """A weight for each kind of attention."""
+    """A weight for each kind of attention. `maps`: after the softmax, or before it."""
 
     encoder_self: float
     decoder_self: float
     decoder_cross: float
+    maps: Literal["probabilities", "scores"]
 
 
 @record

@@ -149,11 +149,43 @@ def _output_keeper(kept: dict[int, Tensor], index: int) -> Any:
     return keep
 
 
-def use_eager_attention(*models: Any) -> None:
+def use_eager_attention(*models: Any, scores: bool = False) -> None:
     """Attention maps exist in the plain implementation alone: the fused one returns empty tuples, without a
-    word (domain facts 11.3)."""
+    word (domain facts 11.3). With `scores` the maps are those before the softmax."""
+    if scores:
+        from transformers import AttentionInterface, AttentionMaskInterface
+        from transformers.masking_utils import eager_mask
+
+        AttentionInterface.register(_SCORES, _attention_with_scores)
+        AttentionMaskInterface.register(_SCORES, eager_mask)
     for model in models:
-        model.set_attn_implementation("eager")
+        model.set_attn_implementation(_SCORES if scores else "eager")
+
+
+_SCORES = "distilc_scores"  # what transformers knows the implementation by
+
+
+def _attention_with_scores(
+    module: nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    attention_mask: Tensor | None,
+    scaling: float | None = None,
+    dropout: float = 0.0,
+    position_bias: Tensor | None = None,
+    **others: Any,
+) -> tuple[Tensor, Tensor]:
+    """What the plain implementation of transformers computes; (states (B, Q, heads, d), scores (B, heads, Q, K)).
+    The scores have T5's position bias in them, and are 0 where the mask hides a key (TinyBERT's code: below -100)."""
+    scores = query @ key.transpose(2, 3) * (query.size(-1) ** -0.5 if scaling is None else scaling)
+    if position_bias is not None:
+        scores = scores + position_bias
+    masked = scores if attention_mask is None else scores + attention_mask
+    weights = nn.functional.dropout(masked.softmax(dim=-1), p=dropout, training=module.training)
+    if attention_mask is not None:
+        scores = scores.masked_fill(attention_mask < torch.finfo(attention_mask.dtype).min / 2, 0.0)
+    return (weights @ value).transpose(1, 2).contiguous(), scores
 
 
 def equal_parts(one: nn.Module, other: nn.Module, stack: Stack) -> bool:

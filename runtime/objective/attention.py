@@ -1,4 +1,5 @@
-"""Terms that compare attention maps of paired layers (TinyBERT, Jiao et al. 2020, Eq 7; on probabilities)."""
+"""Terms that compare attention maps of paired layers: probabilities, or the scores before the softmax (TinyBERT,
+Jiao et al. 2020, Eq 7)."""
 
 from __future__ import annotations
 
@@ -12,7 +13,7 @@ from ..protocol import Need, Term, TermInputs
 
 
 def attention_sum(student: Sequence[Tensor], teacher: Sequence[Tensor], queries: Tensor, keys: Tensor) -> Tensor:
-    """Squared error of attention probabilities, its mean over heads and valid keys, summed over layer pairs and
+    """Squared error of attention maps, its mean over heads and valid keys, summed over layer pairs and
     valid queries.
 
     student, teacher: one map (B, heads, Q, K) a pair; queries (B, Q) and keys (B, K) bool. Padding takes no

@@ -64,7 +64,7 @@ class Objective(nn.Module):
             if teacher is None:
                 raise Failure("R306", "a term of the loss looks at the teacher, and there is none")
             if "attention" in needs:
-                use_eager_attention(student, teacher.model)
+                use_eager_attention(student, teacher.model, scores=_compares_scores(settings, self.terms))
         align = "outputs" if settings.hidden is None else settings.hidden.align
         phi = _compared(settings.phi, self.stacks, teacher)
         self.states = States(student, teacher, needs, phi, align, frozen=freeze)
@@ -223,6 +223,21 @@ class Objective(nn.Module):
     def items(self) -> dict[str, Items]:
         """Term -> what its mean is over."""
         return {active.name: active.items for active in self.terms}
+
+
+def _compares_scores(settings: ObjectiveSettings, terms: Sequence[Active]) -> bool:
+    """Are attention maps those before the softmax? Raises `Failure` R306: another term expects the others."""
+    if settings.attention is None or settings.attention.maps == "probabilities":
+        return False
+    for active in terms:
+        if "attention" in active.term.needs and not active.name.startswith("attention_"):
+            raise Failure(
+                "R306",
+                f"the term {active.name} looks at attention maps after the softmax, and `attention` at those before it",
+                "remove one of the two, or write `maps: probabilities`",
+                spec_path="loss.attention",
+            )
+    return True
 
 
 def _compared(

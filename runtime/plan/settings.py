@@ -174,11 +174,12 @@ class HiddenTerm:
 
 @dataclass(frozen=True, kw_only=True)
 class AttentionTerm:
-    """A weight for each kind of attention."""
+    """A weight for each kind of attention. `maps`: after the softmax, or before it."""
 
     encoder_self: float
     decoder_self: float
     decoder_cross: float
+    maps: Literal["probabilities", "scores"] = "probabilities"
 
 
 @dataclass(frozen=True, kw_only=True)

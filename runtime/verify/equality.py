@@ -19,7 +19,7 @@ from ..protocol import ModelOutputs, TermInputs
 from .candidates import NAMES
 from .own_terms import own_terms
 from .proof import Proof, exempt, measured
-from .reference import Batch, Plain
+from .reference import Attentions, Batch, Plain
 from .step import GRADIENT_TOLERANCE, LOSS_TOLERANCE, NEAR_ZERO, without_batch_norm
 from .subject import (
     Subject,
@@ -142,7 +142,7 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
     yield measured("b", f"{names} in chunks: the gradient", worst, GRADIENT_TOLERANCE, note)
 
 
-def plain_teacher(teacher: Any, batch: Batch, student: Plain, *, attentions: bool) -> Plain:
+def plain_teacher(teacher: Any, batch: Batch, student: Plain, *, attentions: Attentions) -> Plain:
     """A plain forward of the objective's teacher, on the student's decoder input. A first stack that serves both is
     gone from it: the student's states stand for it."""
     states = student.first.detach() if teacher.shared else None

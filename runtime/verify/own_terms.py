@@ -13,7 +13,7 @@ from ..extensions import blamed
 from ..objective.assembly import TERMS, Active
 from ..plan.settings import ObjectiveSettings
 from ..protocol import ModelOutputs, Stack, Term, TermInputs
-from .reference import Batch, Plain, phi_of, projected
+from .reference import Attentions, Batch, Plain, phi_of, projected
 
 
 def own_terms(settings: ObjectiveSettings) -> dict[str, Term]:
@@ -22,8 +22,10 @@ def own_terms(settings: ObjectiveSettings) -> dict[str, Term]:
     return {name: term for name, term in found.items() if isinstance(term, Term)}
 
 
-def looks_at_maps(settings: ObjectiveSettings) -> bool:
-    """Does any term look at attention maps?"""
+def looks_at_maps(settings: ObjectiveSettings) -> Attentions:
+    """Does any term look at attention maps, and at which?"""
+    if settings.attention is not None and settings.attention.maps == "scores":
+        return "scores"
     return settings.attention is not None or any("attention" in term.needs for term in own_terms(settings).values())
 
 

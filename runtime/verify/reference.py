@@ -9,16 +9,18 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from ..models.families import layers, stack_of, stacks
 from ..plan.settings import HiddenTerm, LogitsTerm, ObjectiveSettings
 from ..protocol import Stack
 
 Batch = Mapping[str, Tensor]
+Attentions = bool | Literal["scores"]  # are attention maps asked for, and which
 NOT_PREDICTED = -100
 EPSILON = 1e-5
 
@@ -28,7 +30,8 @@ class Plain:
 
     `inputs[stack][k]`, `outputs[stack][k]`: of layer k, (B, S, d). `last`: the states of the last stack (B, T, d).
     `first`: those of the first one (B, S, d). `counted[stack]`: which tokens of its input count (B, S or T).
-    `maps[kind][k]`: attention of layer k, (B, heads, queries, keys), when `attentions`.
+    `maps[kind][k]`: attention of layer k, (B, heads, queries, keys), when `attentions`; if those are `scores`, what
+    its softmax is given, 0 where a mask hides the key.
     """
 
     def __init__(
@@ -36,7 +39,7 @@ class Plain:
         model: Any,
         batch: Batch,
         *,
-        attentions: bool,
+        attentions: Attentions,
         decoder_input_ids: Tensor | None = None,
         first_states: Tensor | None = None,
     ) -> None:
@@ -59,9 +62,12 @@ class Plain:
 
             given["encoder_outputs"] = BaseModelOutput(last_hidden_state=first_states)
         if attentions:
+            before = model.config._attn_implementation
             model.set_attn_implementation("eager")
-        with self._watching(model):
-            output = model(output_attentions=attentions, **given)
+        with self._watching(model), _softmaxes() as before_softmax:
+            output = model(output_attentions=bool(attentions), **given)
+        if attentions:
+            model.set_attn_implementation(before)
         self.logits: Tensor = output.logits  # (B, T, V), (B, S, V) or (B, classes)
         self.maps: dict[str, tuple[Tensor, ...]] = {}
         if attentions and len(self.stacks) == 1:
@@ -70,6 +76,8 @@ class Plain:
             self.maps = {"decoder_self": output.decoder_attentions, "decoder_cross": output.cross_attentions}
             if first_states is None:
                 self.maps["encoder_self"] = output.encoder_attentions
+        if attentions == "scores":
+            self.maps = _scores(self.maps, before_softmax)
 
     @contextmanager
     def _watching(self, model: Any) -> Iterator[None]:
@@ -98,6 +106,33 @@ class Plain:
         finally:
             for handle in handles:
                 handle.remove()
+
+
+@contextmanager
+def _softmaxes() -> Iterator[list[Tensor]]:
+    """What torch's softmax is given, call by call."""
+    given: list[Tensor] = []
+    original = functional.softmax
+
+    def softmax(scores: Tensor, *arguments: Any, **named: Any) -> Tensor:
+        given.append(scores)
+        return original(scores, *arguments, **named)
+
+    functional.softmax = softmax  # type: ignore[assignment]
+    try:
+        yield given
+    finally:
+        functional.softmax = original
+
+
+def _scores(maps: Mapping[str, tuple[Tensor, ...]], given: list[Tensor]) -> dict[str, tuple[Tensor, ...]]:
+    """The scores of maps: layer by layer from the input up, a decoder's own before those over the encoder."""
+    clean = iter(scores.masked_fill(scores < torch.finfo(scores.dtype).min / 2, 0.0) for scores in given)
+    encoder = tuple(next(clean) for _ in maps.get("encoder_self", ()))
+    pairs = [(next(clean), next(clean)) for _ in maps.get("decoder_self", ())]
+    found = {"encoder_self": encoder}
+    found |= {"decoder_self": tuple(own for own, _ in pairs), "decoder_cross": tuple(cross for _, cross in pairs)}
+    return {kind: found[kind] for kind in maps}
 
 
 def reference_terms(
@@ -231,7 +266,7 @@ def hidden_mean(
 
 
 def attention_mean(settings: ObjectiveSettings, kind: str, student: Plain, teacher: Plain) -> Tensor:
-    """Squared error of attention probabilities over heads and real keys, a mean over real queries, summed over the
+    """Squared error of attention maps over heads and real keys, a mean over real queries, summed over the
     pairs; example by example, so that there is no padding to mask."""
     stack: Stack = "encoder" if kind == "encoder_self" else "decoder"
     queries = student.counted[stack]

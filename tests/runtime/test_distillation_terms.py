@@ -175,6 +175,14 @@ def test_cosine_is_torchs() -> None:
     assert float(cosine_sum(theirs, theirs, MASK)) == pytest.approx(0.0, abs=1e-12)
 
 
+def test_attention_of_scores_is_tinyberts() -> None:
+    """Without padding: TinyBERT's code, the sum over layers of the mean over all scores. With it: valid ones alone."""
+    scores = torch.arange(72, dtype=torch.float64).reshape(2, 2, 2, 3, 3)  # (layers, B, heads, queries, keys)
+    ours, theirs, every = list(scores.sin()), list(scores.cos()), torch.ones(2, 3, dtype=torch.bool)
+    assert float(attention_sum(ours, theirs, every, every)) / 6 == pytest.approx(1.992031154218895, abs=1e-12)
+    assert float(attention_sum(ours, theirs, MASK, MASK)) / 5 == pytest.approx(1.9882009280785096, abs=1e-12)
+
+
 def test_attention_counts_valid_queries_and_keys_only() -> None:
     torch.manual_seed(0)
     ours, theirs = (torch.softmax(torch.randn(2, 2, 3, 4, dtype=torch.float64), -1) for _ in range(2))

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 import torch
@@ -14,7 +14,14 @@ import torch
 from distilc.runtime.data.train_tokenizer import train_tokenizer
 from distilc.runtime.models import families
 from distilc.runtime.models.build import build, construct
-from distilc.runtime.models.forward import label_logits, last_states, with_inputs
+from distilc.runtime.models.forward import (
+    Activations,
+    label_logits,
+    last_states,
+    run_stack,
+    use_eager_attention,
+    with_inputs,
+)
 from distilc.runtime.models.freeze import freeze
 from distilc.runtime.models.head import Head
 from distilc.runtime.models.load import load_model, load_tokenizer, stored_parameters
@@ -30,7 +37,7 @@ from distilc.runtime.plan.settings import (
     ObjectiveSettings,
 )
 from distilc.runtime.verify.equality import _padded
-from distilc.runtime.verify.own_terms import _inputs
+from distilc.runtime.verify.own_terms import _inputs, looks_at_maps
 from distilc.runtime.verify.reference import Plain, reference_terms, reference_weights
 from distilc.runtime.verify.subject import counts_of, difference, gradients_of
 
@@ -87,7 +94,9 @@ def batch_of(folder: Path, classes: int | None) -> dict[str, torch.Tensor]:
     return {**batch, "labels": labels}
 
 
-def settings_of(family: str, classes: int | None) -> ObjectiveSettings:
+def settings_of(
+    family: str, classes: int | None, maps: Literal["probabilities", "scores"] = "probabilities"
+) -> ObjectiveSettings:
     two = family == "bart"
     return ObjectiveSettings(
         labels=LabelsTerm(weight=1.0, smoothing=0.1),
@@ -97,7 +106,8 @@ def settings_of(family: str, classes: int | None) -> ObjectiveSettings:
         ),
         hidden=HiddenTerm(encoder=0.5, decoder=3.0 if two else 0.0, layer_norm="per-token", align="outputs"),
         attention=AttentionTerm(
-            encoder_self=0.3, decoder_self=0.7 if two else 0.0, decoder_cross=1.1 if two else 0.0
+            encoder_self=0.3, decoder_self=0.7 if two else 0.0, decoder_cross=1.1 if two else 0.0,
+            maps=maps,
         ),
         cosine=0.9, embedding=0.4, own={}, phi=LayerMaps(encoder=(1, 2), decoder=(0, 2) if two else None),
     )  # fmt: skip
@@ -136,16 +146,19 @@ def test_the_head_gives_the_logits_of_transformers(family: str, classes: int | N
     assert len(rows) == 0  # of a rank without examples
 
 
+@pytest.mark.parametrize("maps", ["probabilities", "scores"])
 @pytest.mark.parametrize(("family", "classes"), MODELS)
-def test_the_terms_are_those_of_the_reference(family: str, classes: int | None, folder_of: Folder) -> None:
+def test_the_terms_are_those_of_the_reference(
+    family: str, classes: int | None, maps: Literal["probabilities", "scores"], folder_of: Folder
+) -> None:
     """In float64, against plain forwards; more padding changes nothing."""
     folder = folder_of(family, classes, 2)
     student, teacher = (load_model(place).double() for place in (folder, folder_of(family, classes, 3)))
-    batch, settings = batch_of(folder, classes), settings_of(family, classes)
+    batch, settings = batch_of(folder, classes), settings_of(family, classes, maps)
     objective = Objective(student, settings, (), Teacher(teacher)).eval()
     factors = factors_of(counts_of(batch), world=1)
     share, raw = objective(batch, factors)
-    plain, of_teacher = (Plain(model, batch, attentions=True) for model in (student, teacher))
+    plain, of_teacher = (Plain(model, batch, attentions=looks_at_maps(settings)) for model in (student, teacher))
     expected = reference_terms(settings, plain, of_teacher, batch, {})
     weights = reference_weights(settings)
     assert set(raw) == set(expected) == set(weights)
@@ -162,6 +175,23 @@ def test_the_terms_are_those_of_the_reference(family: str, classes: int | None, 
     assert set(given.masks) == set(families.stacks(student))
     loss, number = objective.label_loss(batch).tolist()
     assert number == int((batch["labels"] != -100).sum()) and loss > 0
+
+
+def test_scores_of_attention_are_the_products_of_queries_and_keys(folder_of: Folder) -> None:
+    """Of a padded batch, by BERT's own matrices; the states are those of the fused implementation."""
+    model = load_model(folder_of("bert", None, 1)).double()
+    batch = batch_of(folder_of("bert", None, 1), None)
+    plain = last_states(model, batch)
+    use_eager_attention(model, scores=True)
+    found = Activations()
+    torch.testing.assert_close(run_stack(model, "encoder", batch, None, found), plain)
+    (layer,) = families.layers(model, "encoder")
+    inner: Any = layer.attention.self
+    states = model.bert.embeddings(batch["input_ids"], batch["token_type_ids"])  # (B, S, 16)
+    queries, keys = (one(states).view(2, -1, 2, 8).transpose(1, 2) for one in (inner.query, inner.key))
+    expected = queries @ keys.transpose(2, 3) / 8**0.5 * batch["attention_mask"][:, None, None]
+    assert bool((batch["attention_mask"] == 0).any())
+    torch.testing.assert_close(found.self_attention[0], expected)
 
 
 def test_positions_without_a_label_count_in_the_logits_only_where_the_plan_says_all(folder_of: Folder) -> None:
