@@ -43,6 +43,15 @@ def check_logits(spec: SpecContext) -> None:
                 at="key",
                 because=[("loss", "logits", "divergence")],
             )
+    if term.get("divergence") == "mse" and reporter.written(("loss", "logits", "temperature")):
+        reporter.error(
+            "E413",
+            ("loss", "logits", "temperature"),
+            "`temperature` belongs to divergences of distributions, and mse compares the logits themselves",
+            "remove it, or write `divergence: forward-kl`",
+            at="key",
+            because=[("loss", "logits", "divergence")],
+        )
     if "positions" in term and not TASKS[run.task].has_masking:
         reporter.error(
             "E413",
@@ -72,7 +81,9 @@ def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
         reporter.error(
             "E594",
             path,
-            f"{term['divergence']} weighs tokens by the student's probabilities, and candidates are the teacher's",
+            "mse compares all logits, and candidates are some of them"
+            if term["divergence"] == "mse"
+            else f"{term['divergence']} weighs tokens by the student's probabilities, and candidates are the teacher's",
             "write `candidates: all`, or `divergence: forward-kl`",
             at="key",
             because=[("loss", "logits", "divergence")],

@@ -260,7 +260,7 @@ class LogitsTerm:
 
     weight: float
     temperature: float
-    divergence: Literal["forward-kl", "reverse-kl", "jsd", "skew-kl"]
+    divergence: Literal["forward-kl", "reverse-kl", "jsd", "skew-kl", "mse"]
     beta: float | None
     alpha: float | None
     positions: Literal["all", "masked"] | None

@@ -28,10 +28,13 @@ def divergence_sum(
     student (N, V), teacher (N, V'), any float types; entries that only one of them has are padding of the
     vocabulary and take no part (as logits of minus infinity would). Computed in float32 or, for float64, in
     that. T² keeps the gradient's size when T grows (Hinton et al. 2015). With T = 2 and divided by N it is
-    the mean of the 2020 code. Returns a scalar.
+    the mean of the 2020 code. `mse` is no divergence of distributions: the squared error of the logits, summed over
+    the vocabulary (DistilBERT's code); T² cancels the temperature. Returns a scalar.
     """
     size = min(student.shape[-1], teacher.shape[-1])
     dtype = torch.float64 if student.dtype == torch.float64 else torch.float32
+    if divergence == MSE:
+        return (student[..., :size].to(dtype) - teacher[..., :size].to(dtype)).square().sum()
     log_student = torch.log_softmax(student[..., :size].to(dtype) / temperature, dim=-1)
     log_teacher = torch.log_softmax(teacher[..., :size].to(dtype) / temperature, dim=-1)
     return DIVERGENCES[divergence](log_teacher, log_student, beta, alpha) * temperature**2
@@ -68,6 +71,7 @@ def _mixture(log_p: Tensor, log_q: Tensor, share: float) -> Tensor:
     return torch.logaddexp(log_p + math.log(share), log_q + math.log1p(-share))
 
 
+MSE = "mse"
 DIVERGENCES: dict[str, Callable[[Tensor, Tensor, float | None, float | None], Tensor]] = {
     "forward-kl": _forward,
     "reverse-kl": _reverse,

@@ -209,8 +209,11 @@ def logits_mean(
     term: LogitsTerm, student: Tensor, teacher: Tensor, *, padded_with: float = -math.inf, squared: bool = True
 ) -> Tensor:
     """T² D(teacher, student), logits (N, V) and (N, V'); what one vocabulary has and the other has not is padding
-    of probability 0. The two options are the usual mistakes, for diagnoses."""
+    of probability 0. `mse` is the squared error of the logits, summed over the vocabulary. The options are the usual
+    mistakes, for diagnoses."""
     size, most = sorted((student.shape[-1], teacher.shape[-1]))
+    if term.divergence == "mse":
+        return (student[:, :size] - teacher[:, :size]).square().sum(-1).mean()
     one, two = (_padded(logits, size, most, padded_with) / term.temperature for logits in (student, teacher))
     log_q, log_p = _log_softmax(one), _log_softmax(two)
     if padded_with == -math.inf:

@@ -47,7 +47,14 @@ def test_the_other_divergences_are_their_formulas() -> None:
     assert float(divergence_sum(STUDENT, TEACHER, "skew-kl", 1.5, alpha=0.1)) == pytest.approx(skewed, rel=1e-12)
 
 
-@pytest.mark.parametrize("divergence", DIVERGENCES)
+def test_the_squared_error_of_logits_is_a_sum_over_the_vocabulary_whatever_the_temperature() -> None:
+    """DistilBERT's code: MSELoss(reduction="sum") over the number of tokens."""
+    for temperature in (1.0, 2.0):
+        found = divergence_sum(STUDENT, TEACHER, "mse", temperature)
+        assert float(found) / 5 == pytest.approx(4.9715130091884, abs=1e-12)
+
+
+@pytest.mark.parametrize("divergence", [*DIVERGENCES, "mse"])
 def test_no_divergence_from_itself_and_padding_of_the_vocabulary_takes_no_part(divergence: str) -> None:
     options = {"temperature": 2.0, "beta": 0.5, "alpha": 0.1}
     assert float(divergence_sum(TEACHER, TEACHER, divergence, **options)) == pytest.approx(0.0, abs=1e-12)

@@ -151,6 +151,7 @@ OTHERS = {
         "t5", SHALLOW,
         "{logits: {weight: 0.8, divergence: skew-kl, temperature: 1.5, candidates: {sampled: 6}}, cosine: 0.5}",
     ),
+    "of logits themselves": ("bart", FROZEN, "{labels: 1.0, logits: {weight: 0.1, divergence: mse}}"),
     "of scores of attention": (
         "t5", SHALLOW,
         "{labels: 1.0, attention: {encoder_self: 0.3, decoder_self: 0.7, decoder_cross: 1.1, maps: scores}}",
