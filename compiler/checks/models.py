@@ -13,10 +13,9 @@ def check_available(spec: SpecContext) -> None:
     """Kinds of models that the language knows and this release cannot find (E401)."""
     tree, reporter = spec.tree, spec.reporter
     models: dict[Trail, Any] = {("teacher",): tree["teacher"]}
-    for stack in ("encoder", "decoder"):
-        origin = tree["student"]["init"][stack]
+    for part, origin in tree["student"]["init"].items():
         if isinstance(origin, Mapping):
-            models[("student", "init", stack, "from")] = origin["from"]
+            models[("student", "init", part, "from")] = origin["from"]
     for name, labeller in tree.get("pseudo_labels", {}).items():
         models[("pseudo_labels", name, "by")] = labeller.get("by")
     for path, model in models.items():

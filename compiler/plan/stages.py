@@ -351,8 +351,8 @@ def _student_stages(
     stages: StageBuilder, student: ResolvedStudent, teacher: str, made: Mapping[str, Stages]
 ) -> str:
     needs = {"teacher": teacher}
-    for stack, origin in student.origins.items():
-        needs[f"{stack}_origin"] = _model_stage(stages, f"{stack}-origin", origin, made)
+    for part, origin in student.origins.items():
+        needs[f"{part}_origin"] = _model_stage(stages, f"{part}-origin", origin, made)
     return stages.add("student", "student", student.settings, needs, model=student.architecture)
 
 

@@ -8,24 +8,28 @@ from typing import Literal
 from ..diagnostics.diagnostic import Reporter, Trail, listed
 from ..diagnostics.record import record
 from ..extensions.families import FAMILIES
-from ..spec.experiment import Experiment, LayerOrigin
+from ..spec.experiment import Experiment, LayerOrigin, OutsideOrigin
 from .architecture import Architecture
 from .fingerprint import Fingerprints
+from .heads import as_origin
 from .layers import LayerError, Layers, choose_copies
 from .reference import ResolvedModel, resolve_reference, use_of
 from .site import Site
 
 Stack = Literal["encoder", "decoder"]
 STACKS: tuple[Stack, Stack] = ("encoder", "decoder")
+OUTSIDE: Literal["embeddings"] = "embeddings"  # of the layers: what a spec calls it
+Origin = Stack | Literal["embeddings"]
 
 
 @record
 class Copies:
     """`layers` by stack; None: random weights, or no such stack. `origins`: the models other than the teacher
-    that layers come from. `impossible`: the stacks that something was reported about."""
+    that layers come from, by stack, and under `embeddings` that of what is outside of them. `impossible`: the stacks
+    that something was reported about."""
 
     layers: Mapping[Stack, Layers | None]
-    origins: Mapping[Stack, ResolvedModel]
+    origins: Mapping[Origin, ResolvedModel]
     impossible: tuple[Stack, ...]
 
 
@@ -41,8 +45,16 @@ def resolve_copies(
     """Reports E505 (widths), E521-E523 (layers), E525 (copies between widths), E526 (copies between families),
     and what `resolve_reference` does."""
     layers: dict[Stack, Layers | None] = dict.fromkeys(STACKS)
-    origins: dict[Stack, ResolvedModel] = {}
+    origins: dict[Origin, ResolvedModel] = {}
     fits = _widths_fit(experiment, student, teacher, reporter)
+    outside = experiment.student.init.embeddings
+    if fits and isinstance(outside, OutsideOrigin):
+        path: Trail = ("student", "init", OUTSIDE, "from")
+        origin = resolve_reference(outside.from_, path, reporter, site, fingerprints, use_of(experiment), made)
+        if origin is None or not _outside_fits(student, origin.architecture, path, reporter):
+            fits = False
+        else:
+            origins[OUTSIDE] = as_origin(experiment, origin)
     impossible = [] if fits else list(stacks_of(student))
     for stack in stacks_of(student):
         init = layer_origin(experiment, stack)
@@ -57,7 +69,7 @@ def resolve_copies(
             if origin is None:
                 impossible.append(stack)
                 continue
-            origins[stack], source = origin, origin.architecture
+            origins[stack], source = as_origin(experiment, origin), origin.architecture
         layers[stack] = _copies(stack, init, student, source, reporter)
         if layers[stack] is None:
             impossible.append(stack)
@@ -129,6 +141,36 @@ SHAPE: tuple[Trail, ...] = (("student", "family"), ("student", "d_model"), ("stu
 def about_layers(stack: Stack) -> list[Trail]:
     """What a judgement about the layers of a stack rests on, of a student."""
     return [("student", f"{stack}_layers"), ("student", "init", stack)]
+
+
+def _outside_fits(student: Architecture, source: Architecture, path: Trail, reporter: Reporter) -> bool:
+    """Has what is outside of a model's layers its place in the student?"""
+    possible = (student.family, *FAMILIES[student.family].takes_layers_of)
+    if source.family not in possible:
+        reporter.error(
+            "E526",
+            path,
+            f"embeddings of a {source.family} model cannot be copied into a {student.family} student",
+            f"name a {listed(possible)} model, or write `embeddings: random`",
+            because=[("student", "family")],
+        )
+        return False
+    for name, ours, theirs in (
+        ("d_model", student.d_model, source.d_model),
+        ("vocabulary", student.vocab_size, source.vocab_size),
+        ("number of positions", student.max_positions, source.max_positions),
+    ):
+        if ours != theirs:
+            reporter.error(
+                "E525",
+                path,
+                f"embeddings cannot be copied: the {name} is {ours} in the student and {theirs} in the model they come "
+                "from",
+                f"name a model whose {name} is {ours}, or write `embeddings: random`",
+                because=SHAPE,
+            )
+            return False
+    return True
 
 
 def _copies(

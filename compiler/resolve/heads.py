@@ -67,6 +67,18 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     return replace(teacher, settings={**teacher.settings, "seed": experiment.teacher.seed}) if drawn else teacher
 
 
+def as_origin(experiment: Experiment, model: ResolvedModel) -> ResolvedModel:
+    """A model that layers are taken from. A head of another task, or over other classes, is drawn, and copied nowhere.
+    """
+    if model.made is not None:
+        return model
+    head, labels = TASKS[experiment.task].head, experiment.data.labels
+    others = HEADS[head].classes and labels is not None and _num_classes(model.config) not in (None, len(labels))
+    if _has_head(model.config, head) and not others:
+        return model
+    return replace(model, settings={**model.settings, "seed": experiment.teacher.seed})
+
+
 def _has_head(config: Mapping[str, Any], head: HeadName) -> bool:
     """Was the checkpoint saved with the head? A config that does not say so is taken at its best."""
     classes = config.get("architectures")

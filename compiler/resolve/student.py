@@ -13,7 +13,7 @@ from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment
 from ..tasks.task import HEADS
 from .architecture import Architecture
-from .copies import STACKS, Stack, about_layers, depth, layer_origin, resolve_copies, stacks_of
+from .copies import OUTSIDE, STACKS, Origin, Stack, about_layers, depth, layer_origin, resolve_copies, stacks_of
 from .fingerprint import Fingerprints
 from .layers import LayerError, Layers, choose_phi
 from .reference import ResolvedModel
@@ -25,14 +25,14 @@ PARTS = ("encoder", "embeddings", "positions")
 @record
 class ResolvedStudent:
     """`copies` and `phi` by stack; None: random weights, or nothing to supervise, or no such stack.
-    `origins`: the models other than the teacher that layers come from, by stack."""
+    `origins`: the models other than the teacher that layers come from, by stack, and what is outside of them."""
 
     architecture: Architecture
     copies: Mapping[Stack, Layers | None]
     phi: Mapping[Stack, Layers | None]
     freeze: tuple[str, ...]
     settings: Mapping[str, Any]
-    origins: Mapping[Stack, ResolvedModel] = field(default_factory=dict)
+    origins: Mapping[Origin, ResolvedModel] = field(default_factory=dict)
 
     def shares_encoder_of(self, teacher: Architecture) -> bool:
         """Is its encoder its teacher's own, stored and run once for both?"""
@@ -62,9 +62,9 @@ def resolve_student(
 ) -> ResolvedStudent | None:
     """Everything about the student that needs the teacher's shape. `made`: the models of other specs' runs.
 
-    Reports E505 (widths), E521-E524 (layers), E525 (copies between widths), E526 (copies between
-    families), E532 (a family that the teacher cannot become), E533 (a decoder where there is none), and
-    what `resolve_reference` does. None: it reported an error.
+    Reports E505 (widths), E521-E524 (layers), E525 (copies between widths), E526 (copies between families), E529 (token
+    types that cannot be folded), E532 (a family that the teacher cannot become), E533 (a decoder where there is none),
+    and what `resolve_reference` does. None: it reported an error.
     """
     student = experiment.student
     family_fits = _family_fits(experiment, teacher, reporter)
@@ -94,6 +94,8 @@ def resolve_student(
                 because = about_layers(stack)
                 reporter.error(error.code, path, error.message, error.hint, because=because)
             complete = False
+    outside = copies.origins[OUTSIDE].architecture if OUTSIDE in copies.origins else teacher
+    complete &= _token_types_fold(experiment, shape, outside, reporter)
     if not complete or copies.impossible:
         return None
     freeze = _freeze(experiment, shape, teacher, copies.layers["encoder"])
@@ -138,6 +140,31 @@ def _no_decoder_is_meant(experiment: Experiment, teacher: Architecture, reporter
     return not meant
 
 
+def _token_types_fold(
+    experiment: Experiment, student: Architecture, outside: Architecture, reporter: Reporter
+) -> bool:
+    """Where token types are to be added to positions, there are some that have no place."""
+    init = experiment.student.init
+    if not init.fold_token_types:
+        return True
+    if init.embeddings != "random" and outside.family in FAMILIES[student.family].takes_layers_of:
+        return True
+    reporter.error(
+        "E529",
+        ("student", "init", "fold_token_types"),
+        f"the token types of a {outside.family} model "
+        + (
+            "are not copied: the embeddings are random"
+            if init.embeddings == "random"
+            else f"have their own place in a {student.family} student, or there are none"
+        ),
+        "remove it, or make a DistilBERT of a BERT: `family: distilbert`",
+        at="key",
+        because=[("student", "family"), ("student", "init", "embeddings"), ("teacher",)],
+    )
+    return False
+
+
 def _phi(
     stack: Stack, experiment: Experiment, student: Architecture, teacher: Architecture, copied: Layers | None
 ) -> Layers | None:
@@ -174,7 +201,7 @@ def _freeze(
 
 
 def shares_encoder(
-    freeze: Collection[str], copied: Sequence[int] | None, teacher: Architecture, *, foreign: bool, embeddings: str
+    freeze: Collection[str], copied: Sequence[int] | None, teacher: Architecture, *, foreign: bool, embeddings: object
 ) -> bool:
     """Is the student's encoder the teacher's, frozen, whole and on the same embeddings, so that it is stored and run
     once for both? `copied`: the teacher layers it is made of; `foreign`: they come from another model; `embeddings`:
@@ -208,7 +235,9 @@ def _settings(
         else:
             role = "teacher" if init.from_ is None else f"{stack}_origin"
             stacks[stack] = {"origin": role, "layers": list(layers.layers)}
-    random = experiment.student.init.embeddings == "random"
+    outside = experiment.student.init.embeddings
+    embeddings = outside if isinstance(outside, str) else f"{OUTSIDE}_origin"
+    random = embeddings != "teacher"  # what another model does not have is drawn
     random |= any(copies[stack] is None for stack in stacks_of(student))
     # DistilBERT's dense layer before the classes is not BERT's pooler: other inputs, another activation.
     random |= student.family != teacher.family and HEADS[student.head].classes
@@ -217,7 +246,8 @@ def _settings(
         "config": student.changes(teacher),
         "encoder_layers": student.encoder_layers,
         "decoder_layers": student.decoder_layers,
-        "embeddings": experiment.student.init.embeddings,
+        "embeddings": embeddings,
+        **({"fold_token_types": True} if experiment.student.init.fold_token_types else {}),
         **stacks,
         "seed": experiment.seed if random else None,
         "num_labels": student.num_labels or None,

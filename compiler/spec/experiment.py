@@ -79,12 +79,21 @@ class LayerOrigin:
 
 
 @record
-class StudentInit:
-    """`embeddings` covers everything outside the layer stacks; a stack is an origin or random."""
+class OutsideOrigin:
+    """A model other than the teacher that gives a student what is outside of its layer stacks."""
 
-    embeddings: Literal["teacher", "random"]
+    from_: ModelReference
+
+
+@record
+class StudentInit:
+    """`embeddings` covers everything outside the layer stacks; a stack is an origin or random. `fold_token_types`:
+    are those that the student has no place for added to its positions?"""
+
+    embeddings: Literal["teacher", "random"] | OutsideOrigin
     encoder: LayerOrigin | Literal["random"]
     decoder: LayerOrigin | Literal["random"]
+    fold_token_types: bool | None
 
 
 @record

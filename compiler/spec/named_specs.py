@@ -13,7 +13,7 @@ from pathlib import Path
 from ..diagnostics.diagnostic import Trail, did_you_mean, listed, quoted, shown_path
 from ..diagnostics.regular_file import real_path
 from .compiled import Compiled, NamedRun, Run, named_runs
-from .experiment import Experiment, LayerOrigin, ModelReference
+from .experiment import Experiment, LayerOrigin, ModelReference, OutsideOrigin
 from .parse import near_file
 
 MAX_CHAIN = 20  # runs of which each names the next
@@ -111,9 +111,9 @@ def named_models(experiment: Experiment) -> Iterator[tuple[Trail, ModelReference
     """Where a run names a model of another spec's, and how."""
     init = experiment.student.init
     references: list[tuple[Trail, ModelReference | None]] = [(("teacher",), experiment.teacher.reference)]
-    for stack, origin in (("encoder", init.encoder), ("decoder", init.decoder)):
-        if isinstance(origin, LayerOrigin):
-            references.append((("student", "init", stack, "from"), origin.from_))
+    for part, origin in (("encoder", init.encoder), ("decoder", init.decoder), ("embeddings", init.embeddings)):
+        if isinstance(origin, LayerOrigin | OutsideOrigin):
+            references.append((("student", "init", part, "from"), origin.from_))
     references += [(("pseudo_labels", name, "by"), item.by) for name, item in experiment.pseudo_labels.items()]
     for path, reference in references:
         if reference is not None and reference.spec is not None:

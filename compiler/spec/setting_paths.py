@@ -39,6 +39,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     "student": {
         "family": "student.family", "config": "student.", "encoder_layers": "student.encoder_layers",
         "decoder_layers": "student.decoder_layers", "embeddings": "student.init.embeddings",
+        "fold_token_types": "student.init.fold_token_types",
         "encoder.layers": "student.init.encoder.layers", "decoder.layers": "student.init.decoder.layers",
         "encoder.origin": "student.init.encoder.from", "decoder.origin": "student.init.decoder.from",
         "seed": "seeds", "num_labels": "data.labels.",

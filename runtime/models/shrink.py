@@ -61,8 +61,9 @@ class ShrinkReport:
 def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) -> tuple[Any, ShrinkReport]:
     """The student of the settings, in fp32, in train mode, on the CPU.
 
-    `origins`: role -> model that layers are taken from. Layers that no origin gives, and everything outside
-    the layers when `embeddings` is random, are drawn with `settings.seed`.
+    `origins`: role -> model that layers are taken from, the teacher among them. Layers that no origin gives, and
+    what is outside of the layers when `embeddings` is random, or where that model has no such thing, are drawn with
+    `settings.seed`; so is a head over classes that is not the teacher's.
 
     Raises `Failure` R227 (widths), R229 (what was built is not the plan's), R241 (an impossible copy).
     """
@@ -72,9 +73,9 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
     student = construct(family, _config(family, teacher, settings), settings.seed or 0,
                         own_head=not head_is_tied(teacher), num_labels=settings.num_labels)
     states = {role: model.state_dict() for role, model in origins.items()}
-    outside = teacher.state_dict() if settings.embeddings == "teacher" else None
+    outside = origins.get(settings.embeddings)  # None: random
     families = {role: family_of(model) for role, model in origins.items()}
-    source = _Source(family, family_of(teacher), outside, inits, states, families)
+    source = _Source(family, outside, outside is teacher, inits, states, families, fold=settings.fold_token_types)
     state = student.state_dict()
     copied = {name: tensor for name in state if (tensor := source.tensor(name)) is not None}
     _check_shapes(state, copied)
@@ -87,13 +88,16 @@ def shrink(teacher: Any, settings: StudentSettings, origins: Mapping[str, Any]) 
 class _Source:
     """Which tensor of which model a student's tensor is copied from."""
 
-    def __init__(self, family: Family, of_teacher: Family, outside: State | None, inits: Mapping[Stack, StackInit],
-                 states: Mapping[str, State], families: Mapping[str, Family]) -> None:
-        """`family`: of the student; `families`: of the models in `states`."""
+    def __init__(self, family: Family, outside: Any, with_classes: bool, inits: Mapping[Stack, StackInit],
+                 states: Mapping[str, State], families: Mapping[str, Family], *, fold: bool) -> None:
+        """`family`: of the student; `outside`: the model that gives what is outside of the layers, its head over
+        classes only `with_classes`; `families`: of the models in `states`; `fold`: `fold_token_types`."""
+        self.fold = fold
         self.family = family
-        self.of_teacher = of_teacher
         self.families = families
-        self.outside = outside
+        self.of_outside = None if outside is None else family_of(outside)
+        self.outside: State = {} if outside is None else outside.state_dict()
+        self.with_classes = with_classes
         self.inits = inits
         self.states = states
 
@@ -101,8 +105,10 @@ class _Source:
         """The source of a student's tensor; None: it stays as it was drawn."""
         found = place(self.family, name)
         if found is None:
-            theirs = name_in(self.family, self.of_teacher, name)
-            return None if self.outside is None or theirs is None else self.outside[str(theirs)]
+            tensor = self._outside(name)
+            if not self.fold or self.of_outside is None or name != _positions(self.family) or tensor is None:
+                return tensor
+            return tensor + self.outside[_TOKEN_TYPES.format(self.of_outside.stacks["encoder"])][0]
         init = self.inits[found.stack]
         if init.origin is None or init.layers is None:
             return None
@@ -110,12 +116,29 @@ class _Source:
         index = 0 if found.name in self.family.first_layer_only else init.layers[found.layer]
         return self.layer_tensor(init.origin, Place(found.stack, index, found.name))
 
+    def _outside(self, name: str) -> Tensor | None:
+        """The teacher has all that its family has; another model may have the head of another task."""
+        if self.of_outside is None:
+            return None
+        classifier, theirs = self.family.classifier, name_in(self.family, self.of_outside, name)
+        if self.with_classes:
+            return None if theirs is None else self.outside[str(theirs)]
+        of_classes = classifier is not None and name.startswith(f"{classifier.linear}.")
+        return None if of_classes else self.outside.get(str(theirs))
+
     def layer_tensor(self, origin: str, found: Place) -> Tensor:
         """What the student calls so, of a model that layers are taken from."""
         family = self.families[origin]
         theirs = name_in(self.family, family, found)
         assert isinstance(theirs, Place)  # a family takes whole layers
         return self.states[origin][parameter_name(family, theirs)]
+
+
+_TOKEN_TYPES = "{}.embeddings.token_type_embeddings.weight"
+
+
+def _positions(family: Family) -> str:
+    return f"{family.stacks['encoder']}.{family.positions}.weight"
 
 
 def _config(family: Family, teacher: Any, settings: StudentSettings) -> dict[str, Any]:

@@ -119,18 +119,20 @@ class StudentSettings(Extended):
     """`config` holds the config fields that differ from the teacher's (depths, widths); of another family
     than the teacher's: all sizes, by that family's names. `decoder_layers` is 0 for an encoder-only model.
     `seed` is None unless something is random. `num_labels`: classes of a classification head, None for any
-    other. `parameters` is what the compiler computed; the built model must agree."""
+    other. `parameters` is what the compiler computed; the built model must agree. `fold_token_types`: is row 0 of
+    those that the student has no place for added to its positions?"""
 
     family: str
     config: Mapping[str, Any]
     encoder_layers: int
     decoder_layers: int
-    embeddings: Literal["teacher", "random"]
+    embeddings: Literal["teacher", "random", "embeddings_origin"]
     encoder: StackInit
     decoder: StackInit
     seed: int | None
     num_labels: int | None
     parameters: int
+    fold_token_types: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

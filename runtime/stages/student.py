@@ -23,8 +23,8 @@ from ..protocol import StageKind
 def run(stage: Stage, context: Context) -> dict[str, Any]:
     """Raises `Failure` R22x and R24x: models that do not load, copies that are impossible or went wrong."""
     settings: StudentSettings = stage.settings
-    stacks = (settings.encoder, settings.decoder)
-    roles = {"teacher", *(init.origin for init in stacks if init.origin is not None)}
+    origins = (settings.encoder.origin, settings.decoder.origin, settings.embeddings)
+    roles = {"teacher", *(role for role in origins if role is not None and role in context.inputs)}
     models: dict[str, Any] = {}
     with context.progress.task("student", len(roles) + 2, "models") as update:
         for role in sorted(roles):

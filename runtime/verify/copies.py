@@ -42,8 +42,13 @@ def prove_copies(subject: Subject) -> Iterator[Proof]:
             continue
         yield _layers(subject, student, models[init.origin], stack, init)
     teacher = models["teacher"]
+    folded = settings.fold_token_types
     if settings.embeddings == "teacher":
-        yield held("f", "embeddings, positions, norms and head are the teacher's", _outside(student, teacher))
+        defect = _outside(student, teacher, folded=folded)
+        yield held("f", "embeddings, positions, norms and head are the teacher's", defect)
+    elif settings.embeddings in models:
+        defect = _outside(student, models[settings.embeddings], folded=folded, partly=True)
+        yield held("f", "embeddings, positions and norms are the other model's", defect)
     else:
         yield exempt("f", "embeddings, positions, norms and head", "drawn at random, as the plan says")
     yield held("f", "the generation config is the teacher's", _generation(student, teacher))
@@ -109,11 +114,19 @@ def _first_only(student_tensors: State, origin_tensors: State, model: Any, stack
     return None
 
 
-def _outside(student: Any, teacher: Any) -> str | None:
+def _outside(student: Any, teacher: Any, *, folded: bool, partly: bool = False) -> str | None:
+    """`folded`: a BERT's token types are in the positions; `partly`: its head is one of another task, or is drawn."""
     family = family_of(student)
     inside = tuple(f"{family.stacks[stack]}.{family.layer_list}." for stack in family.stacks)
-    tensors = _tensors(teacher, student)
+    tensors = dict(_tensors(teacher, student))
+    if folded:
+        embeddings = teacher.bert.embeddings
+        tensors["distilbert.embeddings.position_embeddings.weight"] = (
+            embeddings.position_embeddings.weight + embeddings.token_type_embeddings.weight[0]
+        )
     for name, tensor in student.state_dict().items():
+        if partly and not name.startswith(tuple(f"{path}.embeddings." for path in family.stacks.values())):
+            continue
         if not name.startswith(inside) and (name not in tensors or not torch.equal(tensor, tensors[name])):
             return f"{name} is not the teacher's"
     return None

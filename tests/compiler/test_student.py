@@ -164,6 +164,28 @@ def test_a_classifying_distilbert_draws_its_dense_layer(compile_bert):
     assert student_settings(compile_bert(config=config, text=text))["seed"] is None
 
 
+def test_a_student_begins_as_another_model_of_its_shape(compile_bert, tmp_path):
+    """A narrower one that was distilled before, and its teacher's head is not asked for."""
+    narrow = {**BERT, "hidden_size": 8, "num_hidden_layers": 4, "intermediate_size": 12}
+    model(tmp_path, narrow, "narrow")
+    text = MASKED_LM.replace("task: masked-lm", "task: classification")
+    text = text.replace("  max", "  columns: {text: source, label: text}\n  labels: [a, b]\n  max")
+    whole = "student={encoder_layers: 4, d_model: 8, ffn_dim: 12, init: {embeddings: {from: ./narrow}, encoder: {from: ./narrow, layers: all}}}"
+    lowered = compile_bert(whole, "phi={encoder: every-kth}", "loss={hidden: {encoder: 1}}", text=text,
+                           config={**BERT, "architectures": ["BertForSequenceClassification"]})  # fmt: skip
+    assert errors(lowered) == []
+    settings = student_settings(lowered)
+    assert (settings["embeddings"], settings["seed"]) == ("embeddings_origin", 42)
+    origin = lowered.stage("student")["needs"]["embeddings_origin"]
+    assert lowered.stage("student")["needs"]["encoder_origin"] == origin
+    assert "fold_token_types" not in settings
+
+
+def test_token_types_are_folded_where_it_is_asked_for(compile_bert):
+    lowered = compile_bert("student={family: distilbert, encoder_layers: 6, init: {fold_token_types: true}}")
+    assert errors(lowered) == [] and student_settings(lowered)["fold_token_types"] is True
+
+
 @pytest.mark.parametrize("origin", [DISTILBERT, BERT])
 def test_layers_of_a_distilbert_come_from_its_own_kind_or_a_bert(compile_bert, tmp_path, origin):
     model(tmp_path, origin, "other")
@@ -229,6 +251,12 @@ def test_every_setting_of_a_decoder_is_named(compile_bert):
          "1 to 3 layers"),
         ("E521", "student.encoder_layers", "student={encoder_layers: 4, init: {encoder: {from: {path: ./small}}}}",
          "1 to 3 layers"),
+        ("E525", "student.init.embeddings.from", "student={init: {embeddings: {from: {path: ./wide}}}}", "d_model is 16"),
+        ("E525", "student.init.embeddings.from", "student={init: {embeddings: {from: {path: ./words}}}}", "vocabulary is 60"),
+        ("E526", "student.init.embeddings.from", "student={init: {embeddings: {from: {path: ./roberta}}}}", "a bert model"),
+        ("E529", "student.init.fold_token_types", "student={init: {fold_token_types: true}}", "family: distilbert"),
+        ("E529", "student.init.fold_token_types",
+         "student={family: distilbert, init: {embeddings: random, fold_token_types: true}}", "remove it"),
         ("E505", "student.heads", "student={heads: 3, init: {encoder: random}}", "a multiple of heads"),
     ],
 )  # fmt: skip
@@ -237,6 +265,7 @@ def test_an_impossible_student_is_told_what_is_possible(compile_bert, tmp_path, 
         ("wide", {**BERT, "hidden_size": 32}),
         ("small", {**BERT, "num_hidden_layers": 3}),
         ("roberta", ROBERTA),
+        ("words", {**BERT, "vocab_size": 61}),
     ):
         model(tmp_path, config, name)
     lowered = compile_bert(*override.split("|"))

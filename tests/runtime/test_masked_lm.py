@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,15 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import CosineEmbeddingLoss, CrossEntropyLoss, KLDivLoss
-from transformers import BertConfig, BertForMaskedLM, BertForPreTraining, BertTokenizer, DistilBertForMaskedLM
+from transformers import (
+    BertConfig,
+    BertForMaskedLM,
+    BertForPreTraining,
+    BertTokenizer,
+    DistilBertConfig,
+    DistilBertForMaskedLM,
+    DistilBertForSequenceClassification,
+)
 
 from distilc.compiler.resolve.model_config import architecture_of
 from distilc.runtime.models.load import load_model, load_tokenizer, stored_parameters
@@ -22,6 +31,7 @@ from distilc.runtime.models.shrink import shrink
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
 from distilc.runtime.plan.settings import LabelsTerm, LogitsTerm, ObjectiveSettings, StackInit, StudentSettings
+from distilc.runtime.verify.copies import _outside
 from distilc.runtime.verify.equality import _padded, _with_room
 from distilc.runtime.verify.subject import counts_of
 
@@ -48,6 +58,9 @@ OUTSIDE = {
     "vocab_projector.weight": "bert.embeddings.word_embeddings.weight",
     "vocab_projector.bias": "cls.predictions.bias",
 }  # fmt: skip
+
+
+POSITIONS = "distilbert.embeddings.position_embeddings.weight"
 
 
 def bert_config(**changes: Any) -> BertConfig:
@@ -124,6 +137,43 @@ def test_it_computes_what_bert_does_without_token_types(teacher_folder: Path) ->
     mask = (ids != 0).long()
     ours, theirs = (model.eval()(input_ids=ids, attention_mask=mask).logits for model in (student, teacher))
     torch.testing.assert_close(ours[mask.bool()], theirs[mask.bool()], atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_with_folded_token_types_it_computes_what_bert_does(teacher_folder: Path) -> None:
+    teacher = load_model(teacher_folder)
+    settings = replace(student_settings(teacher_folder), fold_token_types=True)
+    student, _ = shrink(teacher, settings, {"teacher": teacher})
+    assert _outside(student, teacher, folded=True) is None
+    assert _outside(student, teacher, folded=False) == f"{POSITIONS} is not the teacher's"
+    teacher.bert.encoder.layer = torch.nn.ModuleList(teacher.bert.encoder.layer[i] for i in LAYERS)
+    ids = torch.tensor([[2, 7, 4, 9, 3]])
+    ours, theirs = (model.eval()(input_ids=ids).logits for model in (student, teacher))
+    torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_what_is_outside_of_the_layers_may_be_another_models(teacher_folder: Path) -> None:
+    """A classifier that begins as a model of masked tokens: what that does not have is drawn, and so is the head."""
+    teacher, (origin, _) = load_model(teacher_folder), distilled(teacher_folder)
+    origin.distilbert.embeddings.word_embeddings.weight.mul_(2)
+    before = student_settings(teacher_folder)
+    wider = DistilBertForSequenceClassification(DistilBertConfig(**{**origin.config.to_dict(), "num_labels": 3}))
+    settings = replace(
+        before, embeddings="embeddings_origin", encoder=StackInit(origin="encoder_origin", layers=(0, 1)), seed=1,
+        num_labels=3, parameters=sum(parameter.numel() for parameter in wider.parameters()),
+    )  # fmt: skip
+    roles = {"teacher": teacher, "encoder_origin": origin, "embeddings_origin": origin}
+    student, other = (shrink(teacher, replace(settings, seed=seed), roles)[0] for seed in (1, 2))
+    theirs = origin.state_dict()
+    drawn = {name for name, tensor in student.state_dict().items() if not torch.equal(theirs.get(name, tensor + 1), tensor)}
+    assert drawn == {f"{part}.{kind}" for part in ("pre_classifier", "classifier") for kind in ("weight", "bias")}
+    assert not torch.equal(student.classifier.weight, other.classifier.weight)
+    assert _outside(student, origin, folded=False, partly=True) is None
+    wider.distilbert.load_state_dict(student.distilbert.state_dict())  # of other classes: their head is not taken
+    again, _ = shrink(teacher, settings, {**roles, "embeddings_origin": wider})
+    assert not torch.equal(again.classifier.weight, wider.classifier.weight)
+    assert torch.equal(again.pre_classifier.weight, wider.pre_classifier.weight)
 
 
 @pytest.mark.parametrize("positions", ["all", "masked"])
