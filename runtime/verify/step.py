@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from ..data.rows import Rows
 from ..models.families import family_of, stack_of, stacks
+from ..models.forward import last_states, with_inputs
 from ..objective.objective import Objective
 from ..training.engine import optimizer_of
 from ..training.step import Training, train_step
@@ -164,19 +165,31 @@ def prove_step(subject: Subject, objective: Objective) -> Iterator[Proof]:
     moved = sorted(name for name in frozen if not torch.equal(after[f"student.{name}"], before[f"student.{name}"]))
     note = f"{moved[0]} is frozen and was changed" if moved else None
     yield held("e", "a step leaves what is frozen as it was", note)
+    idle = set() if any("logits" in active.term.needs for active in objective.terms) else _of_head(subject, objective)
     without = sorted(
         name
         for name, parameter in objective.named_parameters()
         if parameter.requires_grad
+        and name not in idle
         and not name.endswith(ZERO_BY_NATURE)
         and (name not in gradients or not bool(gradients[name].any()))
     )
     note = f"{without[0].removeprefix('student.')} is trained and gets no gradient" if without else None
     yield held("e", "everything that is trained gets a gradient", note)
+    if idle:
+        yield exempt("e", "a gradient for the head", "no term looks at what it predicts")
     if any(name.endswith(ZERO_BY_NATURE) for name in gradients):
         yield exempt("e", "a gradient for the biases of key projections", "zero by nature: softmax does not see them")
     objective.load_state_dict(before)
     objective.eval()
+
+
+def _of_head(subject: Subject, objective: Objective) -> set[str]:
+    """What is trained of the student and changes its logits alone, not the states below."""
+    named = {name: one for name, one in objective.student.named_parameters() if one.requires_grad}
+    states = last_states(objective.student, with_inputs(objective.student, subject.batch()))
+    found = torch.autograd.grad(states.sum(), list(named.values()), allow_unused=True)
+    return {f"student.{name}" for name, gradient in zip(named, found, strict=True) if gradient is None}
 
 
 def _modes(subject: Subject, objective: Objective) -> Iterator[Proof]:

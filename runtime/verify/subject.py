@@ -210,10 +210,13 @@ def gradients_of(objective: torch.nn.Module, loss: Tensor) -> Gradients:
 
 def difference(one: Gradients, other: Gradients) -> tuple[float, str]:
     """(the largest difference of a gradient relative to its norm, the parameter's name). A gradient below a
-    thousandth of the largest is held to that: below it there is only rounding. Key-projection biases are exempt."""
+    thousandth of the largest is held to that: below it there is only rounding. Key-projection biases are exempt. None
+    is a gradient of exactly 0: that of a head that no term asks for."""
     names = [name for name in {**one, **other} if not name.endswith(ZERO_BY_NATURE)]
-    if missing := [name for name in names if (name in one) != (name in other)]:
-        return float("inf"), missing[0]
+    missing = {name for name in names if (name in one) != (name in other)}
+    if wrong := [name for name in names if name in missing and bool({**one, **other}[name].any())]:
+        return float("inf"), wrong[0]
+    names = [name for name in names if name not in missing]
     norms = {name: float(other[name].norm()) for name in names}
     floor = max([1e-30, *(norm * 1e-3 for norm in norms.values())])
     found = [(float((one[name] - other[name]).norm()) / max(norms[name], floor), name) for name in names]

@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, Literal
 
 import pytest
@@ -39,6 +40,7 @@ from distilc.runtime.plan.settings import (
 from distilc.runtime.verify.equality import _padded
 from distilc.runtime.verify.own_terms import _inputs, looks_at_maps
 from distilc.runtime.verify.reference import Plain, reference_terms, reference_weights
+from distilc.runtime.verify.step import _of_head
 from distilc.runtime.verify.subject import counts_of, difference, gradients_of
 
 ROWS = {"bert": families.BERT, "roberta": families.ROBERTA, "distilbert": families.DISTILBERT, "bart": families.BART}
@@ -192,6 +194,23 @@ def test_scores_of_attention_are_the_products_of_queries_and_keys(folder_of: Fol
     expected = queries @ keys.transpose(2, 3) / 8**0.5 * batch["attention_mask"][:, None, None]
     assert bool((batch["attention_mask"] == 0).any())
     torch.testing.assert_close(found.self_attention[0], expected)
+
+
+def test_a_head_that_no_term_asks_for_has_no_gradient_and_needs_none(folder_of: Folder) -> None:
+    """As in TinyBERT's first phase: its parameters are known by what the states do not depend on."""
+    folder = folder_of("bert", None, 2)
+    student, batch = load_model(folder), batch_of(folder, None)
+    settings = replace(settings_of("bert", None), labels=None, logits=None)
+    objective = Objective(student, settings, (), Teacher(load_model(folder_of("bert", None, 3)))).eval()
+    of_head = _of_head(SimpleNamespace(batch=lambda: batch), objective)  # type: ignore[arg-type]
+    named = {name for name, _ in objective.named_parameters() if name.startswith("student.cls.")}
+    assert of_head == named and "student.cls.predictions.transform.dense.weight" in named
+    found = gradients_of(objective, objective(batch, factors_of(counts_of(batch), world=1))[0])
+    assert not any(found[name].any() for name in of_head & set(found))
+    without = {name: gradient for name, gradient in found.items() if name not in of_head}
+    assert difference(found, without) == difference(without, found) == (0.0, difference(found, without)[1])
+    lost = {name: gradient for name, gradient in without.items() if "layer.0.attention.output.dense.weight" not in name}
+    assert difference(without, lost)[0] == difference(lost, without)[0] == float("inf")
 
 
 def test_positions_without_a_label_count_in_the_logits_only_where_the_plan_says_all(folder_of: Folder) -> None:
