@@ -76,9 +76,10 @@ def _warnings(summary: Mapping[str, Any]) -> list[str]:
 def footnote(summary: Mapping[str, Any]) -> str:
     """How to read the table, and how the training ended; one line."""
     parts = []
-    if any(summary["intervals"].values()):
-        parts.append("in brackets: 95 % interval (bootstrap over examples)")
     first: Mapping[str, Any] = next(iter(summary["test_sets"].values()), _no_scores())
+    if any(summary["intervals"].values()):
+        over = "masked tokens" if any("tokens" in entry for entry in first["student"].values()) else "examples"
+        parts.append(f"in brackets: 95 % interval (bootstrap over {over})")
     parts += how_scored({**first["teacher"], **first["student"]})
     parts += _expectations(summary, first)
     if summary["speed"]["student"]:

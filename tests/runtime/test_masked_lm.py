@@ -31,6 +31,7 @@ from distilc.runtime.models.shrink import shrink
 from distilc.runtime.objective.objective import Objective, factors_of
 from distilc.runtime.objective.teacher import Teacher
 from distilc.runtime.plan.settings import LabelsTerm, LogitsTerm, ObjectiveSettings, StackInit, StudentSettings
+from distilc.runtime.report.table import footnote
 from distilc.runtime.verify.copies import _outside
 from distilc.runtime.verify.equality import _padded, _with_room
 from distilc.runtime.verify.subject import counts_of
@@ -295,6 +296,7 @@ def test_distilbert_runs_from_its_spec_to_its_table(tmp_path: Path) -> None:
         assert scores["pseudo_perplexity"] == pytest.approx(torch.tensor(scores["loss"]).exp().item(), rel=1e-4)
         assert 0 <= scores["masked_accuracy"] <= 100
     assert set(summary["baselines"]["unigram"]) == {"loss", "pseudo_perplexity", "masked_accuracy"}
+    assert "95 % interval (bootstrap over masked tokens)" in footnote(summary)
     assert summary["speed"]["student"]["examples_per_second"] > 0
     student = DistilBertForMaskedLM.from_pretrained(run / "student")
     assert load_tokenizer(run / "student").mask_token_id == 103 and student.config.n_layers == 2
