@@ -93,10 +93,11 @@ class TermInputs:
     """What a term looks at: one micro-batch of B sources of S tokens and targets of T.
 
     labels (...) int64: (B, T), (B,) where an example has one, or (N,) where only some positions are computed at a time;
-    -100 where nothing counts, which is also what to mask with. source_mask (B, S) bool: the tokens that are read. A row
-    with neither is no example: a rank without examples has one. masks: of each stack, from the input up, the tokens of
-    its input that count, bool: those that are read, or those that a label stands for. The teacher's tensors carry no
-    gradient. phi: student layer -> teacher layer, of each stack that has such a map.
+    -100 where nothing counts, which is also what to mask with; of a regression float32 (B,), NaN where nothing counts.
+    source_mask (B, S) bool: the tokens that are read. A row with neither is no example: a rank without examples has
+    one. masks: of each stack, from the input up, the tokens of its input that count, bool: those that are read, or
+    those that a label stands for. The teacher's tensors carry no gradient. phi: student layer -> teacher layer, of each
+    stack that has such a map.
     """
 
     student: ModelOutputs
@@ -162,7 +163,7 @@ class ScoreInputs:
     first one first. `scoring`: how the spec has words found. Metrics of labels get the names of the classes likewise,
     or, of a regression, the numbers as Python writes them.
     Metrics of the loss get `loss`, the mean cross-entropy of the labels in nats per label token, without smoothing or
-    weights.
+    weights; of numbers the mean squared error.
     """
 
     predictions: Sequence[str] = ()
@@ -357,12 +358,13 @@ class Task(ABC):
     the run half asks it, by the name that the plan has (`extensions.TASKS`), and names none.
 
     `metrics`: what answers are scored by unless others are asked for. `label_metric`: how close a pseudo-label is to
-    its row's own target. `pipeline`: the task on the hub.
+    its row's own target. `pipeline`: the task on the hub. `numbers`: what is predicted is a number, not tokens.
     """
 
     metrics: tuple[str, ...]
     label_metric: str
     pipeline: str
+    numbers: bool = False
 
     def classes(self, settings: Any, folder: Path) -> Any:
         """The classes (`data.classes.Classes`) that data (`DataSettings`) are sorted into, in the order of the outputs
@@ -381,7 +383,7 @@ class Task(ABC):
         settings: Any,
         counts: Any,
         on_progress: Callable[[int], None],
-    ) -> Iterator[tuple[list[int], list[int], dict[str, Any]]]:
+    ) -> Iterator[tuple[list[int], Sequence[float], dict[str, Any]]]:
         """(what the first stack reads, labels, raw row) of each row, in token ids; counts as it goes. The `labels` of
         the settings (`DataSettings`) are in the order of the model's outputs."""
 
@@ -400,7 +402,8 @@ class Task(ABC):
     @abstractmethod
     def collate(self, rows: Any, ids: Any, pad_id: int) -> dict[str, Tensor]:
         """Padded tensors of these examples (`Rows`): `input_ids` and `attention_mask` (B, S); `labels`, -100 where
-        nothing counts: (B, T) of the tokens that are written, (B, S) of those that are read, or (B,) of the examples;
+        nothing counts: (B, T) of the tokens that are written, (B, S) of those that are read, or (B,) of the examples,
+        of numbers float32 and NaN there;
         what else a model's forward takes by its name (`token_type_ids`). No ids gives one row in which nothing counts.
         """
 

@@ -18,7 +18,7 @@ from .fit import check_memory
 from .languages import check_languages
 from .method import check_layers_replaced, check_method
 from .models import check_available, check_freeze, check_teacher
-from .objective import check_alignment, check_logits, check_loss, check_phi_used
+from .objective import check_alignment, check_logits, check_loss, check_numbers, check_phi_used
 from .row_counts import check_described_end, check_known_end, check_shares
 from .schedules import check_schedules
 from .scoring import check_scoring
@@ -81,6 +81,7 @@ SPEC = (
     check_search_settings,
     check_loss,
     check_logits,
+    check_numbers,
     check_schedules,
     check_method,
     check_alignment,

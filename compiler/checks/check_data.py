@@ -104,4 +104,5 @@ def _layout(run: Experiment) -> Layout:
     limits = {} if TASKS[run.task].has_masking else {read: ("max_source_tokens", data.max_source_tokens)}  # else blocks
     if TASKS[run.task].writes_texts:
         limits[written] = ("max_target_tokens", data.max_target_tokens)
-    return Layout({key: column for key, column in wanted.items() if column}, ("data", "columns"), data.labels, limits)
+    held = {key: column for key, column in wanted.items() if column}
+    return Layout(held, ("data", "columns"), data.labels, limits, numbers=TASKS[run.task].num_outputs == 1)

@@ -65,6 +65,33 @@ def check_logits(spec: SpecContext) -> None:
         _check_candidates(run, term, reporter)
 
 
+def check_numbers(spec: SpecContext) -> None:
+    """A number that is predicted has no distribution: neither a divergence nor smoothing means anything (E420)."""
+    run, reporter = spec.run, spec.reporter
+    if TASKS[run.task].num_outputs != 1:
+        return
+    for path, part in trainings(run):
+        logits, labels = part.loss.logits, part.loss.labels
+        if logits is not None and logits.divergence != "mse":
+            reporter.error(
+                "E420",
+                (*path, "loss", "logits"),
+                f"{logits.divergence} compares distributions, and over one output it is 0 whatever the models say",
+                "write `logits: {weight: ..., divergence: mse}`, the squared error of their numbers",
+                at="key",
+                because=[("task",)],
+            )
+        if labels is not None and labels.smoothing:
+            reporter.error(
+                "E420",
+                (*path, "loss", "labels", "smoothing"),
+                "smoothing spreads a probability over classes, and here a number is predicted",
+                "remove it",
+                at="key",
+                because=[("task",)],
+            )
+
+
 def _check_candidates(run: Experiment, term: Tree, reporter: Reporter) -> None:
     """Candidates fit the task, the divergence and the temperature (E413, E594, E595)."""
     path = ("loss", "logits", "candidates")

@@ -6,8 +6,10 @@ the spec. Rows are counted from 1; in a file of JSON lines they are its lines.
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Collection, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import field
 from itertools import islice
 from pathlib import Path
@@ -32,13 +34,14 @@ NUMBERED = ("id", "label")  # these columns may hold whole numbers
 class Layout:
     """What the rows of a file hold. `columns`: key of the spec -> column, the keys standing at `path`;
     `labels`: the names that a label may have (None: any); `limits`: key -> (setting, tokens); `several`: a target may
-    be a list of references."""
+    be a list of references; `numbers`: labels are numbers."""
 
     columns: Mapping[str, str]
     path: Trail
     labels: tuple[str, ...] | None = None
     limits: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     several: bool = False
+    numbers: bool = False
 
 
 class Cut(NamedTuple):
@@ -126,7 +129,9 @@ class RowCheck:
                 self.having.add(key)
             if key == "target" and self.layout.several and _are_texts(value):
                 value = self._first_of(number, value)
-            if isinstance(value, str) or (key in NUMBERED and type(value) is int):
+            if key == "label" and self.layout.numbers and there and value is not None:
+                self._number(number, column, value)
+            elif isinstance(value, str) or (key in NUMBERED and type(value) is int):
                 self._value(number, key, value)
             else:
                 self.complete &= key != "id"
@@ -199,6 +204,17 @@ class RowCheck:
             f"did you mean {near}?" if near else f"add it, or write numbers from 0 to {len(labels) - 1}",
             quoted(value),
         )
+
+    def _number(self, number: int, column: str, value: Any) -> None:
+        """Is it a finite number, also of a CSV, as text?"""
+        found = math.nan
+        with suppress(ValueError, OverflowError):
+            found = float(value) if type(value) in (int, float, str) else math.nan
+        self.classes[str(found)] += 1
+        if not math.isfinite(found):
+            problem = f"{quoted(column)} is not a finite number: "
+            hint = "correct these rows, or delete them; to predict names of classes: `task: classification`"
+            self._fault("E429", self.path, "number", number, problem, hint, quoted(value))
 
     def _no_text(self, number: int, row: Mapping[str, Any], key: str, column: str, value: Any, there: bool) -> None:
         path: Trail = (*self.layout.path, key)

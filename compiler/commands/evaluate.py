@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..diagnostics.diagnostic import did_you_mean, listed
-from ..tasks.task import HAVE_LABELS, WRITING
+from ..tasks.task import HAVE_TARGETS
 from .hand_over import hand_over
 from .options import FOLDER
 
@@ -32,7 +32,7 @@ def _metrics(ctx: click.Context, parameter: click.Parameter, values: tuple[str, 
 @click.command(short_help="Score any predictions against references.")
 @click.argument("predictions", type=FILE)
 @click.argument("references", type=FILE, required=False)
-@click.option("--task", type=click.Choice([*WRITING, *HAVE_LABELS]),
+@click.option("--task", type=click.Choice(HAVE_TARGETS),
               help="Its usual metrics. Without it: every metric of texts.")  # fmt: skip
 @click.option("--metrics", multiple=True, callback=_metrics, metavar="NAME,...", help="These metrics.")
 @click.option("--prediction-column", metavar="NAME", help="Default: prediction, or the only column of texts.")

@@ -34,7 +34,8 @@ def _terms(objective: Mapping[str, Any]) -> Iterator[str]:
             continue
         settings = term if isinstance(term, Mapping) else {"weight": term}
         weights = {key: value for key, value in settings.items() if key == "weight" or key in STACKS}
-        said = _options({key: value for key, value in settings.items() if key not in weights})
+        silent = {*weights, *(("temperature",) if settings.get("divergence") == "mse" else ())}
+        said = _options({key: value for key, value in settings.items() if key not in silent})
         for key, weight in weights.items():
             path = name if not isinstance(term, Mapping) else f"{name}.{key}"
             if not weight and path not in scheduled:

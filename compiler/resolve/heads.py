@@ -10,7 +10,7 @@ from ..diagnostics.diagnostic import Reporter, listed
 from ..spec.experiment import Experiment
 from ..tasks.task import HEADS, TASKS, HeadName
 from .model_config import labels_of
-from .reference import ResolvedModel
+from .reference import ResolvedModel, use_of
 
 
 def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter) -> ResolvedModel:
@@ -22,23 +22,29 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     """
     if teacher.made is not None or teacher.settings["kind"] == "architecture":
         return teacher
-    head, labels = TASKS[experiment.task].head, experiment.data.labels
+    head = TASKS[experiment.task].head
+    labels = experiment.data.labels if TASKS[experiment.task].has_labels else None
+    wanted = use_of(experiment).num_labels
     trained = experiment.teacher.train is not None
     place = ("teacher", "path" if teacher.settings["kind"] == "folder" else "hub")
     drawn = not _has_head(teacher.config, head)
-    if HEADS[head].classes and not drawn and labels:
+    if HEADS[head].classes and not drawn and wanted:
         named = _names(teacher.config)
-        if _num_classes(teacher.config) not in (None, len(labels)):
+        if _num_classes(teacher.config) not in (None, wanted):
             drawn = True
             if not trained:
+                needed = f"there are {wanted} labels" if labels else f"a {experiment.task} has one output"
+                mend = "name as many" if labels else "name a model with one"
                 reporter.error(
                     "E534",
-                    ("data", "labels"),
-                    f"there are {len(labels)} labels, and the teacher's head has {labels_of(teacher.config)} classes"
+                    ("data", "labels") if labels else place,
+                    f"{needed}, and the teacher's head has {labels_of(teacher.config)} classes"
                     + (f": {listed(named, 'and')}" if named else ""),
-                    "name as many, or add `train: {}` to the teacher: it then gets a new head for them",
-                    because=[("teacher",)],
+                    f"{mend}, or add `train: {{}}` to the teacher: it then gets a new head for them",
+                    because=[("teacher",)] if labels else [("task",)],
                 )
+        elif labels is None:
+            pass  # one output needs no name
         elif not trained and named and not _are_alike(named, labels):
             reporter.error(
                 "E534",

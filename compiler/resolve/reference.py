@@ -16,7 +16,7 @@ from ..diagnostics.regular_file import real_path
 from ..extensions.families import FAMILIES
 from ..spec.experiment import Experiment, ModelReference
 from ..spec.paths import location_hint, shown_location
-from ..tasks.task import WRITING
+from ..tasks.task import TASKS, WRITING
 from .architecture import Architecture
 from .catalogue import CATALOGUE, catalogued
 from .fingerprint import UNRESOLVED, Fingerprints, weight_files
@@ -68,8 +68,8 @@ TO_WRITE = Use(WRITING[0])
 
 def use_of(experiment: Experiment) -> Use:
     """What the models of a run are wanted for."""
-    labels = experiment.data.labels
-    return Use(experiment.task, len(labels) if labels else None)
+    labels = experiment.data.labels or ()
+    return Use(experiment.task, TASKS[experiment.task].num_outputs or len(labels) or None)
 
 
 def resolve_reference(

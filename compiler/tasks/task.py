@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from typing import Literal, NamedTuple
 
 HeadName = Literal["lm", "masked-lm", "classification"]
-TaskName = Literal["summarization", "translation", "classification", "masked-lm"]
+TaskName = Literal["summarization", "translation", "classification", "regression", "masked-lm"]
 
 LOSS = "loss"  # measured by every task
 
@@ -39,7 +39,8 @@ class Task(NamedTuple):
     `data.columns`; `source`, `target`: those that are read and written ("": nothing is), `pair`: the keys of a task
     that can also read two texts. `measured`: the metrics of the result table; `monitor`: the one that decides what is
     best; `label_metric`: what pseudo-labels are judged by.
-    `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section.
+    `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section. `num_outputs`: of a head
+    with a fixed number of them; the targets of a task with one output are numbers.
     """
 
     head: HeadName
@@ -53,6 +54,7 @@ class Task(NamedTuple):
     writes_texts: bool = False
     has_labels: bool = False
     has_masking: bool = False
+    num_outputs: int | None = None
 
 
 TASKS: Mapping[str, Task] = {
@@ -86,6 +88,16 @@ TASKS: Mapping[str, Task] = {
         monitor="accuracy",
         has_labels=True,
     ),
+    "regression": Task(
+        head="classification",
+        columns=("text", "premise", "hypothesis", "label", "id"),
+        source="text",
+        target="label",
+        pair=("premise", "hypothesis"),
+        measured=("pearson", "spearman"),
+        monitor="pearson",
+        num_outputs=1,
+    ),
     "masked-lm": Task(
         head="masked-lm",
         columns=("text", "id"),
@@ -106,5 +118,6 @@ def column_keys(task: str, *, paired: bool) -> tuple[str, str]:
 
 WRITING = tuple(name for name, task in TASKS.items() if task.writes_texts)
 HAVE_LABELS = tuple(name for name, task in TASKS.items() if task.has_labels)
+HAVE_TARGETS = tuple(name for name, task in TASKS.items() if task.target)
 HAVE_MASKING = tuple(name for name, task in TASKS.items() if task.has_masking)
 LABEL_METRICS = tuple(dict.fromkeys(task.label_metric for task in TASKS.values() if task.label_metric))

@@ -1,4 +1,5 @@
-"""`predict` with a student that classifies: the class of each text, or of each pair, with its probability.
+"""`predict` with a student that classifies: the class of each text, or of each pair, with its probability; of a
+regression the number.
 
 Of a model of natural language inference also which of some candidate labels a text is about (zero-shot). Source: domain
 facts 8.
@@ -94,6 +95,7 @@ class Classifier:
         self._seconds = None if self._candidates is not None else _seconds(known, options)
         self._tokenizer = load_tokenizer(folder)
         self._model = load_model(folder, precision=precision).to(device)
+        self._is_regression = self._model.config.problem_type == "regression"
         self._names = [str(self._model.config.id2label[i]) for i in range(self._model.config.num_labels)]
         if self._candidates is not None:
             entailment_of(self._model.config.label2id)
@@ -112,16 +114,23 @@ class Classifier:
         logits = self._logits([row for i in piece for row in self._rows(i)])
         for n, i in enumerate(piece):
             of_text = logits[n * each : (n + 1) * each]
+            ids = self._texts.ids
+            told = {
+                **({"id": ids[i]} if ids is not None else {}),
+                "source": self._texts.texts[i],
+                **({"hypothesis": self._seconds[i]} if self._seconds is not None else {}),
+            }
+            if self._is_regression:
+                found.append({**told, "prediction": float(of_text[0, 0])})
+                show(i + 1)
+                continue
             names: Sequence[str] = self._names if asked is None else asked.labels
             shares = (
                 softmax(of_text[0]) if asked is None else asked.probabilities(of_text, self._model.config.label2id)
             )
             best = int(np.argmax(shares))
-            ids = self._texts.ids
             found.append({
-                **({"id": ids[i]} if ids is not None else {}),
-                "source": self._texts.texts[i],
-                **({"hypothesis": self._seconds[i]} if self._seconds is not None else {}),
+                **told,
                 "prediction": names[best],
                 "probability": round(shares[best], 6),
                 "probabilities": {name: round(share, 6) for name, share in zip(names, shares, strict=True)},

@@ -128,7 +128,7 @@ def sorted_batches(
 
 def collate(rows: Rows, ids: Sequence[int] | Ids, pad_id: int) -> dict[str, torch.Tensor]:
     """Padded tensors of these examples: `input_ids` and `attention_mask` (B, S), `labels` (B, T), all int64;
-    labels are padded with -100 (the label that transformers and torch ignore).
+    labels are padded with -100 (the label that transformers and torch ignore). Targets that are numbers stay float32.
 
     No ids gives one row with no token to attend to and no label to learn, which counts in no term: a rank without
     examples must run the same collective operations as the others.
@@ -141,7 +141,8 @@ def collate(rows: Rows, ids: Sequence[int] | Ids, pad_id: int) -> dict[str, torc
     longest_source = max(map(len, sources))
     input_ids = np.full((len(sources), longest_source), pad_id, np.int64)
     attention_mask = np.zeros((len(sources), longest_source), np.int64)
-    labels = np.full((len(targets), max(map(len, targets))), -100, np.int64)
+    numbers = np.asarray(targets[0]).dtype == np.float32
+    labels = np.full((len(targets), max(map(len, targets))), -100, np.float32 if numbers else np.int64)
     for b, (source, target) in enumerate(zip(sources, targets, strict=True)):
         input_ids[b, : len(source)] = source
         attention_mask[b, : len(source)] = 1

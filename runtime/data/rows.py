@@ -2,9 +2,9 @@
 
 Each split is five files: `<split>.source.npy` and `<split>.target.npy` (all token ids end to end, int32),
 `<split>.source_offsets.npy` and `<split>.target_offsets.npy` (int64, N + 1 entries: row i is
-`ids[offsets[i]:offsets[i + 1]]`), and `<split>.jsonl` (the raw texts: id, source, target). Of pairs of texts whose
-tokenizer marks which of the two a token is of, a sixth: `<split>.token_types.npy` (int8, laid out as the source ids).
-Splits are `train`, `validation` and `test.<set>`.
+`ids[offsets[i]:offsets[i + 1]]`), and `<split>.jsonl` (the raw texts: id, source, target). Targets that are numbers are
+float32 instead of ids. Of pairs of texts whose tokenizer marks which of the two a token is of, a sixth:
+`<split>.token_types.npy` (int8, laid out as the source ids). Splits are `train`, `validation` and `test.<set>`.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ Ids = NDArray[np.int32]
 Lengths = NDArray[np.int64]
 
 _SIDES = ("source", "target")
+_IDS, _NUMBERS = "<i4", "<f4"
 
 
 class Rows:
@@ -63,7 +64,7 @@ class Rows:
         return self._row("source", i)
 
     def target(self, i: int) -> Ids:
-        """Label ids of target i, (T,) int32."""
+        """Label ids of target i, (T,) int32; of a number that is predicted (1,) float32."""
         return self._row("target", i)
 
     def token_types(self, i: int) -> NDArray[np.int8] | None:
@@ -108,10 +109,15 @@ def split_names(folder: Path) -> list[str]:
 
 
 def write_rows(
-    folder: Path, split: str, rows: Iterable[tuple[Sequence[int], Sequence[int], Mapping[str, Any]]]
+    folder: Path,
+    split: str,
+    rows: Iterable[tuple[Sequence[int], Sequence[float], Mapping[str, Any]]],
+    *,
+    numbers: bool = False,
 ) -> None:
     """Write one split from (source ids, target ids, {"id", "source", "target"}), a row at a time. `token_types` of a
-    raw row, one for each source id, are kept beside the ids, not with the texts."""
+    raw row, one for each source id, are kept beside the ids, not with the texts. `numbers`: targets are no ids."""
+    types = {"source": _IDS, "target": _NUMBERS if numbers else _IDS}
     token_types = array("b")
     offsets = {side: array("q", [0]) for side in _SIDES}
     with (
@@ -120,29 +126,29 @@ def write_rows(
         (folder / f"{split}.jsonl").open("w", encoding="utf-8", newline="\n") as text_file,
     ):
         files = {"source": source_file, "target": target_file}
-        for file in files.values():
-            _write_header(file, 0)
+        for side, file in files.items():
+            _write_header(file, types[side], 0)
         for source, target, record in rows:
             for side, ids in (("source", source), ("target", target)):
-                files[side].write(np.asarray(ids, dtype="<i4").tobytes())
+                files[side].write(np.asarray(ids, dtype=types[side]).tobytes())
                 offsets[side].append(offsets[side][-1] + len(ids))
             texts = dict(record)
             token_types.extend(texts.pop("token_types", None) or [0] * len(source))
             text_file.write(json.dumps(texts, ensure_ascii=False, allow_nan=False) + "\n")
         for side, file in files.items():
-            _write_header(file, offsets[side][-1])
+            _write_header(file, types[side], offsets[side][-1])
     for side in _SIDES:
         np.save(folder / f"{split}.{side}_offsets.npy", np.asarray(offsets[side], dtype=np.int64))
     if any(token_types):
         np.save(folder / f"{split}.token_types.npy", np.asarray(token_types, dtype=np.int8))
 
 
-def _write_header(file: BinaryIO, num_ids: int) -> None:
+def _write_header(file: BinaryIO, type: str, num_ids: int) -> None:
     """The .npy header, written before the length is known and once more after: numpy pads it so that a
     longer shape does not move the data."""
     end = file.tell()
     file.seek(0)
-    np.lib.format.write_array_header_1_0(file, {"descr": "<i4", "fortran_order": False, "shape": (num_ids,)})
+    np.lib.format.write_array_header_1_0(file, {"descr": type, "fortran_order": False, "shape": (num_ids,)})
     if end and file.tell() != _HEADER_BYTES:
         raise AssertionError("the .npy header grew")
     file.seek(max(end, file.tell()))

@@ -2,13 +2,16 @@
 
 A row is {"id", "source", "target"}, of a pair with `hypothesis`, the second text; one of validation or test may have
 several references, which stand in its column of targets as a list: then the first is the target, and `references` has
-all of them. A label (the target of a classification) is text here, too, also where it is a number. What cannot be
-trained on is a diagnosis with its file and row, never dropped silently.
+all of them. A label (the target of a classification) is text here, too, also where it is a number, and so is the number
+of a regression, as Python writes it. What cannot be trained on is a diagnosis with its file and row, never dropped
+silently.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from itertools import islice
 from typing import Any
 
@@ -22,6 +25,8 @@ from .files import Records, located, read_file
 # name -> (version, split and limit -> rows)
 BUILTIN = {"bulletins": (bulletins.VERSION, bulletins.bulletins)}
 LABEL_HINT = "set data.columns.label to the column of the labels: names of classes, or whole numbers"
+NUMBER_HINT = "correct the row, or set data.columns.label to the column of the numbers"
+LARGEST = 3.4e38  # about that of float32
 BUILTIN_COLUMNS = Columns(source="source", hypothesis=None, target="target", id="id")
 
 
@@ -32,21 +37,25 @@ def read_sources(
     locations: Mapping[str, str],
     offline: bool,
     classes: Classes | None = None,
+    *,
+    numbers: bool = False,
 ) -> Iterator[dict[str, Any]]:
     """The rows of all sources, one after the other. `split` is the place in the spec (`train`, `validation`,
     `test`, `test.<set>`): it names them in diagnoses and in the ids of rows that have none. `classes`: the targets are
-    these, and called so in the rows; None: they are texts.
+    these, and called so in the rows; None: they are texts or, with `numbers`, numbers.
 
-    Raises `Failure` R201 (cannot be read), R202 (not rows of UTF-8 text), R203 (a column is missing, empty or
-    not text), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan), R207 (a label that is none of
-    the classes).
+    Raises `Failure` R201 (cannot be read), R202 (not rows of UTF-8 text), R203 (a column is missing, empty, or not
+    text or a finite number), R204 (no rows), R205 (an id comes twice), R206 (not the data of the plan), R207 (a label
+    that is none of the classes).
     """
     spec_path = f"data.{split}"
     seen: set[str] = set()
     for source in sources:
         names = BUILTIN_COLUMNS if source.kind == "builtin" else columns
         for where, record in islice(_records(source, locations, offline, spec_path), source.limit):
-            row = _row(record, names, where, f"{split}-{len(seen)}", several=split != "train", classes=classes)
+            row = _row(
+                record, names, where, f"{split}-{len(seen)}", several=split != "train", classes=classes, numbers=numbers
+            )
             if row["id"] in seen:
                 raise Failure(
                     "R205",
@@ -73,7 +82,14 @@ def _records(source: Source, locations: Mapping[str, str], offline: bool, spec_p
 
 
 def _row(
-    record: Any, columns: Columns, where: str, default_id: str, *, several: bool, classes: Classes | None
+    record: Any,
+    columns: Columns,
+    where: str,
+    default_id: str,
+    *,
+    several: bool,
+    classes: Classes | None,
+    numbers: bool,
 ) -> dict[str, Any]:
     row: dict[str, Any] = {"id": default_id}
     if columns.id is not None:
@@ -90,6 +106,8 @@ def _row(
     if classes is not None:
         label = _label(Column(columns.target, "R203", "data.columns.label", LABEL_HINT), target, where)
         row["target"] = classes.outputs[classes.index(label, where)]
+    elif numbers:
+        row["target"] = repr(_number(Column(columns.target, "R203", "data.columns.label", NUMBER_HINT), target, where))
     elif not isinstance(target, list | tuple) or not target:
         row["target"] = column.checked(target, where)
     elif not several:
@@ -111,9 +129,23 @@ def _label(column: Column, value: Any, where: str) -> str:
         raise column.failure(
             where,
             f"the column {column.name!r} holds {value!r}, and a label is the name of a class, or its number",
-            "to predict numbers (regression) is not supported: sort them into classes",
+            "sort them into classes, or predict the numbers: `task: regression`",
         )
     return column.checked(value, where, number=True)
+
+
+def _number(column: Column, value: Any, where: str) -> float:
+    """The number to predict, which float32 has to hold. In a CSV it is text."""
+    if value is None or (isinstance(value, str) and not value.strip()):
+        raise column.failure(where, f"the column {column.name!r} is empty", "remove the row, or fill it in")
+    found = math.nan
+    with suppress(ValueError, OverflowError):
+        found = float(value) if type(value) in (int, float, str) else math.nan
+    if not abs(found) <= LARGEST:
+        raise column.failure(
+            where, f"the column {column.name!r} holds {value!r}, which is not a finite number", column.choose
+        )
+    return found
 
 
 def _column(role: str, name: str) -> Column:

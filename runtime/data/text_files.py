@@ -78,6 +78,7 @@ def read_texts(path: Path, layout: Layout, fingerprint: str | None = None) -> Te
                                   spec_path=layout.spec_path)  # fmt: skip
                 ids[id] = where
             value = column.value(row, where)
+            value = repr(value) if isinstance(value, float) else value  # of a regression
             of_row = value if layout.several and isinstance(value, list) and value else [value]
             found = tuple(column.checked(text, where, number=True, empty=layout.empty) for text in of_row)
             if len(found) > 1:

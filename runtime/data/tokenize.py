@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice, tee
 from typing import Any
@@ -14,7 +14,7 @@ from ..plan.settings import DataSettings, PseudoLabelSettings
 CHUNK_ROWS = 1024
 LONGEST = 1_000_000_000  # too long rows are cut here; the tokenizer need not warn of them
 
-TokenRow = tuple[list[int], list[int], dict[str, Any]]
+TokenRow = tuple[list[int], Sequence[float], dict[str, Any]]  # a target is ids or, of a regression, a number
 
 
 @dataclass
@@ -65,7 +65,8 @@ def embedded(rows: Iterable[TokenRow], tokenizer: Any, embeddings: tuple[int, in
     Raises `Failure` R228: a text has a token beyond them, such as the mask that a published BART has no row for."""
     for source, target, row in rows:
         for side, ids, number in (("source", source, 0), ("target", target, 1)):
-            if embeddings is not None and ids and max(ids) >= embeddings[number]:
+            tokens = bool(ids) and isinstance(ids[0], int)  # the number of a regression is none
+            if embeddings is not None and tokens and max(ids) >= embeddings[number]:
                 token = tokenizer.convert_ids_to_tokens(max(ids))
                 raise Failure(
                     "R228",

@@ -18,7 +18,7 @@ from ..extensions import Registry
 from ..failure import Failure
 from ..protocol import Classifier, Converter, Family, Items, Names, Stack, TokenLayout
 
-IGNORED = -100  # label of a position that does not count
+IGNORED = -100  # label of a position that does not count; of numbers that are predicted NaN
 
 if TYPE_CHECKING:  # the rows are read by the driver as well, which goes without torch
     from torch import Tensor, nn
@@ -198,6 +198,11 @@ def reads_labels(model: nn.Module, stack: Stack) -> bool:
     that classifies."""
     family = family_of(model)
     return family.decoder_start is not None and stack == list(family.stacks)[-1] and not classifies(model)
+
+
+def has_label(labels: Tensor) -> Tensor:
+    """Where a label counts, bool of the shape of `labels`; numbers that are predicted are float."""
+    return ~labels.isnan() if labels.is_floating_point() else labels != IGNORED
 
 
 def counted(model: nn.Module, stack: Stack, batch: Mapping[str, Tensor]) -> Tensor:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..failure import Failure
-from ..models.families import IGNORED, counted, items_of, stacks
+from ..models.families import counted, has_label, items_of, stacks
 from ..models.forward import last_states, use_eager_attention, with_inputs
 from ..models.freeze import set_train_mode
 from ..models.head import Head
@@ -84,7 +84,7 @@ class Objective(nn.Module):
     def forward(self, batch: Mapping[str, Tensor], factors: Factors) -> tuple[Tensor, dict[str, Tensor]]:
         labels, source_mask = batch["labels"], batch["attention_mask"]
         found = self.states.of(batch)
-        valid = counted(self.student, self.stacks[-1], batch) if self._everywhere else labels != IGNORED
+        valid = counted(self.student, self.stacks[-1], batch) if self._everywhere else has_label(labels)
         rows = self.head_terms.student.rows(found.student, valid, batch)  # (N, d)
         teacher_rows = None
         if found.teacher is not None:
@@ -198,10 +198,11 @@ class Objective(nn.Module):
 
     @torch.no_grad()
     def label_loss(self, batch: Mapping[str, Tensor]) -> Tensor:
-        """For validation: (2,) float64, the unsmoothed cross-entropy summed over label tokens, and their number."""
+        """For validation: (2,) float64, the unsmoothed cross-entropy summed over label tokens (of numbers the squared
+        error), and their number."""
         labels = batch["labels"]
         states = last_states(self.student, with_inputs(self.student, batch))
-        valid = labels != IGNORED
+        valid = has_label(labels)
         rows = self.head_terms.student.rows(states, valid, batch)
         wanted = labels[valid]
 

@@ -24,7 +24,11 @@ def labels_term(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
     by the number of label tokens it equals torch's mean cross-entropy; with `smoothing` e the mean form of
     label smoothing, (1 - e) nll + e/V sum of -log p (the 2020 code summed it over the batch instead).
     Computed in float32 at least. Returns a scalar.
+
+    Float labels are numbers that the one output, logits (..., 1), has to be: the sum of the squared errors.
     """
+    if labels.is_floating_point():
+        return (logits[..., 0].to(torch.promote_types(logits.dtype, torch.float32)) - labels).square().sum()
     return functional.cross_entropy(
         logits.reshape(-1, logits.shape[-1]).to(torch.promote_types(logits.dtype, torch.float32)),
         labels.reshape(-1),

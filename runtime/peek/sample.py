@@ -17,7 +17,7 @@ from ..data.tokenize import prepare as prepare_tokenizer
 from ..execution.store import Store
 from ..extensions import TASKS
 from ..failure import Failure
-from ..models.families import IGNORED, classifies, reads_labels
+from ..models.families import IGNORED, classifies, has_label, reads_labels
 from ..models.forward import last_states, with_inputs
 from ..models.head import Head
 from ..models.load import load_tokenizer, model_folder
@@ -183,7 +183,9 @@ def _report_rows(
     batch = with_inputs(model, batch)
     writes = reads_labels(model, objective.stacks[-1])
     inputs, mask = batch["decoder_input_ids" if writes else "input_ids"], batch["attention_mask"]  # (B, T), (B, S)
-    name: Callable[[int], str] = model.config.id2label.__getitem__ if classifies(model) else words.token
+    name: Callable[[Any], str] = model.config.id2label.__getitem__ if classifies(model) else words.token
+    if batch["labels"].is_floating_point():  # a number is predicted
+        name = "{:.5g}".format
     shown, head = _shown(batch["labels"], writes=writes), Head(model)
     tops = {"student": _top(head(head.rows(last_states(model, batch), shown, batch)), name)}
     if teacher is not None:
@@ -194,12 +196,13 @@ def _report_rows(
         raw, whole = rows.raw(id), lengths.of(rows.raw(id))
         source, labels = batch["input_ids"][b].tolist(), batch["labels"][b].reshape(-1).tolist()
         real = int(mask[b].sum())
-        count = sum(label != IGNORED for label in labels)
+        counts = has_label(batch["labels"])[b].reshape(-1).tolist()
+        count = sum(counts)
         positions = [
             {
                 "position": t, "decoder_input": words.token(int(inputs[b, t])),
-                "label": words.token(IGNORED) if labels[t] == IGNORED else name(labels[t]),
-                "counts": labels[t] != IGNORED,
+                "label": name(labels[t]) if counts[t] else words.token(IGNORED),
+                "counts": counts[t],
                 **({who: found[at[b, t]] for who, found in tops.items()} if (b, t) in at else {}),
             }
             for t in range(len(labels))
@@ -247,8 +250,11 @@ def _shown(labels: Tensor, *, writes: bool) -> Tensor:
     return (labels != IGNORED) & ((labels != IGNORED).cumsum(dim=1) <= POSITIONS)
 
 
-def _top(logits: Tensor, name: Callable[[int], str]) -> list[list[list[Any]]]:
-    """logits (N, V) -> of each row the likeliest tokens or classes, each [name, probability]."""
+def _top(logits: Tensor, name: Callable[[Any], str]) -> list[list[list[Any]]]:
+    """logits (N, V) -> of each row the likeliest tokens or classes, each [name, probability]; of one output, which has
+    none, [its number, None]."""
+    if logits.shape[-1] == 1:
+        return [[[name(number), None]] for number in logits.float()[:, 0].tolist()]
     found = logits.float().softmax(-1).topk(min(TOP, logits.shape[-1]))
     return [
         [[name(id), round(p, 4)] for id, p in zip(*row, strict=True)]

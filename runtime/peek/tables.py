@@ -109,7 +109,8 @@ def _expected(top: Sequence[Sequence[Any]] | None, label: str) -> Text:
     text = Text()
     for i, (token, probability) in enumerate(top or ()):
         text.append("  " if i else "")
-        text.append(f"{token}:{100 * probability:.0f}%", "bold green" if token == label else "")
+        share = "" if probability is None else f":{100 * probability:.0f}%"
+        text.append(f"{token}{share}", "bold green" if token == label else "")
     return text
 
 

@@ -36,12 +36,18 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
         counts = Counts()
         place = "test" if split == "test.test" else split  # a spec need not name a single test set
         rows = read_sources(
-            sources, settings.columns, place, stage.execution.locations, context.plan.site.offline, classes
+            sources,
+            settings.columns,
+            place,
+            stage.execution.locations,
+            context.plan.site.offline,
+            classes,
+            numbers=task.numbers,
         )
         with context.progress.task(f"tokenizing {split}", None, "examples") as update:
-            watched = SetRemarks(place, texts=classes is None)
+            watched = SetRemarks(place, texts=classes is None and not task.numbers)
             tokens = embedded(task.tokenize(rows, tokenizer, settings, counts, update), tokenizer, embeddings)
-            write_rows(context.folder, split, watched.watch(tokens, tokenizer))
+            write_rows(context.folder, split, watched.watch(tokens, tokenizer), numbers=task.numbers)
         remarks.append(watched)
         summary[split] = {**asdict(counts), **watched.counts()}
     notices = remarks_of(remarks)

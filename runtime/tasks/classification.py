@@ -28,13 +28,13 @@ class Classification(Task):
     """A source is read whole, and of its states one is what the head reads; the label is the number of its class, in
     the order of the model's outputs, which the data keep by name (`data/classes.py`)."""
 
-    metrics = ("accuracy",)
+    metrics: tuple[str, ...] = ("accuracy",)
     label_metric = "accuracy"
     pipeline = "text-classification"
 
     # --- rows ----------------------------------------------------------------------------------------
 
-    def classes(self, settings: DataSettings, folder: Path) -> Classes:
+    def classes(self, settings: DataSettings, folder: Path) -> Classes | None:
         return classes_of(settings.labels, folder)
 
     def configure(self, student: Any, teacher: Any | None, data: Path) -> None:
@@ -57,7 +57,7 @@ class Classification(Task):
         from ..data.tokenize import CHUNK_ROWS, prepare
 
         prepare(tokenizer, settings)
-        outputs = {name: i for i, name in enumerate(settings.labels or ())}
+        encode_target = self.encode_target(settings)
         num_ends = None
         iterator = iter(rows)
         while chunk := list(islice(iterator, CHUNK_ROWS)):
@@ -70,8 +70,13 @@ class Classification(Task):
                 counts.source_tokens += len(ids)
                 counts.target_tokens += 1
                 counts.truncated_source += cut
-                yield ids, [outputs[row["target"]]], {**row, "token_types": types} if any(types) else row
+                yield ids, [encode_target(row["target"])], {**row, "token_types": types} if any(types) else row
             on_progress(counts.examples)
+
+    def encode_target(self, settings: DataSettings) -> Callable[[str], float]:
+        """From the target of a row to what stands for it in the token rows: the number of its class."""
+        outputs = {name: i for i, name in enumerate(settings.labels or ())}
+        return outputs.__getitem__
 
     def whole_lengths(self, raw: Mapping[str, Any], tokenizer: Any, settings: DataSettings) -> dict[str, int]:
         texts = [settings.prefix + raw["source"], *([raw["hypothesis"]] if "hypothesis" in raw else [])]

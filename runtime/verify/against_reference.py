@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from ..models.families import family_of, items_of
+from ..models.families import family_of, has_label, items_of
 from ..objective.assembly import Active
 from ..objective.objective import Objective, factors_of
 from ..plan.settings import ObjectiveSettings
@@ -186,7 +186,7 @@ def _of_logits(compared: Compared, found: float, wanted: float) -> str:
         return f"temperature, divergence ({term.divergence}), the vocabulary, or the outcome of all other tokens"
     assert compared.teacher is not None
     everywhere = term.positions == "all"
-    valid = compared.student.counted[compared.student.stacks[-1]] if everywhere else compared.batch["labels"] != -100
+    valid = compared.student.counted[compared.student.stacks[-1]] if everywhere else has_label(compared.batch["labels"])
     of_student, of_teacher = compared.student.logits[valid].detach(), compared.teacher.logits[valid].detach()
     if term.temperature != 1 and _near(found, float(logits_mean(term, of_student, of_teacher, squared=False))):
         return f"the factor T² = {term.temperature**2:g} is missing"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from ..models.families import counted, positions, reads_labels, stacks
+from ..models.families import counted, has_label, positions, reads_labels, stacks
 from ..objective.assembly import TERMS, everywhere
 from ..objective.objective import OF_LOGITS, Objective, factors_of
 from ..plan.settings import LayerMaps, ObjectiveSettings
@@ -103,7 +103,7 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
     teacher = objective.teacher
     alone = Objective(objective.student, settings, subject.settings.freeze, teacher).eval()
     batch = subject.batch()
-    valid = batch["labels"] != -100
+    valid = has_label(batch["labels"])
     if everywhere(settings):
         valid = counted(alone.student, alone.stacks[-1], batch)
     student = Plain(alone.student, batch, attentions=False)

@@ -141,7 +141,7 @@ def reference_terms(
     """Term -> its mean over the batch, for our own terms with a weight. `projections`: the learned matrices
     (d', d) of a narrower student, by what they project."""
     found: dict[str, Tensor] = {}
-    valid = batch["labels"] != NOT_PREDICTED  # (B, T), (B, S) or (B,)
+    valid = predicted(batch["labels"])  # (B, T), (B, S) or (B,)
     if settings.labels is not None and settings.labels.weight:
         found["labels"] = labels_mean(student.logits[valid], batch["labels"][valid], settings.labels.smoothing)
     if settings.logits is not None and settings.logits.weight and settings.logits.candidates is not None:
@@ -198,8 +198,15 @@ def item_mask(batch: Batch, stack: Stack) -> Tensor:
     return labels != NOT_PREDICTED if stack == "decoder" and labels.dim() == 2 else batch["attention_mask"].bool()
 
 
+def predicted(labels: Tensor) -> Tensor:
+    """Where there is something to predict; of numbers: where there is one."""
+    return labels == labels if labels.is_floating_point() else labels != NOT_PREDICTED
+
+
 def labels_mean(logits: Tensor, labels: Tensor, smoothing: float) -> Tensor:
-    """(1 - e) nll + e/V sum of -log p, logits (N, V), labels (N,)."""
+    """(1 - e) nll + e/V sum of -log p, logits (N, V), labels (N,); of numbers (y - y')^2, logits (N, 1)."""
+    if labels.is_floating_point():
+        return ((logits[:, 0] - labels) ** 2).mean()
     log_p = _log_softmax(logits)
     nll = -log_p.gather(-1, labels[:, None])[:, 0]
     return ((1 - smoothing) * nll - smoothing * log_p.mean(-1)).mean()

@@ -20,6 +20,7 @@ from ..execution.store import Store
 from ..extensions import TASKS
 from ..failure import Failure
 from ..models import head as model_head
+from ..models.families import has_label
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective import head
 from ..objective.build import objective_of
@@ -189,7 +190,7 @@ def few_rows(rows: Rows, number: int) -> FewRows:
 def counts_of(batch: Mapping[str, Tensor]) -> dict[Items, int]:
     """Items of a batch that is a whole step."""
     return {
-        "label-tokens": int((batch["labels"] != -100).sum()),
+        "label-tokens": int(has_label(batch["labels"]).sum()),
         "source-tokens": int(batch["attention_mask"].sum()),
         "examples": len(batch["labels"]),
     }

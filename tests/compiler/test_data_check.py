@@ -427,3 +427,22 @@ def test_rows_of_one_class() -> None:
     write("rows.jsonl", [{"text": "a", "label": "good"}, {"text": "b</s>", "label": 0}])
     told = messages("data.columns={text: text}", "data.labels=[bad, good]", text=CLASSES)
     assert [message[:4] for message in told] == ["W425"]  # BART classifies from the last end token
+
+
+def test_numbers_to_predict() -> None:
+    text = CLASSES.replace("classification", "regression").replace("facebook/bart-large-mnli", "bert-base-uncased")
+    text = text.replace("decoder_layers", "encoder_layers").replace("teacher: bert", "teacher: {train: {}, hub: bert")
+    text = text.replace("uncased\n", "uncased}\n")
+    good = [4.5, 3, "2.5", "1e-3", -100]
+    write("rows.jsonl", [{"text": f"rain {i}", "label": label} for i, label in enumerate(good)])
+    assert messages(text=text) == []
+    bad = [1.0, float("nan"), "inf", "wet", True, [1.0]]
+    write("rows.jsonl", [{"text": f"rain {i}", "label": label} for i, label in enumerate(bad)])
+    (found,) = messages(text=text)
+    assert found.startswith("E429 data.train.files: rows.jsonl, rows 2, 3, 4 and 2 more: 'label' is not a finite number: nan; ")
+    write("rows.jsonl", [{"text": "rain", "label": 1.0}, {"text": "sun", "label": None}])
+    (found,) = messages(text=text)
+    assert "row 2: 'label' is null" in found
+    write("rows.jsonl", [{"text": f"rain {i}", "label": 2} for i in range(3)])
+    (found,) = messages(text=text)
+    assert found.startswith("W429") and "have the label '2.0'" in found

@@ -190,3 +190,22 @@ def test_an_encoder_for_masked_tokens_from_scratch(compile_with, tmp_path):
 def test_what_cannot_be_built(compile_with, change, code, message):
     found = compile_with({}, text=SCRATCH.replace(*change)).diagnostics
     assert [(diagnostic.code, diagnostic.message) for diagnostic in found if diagnostic.severity == "error"] == [(code, message)]
+
+
+REGRESSION = SPEC.replace("classification", "regression").replace("\n  labels: [contradiction, neutral, entailment]", "")
+
+
+def test_a_regression_has_one_output(compile_with):
+    one = {"id2label": {"0": "LABEL_0"}, **SAVED}
+    lowered = compile_with(one, text=REGRESSION)
+    assert lowered.codes == [] and teacher_settings(lowered) == {"num_labels": 1, "seed": None}
+    assert lowered.stage("student")["settings"]["num_labels"] == 1
+    assert lowered.stage("evaluate-student")["settings"]["metrics"] == ["pearson", "spearman"]
+    assert compile_with({"num_labels": 3, **SAVED}, text=REGRESSION).codes == ["E534"]
+    trained = compile_with({"num_labels": 3, **SAVED}, "teacher.train={}", text=REGRESSION)
+    assert trained.codes == [] and teacher_settings(trained) == {"num_labels": 1, "seed": 42}
+    assert compile_with(one, "data.labels=[a, b]", text=REGRESSION).codes == ["E404"]
+    assert compile_with(one, "evaluation.metrics=[accuracy]", text=REGRESSION).codes == ["E402"]
+    squared = "loss={labels: 1.0, logits: {weight: 0.5, divergence: mse}, cosine: 0.1, hidden: {encoder: 1.0}}"
+    assert compile_with(one, squared, text=REGRESSION).codes == []
+    assert compile_with(one, "loss={labels: 1.0, logits: 0.5}", text=REGRESSION).codes == ["E420"]

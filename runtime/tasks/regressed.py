@@ -1,0 +1,121 @@
+"""Numbers that a model predicts: held against those of the data, in an evaluation and in a training.
+
+predictions.<test set>.jsonl  {id, source, hypothesis of a pair, reference, prediction}, the last two numbers
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..data.rows import Rows
+from ..execution.context import Context
+from ..messages.notices import Notice
+from ..metrics.score import needing, score, score_loss
+from ..models.load import load_model, load_tokenizer, model_folder
+from ..plan.plan import Stage
+from ..plan.settings import EvaluateSettings, ValidationSettings
+from ..protocol import Task
+from .classified import logits_everywhere
+
+Numbers = NDArray[np.float64]
+
+
+class Evaluation:
+    """Of the model of an `evaluate` stage; `protocol.Evaluation` says what the methods are."""
+
+    account = ""
+
+    def __init__(self, task: Task, stage: Stage, context: Context) -> None:
+        self._task, self._stage, self._context = task, stage, context
+        self._settings: EvaluateSettings = stage.settings
+        folder = model_folder(context.inputs["model"])
+        self._pad_id = load_tokenizer(folder).pad_token_id
+        self._model = load_model(folder, precision=self._settings.precision).to(context.device)
+        self._trained = Rows.open(context.inputs["data"], "train")
+
+    def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:
+        context, ids = self._context, np.arange(num_examples)
+        with context.progress.task(f"predicting {name}", num_examples, "examples") as update:
+            logits = logits_everywhere(
+                self._task, self._model, rows, ids, self._pad_id, context, context.device, update
+            )
+        predicted, wanted = logits[:, 0].astype(np.float64), numbers_of(rows, ids)
+        if context.is_rank_zero:
+            self._write(rows, predicted, wanted, name)
+        return self._scored(predicted, wanted)
+
+    def baselines(self, rows: Rows, num_examples: int) -> dict[str, dict[str, Any]]:
+        """The mean of the training numbers, for every row."""
+        mean = numbers_of(self._trained, np.arange(len(self._trained))).mean()
+        return {"mean": self._scored(np.full(num_examples, mean), numbers_of(rows, np.arange(num_examples)))}
+
+    def notices(self, scores: Mapping[str, Any], baselines: Mapping[str, Mapping[str, Any]]) -> Iterator[Notice]:
+        for name, found in scores.items():
+            metric = next((metric for metric in ("pearson", "spearman") if metric in found), None)
+            if self._stage.id == "evaluate-teacher" and metric is not None and found[metric]["value"] <= 0.0:
+                yield Notice(
+                    "R365",
+                    f"on {name} the teacher's {metric} is {found[metric]['value']:.2f}, and that of the mean baseline, "
+                    "the mean of the training numbers for every row, is 0",
+                    "a student learns what its teacher can: stop here, and train the teacher longer "
+                    "(`teacher.train`), or take another",
+                    "teacher",
+                )
+
+    def _scored(self, predicted: Numbers, wanted: Numbers) -> dict[str, Any]:
+        metrics = self._settings.metrics
+        scores = {}
+        if of_labels := needing(metrics, "labels"):
+            scores = score(of_labels, texts(predicted), texts(wanted), self._settings.scoring)
+        if of_loss := needing(metrics, "loss"):
+            scores |= score_loss(of_loss, float(np.square(predicted - wanted).mean()))
+        return {metric: scores[metric] for metric in metrics if metric in scores}
+
+    def _write(self, rows: Rows, predicted: Numbers, wanted: Numbers, name: str) -> None:
+        with (self._context.folder / f"predictions.{name}.jsonl").open("w", encoding="utf-8") as file:
+            for i, (prediction, reference) in enumerate(zip(predicted.tolist(), wanted.tolist(), strict=True)):
+                raw = rows.raw(i)
+                line = {
+                    "id": raw["id"],
+                    "source": raw["source"],
+                    **({"hypothesis": raw["hypothesis"]} if "hypothesis" in raw else {}),
+                    "reference": reference,
+                    "prediction": prediction,
+                }
+                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+
+
+# --- in a training ---------------------------------------------------------------------------------
+
+
+def validate(
+    task: Task,
+    model: Any,
+    tokenizer: Any,
+    rows: Rows,
+    ids: Any,
+    metrics: Sequence[str],
+    settings: ValidationSettings,
+    context: Context,
+    device: Any,
+) -> dict[str, float]:
+    """Each rank reads every `world`-th row; all score the whole, so all agree."""
+    with context.progress.task("validation", len(ids), "examples") as update:
+        logits = logits_everywhere(task, model, rows, ids, tokenizer.pad_token_id, context, device, update)
+    result = score(metrics, texts(logits[:, 0]), texts(numbers_of(rows, ids)), settings.scoring)
+    return {name: float(result[name]["value"]) for name in metrics}
+
+
+def numbers_of(rows: Rows, ids: Any) -> Numbers:
+    """The numbers of some rows, (N,), as their data have them."""
+    return np.array([float(rows.raw(int(i))["target"]) for i in ids], np.float64)
+
+
+def texts(numbers: NDArray[Any]) -> list[str]:
+    """As metrics are given them."""
+    return [repr(number) for number in numbers.astype(np.float64).tolist()]
