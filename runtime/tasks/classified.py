@@ -1,12 +1,11 @@
 """Classes that a model chooses: held against the labels, in an evaluation and in a training, and timed.
 
 predictions.<test set>.jsonl  {id, source, hypothesis of a pair, reference, prediction, probabilities: {class: p}}
-confusion.<test set>.csv      how often each class (a line) was taken for each (a column)
+confusion.<test set>.csv/png  how often each class was taken for each (`confusion.py`)
 """
 
 from __future__ import annotations
 
-import csv
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -27,6 +26,7 @@ from ..models.load import load_model, load_tokenizer, model_folder
 from ..plan.plan import Stage
 from ..plan.settings import EvaluateSettings, ValidationSettings
 from ..protocol import Task, Timed
+from .confusion import confusion, write_confusion
 from .forward_passes import over_ranks, timed_forwards
 
 Logits = NDArray[np.float32]  # (N, classes)
@@ -108,17 +108,7 @@ class Evaluation:
                 }
                 file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
         counts = confusion(labels, logits.argmax(axis=1), len(names))
-        with (folder / f"confusion.{name}.csv").open("w", encoding="utf-8", newline="") as file:
-            writer = csv.writer(file, lineterminator="\n")
-            writer.writerow(["class \\ predicted", *names])
-            writer.writerows([of, *row] for of, row in zip(names, counts.tolist(), strict=True))
-
-
-def confusion(labels: NDArray[np.int64], predicted: NDArray[np.int64], num_classes: int) -> NDArray[np.int64]:
-    """(classes, classes): how often class i was taken for class j."""
-    counts = np.zeros((num_classes, num_classes), np.int64)
-    np.add.at(counts, (labels, predicted), 1)
-    return counts
+        write_confusion(folder / f"confusion.{name}.csv", names, counts)
 
 
 # --- in a training ---------------------------------------------------------------------------------

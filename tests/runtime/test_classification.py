@@ -299,6 +299,7 @@ def test_an_evaluation(family: str, tmp_path: Path, model_of: Any, rows_of: Any)
     assert head[1:] == list(NLI) and [line[0] for line in table] == list(NLI)
     assert [sum(map(int, line[1:])) for line in table] == [1, 2, 2]
     assert sum(int(line[i]) for i, line in enumerate(table, 1)) == right
+    assert (context.folder / "confusion.test.png").read_bytes().startswith(b"\x89PNG")
     notices = [notice["code"] for notice in read_notices(context.folder / FILE)]
     assert ("R365" in notices) == (20.0 * right <= 40.0)
 
