@@ -33,8 +33,9 @@ from ..messages.notices import FILE, OF_EVERY_RUN, read_notices
 from ..plan.load import load_plan
 from ..plan.plan import Plan, Stage, is_beside_plan
 from ..report.model_card import model_card
+from ..report.suite import suite_table
 from ..report.summary import summarize
-from ..report.table import table_markdown, table_text
+from ..report.table import in_markdown, shown, table_markdown, table_text
 from ..tracking import Tracker, database_fault, ui_command
 from .trained_as import RECORD, record_text
 
@@ -118,8 +119,36 @@ def main(folders: Sequence[Path], options: Options) -> int:
     if len(folders) > 1:
         named = zip(folders, plans, strict=True)
         failed = [plan.name if isinstance(plan, Plan) else folder.name for folder, plan in named if results[folder]]
+        if options.until is None:
+            _show_suite([plan for plan in plans if isinstance(plan, Plan)], options, console)
         console.count(failed, len(folders))
     return next((result for result in results.values() if result), 0)
+
+
+def _show_suite(plans: Sequence[Plan], options: Options, console: Console) -> None:
+    """One table of the runs that are done, where they are on several data sets; it is also kept in the workspace."""
+    files = [_run_folder(_placed(plan, options)) / "summary.json" for plan in plans]
+    found = suite_table([json.loads(file.read_text("utf-8")) for file in files if file.is_file()])
+    if found is None:
+        return
+    table, note = found
+    file = Path(_placed(plans[0], options).site.workspace) / "suites" / f"{table.title}.md"
+    file.parent.mkdir(exist_ok=True)
+    file.write_text(f"{in_markdown(table)}\n\n{note}\n", "utf-8")
+    console.print(shown(table, console.width))
+    console.say(note)
+    console.say(f"suite:   {file}")
+
+
+def _placed(plan: Plan, options: Options) -> Plan:
+    """With the workspace that was asked for."""
+    if options.workspace is None:
+        return plan
+    return replace(plan, site=replace(plan.site, workspace=str(options.workspace.absolute())))
+
+
+def _run_folder(plan: Plan) -> Path:
+    return Path(plan.site.workspace) / "runs" / f"{plan.name}-{plan.key[:8]}"
 
 
 def _loaded(folder: Path) -> Plan | Failure:
@@ -131,11 +160,10 @@ def _loaded(folder: Path) -> Plan | Failure:
 
 def run(plan: Plan, folder: Path, options: Options, console: Console, session: Session) -> int:
     """Run one plan. Returns the exit code (0, 1, 75, 130). Raises `Failure` when it cannot even begin."""
-    if options.workspace is not None:
-        plan = replace(plan, site=replace(plan.site, workspace=str(options.workspace.absolute())))
+    plan = _placed(plan, options)
     workspace = Path(plan.site.workspace)
     store = open_store(plan.site)
-    run_folder = workspace / "runs" / f"{plan.name}-{plan.key[:8]}"
+    run_folder = _run_folder(plan)
     with ExitStack() as here:
         try:
             # A plan's own workspace lies where it was compiled: for a path that was damaged no folders are made.

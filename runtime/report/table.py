@@ -53,19 +53,25 @@ def result_tables(summary: Mapping[str, Any]) -> list[Table]:
 def table_text(summary: Mapping[str, Any], width: int) -> str:
     """For people: drawn on a terminal, plain aligned text elsewhere. At most `width` columns, where the words
     and the numbers fit."""
-    draw = _drawn if sys.stdout.isatty() else _plain
-    blocks = [draw(table, width) for table in result_tables(summary)]
+    blocks = [shown(table, width) for table in result_tables(summary)]
     return "\n\n".join(blocks) + "\n" + "\n".join([footnote(summary), *_warnings(summary)])
+
+
+def shown(table: Table, width: int) -> str:
+    """One table for people."""
+    return (_drawn if sys.stdout.isatty() else _plain)(table, width)
 
 
 def table_markdown(summary: Mapping[str, Any]) -> str:
     """The same tables in Markdown."""
-    blocks = []
-    for table in result_tables(summary):
-        header, *rows = table.rows
-        lines = [_markdown_row(header), "|---|" + "---:|" * (len(header) - 1), *map(_markdown_row, rows)]
-        blocks.append(f"**{table.title}**\n\n" + "\n".join(lines))
-    return "\n\n".join([*blocks, footnote(summary), *_warnings(summary)]) + "\n"
+    return "\n\n".join([*map(in_markdown, result_tables(summary)), footnote(summary), *_warnings(summary)]) + "\n"
+
+
+def in_markdown(table: Table) -> str:
+    """One table in Markdown."""
+    header, *rows = table.rows
+    lines = [_markdown_row(header), "|---|" + "---:|" * (len(header) - 1), *map(_markdown_row, rows)]
+    return f"**{table.title}**\n\n" + "\n".join(lines)
 
 
 def _warnings(summary: Mapping[str, Any]) -> list[str]:
@@ -175,7 +181,7 @@ def _rows(
         row = [Cell(f"{name} baseline"), *(_score(found, metric) for metric in metrics)]
         rows.append(row + _known(summary, name, with_sizes, with_speed))
     for who in ("teacher", "student"):
-        row = [Cell(_label(summary, who)), *(_score(scores[who], metric) for metric in metrics)]
+        row = [Cell(label_of(summary, who)), *(_score(scores[who], metric) for metric in metrics)]
         row += [Cell(f"{summary['parameters'][who] / 1e6:.1f}M")] * with_sizes
         if with_speed:
             row += [_rate(summary["speed_compared"].get(who, {})), _speedup(summary, who)]
@@ -208,7 +214,8 @@ def _known(summary: Mapping[str, Any], name: str, with_sizes: bool, with_speed: 
     return cells + [_rate({} if speed is None else {"examples_per_second": speed})] * with_speed
 
 
-def _label(summary: Mapping[str, Any], who: str) -> str:
+def label_of(summary: Mapping[str, Any], who: str) -> str:
+    """What a row of a model is called."""
     model = summary["models"][who]
     shape = "-".join(str(model[layers]) for layers in ("encoder_layers", "decoder_layers") if model[layers])
     return f"{who} {model['family']} {shape}"
