@@ -78,8 +78,8 @@ def as_origin(experiment: Experiment, model: ResolvedModel) -> ResolvedModel:
     """
     if model.made is not None:
         return model
-    head, labels = TASKS[experiment.task].head, experiment.data.labels
-    others = HEADS[head].classes and labels is not None and _num_classes(model.config) not in (None, len(labels))
+    head, wanted = TASKS[experiment.task].head, use_of(experiment).num_labels
+    others = HEADS[head].classes and wanted is not None and _num_classes(model.config) not in (None, wanted)
     if _has_head(model.config, head) and not others:
         return model
     return replace(model, settings={**model.settings, "seed": experiment.teacher.seed})

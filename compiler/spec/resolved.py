@@ -18,7 +18,7 @@ from .compiled import Run
 from .normalise import normalise
 from .phases import OF_A_PHASE
 from .structure import load_schema, rewrite, with_defaults
-from .ways import TEXT_ONLY
+from .ways import OF_VALIDATION, TEXT_ONLY
 from .yaml_text import yaml_text
 
 OF_SEVERAL_RUNS = ("extends", "variants", "matrix")
@@ -39,6 +39,7 @@ def resolved_yaml(run: Run) -> str:
         paths += [(name,) for name in OF_A_PHASE]  # each phase has all of them
     if not TASKS[experiment.task].writes_texts:
         paths += TEXT_ONLY
+        paths += [("training", i, *OF_VALIDATION) for i in range(len(experiment.phases))]
         # Only the model could say whether there is a decoder; who wrote of it knew. The loss is measured always.
         doubtful: list[Trail] = [("student", "init", "decoder"), ("phi", "decoder")]
         doubtful += [("evaluation", "metrics")] if "loss" in experiment.evaluation.metrics else []
@@ -49,13 +50,19 @@ def resolved_yaml(run: Run) -> str:
 
 
 def _without(tree: dict[str, Any], path: Trail) -> dict[str, Any]:
-    """The tree without what stands at a path of keys; the tree itself is not changed."""
+    """The tree without what stands at a path of keys, of which one may be a place in a list; the tree itself is not
+    changed."""
     first, rest = path[0], path[1:]
     if first not in tree:
         return tree
-    if rest:
-        return {**tree, first: _without(tree[first], rest)}
-    return {key: value for key, value in tree.items() if key != first}
+    if not rest:
+        return {key: value for key, value in tree.items() if key != first}
+    below = tree[first]
+    if not isinstance(rest[0], int):
+        return {**tree, first: _without(below, rest)}
+    if not isinstance(below, list):
+        return tree
+    return {**tree, first: [_without(one, rest[1:]) if i == rest[0] else one for i, one in enumerate(below)]}
 
 
 def resolved_tree(tree: Mapping[str, Any]) -> dict[str, Any]:

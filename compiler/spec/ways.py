@@ -10,6 +10,7 @@ from .experiment import Data, DataSource, Experiment, Generation, Training
 
 Tree = Mapping[str, Any]
 
+OF_VALIDATION: Trail = ("validation", "generation")
 TEXT_ONLY: tuple[Trail, ...] = (
     # keys that mean nothing where no text is written
     ("data", "max_target_tokens"),
@@ -18,7 +19,7 @@ TEXT_ONLY: tuple[Trail, ...] = (
     ("data", "prefix"),
     ("evaluation", "generation"),
     ("evaluation", "teacher_generation"),
-    ("validation", "generation"),
+    OF_VALIDATION,
     ("teacher", "train", "validation", "generation"),
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 # What stands in shipped specs as ${paths.NAME}: data that lies in ../shared, and models.
 DATA = {
     "multi30k": "multi30k", "rosts": "rosts_en_ro", "dialogsum": "dialogsum", "mnli_sample": "mnli_sample",
-    "wikitext2": "wikitext2_part", "shakespeare": "tiny_shakespeare",
+    "wikitext2": "wikitext2_part", "shakespeare": "tiny_shakespeare", "glue": "glue",
 }  # fmt: skip
 BERTS = {"minilm": (6, 384, 12, 512), "bert": (4, 128, 4, 128)}
 
