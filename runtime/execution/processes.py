@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import socket
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
 from .heartbeat import Watch, read_process, this_process
@@ -72,6 +74,8 @@ def join(device: str) -> Ranks:
     with without_mlflow():
         import deepspeed
         import deepspeed.ops
+    _import_muon()
+    gc.freeze()  # what the libraries are made of stays: collections between stages need not look at it
 
     if device == "cuda":
         torch.cuda.set_device(local_rank)
@@ -97,6 +101,20 @@ def without_mlflow() -> Iterator[None]:
         yield
     finally:
         del sys.modules["mlflow"]
+
+
+def _import_muon() -> None:
+    """Every ZeRO stage imports Muon, an optimizer that no plan asks for, and its decorators load torch's compiler, for
+    seconds. Imported here, it stays as it is written."""
+    with suppress(ImportError, AttributeError):  # another version of DeepSpeed
+        from deepspeed.runtime import compiler
+
+        own = compiler.compile
+        compiler.compile = lambda *arguments, **options: lambda function: function
+        try:
+            import_module("deepspeed.runtime.zero.muon.original_muon")
+        finally:
+            compiler.compile = own
 
 
 def _quiet_deepspeed() -> None:
