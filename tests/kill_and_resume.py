@@ -1,11 +1,12 @@
 """Kill -9 at random moments, run the same command again, compare with a run that nobody disturbed.
 
     python tests/kill_and_resume.py --kills 10 [--devices 2] [--seed 0] [--keep FOLDER] [--stage labels | --stage all]
-        [--phases]
+        [--stage train labels train] [--phases]
 
 Each kill takes one of: everything at once (power cut), the driver, the launcher, one rank. At the end the
 weights of teacher and student and every logged loss must be the same, to the bit; with `--stage labels` the kills
-are while a teacher writes labels, and the files of labels and of the mixed targets must be the same. With `--stage all`
+are while a teacher writes labels, and the files of labels and of the mixed targets must be the same. Of several works each
+is killed so many times, one after the other; everything must be the same. With `--stage all`
 they are spread over all stages of a run that has one of every kind (an array of states, a conversion, a benchmark),
 over publications and over the saving of checkpoints; every file of every artifact must be the same but for times and
 speeds. No training may go on before the checkpoint that it had. Exit 0: all of this holds.
@@ -88,7 +89,7 @@ def main() -> int:
     parser.add_argument("--devices", type=int, default=2)
     parser.add_argument("--steps", type=int, default=40, help="optimizer steps of teacher and student each")
     parser.add_argument("--seed", type=int, default=0, help="of the moments and the victims")
-    parser.add_argument("--stage", choices=(*TITLES, "all"), default="train", help="what is killed")
+    parser.add_argument("--stage", choices=(*TITLES, "all"), nargs="+", default=["train"], help="what is killed")
     parser.add_argument("--rows", type=int, default=4000, help="training rows, where labels are written")
     parser.add_argument("--keep", type=Path, help="work in this folder and leave it")
     parser.add_argument("--phases", action="store_true", help="the student is trained in two phases")
@@ -96,24 +97,25 @@ def main() -> int:
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.keep or Path(temporary)
         folder.mkdir(parents=True, exist_ok=True)
-        steps = ALL_STEPS if options.stage == "all" else options.steps
+        steps = ALL_STEPS if options.stage == ["all"] else options.steps
         spec = SPEC.replace("STEPS", str(steps)) + (PHASES if options.phases else "")
-        if options.stage == "all":
+        if options.stage == ["all"]:
             spec = spec.replace("split: train, limit: 400", f"split: train, limit: {ALL_ROWS}") + LABELS
             spec = spec.replace("speed: null", SPEED)
-        if options.stage == "labels":
+        if "labels" in options.stage:
             spec = spec.replace("split: train, limit: 400", f"split: train, limit: {options.rows}") + LABELS
         (folder / "kill.yaml").write_text(spec, "utf-8")
         (folder / "site.yaml").write_text(SITE, "utf-8")
         chance = random.Random(options.seed)
-        if options.stage == "all":
+        if options.stage == ["all"]:
             return compare_all(folder, options.kills, options.devices, chance)
-        return compare(folder, options.stage, options.kills, options.devices, chance)
+        works = [work for work in options.stage for _ in range(options.kills)]
+        return compare(folder, works, options.rows, options.devices, chance)
 
 
-def compare(folder: Path, stage: str, kills: int, devices: int, chance: random.Random) -> int:
-    """One run undisturbed, one killed `kills` times; prints what happened. Returns 0 when they agree."""
-    if stage == "labels":
+def compare(folder: Path, works: Sequence[str], rows: int, devices: int, chance: random.Random) -> int:
+    """One run undisturbed, one killed in each of these works; prints what happened. Returns 0 when they agree."""
+    if set(works) == {"labels"}:
         # What is labelled with is trained once; the undisturbed run takes another number of ranks.
         if start(folder, "disturbed", 1, "--until", "teacher-train", "--in-process").wait() != 0:
             print("the training of the labeller failed; its log is above")
@@ -126,11 +128,12 @@ def compare(folder: Path, stage: str, kills: int, devices: int, chance: random.R
     if undisturbed.wait() != 0:
         print("the undisturbed run failed; its log is above")
         return 1
-    for number in range(1, kills + 1):
+    for number, work in enumerate(works, 1):
         process = start(folder, "disturbed", devices, *until)
-        moment = wait_for_a_moment(process, folder / "disturbed", chance, TITLES[stage])
+        most = 5 if work == "train" else rows // 2
+        moment = wait_for_a_moment(process, folder / "disturbed", chance, TITLES[work], most)
         if process.poll() is not None:
-            print(f"the run ended before kill {number} of {kills}: give it more --steps or --rows")
+            print(f"the run ended before kill {number} of {len(works)}: give it more --steps or --rows")
             return 1
         print(f"kill {number}: {kill(process, chance)}, {moment}", flush=True)
         process.wait()
@@ -323,15 +326,15 @@ def start(folder: Path, workspace: str, devices: int, *more: str) -> subprocess.
 
 
 def wait_for_a_moment(
-    process: subprocess.Popen[bytes], workspace: Path, chance: random.Random, title: str
+    process: subprocess.Popen[bytes], workspace: Path, chance: random.Random, title: str, most: int
 ) -> str:
-    """Wait for a random moment: while starting, or some steps (or labelled rows) further on."""
+    """Wait for a random moment: while starting, or some steps (or labelled rows), `most` at the most, further on."""
     if chance.random() < 0.2:
         seconds = chance.uniform(0.5, 8.0)
         time.sleep(seconds)
         return f"{seconds:.1f} s after the start"
     first = where(workspace, title)
-    further = chance.randint(1, 5) if title == "training" else chance.randint(1, 600)
+    further = chance.randint(1, most)
     give_up = time.monotonic() + GIVE_UP_SECONDS
     while process.poll() is None and time.monotonic() < give_up:
         now = where(workspace, title)
