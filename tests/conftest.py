@@ -7,8 +7,10 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
+from typing import NoReturn
 
 import pytest
 from hypothesis import HealthCheck, settings
@@ -26,8 +28,9 @@ settings.load_profile("distilc")
 
 # What takes longest comes first, so that no worker is alone with it at the end.
 LONG = (
-    "test_equivalence", "test_kill_and_resume", "test_two_nodes", "test_mutations", "test_label_mixes",
-    "test_added_by_files", "test_extensions", "test_named_runs",
+    "test_equivalence", "test_kill_and_resume", "test_two_nodes", "test_extensions", "test_added_by_files", "test_verify",
+    "test_mutations", "test_label_mixes", "test_masked_lm", "test_resolved", "test_tracking", "test_fuzz", "test_phases",
+    "test_named_runs",
 )  # fmt: skip
 
 
@@ -44,6 +47,41 @@ def pytest_configure(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     places = {name: place for place, name in enumerate(LONG)}
     items.sort(key=lambda item: places.get(item.path.stem, len(LONG)))
+
+
+class HandedOver(BaseException):
+    """In place of the process that the compile half becomes: no `except Exception` holds it up."""
+
+
+@pytest.fixture
+def distilc(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+    """`distilc(*arguments)` -> what it said. Both halves, in this process, which has the libraries already: a start
+    imports for ten seconds. It must end well."""
+    from distilc.compiler.cli import distilc as command
+    from distilc.runtime.__main__ import main as become
+
+    def hand_over(program: str, words: Sequence[str]) -> NoReturn:
+        assert list(words[:3]) == [program, "-m", "distilc.runtime"]
+        raise HandedOver(words[3:])
+
+    def run(*arguments: str) -> str:
+        before = dict(os.environ)
+        capfd.readouterr()
+        code = 0
+        try:
+            with monkeypatch.context() as changed:
+                changed.setattr(os, "execv", hand_over)
+                command.main(list(arguments), standalone_mode=False)
+        except HandedOver as handed:
+            code = become(list(handed.args[0]))
+        finally:
+            os.environ.clear()
+            os.environ.update(before)
+        said = capfd.readouterr()
+        assert code == 0, said.out[-4000:] + said.err[-4000:]
+        return said.out + said.err
+
+    return run
 
 
 @pytest.fixture(scope="session")

@@ -4,9 +4,7 @@ student is trained on the rows that its targets say, with and without a teacher 
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -58,14 +56,14 @@ def manifests(workspace: Path) -> dict[str, Any]:
     return {record["key"]: record for record in found}
 
 
-def test_every_mix_is_trained(tmp_path: Path) -> None:
+def test_every_mix_is_trained(
+    distilc: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mix.yaml").write_text(SPEC, "utf-8")
     rows = [{"id": f"bulletins-train-{i}", "text": f"Bulletin {i}."} for i in range(48) if i % 6]  # 40 of them have a label
     (tmp_path / "dump.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows), "utf-8")
-    command = [sys.executable, "-m", "distilc.compiler", "run", "mix.yaml", "--in-process", "--workspace", "ws", "--offline"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=3600)
-    assert result.returncode == 0, result.stdout[-3000:] + result.stderr[-3000:]
+    distilc("run", "mix.yaml", "--in-process", "--workspace", "ws", "--offline")
     workspace = tmp_path / "ws"
     found = manifests(workspace)
     kinds = [record["stage"] for record in found.values()]

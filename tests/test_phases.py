@@ -4,9 +4,7 @@ one's: the same weights, to the bit."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -64,19 +62,17 @@ def trainings(workspace: Path, run: str) -> dict[str, Any]:
     return {stage["id"]: workspace / "store" / stage["key"] for stage in stages if stage["kind"] == "train"}
 
 
-def test_phases_are_the_trainings_that_they_say_one_after_the_other(tmp_path: Path) -> None:
+def test_phases_are_the_trainings_that_they_say_one_after_the_other(
+    distilc: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "base.yaml").write_text(BASE, "utf-8")
     (tmp_path / "phased.yaml").write_text(f"extends: base.yaml\n{PHASES}", "utf-8")
     (tmp_path / "one.yaml").write_text(ONE, "utf-8")
     (tmp_path / "two.yaml").write_text(TWO, "utf-8")
     workspace = tmp_path / "workspace"
     for spec in ("phased.yaml", "two.yaml"):
-        command = [sys.executable, "-m", "distilc.compiler", "run", spec, "--until", "train", "--in-process", "--offline"]
-        result = subprocess.run(
-            [*command, "--workspace", str(workspace)], cwd=tmp_path, capture_output=True, text=True, timeout=600,
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-        )  # fmt: skip
-        assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
+        distilc("run", spec, "--until", "train", "--in-process", "--offline", "--workspace", str(workspace))
     phased, by_hand = trainings(workspace, "phased"), trainings(workspace, "two")
     assert phased["train-1"] == by_hand["one/train"]  # not a second one: it was in the store
     assert phased["train"] != by_hand["train"]

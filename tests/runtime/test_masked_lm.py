@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -255,8 +253,11 @@ def test_padding_is_proved_of_the_rows_that_have_room_for_more(teacher_folder: P
 # --- a whole run -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not (SHARED / "data" / "wikitext2_part").is_dir(), reason="the texts are not there")
-def test_distilbert_runs_from_its_spec_to_its_table(tmp_path: Path) -> None:
+def test_distilbert_runs_from_its_spec_to_its_table(
+    distilc: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The shipped spec on small shapes and a few paragraphs, with BERT's own vocabulary; then what `verify` and `peek`
     say of it."""
     tokenizer = BertTokenizer.from_pretrained(SHARED / "tokenizers" / "bert_uncased")
@@ -282,13 +283,10 @@ def test_distilbert_runs_from_its_spec_to_its_table(tmp_path: Path) -> None:
     }  # fmt: skip
     spec = ROOT / "specs" / "distilbert" / "distilbert-base.yaml"
     given = [part for path, value in changes.items() for part in ("--set", f"{path}={value}")]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    monkeypatch.chdir(tmp_path)
     said = {}
     for verb, more in (("run", ["--in-process"]), ("verify", []), ("peek", [])):
-        command = [sys.executable, "-m", "distilc.compiler", verb, str(spec), "--only", "full", *given, *more]
-        done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=1200)
-        said[verb] = done.stdout + done.stderr
-        assert done.returncode == 0, said[verb][-3000:]
+        said[verb] = distilc(verb, str(spec), "--only", "full", *given, *more)
     (run,) = (tmp_path / ".distilc" / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     for who in ("teacher", "student"):

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -46,18 +44,14 @@ loss: {logits: 1.0}
 
 
 @pytest.mark.slow
-def test_the_student_of_one_spec_teaches_that_of_another(tmp_path: Path) -> None:
+def test_the_student_of_one_spec_teaches_that_of_another(
+    distilc: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "large.yaml").write_text(LARGE, "utf-8")
     (tmp_path / "small.yaml").write_text(SMALL, "utf-8")
-    environment = {**os.environ, "XDG_CONFIG_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
-
-    def run(spec: str) -> str:
-        command = [sys.executable, "-m", "distilc.compiler", "run", spec, "--in-process", "--until", "train"]
-        result = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=900)
-        assert result.returncode == 0, result.stdout + result.stderr
-        return result.stdout
-
-    assert "large/train: done" in run("small.yaml")
+    assert "large/train: done" in distilc("run", "small.yaml", "--in-process", "--until", "train")
     plan = json.loads((tmp_path / ".distilc" / "plans" / "small" / "plan.json").read_text("utf-8"))
     made = {stage["id"]: tmp_path / ".distilc" / "store" / stage["key"] for stage in plan["stages"]}
     record = json.loads((made["student"] / "distilc.json").read_text("utf-8"))
@@ -66,7 +60,7 @@ def test_the_student_of_one_spec_teaches_that_of_another(tmp_path: Path) -> None
     # It reads what its teacher reads: the tokenizer of the other spec, through both students.
     files = [made[id] / "tokenizer.json" for id in ("large/tokenizer", "large/train", "train")]
     assert len({file.read_bytes() for file in files}) == 1
-    assert "done in" not in run("large.yaml")  # its own run finds all of it in the store
+    assert "done in" not in distilc("run", "large.yaml", "--in-process", "--until", "train")  # its own run finds all of it in the store
 
 
 @pytest.mark.parametrize(("stage", "path"), [("large/train", "large/training"), ("train", "training")])
