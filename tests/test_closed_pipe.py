@@ -75,6 +75,7 @@ def test_what_could_not_be_written_is_told(command: str, code: int) -> None:
     assert "Traceback" not in complained
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_when_its_reader_has_gone() -> None:
     found, said, complained = shell(f"{COMMAND} run spec.yaml --until tokenizer --in-process --workspace w | true")
     assert (found, said) == (0, "") and "Traceback" not in complained, complained

@@ -11,6 +11,8 @@ transformers = pytest.importorskip("transformers")
 
 from distilc.runtime.models.checkpointing import keep_inputs_alone  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 ROWS, LENGTH = 4, 24  # of source and target alike
 BART = {
     "model_type": "bart", "d_model": 64, "encoder_layers": 2, "decoder_layers": 3, "encoder_attention_heads": 4,

@@ -350,6 +350,7 @@ def test_an_editable_install_is_the_same_as_an_installed_one(
     assert keys(compile_text(FOCAL)) == before
 
 
+@pytest.mark.slow
 def test_the_lock_names_it_and_notices_when_it_moves(focal: Path, tmp_path: Path) -> None:
     spec = tmp_path / "spec.yaml"
     text = (ROOT / "specs" / "recipes" / "sft.yaml").read_text("utf-8")
@@ -447,6 +448,7 @@ PIECES = st.recursive(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(term=PIECES, metric=PIECES, family=PIECES)
 def test_no_fragment_makes_a_traceback(

@@ -79,6 +79,7 @@ def test_every_number_of_the_language_has_its_bounds(name: str) -> None:
         assert "const" in fragment or {"minimum", "exclusiveMinimum"} & set(fragment) or "retention" in path, path
 
 
+@pytest.mark.slow
 def test_no_number_anywhere_is_a_traceback() -> None:
     paths = sorted({path for path, _ in numbers("experiment") if path})
     for path in paths:

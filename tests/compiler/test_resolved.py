@@ -133,6 +133,7 @@ OVERRIDES = st.lists(
 )  # fmt: skip
 
 
+@pytest.mark.slow
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(overrides=OVERRIDES)
 def test_generated_specs(overrides: list[str], site: Site, tmp_path: Path) -> None:
@@ -146,6 +147,7 @@ def test_generated_specs(overrides: list[str], site: Site, tmp_path: Path) -> No
     assert round_trip(spec, tuple(overrides), site, tmp_path) == 1
 
 
+@pytest.mark.slow
 def test_each_of_the_generated_overrides_is_used(site: Site, tmp_path: Path) -> None:
     """Alone, or with what it needs, every one of them makes a spec that is right."""
     needs = {"targets": "pseudo_labels={own: {by: teacher}}", "pseudo_labels": "targets=[own]",

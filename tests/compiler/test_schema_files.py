@@ -45,6 +45,7 @@ def assert_same(value: Any, schema: Any) -> None:
     assert fits(value, schema, schema) == validator.is_valid(value)
 
 
+@pytest.mark.slow
 @settings(max_examples=600, deadline=None, derandomize=True, database=None)
 @given(seed=st.integers(0, 10**9))
 def test_damaged_specs(seed: int) -> None:

@@ -234,6 +234,7 @@ def test_distilbert_is_the_published_one(plans: Callable[[str], dict[str, Any]])
 # --- their plans -----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_runtime_makes_the_keys_that_the_compiler_made(tmp_path: Path) -> None:
     """Both halves have a function for it, and neither knows the other's."""
     num_plans = 0

@@ -353,6 +353,7 @@ def test_the_student_is_a_zero_shot_classifier(tmp_path: Path, model_of: Any) ->
         )
 
 
+@pytest.mark.slow
 def test_speed_is_that_of_forward_passes(tmp_path: Path, model_of: Any, rows_of: Any) -> None:
     model_folder = model_of("bart")
     settings = BenchmarkSettings(

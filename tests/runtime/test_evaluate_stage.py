@@ -274,6 +274,7 @@ def test_validation_with_a_limit(tmp_path: Path, artifacts: Any) -> None:
     assert len(lines(tmp_path / "evaluated" / "predictions.validation.jsonl")) == 3
 
 
+@pytest.mark.slow
 def test_benchmark(tmp_path: Path, artifacts: Any) -> None:
     inputs = artifacts()
     chosen = BenchmarkSettings(
@@ -308,6 +309,7 @@ def test_an_export_is_measured_in_its_form_alone(stage: str, engines: list[str])
     assert [generation.engine for generation in found] == engines
 
 
+@pytest.mark.slow
 def test_what_goes_wrong_while_measuring_is_told(tmp_path: Path, artifacts: Any) -> None:
     """It happens in another process, and is the same diagnosis."""
     inputs = artifacts()

@@ -161,6 +161,7 @@ def test_less_of_the_loss_is_better_and_more_of_the_rest() -> None:
     assert "higher_is_better" not in score(["rouge2"], ["a b"], ["a b"])["rouge2"]
 
 
+@pytest.mark.slow
 def test_a_term_of_several_weights_is_several_terms(
     monkeypatch: pytest.MonkeyPatch, tiny_model_folder: Callable[..., Path]
 ) -> None:

@@ -60,6 +60,7 @@ def test_the_interval_of_the_accuracy_is_that_of_its_mean() -> None:
     assert found["low"] == pytest.approx(interval.low, abs=0.3) and found["high"] == pytest.approx(interval.high, abs=0.3)
 
 
+@pytest.mark.slow
 def test_the_interval_of_a_resampled_formula_is_that_of_scikit_learn() -> None:
     said, true = (np.asarray(names) for names in drawn(3, 200))
     random, values = np.random.default_rng(0), []

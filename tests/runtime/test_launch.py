@@ -159,6 +159,7 @@ def test_a_hostfile_that_changed_since_it_was_checked(text: bytes | None, words:
     assert told.value.code == "R120" and words in told.value.message
 
 
+@pytest.mark.slow
 def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     (tmp_path / "rank.py").write_text(
         "import os, sys\n"
@@ -172,6 +173,7 @@ def test_the_launcher_starts_a_process_a_device(tmp_path: Path) -> None:
     assert sorted(line for line in result.stdout.splitlines() if line.startswith("at")) == ["at 0 2 2 worker", "at 1 2 2 worker"]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("end", "code"), [("sys.exit(3)", 3), ("os.kill(os.getpid(), 9)", 137)])
 def test_where_one_worker_fails_the_launcher_ends_the_others_and_says_its_code(end: str, code: int, tmp_path: Path) -> None:
     """Also what those have started, and what does not hear of it."""

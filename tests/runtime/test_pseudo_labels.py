@@ -255,6 +255,7 @@ def test_interrupted_and_shared_out_it_is_the_same_file(bench: Bench, monkeypatc
     assert float((third.scratch / "seconds.json").read_text("utf-8")) > 0
 
 
+@pytest.mark.slow
 def test_killed_again_and_again_it_is_the_same_file(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """kill -9 of a process that is labelling, five times, each some shards further on; no row is lost or doubled."""
     monkeypatch.setattr(shards, "SHARD_ROWS", 1)

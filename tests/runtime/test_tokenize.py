@@ -117,6 +117,7 @@ def test_word_pieces() -> None:
     assert tokenizer.decode(tokenizer("abcab, xy")["input_ids"], skip_special_tokens=True) == "abcab, xy"
 
 
+@pytest.mark.slow
 def test_word_pieces_are_the_same_in_every_process(tmp_path: Path) -> None:
     """Equally frequent pairs abound here, and the trainer of `tokenizers` hashes words with another seed every time."""
     script = (

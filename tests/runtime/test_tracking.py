@@ -33,6 +33,8 @@ from distilc.runtime.tracking.run_folder import RunFolder
 from distilc.runtime.tracking.sender import Sender
 from distilc.runtime.tracking.server import artifact_location, database_fault, tracking_uri
 
+pytestmark = pytest.mark.slow
+
 SAMPLE = Path(__file__).with_name("sample_plan.json")
 SUMMARY = {
     "name": "news-6-3",

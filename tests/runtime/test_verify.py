@@ -41,6 +41,8 @@ from distilc.runtime.verify.prove import prove, reference_proofs
 from distilc.runtime.verify.quick import prove_quickly
 from distilc.runtime.verify.subject import Subject, subject_of
 
+pytestmark = pytest.mark.slow
+
 FAMILIES = ["bart", "mbart", "pegasus", "marian", "t5"]
 SPEC = """\
 version: 1

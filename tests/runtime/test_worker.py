@@ -156,6 +156,7 @@ def test_an_old_and_a_new_version_of_the_code_are_not_mixed(tmp_path: Path, monk
     assert "version 1.1" in failure.message and "run the same command again" in failure.hint
 
 
+@pytest.mark.slow
 def test_a_stop_request_ends_the_work_before_the_next_stage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Stages that do not ask for it themselves are ended and published; what comes after them is not begun."""
     plan = load_plan(PLAN)
