@@ -12,6 +12,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from ..models.families import counted, has_label, positions, reads_labels, stacks
+from ..models.forward import last_states, with_inputs
 from ..objective.assembly import TERMS, everywhere
 from ..objective.objective import OF_LOGITS, Objective, factors_of
 from ..plan.settings import LayerMaps, ObjectiveSettings
@@ -109,6 +110,7 @@ def prove_chunks(subject: Subject, objective: Objective) -> Iterator[Proof]:
     student = Plain(alone.student, batch, attentions=False)
     teacher_plain = None
     with torch.no_grad():
+        yield _states(alone, batch, student)
         projection = alone.head_terms.student
         found = projection(projection.rows(student.last, valid, batch))
         yield _logits("student", found, student.logits[valid])
@@ -149,6 +151,16 @@ def plain_teacher(teacher: Any, batch: Batch, student: Plain, *, attentions: Att
     return Plain(
         teacher.model, batch, attentions=attentions, decoder_input_ids=student.decoder_input_ids, first_states=states
     )
+
+
+def _states(objective: Objective, batch: Batch, plain: Plain) -> Proof:
+    """What the head reads, stack by stack, against one whole forward pass of transformers."""
+    model = objective.student
+    at = counted(model, objective.stacks[-1], batch)
+    found, expected = last_states(model, with_inputs(model, batch))[at], plain.last[at]
+    worst = float((found - expected).abs().max()) / max(float(expected.abs().max()), 1e-9)
+    note = "the states that the head reads are not those of transformers' own forward pass: is padding attended to?"
+    return measured("b", "the states that the head reads", worst, LOGITS_TOLERANCE, note)
 
 
 def _logits(who: str, found: Tensor, expected: Tensor) -> Proof:

@@ -15,6 +15,7 @@ from .candidates import with_computed
 from .copies import prove_copies
 from .course import prove_course
 from .equality import in_float64, prove_chunks, prove_identity, prove_padding
+from .labels import prove_labels
 from .own_terms import looks_at_maps
 from .proof import POINTS, Proof
 from .reference import Plain
@@ -29,6 +30,7 @@ def prove(subject: Subject, report: Report = lambda line: None) -> list[Proof]:
     """Every proof, by its point. `report` is told what is being proved. Raises `Failure`: nothing can be proved."""
     subject = with_computed(subject)
     found = [
+        *_guarded("j", lambda: prove_labels(subject), report),
         *_guarded("f", lambda: prove_copies(subject), report),
         *_of_objective(subject, report),
         *_guarded("g", lambda: prove_course(subject), report),

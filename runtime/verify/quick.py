@@ -19,6 +19,7 @@ from ..signals.read import Signals
 from .against_reference import FLOAT32, prove_reference
 from .candidates import with_kept
 from .equality import plain_teacher, prove_chunks
+from .labels import prove_labels
 from .own_terms import looks_at_maps
 from .proof import Proof, diagnosis
 from .reference import Plain
@@ -34,9 +35,9 @@ ABSURD_WEIGHT = 1e6  # fp16 ends at 65,504, and trained weights long before
 def prove_quickly(
     stage: Stage, context: Context, objective: Objective, rows: Rows, tokenizer: Any, signals: Signals | None = None
 ) -> None:
-    """Points (b), (c), (h) and, where states are kept, (i), in fp32 on a few rows, on every rank alike, on the CPU. The
-    objective is left as it was, in eval mode. Raises `Failure` R31x: it is not what the plan says; R319: the student's
-    weights are no trained model's."""
+    """Points (b), (c), (h), (j) and, where states are kept, (i), in fp32 on a few rows, on every rank alike, on the
+    CPU. The objective is left as it was, in eval mode. Raises `Failure` R31x: it is not what the plan says; R319: the
+    student's weights are no trained model's; R324: labels are not what the rows say."""
     teacher = objective.teacher
     models = [objective.student] + ([] if teacher is None else [teacher.model])
     number = sum(parameter.numel() for model in models for parameter in model.parameters())
@@ -67,6 +68,7 @@ def prove_quickly(
 def _proofs(subject: Subject, objective: Objective, signals: Signals | None) -> Iterator[Proof]:
     if signals is not None and subject.stage.execution.signals:
         yield from prove_signals(subject, objective, signals, subject.rows.chosen)
+    yield from prove_labels(subject)
     yield from prove_chunks(subject, objective)
     if without_batch_norm(subject)[0] is subject:
         yield from prove_cuts(subject, objective)

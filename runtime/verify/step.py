@@ -213,6 +213,9 @@ def _modes(subject: Subject, objective: Objective) -> Iterator[Proof]:
     thawed = [name for name, parameter in student.named_parameters() if name in names and parameter.requires_grad]
     note = f"{thawed[0]} is trained, and the plan freezes {', '.join(freeze)}" if thawed else None
     yield held("e", "what is frozen is not trained", note)
+    fixed = [name for name, parameter in objective.projections.named_parameters() if not parameter.requires_grad]
+    note = f"the projection {fixed[0]} is not trained: it stays as it was drawn" if fixed else None
+    yield held("e", "projections are trained", note)
     number = sum(parameter.numel() for parameter in student.parameters() if parameter.requires_grad)
     planned = subject.settings.trainable_parameters
     note = None if number == planned else f"{number:,} parameters are trained, the plan says {planned:,}"
