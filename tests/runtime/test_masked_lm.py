@@ -16,6 +16,7 @@ from transformers import (
     BertConfig,
     BertForMaskedLM,
     BertForPreTraining,
+    BertForSequenceClassification,
     BertTokenizer,
     DistilBertConfig,
     DistilBertForMaskedLM,
@@ -149,6 +150,18 @@ def test_with_folded_token_types_it_computes_what_bert_does(teacher_folder: Path
     ids = torch.tensor([[2, 7, 4, 9, 3]])
     ours, theirs = (model.eval()(input_ids=ids).logits for model in (student, teacher))
     torch.testing.assert_close(ours, theirs, atol=1e-5, rtol=1e-5)
+
+
+def test_a_classifier_of_a_bert_draws_its_dense_layer_and_nothing_else(teacher_folder: Path) -> None:
+    teacher = BertForSequenceClassification(bert_config(num_labels=3))
+    wider = DistilBertForSequenceClassification(DistilBertConfig(**{**distilled(teacher_folder)[0].config.to_dict(), "num_labels": 3}))
+    parameters = sum(parameter.numel() for parameter in wider.parameters())
+    settings = replace(student_settings(teacher_folder), seed=1, num_labels=3, parameters=parameters)
+    student, _ = shrink(teacher, settings, {"teacher": teacher})
+    assert _outside(student, teacher, folded=False) is None
+    with torch.no_grad():
+        student.classifier.weight.add_(1)
+    assert _outside(student, teacher, folded=False) == "classifier.weight is not the teacher's"
 
 
 @torch.no_grad()
