@@ -186,8 +186,7 @@ def _rows(
         if with_speed:
             row += [_rate(summary["speed_compared"].get(who, {})), _speedup(summary, who)]
         rows.append(row)
-        if with_sizes and (expected := summary.get("expect", {}).get(who)):
-            published = {name: {"value": value} for name, value in expected["scores"].items()}
+        if published := _published(summary, who, name_of_set, metrics, is_first=with_sizes):
             rows.append([Cell(f"{who}, expected"), *(_score(published, metric) for metric in metrics)])
     for form, found in summary["exports"].items():
         of_set = found["test_sets"].get(name_of_set, {})
@@ -204,6 +203,15 @@ def _rows(
         if with_sizes:
             rows[-1].append(Cell(f"{100 * summary['parameters']['student'] / summary['parameters']['teacher']:.1f} %"))
     return tuple(tuple(row + [Cell("")] * (len(header) - len(row))) for row in rows)
+
+
+def _published(
+    summary: Mapping[str, Any], who: str, name_of_set: str, metrics: Sequence[str], *, is_first: bool
+) -> dict[str, Any]:
+    """What is expected of a model on a test set; a metric without the name of one is of the first."""
+    said = summary.get("expect", {}).get(who, {}).get("scores", {})
+    found = {name: said.get(f"{name_of_set}.{name}", said.get(name) if is_first else None) for name in metrics}
+    return {name: {"value": value} for name, value in found.items() if value is not None}
 
 
 def _known(summary: Mapping[str, Any], name: str, with_sizes: bool, with_speed: bool) -> list[Cell]:

@@ -159,6 +159,22 @@ def test_what_the_spec_expects_stands_below_what_was_measured(plan: Plan, store:
     assert not [part for part in told(None, None) if part.startswith("expected")]
 
 
+def test_what_is_expected_of_a_test_set_stands_in_its_table(plan: Plan, tmp_path: Path) -> None:
+    """And what is no metric of the table, such as GLUE's score, in none."""
+    store = Store(tmp_path / "store")
+    sets = {name: {"accuracy": {"value": 80.0}} for name in ("matched", "mismatched")}
+    for who in ("teacher", "student"):
+        publish(store, plan, f"evaluate-{who}", "metrics.json", sets)
+    expect = {
+        "teacher": Expectation(scores={"glue": 84.7}, within=None, source=None),
+        "student": Expectation(scores={"mismatched.accuracy": 82.0}, within=None, source=None),
+    }
+    first, second = table_text(summarize(replace(plan, expect=expect), store), 120).split("\n\n")
+    assert "expected" not in first and [line.split() for line in second.splitlines() if "expected" in line] == [
+        ["student,", "expected", "82.00"]
+    ]
+
+
 def test_narrow_table_puts_intervals_below(plan: Plan, store: Store) -> None:
     lines = table_text(summarize(plan, store), 80).splitlines()[:-1]
     assert max(map(len, lines)) <= 80
