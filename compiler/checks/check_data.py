@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from os.path import isfile
 from pathlib import Path, PurePath
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed, shown_path
+from ..resolve.heads import has_head, label_names
 from ..spec.experiment import DataSource, Experiment
 from ..spec.file_kinds import FILE_KINDS
 from ..spec.ways import data_sources
@@ -21,7 +23,17 @@ from .tokenized_texts import tell_tokens
 def check_data(run: Experiment, reporter: Reporter, teacher: Path | None = None) -> None:
     """Open every local data file of a run: are its rows what the spec says they are? `teacher`: a folder whose
     tokenizer is tried on them."""
-    layout = _layout(run)
+    named = _teacher_labels(run, teacher)
+    if named == []:
+        reporter.error(
+            "E202",
+            ("data",),
+            "the key `labels` is missing in `data`: the teacher has no names for its classes",
+            "write `labels: [...]`, in the order of its outputs",
+            at="key",
+            because=[("task",), ("teacher",)],
+        )
+    layout = _layout(run, named or None)
     faults = Faults()
     seen: dict[Trail, dict[str, tuple[str, int]]] = {}
     partly: set[Trail] = set()  # splits of which not every id is known
@@ -96,8 +108,22 @@ def _named(source: DataSource) -> str:
     return listed((shown_path(Path(name)) for name in source.files or ()), "and")
 
 
-def _layout(run: Experiment) -> Layout:
-    """The columns by the keys that the spec of this task calls them by."""
+def _teacher_labels(run: Experiment, teacher: Path | None) -> list[str] | None:
+    """The labels of a spec that names none: those of the teacher's head, [] where that has no names. None: the spec
+    names them, it needs none, or the teacher is not known."""
+    if teacher is None or run.data.labels is not None or not TASKS[run.task].has_labels:
+        return None
+    try:
+        config = json.loads((teacher / "config.json").read_text("utf-8"))
+    except (OSError, ValueError, RecursionError):
+        return None
+    if not isinstance(config, dict):
+        return None
+    return label_names(config) if has_head(config, TASKS[run.task].head) else []
+
+
+def _layout(run: Experiment, named: list[str] | None = None) -> Layout:
+    """The columns by the keys that the spec of this task calls them by. `named`: the labels, where it names none."""
     data, columns = run.data, run.data.columns
     read, written = column_keys(run.task, paired=columns.hypothesis is not None)
     wanted = {read: columns.source, "hypothesis": columns.hypothesis, written: columns.target, "id": columns.id}
@@ -105,4 +131,6 @@ def _layout(run: Experiment) -> Layout:
     if TASKS[run.task].writes_texts:
         limits[written] = ("max_target_tokens", data.max_target_tokens)
     held = {key: column for key, column in wanted.items() if column}
-    return Layout(held, ("data", "columns"), data.labels, limits, numbers=TASKS[run.task].num_outputs == 1)
+    labels = data.labels or (tuple(named) if named else None)
+    numbers, counted = TASKS[run.task].num_outputs == 1, data.labels is not None
+    return Layout(held, ("data", "columns"), labels, limits, numbers=numbers, counted=counted)

@@ -34,7 +34,8 @@ NUMBERED = ("id", "label")  # these columns may hold whole numbers
 class Layout:
     """What the rows of a file hold. `columns`: key of the spec -> column, the keys standing at `path`;
     `labels`: the names that a label may have (None: any); `limits`: key -> (setting, tokens); `several`: a target may
-    be a list of references; `numbers`: labels are numbers."""
+    be a list of references; `numbers`: labels are numbers. `counted`: the number of a label stands for it, too; the
+    model's own labels go by name alone."""
 
     columns: Mapping[str, str]
     path: Trail
@@ -42,6 +43,7 @@ class Layout:
     limits: Mapping[str, tuple[str, int]] = field(default_factory=dict)
     several: bool = False
     numbers: bool = False
+    counted: bool = True
 
 
 class Cut(NamedTuple):
@@ -190,20 +192,19 @@ class RowCheck:
         if labels is None or text.casefold() in (name.casefold() for name in labels):
             self.classes[text.casefold()] += 1
             return
-        if text.isdecimal() and int(text) < len(labels):
+        if text.isdecimal() and self.layout.counted and int(text) < len(labels):
             self.classes[labels[int(text)].casefold()] += 1
             return
         self.classes[text] += 1
         near = did_you_mean(str(value), labels)
-        self._fault(
-            "E426",
-            ("data", "labels"),
-            "label",
-            number,
-            f"not one of the labels {listed(labels, 'and')}: ",
-            f"did you mean {near}?" if near else f"add it, or write numbers from 0 to {len(labels) - 1}",
-            quoted(value),
-        )
+        if self.layout.counted:
+            path: Trail = ("data", "labels")
+            whose, hint = "the labels", f"add it, or write numbers from 0 to {len(labels) - 1}"
+        else:
+            path, whose = self.path, "the teacher's labels"
+            hint = "name all classes of the data, in the order in which it counts them: `data: {labels: [...]}`"
+        problem = f"not one of {whose} {listed(labels, 'and')}: "
+        self._fault("E426", path, "label", number, problem, f"did you mean {near}?" if near else hint, quoted(value))
 
     def _number(self, number: int, column: str, value: Any) -> None:
         """Is it a finite number, also of a CSV, as text?"""
@@ -231,6 +232,8 @@ class RowCheck:
         else:
             kind, problem, detail = "no text", f"{quoted(column)} is not a text: ", quoted(value)
             hint = "name a column of text"
+            if key == "label":
+                hint = "a label is a name or a whole number; to predict numbers: `task: regression`"
             if key == "target" and _are_texts(value):
                 hint = "a training row has one target; lists of references are for validation and test"
         self._fault("E422", path, kind, number, problem, hint, detail)

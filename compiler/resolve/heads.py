@@ -27,9 +27,9 @@ def fit_head(experiment: Experiment, teacher: ResolvedModel, reporter: Reporter)
     wanted = use_of(experiment).num_labels
     trained = experiment.teacher.train is not None
     place = ("teacher", "path" if teacher.settings["kind"] == "folder" else "hub")
-    drawn = not _has_head(teacher.config, head)
+    drawn = not has_head(teacher.config, head)
     if HEADS[head].classes and not drawn and wanted:
-        named = _names(teacher.config)
+        named = label_names(teacher.config)
         if _num_classes(teacher.config) not in (None, wanted):
             drawn = True
             if not trained:
@@ -80,12 +80,12 @@ def as_origin(experiment: Experiment, model: ResolvedModel) -> ResolvedModel:
         return model
     head, wanted = TASKS[experiment.task].head, use_of(experiment).num_labels
     others = HEADS[head].classes and wanted is not None and _num_classes(model.config) not in (None, wanted)
-    if _has_head(model.config, head) and not others:
+    if has_head(model.config, head) and not others:
         return model
     return replace(model, settings={**model.settings, "seed": experiment.teacher.seed})
 
 
-def _has_head(config: Mapping[str, Any], head: HeadName) -> bool:
+def has_head(config: Mapping[str, Any], head: HeadName) -> bool:
     """Was the checkpoint saved with the head? A config that does not say so is taken at its best."""
     classes = config.get("architectures")
     if not HEADS[head].saved_with or not isinstance(classes, list) or not classes:
@@ -98,7 +98,7 @@ def _num_classes(config: Mapping[str, Any]) -> int | None:
     return labels_of(config) if config.get("num_labels") or config.get("id2label") else None
 
 
-def _names(config: Mapping[str, Any]) -> list[str]:
+def label_names(config: Mapping[str, Any]) -> list[str]:
     """The labels in the order of the outputs; empty: not known, or only numbered (LABEL_0)."""
     named = config.get("id2label")
     if not isinstance(named, Mapping) or not all(str(key).isdecimal() and len(str(key)) < 10 for key in named):

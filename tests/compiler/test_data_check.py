@@ -446,3 +446,29 @@ def test_numbers_to_predict() -> None:
     write("rows.jsonl", [{"text": f"rain {i}", "label": 2} for i in range(3)])
     (found,) = messages(text=text)
     assert found.startswith("W429") and "have the label '2.0'" in found
+
+
+def test_without_labels_the_names_are_those_of_the_teacher(folder: Path) -> None:
+    """A number means nothing then: who counts, and from where?"""
+    (folder / "m").mkdir()
+    config = {"model_type": "bert", "architectures": ["BertForSequenceClassification"]}
+    text = CLASSES.replace("facebook/bart-large-mnli", "./m").replace("decoder_layers", "encoder_layers")
+
+    def told(names: dict[str, str] | None, labels: Sequence[object]) -> list[str]:
+        write("rows.jsonl", [{"text": f"rain {i}", "label": label} for i, label in enumerate(labels)])
+        (folder / "m" / "config.json").write_text(json.dumps(config if names is None else {**config, "id2label": names}))
+        Path("spec.yaml").write_text(text, "utf-8")
+        site = load_site(SiteOptions(offline=True)).site
+        assert site is not None
+        compiled = compile_spec(Path("spec.yaml"), (), site)
+        found = read_data(compiled, site=site).diagnostics
+        return [f"{one.code}: {one.message}" for one in found if one.code.startswith("E")]
+
+    names = {"0": "dry", "1": "wet"}
+    assert told(names, ["dry", "WET"]) == []
+    assert told(names, ["dry", "cold", 0]) == [
+        "E426: rows.jsonl, rows 2 and 3: not one of the teacher's labels dry and wet: 'cold'; 0"
+    ]
+    missing = "E202: the key `labels` is missing in `data`: the teacher has no names for its classes"
+    assert told({"0": "LABEL_0", "1": "LABEL_1"}, ["dry", "wet"]) == [missing]
+    assert told(None, ["dry", "wet"]) == [missing]
