@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Literal
 
 from ..diagnostics.diagnostic import Reporter, Trail, listed
+from ..extensions.built_in import fits
 from ..extensions.installed import WORDS, Kind, installed
 from ..extensions.stage_kinds import stage_kinds
 from ..spec.experiment import Experiment
@@ -38,13 +39,13 @@ def check_extensions(spec: SpecContext) -> None:
         elif (
             kind in ("terms", "methods")
             and extension is not None
-            and run.task not in (tasks := extension.facts["tasks"])
+            and not fits(extension.facts, run.task)
         ):
             reporter.error(
                 "E555",
                 path,
                 f"{extension.words} does not fit the task {run.task}",
-                f"remove it; it is for {listed(tasks, 'and')}",
+                f"remove it; it is for {listed(extension.facts['tasks'], 'and')}",
                 at="key",
                 because=[("task",)],
             )
@@ -53,13 +54,13 @@ def check_extensions(spec: SpecContext) -> None:
 def _check_stages(run: Experiment, reporter: Reporter) -> None:
     """Every stage that the spec names is for its task, ours as those of packages."""
     for name in run.stages:
-        tasks = stage_kinds().get(name, {}).get("tasks", (run.task,))
-        if run.task not in tasks:
+        facts = stage_kinds().get(name, {})
+        if not fits(facts, run.task):
             reporter.error(
                 "E555",
                 ("stages", name),
                 f"the stage {name} does not fit the task {run.task}",
-                f"remove it; it is for {listed(tasks, 'and')}",
+                f"remove it; it is for {listed(facts['tasks'], 'and')}",
                 at="key",
                 because=[("task",)],
             )

@@ -61,12 +61,17 @@ def _fragments() -> tuple[Mapping[str, Any], ...]:
     return tuple(json.loads(Path(file).read_text("utf-8")) for file in files if file.endswith(ENDING))
 
 
+def fits(facts: Facts, task: str) -> bool:
+    """Is it for this task? What names none is for all."""
+    return task in facts.get("tasks", (task,))
+
+
 def measured_metrics(task: str | None = None) -> tuple[str, ...]:
     """Our metrics that an evaluation measures, of a task or of all."""
     return tuple(
         name
         for name, metric in built_in("metrics").items()
-        if name != LOSS and (task is None or task in metric["tasks"])
+        if name != LOSS and (task is None or fits(metric, task))
     )
 
 

@@ -19,7 +19,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from ..diagnostics.diagnostic import listed
-from .built_in import built_in
+from .built_in import built_in, fits
 from .builtin_families import OURS
 from .schema_files import misfits, read_schema
 
@@ -112,7 +112,7 @@ def installed() -> Installed:
 
 def usable_metrics(task: str) -> tuple[str, ...]:
     """The metrics of installed packages that fit a task."""
-    return tuple(name for name, metric in installed().usable("metrics").items() if task in metric.facts["tasks"])
+    return tuple(name for name, metric in installed().usable("metrics").items() if fits(metric.facts, task))
 
 
 # --- what is registered ----------------------------------------------------------------------------
