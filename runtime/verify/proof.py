@@ -20,7 +20,7 @@ POINTS = {
     "g": ("the steps are those of the plan", "R316"),
     "h": ("the terms equal an independent reference", "R317"),
     "i": ("kept states of the teacher are the computed ones", "R318"),
-    "j": ("what is predicted is what the rows say", "R324"),
+    "j": ("what is predicted is what the rows say", "R325"),
 }
 
 

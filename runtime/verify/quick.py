@@ -37,7 +37,7 @@ def prove_quickly(
 ) -> None:
     """Points (b), (c), (h), (j) and, where states are kept, (i), in fp32 on a few rows, on every rank alike, on the
     CPU. The objective is left as it was, in eval mode. Raises `Failure` R31x: it is not what the plan says; R319: the
-    student's weights are no trained model's; R324: labels are not what the rows say."""
+    student's weights are no trained model's; R325: labels are not what the rows say."""
     teacher = objective.teacher
     models = [objective.student] + ([] if teacher is None else [teacher.model])
     number = sum(parameter.numel() for model in models for parameter in model.parameters())

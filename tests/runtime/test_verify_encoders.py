@@ -171,9 +171,9 @@ def untrained_projection(patch: pytest.MonkeyPatch) -> None:
 
 
 DEFECTS = [
-    (swapped_labels, CLASSIFICATION, "R324", "a row of the class .* has the label [02], which for the teacher is"),
+    (swapped_labels, CLASSIFICATION, "R325", "a row of the class .* has the label [02], which for the teacher is"),
     (padding_that_is_read, CLASSIFICATION, "R311", "is padding attended to"),
-    (masked_special_tokens, MASKED_LM, "R324", r"the special token \[\w+\] is to be predicted"),
+    (masked_special_tokens, MASKED_LM, "R325", r"the special token \[\w+\] is to be predicted"),
     (shifted_phi, CLASSIFICATION, "R317", "student encoder layer 0 is not held to the output of teacher layer"),
     (untrained_projection, CLASSIFICATION, "R314", "the projection matrices.encoder.weight is not trained"),
 ]
