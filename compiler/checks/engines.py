@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 from ..diagnostics.diagnostic import Reporter, Trail
-from ..resolve.engines import lacking, own_way, wanted_engine
+from ..resolve.engines import ONNX_TYPES, lacking, own_way, wanted_engine
 from ..resolve.site import Site
-from ..spec.experiment import Generation
+from ..spec.experiment import Export, Generation
+from ..tasks.task import TASKS
 from .context import ModelContext
 
 
@@ -22,6 +23,8 @@ def check_engines(models: ModelContext) -> None:
         family = student.architecture.family
         written.append((("evaluation", "generation"), evaluation.generation, family))
         for i, export in enumerate(evaluation.exports):
+            if not _check_export(export, i, run.task, models.reporter) or export.engine != "ctranslate2":
+                continue
             served = replace(evaluation.generation, engine=export.engine, compute_type=export.compute_type)
             written.append((("evaluation", "exports", i), served, family))
     for name, resolved in models.labels.items():
@@ -31,6 +34,32 @@ def check_engines(models: ModelContext) -> None:
             written.append((("pseudo_labels", name, "generation"), labeller.generation, family))
     for path, generation, family in written:
         _check_engine(generation, path, family, models.precision, models.reporter, models.site)
+
+
+def _check_export(export: Export, i: int, task: str, reporter: Reporter) -> bool:
+    """The engine of a form serves models of the task (E571), in its type (E572)."""
+    path: Trail = ("evaluation", "exports", i)
+    served_by = TASKS[task].served_by
+    if export.engine != served_by:
+        written = reporter.written((*path, "engine"))
+        reporter.error(
+            "E571",
+            (*path, "engine") if written else path,
+            f"{export.engine} does not serve models of the task {task}" if written or served_by else
+            f"models of the task {task} have no other form in which they are served",
+            f"write `engine: {served_by}`" if served_by else "remove it",
+            because=[("task",)],
+        )  # fmt: skip
+        return False
+    if export.engine == "onnx" and export.compute_type not in ONNX_TYPES:
+        reporter.error(
+            "E572",
+            (*path, "compute_type"),
+            f"onnx does not support {export.compute_type}",
+            "write `compute_type: fp32`, or `compute_type: int8`",
+        )
+        return False
+    return True
 
 
 def _check_engine(

@@ -8,6 +8,7 @@ from pathlib import PurePath
 from typing import Any
 
 from ..resolve.data_sources import table_fact
+from ..resolve.engines import Engine
 from ..resolve.objective import batch_settings, method_settings
 from ..resolve.scoring import scoring_settings
 from ..spec.experiment import Baseline, Experiment, Generation, Labeller, Speed, Training, Warmup
@@ -138,9 +139,10 @@ def benchmark_settings(
     }
 
 
-def convert_settings(compute_type: str) -> dict[str, Any]:
-    """Settings of a `convert` stage."""
-    return {"format": "ctranslate2", "compute_type": compute_type}
+def convert_settings(engine: Engine, task: str) -> dict[str, Any]:
+    """Settings of a `convert` stage. ctranslate2's is held to the original on tokens of its own, whatever the task."""
+    of_task = {} if engine.name == "ctranslate2" else {"task": task}
+    return {"format": engine.name, "compute_type": engine.compute_type, **of_task}
 
 
 def label_settings(

@@ -81,28 +81,37 @@ class StageBuilder:
                 self._stages[stage.key] = stage
                 self._names.append((f"{owner}/{id}", stage.key))
 
-    def writing(
+    def answering(
         self, settings: dict[str, Any], needs: dict[str, str], engine: Engine
     ) -> tuple[dict[str, Any], dict[str, str]]:
-        """Settings and needs of a stage in which an engine writes texts by the model that it needs: with the
-        engine, and the model in the engine's form, which is made once for each model and compute type."""
-        if settings["generation"] is None or engine.compute_type is None:
+        """Settings and needs of a stage in which an engine answers by the model that it needs: with the engine, and
+        the model in the engine's form, which is made once for each model and compute type."""
+        if engine.compute_type is None:
             return settings, needs
-        converted = self._converted(needs["model"], engine.compute_type)
+        if engine.name == "onnx":
+            served = {"engine": engine.name, "compute_type": engine.compute_type}
+            of_rows = {"model": needs["model"], "data": needs["data"]}
+            return {**settings, "served": served}, {
+                **needs, "converted": self._converted(of_rows, engine, settings["task"])
+            }  # fmt: skip
+        if settings["generation"] is None:
+            return settings, needs
+        converted = self._converted({"model": needs["model"]}, engine, settings["task"])
         generation = engine_settings(settings["generation"], engine)
         return {**settings, "generation": generation}, {**needs, "converted": converted}
 
-    def _converted(self, model: str, compute_type: str) -> str:
-        """The stage that puts a model into the fast engine's form; added where it is not there yet."""
+    def _converted(self, needs: dict[str, str], engine: Engine, task: str) -> str:
+        """The stage that puts a model into an engine's form; added where it is not there yet."""
+        settings = convert_settings(engine, task)
         for stage in self._stages.values():
-            of_it = stage.kind == "convert" and stage.needs == {"model": model}
-            if of_it and stage.settings["compute_type"] == compute_type:
+            of_it = stage.kind == "convert" and stage.needs == needs
+            if of_it and settings.items() <= stage.settings.items():
                 return stage.key
         stages = self.finished()
-        name = f"convert-{stages.called(model).replace('/', '-').replace('.', '-')}"
-        name += "" if compute_type == "fp32" else f"-{compute_type}"
+        name = f"convert-{stages.called(needs['model']).replace('/', '-').replace('.', '-')}"
+        name += "" if engine.compute_type == "fp32" else f"-{engine.compute_type}"
         id = next(id for id in chain([name], (f"{name}-{n}" for n in count(2))) if id not in stages)
-        return self.add(id, "convert", convert_settings(compute_type), {"model": model})
+        return self.add(id, "convert", settings, needs)
 
     def finished(self) -> Stages:
         """The stages, with their ids."""
@@ -132,7 +141,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site, made: M
 
     def add_evaluation(id: str, model: str, settings: dict[str, Any], engine: Engine) -> str:
         settings |= scoring_settings(experiment, settings["metrics"], line_break=teacher.line_break)
-        settings, needs = stages.writing(settings, {"model": model, "data": rows}, engine)
+        settings, needs = stages.answering(settings, {"model": model, "data": rows}, engine)
         return stages.add(id, "evaluate", settings, needs, generating)
 
     if own is not None:
@@ -199,7 +208,7 @@ def build_stages(experiment: Experiment, found: ResolvedRun, site: Site, made: M
     if evaluation.speed is not None:
         for who, model, generation, engine in candidates:
             measured = benchmark_settings(task, evaluation.speed, generation, found.precision, site.device_name, length)
-            measured, needs = stages.writing(measured, {"model": model, "data": rows}, engine)
+            measured, needs = stages.answering(measured, {"model": model, "data": rows}, engine)
             stages.add(f"benchmark-{who}", "benchmark", measured, needs)
     roles = {"student": trained_student, "teacher": best, "data": rows}
     for kind, settings in experiment.stages.items():
@@ -316,7 +325,7 @@ def _target_stages(
             written, rules = without_rules(settings)
             written |= _label_scoring(experiment, written, found.teacher, writer)
             engine = choose_engine(labeller.generation, architecture.family, settings["precision"], site)
-            written, written_needs = stages.writing(written, {"model": model}, engine)
+            written, written_needs = stages.answering(written, {"model": model}, engine)
             execution = Execution(locations=found.data.train_locations)
             key = stages.add(f"written-{name}" if rules else id, "pseudo-labels", written, written_needs, execution)
             if rules:  # a stage of its own: another rule does not write the labels anew

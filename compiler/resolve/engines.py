@@ -14,7 +14,8 @@ from ..extensions.families import FAMILIES
 from ..spec.experiment import Generation
 from .site import Site
 
-ON_CPU = ("fp32", "int8")
+ON_CPU = ("fp32", "int8")  # types of ctranslate2 there
+ONNX_TYPES = ("fp32", "int8")
 
 
 @record

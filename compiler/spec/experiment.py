@@ -443,7 +443,7 @@ class Speed:
 class Export:
     """The student in a form in which it is served."""
 
-    engine: Literal["ctranslate2"]
+    engine: Literal["ctranslate2", "onnx"]
     compute_type: Literal["fp32", "fp16", "bf16", "int8"]
 
 

@@ -30,7 +30,9 @@ def normalise(tree: Mapping[str, Any], schema: Schema, known: Known | None = Non
         found[key] = known[id(section), name][1]
     found["seeds"] = tree["seeds"][:1]
     found["tracking"] = {"experiment": tree["name"], **found["tracking"]}
-    found["evaluation"] = {"metrics": list(task.measured), **found["evaluation"]}
+    served_by = task.served_by or "onnx"  # of a task that has none: a rule says so
+    exports = [{"engine": served_by, **export} for export in found["evaluation"]["exports"]]
+    found["evaluation"] = {"metrics": list(task.measured), **found["evaluation"], "exports": exports}
     columns = found["data"]["columns"]
     paired = bool({*(task.pair or ())} & {*columns})
     keys = (*column_keys(name, paired=paired), "hypothesis" if paired else "")

@@ -81,7 +81,7 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
     "evaluate": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics", "precision": "precision",
         "generation": "evaluation.generation", "generation.named": "evaluation.generation.engine",
-        "generation.default_max_length": "data.max_target_tokens", **_SCORING,
+        "generation.default_max_length": "data.max_target_tokens", "served": "evaluation.exports.", **_SCORING,
     },
     "baseline": {
         "task": "task", "limit": "evaluation.limit", "metrics": "evaluation.metrics",
@@ -91,10 +91,10 @@ _KEYS: Mapping[str, Mapping[str, str]] = {
         "task": "task", "batch_size": "evaluation.speed.batch_size", "repeats": "evaluation.speed.repeats",
         "examples": "evaluation.speed.examples", "precision": "precision", "generation": "evaluation.generation",
         "generation.named": "evaluation.generation.engine",
-        "generation.default_max_length": "data.max_target_tokens",
+        "generation.default_max_length": "data.max_target_tokens", "served": "evaluation.exports.",
     },
     "convert": {
-        "format": "evaluation.generation.engine", "compute_type": "evaluation.generation.compute_type",
+        "format": "evaluation.generation.engine", "compute_type": "evaluation.generation.compute_type", "task": "task",
     },
 }  # fmt: skip
 _OF_STAGE: Mapping[str, Mapping[str, str]] = {

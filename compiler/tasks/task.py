@@ -39,6 +39,7 @@ class Task(NamedTuple):
     `data.columns`; `source`, `target`: those that are read and written ("": nothing is), `pair`: the keys of a task
     that can also read two texts. `measured`: the metrics of the result table; `monitor`: the one that decides what is
     best; `label_metric`: what pseudo-labels are judged by.
+    `served_by`: the engine of `evaluation.exports`; None: there is none.
     `writes_texts`: a decoder writes; `has_labels`, `has_masking`: `data` has such a section. `num_outputs`: of a head
     with a fixed number of them; the targets of a task with one output are numbers.
     """
@@ -51,6 +52,7 @@ class Task(NamedTuple):
     monitor: str
     pair: tuple[str, str] | None = None
     label_metric: str | None = None
+    served_by: Literal["ctranslate2", "onnx"] | None = None
     writes_texts: bool = False
     has_labels: bool = False
     has_masking: bool = False
@@ -66,6 +68,7 @@ TASKS: Mapping[str, Task] = {
         measured=("rouge1", "rouge2", "rougeLsum"),
         monitor="rouge2",
         label_metric="rouge2",
+        served_by="ctranslate2",
         writes_texts=True,
     ),
     "translation": Task(
@@ -76,6 +79,7 @@ TASKS: Mapping[str, Task] = {
         measured=("bleu", "chrf"),
         monitor="bleu",
         label_metric="bleu",
+        served_by="ctranslate2",
         writes_texts=True,
     ),
     "classification": Task(
@@ -86,6 +90,7 @@ TASKS: Mapping[str, Task] = {
         pair=("premise", "hypothesis"),
         measured=("accuracy",),
         monitor="accuracy",
+        served_by="onnx",
         has_labels=True,
     ),
     "regression": Task(
@@ -96,6 +101,7 @@ TASKS: Mapping[str, Task] = {
         pair=("premise", "hypothesis"),
         measured=("pearson", "spearman"),
         monitor="pearson",
+        served_by="onnx",
         num_outputs=1,
     ),
     "masked-lm": Task(

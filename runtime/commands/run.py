@@ -18,7 +18,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from ..available import check_available
+from ..available import check_available, check_packages
 from ..execution.code_identity import code_identity
 from ..execution.console import Console
 from ..execution.control import Control, make_control
@@ -105,6 +105,7 @@ def main(folders: Sequence[Path], options: Options) -> int:
             if isinstance(plan, Failure):
                 raise plan
             check_available(plan)
+            check_packages(plan)
             results[folder] = run(plan, folder, options, console, session)
         except Failure as failure:
             console.failure(failure, None)

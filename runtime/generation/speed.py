@@ -159,7 +159,7 @@ def _latency(run: Run, items: Sequence[Any], size: int) -> dict[str, float]:
     starts = range(0, max(1, len(items) - size + 1), size)
     parts = [items[start : start + size] for start in starts][:LATENCY_SAMPLES]
     milliseconds = [1000 * _timed(run, part, size)[0] for part in parts]
-    return {"p50": float(np.percentile(milliseconds, 50)), "p95": float(np.percentile(milliseconds, 95))}
+    return {f"p{share}": float(np.percentile(milliseconds, share)) for share in (5, 50, 95)}
 
 
 def _timed(run: Run, items: Sequence[Any], batch_size: int) -> tuple[float, int]:

@@ -409,15 +409,26 @@ class SignalsSettings(Extended):
 
 @dataclass(frozen=True, kw_only=True)
 class ConvertSettings(Extended):
-    """The model in role `model` in the form of another engine."""
+    """The model in role `model` in the form of another engine. `task`: of a model that is held to the original on rows
+    of the task (needs: `data`); None: it needs none."""
 
-    format: Literal["ctranslate2"]
+    format: Literal["ctranslate2", "onnx"]
+    compute_type: ComputeType
+    task: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Served:
+    """The form in which a model that writes no texts is evaluated and timed (needs: `converted`)."""
+
+    engine: Literal["onnx"]
     compute_type: ComputeType
 
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateSettings(Extended):
-    """`split` is `test` (all test sets) or `validation`; `limit` the first N examples."""
+    """`split` is `test` (all test sets) or `validation`; `limit` the first N examples. `served` None: the model is
+    evaluated as transformers has it, or as `generation` says."""
 
     task: str
     split: Literal["test", "validation"]
@@ -426,6 +437,7 @@ class EvaluateSettings(Extended):
     generation: GenerationSettings | None
     precision: Literal["fp32", "bf16", "fp16"]
     scoring: Scoring = field(default_factory=Scoring)
+    served: Served | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -453,7 +465,8 @@ class BaselineSettings(Extended):
 
 @dataclass(frozen=True, kw_only=True)
 class BenchmarkSettings(Extended):
-    """Speed of generation on the first `examples` of the first test set; `device` names the machine."""
+    """Speed on the first `examples` of the first test set; `device` names the machine, `served` is as in
+    `EvaluateSettings`."""
 
     task: str
     batch_size: int
@@ -462,6 +475,7 @@ class BenchmarkSettings(Extended):
     generation: GenerationSettings | None
     precision: Literal["fp32", "bf16", "fp16"]
     device: str
+    served: Served | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -175,10 +175,11 @@ def _exports(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for stage in plan.stages:
         form = stage.id.removeprefix("evaluate-student-")
-        if stage.kind != "evaluate" or form == stage.id or stage.settings.generation is None:
+        by = stage.settings.generation or stage.settings.served if stage.kind == "evaluate" else None
+        if form == stage.id or by is None:
             continue
         sets = _read(folders, stage.id, "metrics.json")
-        found[f"{stage.settings.generation.engine} {form}"] = {
+        found[f"{by.engine} {form}"] = {
             "test_sets": {name: _ordered(plan, scores) for name, scores in sets.items() if name != "baselines"},
             "speed": _read(folders, f"benchmark-student-{form}", "speed.json"),
         }
@@ -186,15 +187,25 @@ def _exports(plan: Plan, folders: Mapping[str, Path]) -> dict[str, Any]:
 
 
 def _like_with_like(speed: Mapping[str, Mapping[str, Any]]) -> dict[str, dict[str, Any]]:
-    """Who -> {engine, examples_per_second, tokens_per_second, beams, other_work}: as the plans' engines write, where
-    that is one for both; else as one does that both were measured with; else as each one's own."""
+    """Who -> {engine, examples_per_second, tokens_per_second, beams, other_work; of what writes nothing, latency_ms}:
+    as the plans' engines answer, where that is one for both; else as one does that both were measured with; else as
+    each one's own."""
     found = {who: measured for who, measured in speed.items() if measured}
     own = [measured.get("engine") for measured in found.values()]
     common = [name for name in own if all(name in measured.get("engines", {}) for measured in found.values())]
     if len(set(own)) > 1 and common:
         found = {who: {"engine": common[0], **measured["engines"][common[0]]} for who, measured in found.items()}
     wanted = ("engine", "examples_per_second", "tokens_per_second", "beams", "other_work")
-    return {who: {name: measured[name] for name in wanted if name in measured} for who, measured in found.items()}
+    return {
+        who: {name: measured[name] for name in wanted if name in measured} | _latency(measured)
+        for who, measured in found.items()
+    }
+
+
+def _latency(measured: Mapping[str, Any]) -> dict[str, Any]:
+    """Of what writes nothing: how long it takes for an answer depends on no search."""
+    own = measured.get("engines", {}).get(measured.get("engine"), {})
+    return {"latency_ms": own["latency_ms"]} if "latency_ms" in own and "beams" not in own else {}
 
 
 def disturbed(compared: Mapping[Any, Mapping[str, Any]]) -> bool:

@@ -124,6 +124,11 @@ def _of_speed(summary: Mapping[str, Any]) -> str:
         engines = ", ".join(f"the {who}'s by {engine}" for who, engine in by.items())
     place = f"batches of {speed['batch_size']} on {speed['device']}"
     remarks = [*_other_engines(summary), *_beams(compared), *_lengths(compared), *_disturbances(summary)]
+    if sizes := _latency_batches(summary):
+        what = " and of ".join(sizes)
+        remarks.insert(0, f"ms: for a batch of {what}, median and in brackets 5 % and 95 % of the batches")
+    notes = {name: found["speed"].get("note") for name, found in summary["exports"].items()}
+    remarks += [f"{name}: {note}" for name, note in notes.items() if note]
     remark = f" ({'; '.join(remarks)})" if remarks else ""
     decoding = ", decoding included" if any("beams" in found for found in compared.values()) else ""
     return f"speed: {place}{f' by {engines}' if engines else ''}{decoding}{remark}"
@@ -176,6 +181,8 @@ def _rows(
     with_speed = with_sizes and any(summary["speed"].values())
     header = [Cell(""), *map(Cell, metrics)]
     header += [Cell("params")] * with_sizes + [Cell("examples/s"), Cell("speed-up")] * with_speed
+    batches = _latency_batches(summary) if with_speed else []
+    header += [Cell(f"ms, {size}") for size in batches]
     rows = [header]
     for name, found in scores["baselines"].items():
         row = [Cell(f"{name} baseline"), *(_score(found, metric) for metric in metrics)]
@@ -184,7 +191,8 @@ def _rows(
         row = [Cell(label_of(summary, who)), *(_score(scores[who], metric) for metric in metrics)]
         row += [Cell(f"{summary['parameters'][who] / 1e6:.1f}M")] * with_sizes
         if with_speed:
-            row += [_rate(summary["speed_compared"].get(who, {})), _speedup(summary, who)]
+            speed = summary["speed_compared"].get(who, {})
+            row += [_rate(speed), _speedup(summary, who), *(_latency(speed, size) for size in batches)]
         rows.append(row)
         if published := _published(summary, who, name_of_set, metrics, is_first=with_sizes):
             rows.append([Cell(f"{who}, expected"), *(_score(published, metric) for metric in metrics)])
@@ -193,7 +201,8 @@ def _rows(
         row = [Cell(f"student, {form}"), *(_score(of_set, metric) for metric in metrics)]
         row += [Cell(f"{summary['parameters']['student'] / 1e6:.1f}M")] * with_sizes
         if with_speed:
-            row += [_rate(found["speed"]), _export_speedup(summary, found["speed"])]
+            speed = {**found["speed"], **found["speed"].get("engines", {}).get(found["speed"].get("engine"), {})}
+            row += [_rate(speed), _export_speedup(summary, speed), *(_latency(speed, size) for size in batches)]
         rows.append(row)
     if scores["retention"]:
         shares = scores["retention"]
@@ -244,6 +253,21 @@ def _rate(speed: Mapping[str, Any]) -> Cell:
         return Cell("")
     rate = float(speed["examples_per_second"])
     return Cell(_mark(speed) + (f"{rate:.1f}" if rate >= 10 else f"{rate:.2f}"))
+
+
+def _latency_batches(summary: Mapping[str, Any]) -> list[str]:
+    """The sizes of the batches whose latency was measured, of tasks in which nothing is written."""
+    found = [size for speed in summary["speed_compared"].values() for size in speed.get("latency_ms", ())]
+    return list(dict.fromkeys(found))
+
+
+def _latency(speed: Mapping[str, Any], size: str) -> Cell:
+    """The median, and the 5 % and 95 % beside it."""
+    found = speed.get("latency_ms", {}).get(size)
+    if found is None:
+        return Cell("")
+    interval = f"[{found['p5']:.3g}, {found['p95']:.3g}]" if "p5" in found else ""
+    return Cell(f"{_mark(speed)}{found['p50']:.3g}", interval)
 
 
 def _mark(*speeds: Mapping[str, Any]) -> str:

@@ -4,8 +4,8 @@ speed.json   {device, engine, threads, batch_size, examples, examples_per_second
               latency_ms_per_example, seconds: [one a pass], beams, other_work, parameters, note, engines}
 
 `engines` has a record for each engine that can be this model: {examples_per_second, tokens_per_second, seconds, beams,
-other_work, latency_ms: {"1": {p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples (32, or all
-of fewer), in milliseconds. `other_work`: cores of ours that others used meanwhile; 0.0 on an accelerator, where it
+other_work, latency_ms: {"1": {p5, p50, p95}, "32": {...}}}, latencies of a whole batch of so many examples (32, or
+all of fewer), in milliseconds. `other_work`: cores of ours that others used meanwhile; 0.0 on an accelerator, where it
 matters little; `beams`: of what writes. The rest is that of the plan's engine, so that models are compared like with
 like.
 """
@@ -58,11 +58,12 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
             parameters = found.pop("parameters") or parameters
             engines[found.pop("engine")] = found
     resolved, measured = next(iter(engines.items()))
+    on_cpu = context.device == "cpu" or settings.served is not None
     result = {
-        "device": settings.device,
+        "device": settings.device if settings.served is None or context.device == "cpu" else "cpu",
         "engine": resolved,
         "note": notes[0],
-        "threads": num_cores() if context.device == "cpu" else 1,
+        "threads": num_cores() if on_cpu else 1,
         "batch_size": settings.batch_size,
         "examples": forms[0].num_examples,
         **{name: measured[name] for name in MEASURED if name in measured},
@@ -73,8 +74,18 @@ def run(stage: Stage, context: Context) -> dict[str, Any]:
     text = json.dumps(result, indent=1, sort_keys=True, allow_nan=False)
     (context.folder / "speed.json").write_text(text + "\n", "utf-8")
     context.journal.log({"speed/examples_per_second": measured["examples_per_second"]}, 0)
-    line = ", ".join(f"{found['examples_per_second']:.1f} examples/s by {name}" for name, found in engines.items())
+    line = ", ".join(
+        f"{found['examples_per_second']:.1f} examples/s by {name}{_latencies(found)}"
+        for name, found in engines.items()
+    )
     return {**result, "line": line + (f"; {notes[0]}" if notes[0] else "")}
+
+
+def _latencies(found: dict[str, Any]) -> str:
+    """Of what writes nothing: how long a batch takes that is given to it alone."""
+    if "beams" in found:
+        return ""
+    return "".join(f", {size} in {one['p50']:.3g} ms" for size, one in found["latency_ms"].items())
 
 
 BENCHMARK = StageKind(run=run, parallel=False)

@@ -23,6 +23,7 @@ from ..metrics.classes import majority
 from ..metrics.score import needing, score, score_loss
 from ..models.forward import label_logits
 from ..models.load import load_model, load_tokenizer, model_folder
+from ..models.onnx_form import OnnxModel
 from ..plan.plan import Stage
 from ..plan.settings import EvaluateSettings, ValidationSettings
 from ..protocol import Task, Timed
@@ -46,7 +47,7 @@ class Evaluation:
         self._of_labels = needing(self._settings.metrics, "labels")
         folder = model_folder(context.inputs["model"])
         self._pad_id = load_tokenizer(folder).pad_token_id
-        self._model = load_model(folder, precision=self._settings.precision).to(context.device)
+        self._model = evaluated(self._settings, context)
         require_names(self._model.config, self._names, f"the model in {folder}")
 
     def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:
@@ -154,6 +155,14 @@ def probabilities(logits: Logits) -> NDArray[np.float64]:
     return found
 
 
+def evaluated(settings: EvaluateSettings, context: Context) -> Any:
+    """The model of an `evaluate` stage, in the form that the plan asks for; `logits_of` takes it."""
+    if settings.served is not None:
+        return OnnxModel(context.inputs["converted"], torch.get_num_threads())
+    folder = model_folder(context.inputs["model"])
+    return load_model(folder, precision=settings.precision).to(context.device)
+
+
 def logits_everywhere(
     task: Task,
     model: Any,
@@ -175,7 +184,9 @@ def logits_everywhere(
 
 @torch.inference_mode()
 def logits_of(model: Any, batch: Mapping[str, torch.Tensor], device: Any) -> Logits:
-    """(B, classes) of a collated batch."""
+    """(B, classes) of a collated batch. `model`: of transformers, or an `OnnxModel`."""
+    if isinstance(model, OnnxModel):
+        return model.logits(batch)
     logits = label_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
     found: Logits = logits.float().cpu().numpy()
     return found

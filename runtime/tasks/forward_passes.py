@@ -13,10 +13,13 @@ import numpy as np
 from ..data.batches import sorted_batches
 from ..data.rows import Rows
 from ..execution.context import Context
+from ..execution.processes import num_cores
 from ..failure import interrupted
 from ..generation.speed import measure_alone, timed_passes
 from ..models.families import count_parameters
 from ..models.load import Precision, load_model, load_tokenizer, model_folder
+from ..models.onnx_form import ENGINE as ONNX
+from ..models.onnx_form import OnnxModel
 from ..plan.plan import Stage
 from ..plan.settings import BenchmarkSettings
 from ..protocol import Timed
@@ -62,10 +65,12 @@ Prepare = Callable[[Any, Any, Rows, int], Callable[[Any], Any]]
 class Forwards:
     """What is timed, in a process of its own: a model of a folder over the first examples of a split of a data
     artifact, in batches of so many, `repeats` times after one warm-up. Tokens are in the rows; only padding them is
-    part of it. `prepare`: a function of a module."""
+    part of it. `prepare`: a function of a module; `converted`: the form in which onnxruntime serves the model, None:
+    transformers runs it."""
 
     prepare: Prepare
     folder: Path
+    converted: Path | None
     precision: Precision
     device: str
     data: Path
@@ -76,7 +81,13 @@ class Forwards:
 
     def measure(self, on_pass: Callable[[int], None]) -> dict[str, Any]:
         rows = Rows.open(self.data, self.split)
-        model = load_model(self.folder, precision=self.precision).to(self.device)
+        model: Any
+        if self.converted is None:
+            model = load_model(self.folder, precision=self.precision).to(self.device)
+            engine, device, parameters = ENGINE, self.device, count_parameters(model)
+        else:
+            model = OnnxModel(self.converted, num_cores())
+            engine, device, parameters = ONNX, model.device, None
         answer = self.prepare(model, load_tokenizer(self.folder), rows, self.num_examples)
 
         def run(ids: Sequence[int], batch_size: int) -> int:
@@ -86,16 +97,19 @@ class Forwards:
                 answer(chosen[part])
             return int(rows.source_lengths[chosen].sum())
 
-        found = timed_passes(run, range(self.num_examples), self.batch_size, self.repeats, self.device, on_pass)
-        return {"engine": ENGINE, "note": "", "parameters": count_parameters(model), **found}
+        found = timed_passes(run, range(self.num_examples), self.batch_size, self.repeats, device, on_pass)
+        note = "" if device == self.device else f"{engine} calculates on the CPU"
+        return {"engine": engine, "note": note, "parameters": parameters, **found}
 
 
 def timed_forwards(stage: Stage, context: Context, split: str, prepare: Prepare) -> list[Timed]:
-    """Of a `benchmark` stage: forward passes over the first examples of a set, by transformers."""
+    """Of a `benchmark` stage: forward passes over the first examples of a set, by transformers, or by what serves the
+    model."""
     settings: BenchmarkSettings = stage.settings
     num_examples = min(settings.examples, Rows.open(context.inputs["data"], split).num_examples)
     job = Forwards(
-        prepare, model_folder(context.inputs["model"]), settings.precision, context.device,
-        context.inputs["data"], split, num_examples, settings.batch_size, settings.repeats,
+        prepare, model_folder(context.inputs["model"]), context.inputs.get("converted"), settings.precision,
+        context.device, context.inputs["data"], split, num_examples, settings.batch_size, settings.repeats,
     )  # fmt: skip
-    return [Timed(name=ENGINE, num_examples=num_examples, measure=partial(measure_alone, job))]
+    name = ENGINE if settings.served is None else settings.served.engine
+    return [Timed(name=name, num_examples=num_examples, measure=partial(measure_alone, job))]

@@ -16,11 +16,11 @@ from ..data.rows import Rows
 from ..execution.context import Context
 from ..messages.notices import Notice
 from ..metrics.score import needing, score, score_loss
-from ..models.load import load_model, load_tokenizer, model_folder
+from ..models.load import load_tokenizer, model_folder
 from ..plan.plan import Stage
 from ..plan.settings import EvaluateSettings, ValidationSettings
 from ..protocol import Task
-from .classified import logits_everywhere
+from .classified import evaluated, logits_everywhere
 
 Numbers = NDArray[np.float64]
 
@@ -33,9 +33,8 @@ class Evaluation:
     def __init__(self, task: Task, stage: Stage, context: Context) -> None:
         self._task, self._stage, self._context = task, stage, context
         self._settings: EvaluateSettings = stage.settings
-        folder = model_folder(context.inputs["model"])
-        self._pad_id = load_tokenizer(folder).pad_token_id
-        self._model = load_model(folder, precision=self._settings.precision).to(context.device)
+        self._pad_id = load_tokenizer(model_folder(context.inputs["model"])).pad_token_id
+        self._model = evaluated(self._settings, context)
         self._trained = Rows.open(context.inputs["data"], "train")
 
     def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:

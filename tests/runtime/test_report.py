@@ -115,6 +115,28 @@ def test_speeds_are_compared_like_with_like(plan: Plan, store: Store) -> None:
     ) in lines[-1]
 
 
+def test_where_nothing_is_written_the_table_has_latencies(plan: Plan, store: Store) -> None:
+    """Of the models and of the forms in which the student is served; a form that calculates elsewhere says so."""
+    of_one, of_many = {"p5": 1.0, "p50": 1.25, "p95": 2.0}, {"p50": 30.0, "p95": 31.0}  # p5: not in older artifacts
+    for who in ("teacher", "student"):
+        store.discard(plan.stage(f"benchmark-{who}").key)
+        found = {"examples_per_second": 50.0, "latency_ms": {"1": of_one, "32": of_many}}
+        speed = {"batch_size": 32, "device": "cpu", "engine": "transformers", **found, "engines": {"transformers": found}}
+        publish(store, plan, f"benchmark-{who}", "speed.json", speed)
+    summary = summarize(plan, store)
+    fast = {"examples_per_second": 100.0, "latency_ms": {"1": {**of_one, "p50": 1.125}, "32": of_many}}
+    summary["exports"] = {"onnx int8": {
+        "test_sets": {"test": STUDENT},
+        "speed": {"batch_size": 32, "engine": "onnx", "note": "onnx calculates on the CPU", **fast, "engines": {"onnx": fast}},
+    }}  # fmt: skip
+    _, header, _, _, teacher, student, form, _, footnote = table_text(summary, 160).splitlines()
+    assert header.endswith("params  examples/s  speed-up        ms, 1  ms, 32")
+    assert teacher.endswith("4.0M        50.0     1.00x  1.25 [1, 2]      30") and student.endswith("1.25 [1, 2]      30")
+    assert form.startswith("student, onnx int8") and form.endswith("3.0M       100.0     2.00x  1.12 [1, 2]      30")
+    assert "ms: for a batch of 1 and of 32, median and in brackets 5 % and 95 % of the batches" in footnote
+    assert "onnx int8: onnx calculates on the CPU" in footnote and "decoding included" not in footnote
+
+
 def test_summary_of_a_run_that_has_only_begun(plan: Plan, tmp_path: Path) -> None:
     summary = summarize(plan, Store(tmp_path / "store"))
     assert (summary["teacher"], summary["student"], summary["retention"]) == ({}, {}, {})
