@@ -275,15 +275,15 @@ class RowCheck:
 
 
 def tell_one_class(checks: Sequence[RowCheck], reporter: Reporter) -> None:
-    """Reports W429: all rows that are trained on have one label."""
+    """Reports E430: all rows that are trained on have one label."""
     trained = [check for check in checks if check.path[1] == "train"]
     classes = sum((check.classes for check in trained), Counter[str]())
     if len(classes) == 1 < classes.total() and all(check.complete and not check.lacking for check in trained):
-        reporter.warning(
-            "W429",
+        reporter.error(
+            "E430",
             trained[0].path,
             f"all rows of {list_files([check.name for check in trained])} have the label {quoted(next(iter(classes)))}",
-            "a model that is trained on them answers with it whatever it reads: is it the right column?",
+            "a model that is trained on them answers with it whatever it reads: name the right column, or more rows",
             because=[check.path for check in trained[1:]],
         )
 

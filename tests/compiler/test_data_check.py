@@ -423,7 +423,7 @@ def test_labels_by_name_and_by_number() -> None:
 def test_rows_of_one_class() -> None:
     write("rows.jsonl", [{"text": "a", "label": "good"}, {"text": "b", "label": 1}])
     told = messages("data.columns={text: text}", "data.labels=[bad, good]", text=CLASSES)
-    assert [message[:4] for message in told] == ["W429"] and "have the label 'good'" in told[0]
+    assert [message[:4] for message in told] == ["E430"] and "have the label 'good'" in told[0]
     write("rows.jsonl", [{"text": "a", "label": "good"}, {"text": "b</s>", "label": 0}])
     told = messages("data.columns={text: text}", "data.labels=[bad, good]", text=CLASSES)
     assert [message[:4] for message in told] == ["W425"]  # BART classifies from the last end token
@@ -445,7 +445,7 @@ def test_numbers_to_predict() -> None:
     assert "row 2: 'label' is null" in found
     write("rows.jsonl", [{"text": f"rain {i}", "label": 2} for i in range(3)])
     (found,) = messages(text=text)
-    assert found.startswith("W429") and "have the label '2.0'" in found
+    assert found.startswith("E430") and "have the label '2.0'" in found
 
 
 def test_without_labels_the_names_are_those_of_the_teacher(folder: Path) -> None:
