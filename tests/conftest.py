@@ -53,12 +53,27 @@ class HandedOver(BaseException):
     """In place of the process that the compile half becomes: no `except Exception` holds it up."""
 
 
+@pytest.fixture(scope="session")
+def empty_database(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A SQLite file of MLflow's with its tables. Do not write into it."""
+    from distilc.runtime.tracking.server import connect
+
+    file = tmp_path_factory.mktemp("tracking") / "mlflow.db"
+    connect(f"sqlite:///{file}")
+    return file
+
+
 @pytest.fixture
-def distilc(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> Callable[..., str]:
+def distilc(
+    monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], empty_database: Path
+) -> Callable[..., str]:
     """`distilc(*arguments)` -> what it said. Both halves, in this process, which has the libraries already: a start
     imports for ten seconds. It must end well."""
     from distilc.compiler.cli import distilc as command
     from distilc.runtime.__main__ import main as become
+    from distilc.runtime.tracking import server
+
+    monkeypatch.setattr(server, "_make_tables", lambda file, client_class: shutil.copy(empty_database, file))
 
     def hand_over(program: str, words: Sequence[str]) -> NoReturn:
         assert list(words[:3]) == [program, "-m", "distilc.runtime"]

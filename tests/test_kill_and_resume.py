@@ -18,7 +18,7 @@ SEED = 6023  # one that draws each victim once, and no moment of a start
 def test_killed_runs_end_as_undisturbed_ones(tmp_path: Path) -> None:
     script = Path(__file__).parent / "kill_and_resume.py"
     command = [sys.executable, str(script), "--stage", "train", "train", "labels", "train", "--phases", "--kills", "1",
-               "--steps", "20", "--rows", "600", "--seed", str(SEED), "--keep", str(tmp_path)]  # fmt: skip
+               "--steps", "30", "--rows", "600", "--seed", str(SEED), "--keep", str(tmp_path)]  # fmt: skip
     result = subprocess.run(command, capture_output=True, text=True, timeout=1800)
     assert result.returncode == 0, result.stdout[-4000:] + result.stderr[-4000:]
     assert " 0 differ" in result.stdout

@@ -4,9 +4,7 @@ the task's phases begin with."""
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -49,7 +47,10 @@ def data(folder: Path, kind: str) -> dict[str, object]:
 
 
 @pytest.mark.slow
-def test_a_student_is_distilled_in_general_and_then_for_its_task(folder: Path) -> None:
+def test_a_student_is_distilled_in_general_and_then_for_its_task(
+    distilc: Callable[..., str], folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
     general = {
         "extends": str(SPECS / "general-4.yaml"), "teacher": {"path": str(folder / "bert")}, "student": SHAPE,
         "data": {**data(folder, "texts"), "train": {"files": str(folder / "train-texts.jsonl"), "hub": None}},
@@ -67,10 +68,7 @@ def test_a_student_is_distilled_in_general_and_then_for_its_task(folder: Path) -
         "training[0].stopping": {"max_steps": 3}, "training[1].stopping": {"max_steps": 2}, "evaluation.speed": None,
     }  # fmt: skip
     given = [part for path, value in changes.items() for part in ("--set", f"{path}={json.dumps(value)}")]
-    command = [sys.executable, "-m", "distilc.compiler", "run", str(SPECS / "tinybert-4.yaml"), *given, "--in-process"]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=1200)
-    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    distilc("run", str(SPECS / "tinybert-4.yaml"), *given, "--in-process")
     (run,) = (folder / ".distilc" / "runs").iterdir()
     summary = json.loads((run / "summary.json").read_text())
     assert [phase["steps"] for phase in summary["phases"]] == [3, 2]
