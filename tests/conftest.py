@@ -28,8 +28,8 @@ settings.load_profile("distilc")
 
 # What takes longest comes first, so that no worker is alone with it at the end.
 LONG = (
-    "test_equivalence", "test_kill_and_resume", "test_two_nodes", "test_extensions", "test_added_by_files", "test_verify",
-    "test_mutations", "test_label_mixes", "test_masked_lm", "test_resolved", "test_tracking", "test_fuzz", "test_phases",
+    "test_equivalence", "test_kill_and_resume", "test_two_nodes", "test_encoder_sharding", "test_extensions",
+    "test_added_by_files", "test_verify", "test_tinybert", "test_mutations", "test_label_mixes", "test_masked_lm", "test_resolved", "test_tracking", "test_fuzz", "test_phases",
     "test_named_runs",
 )  # fmt: skip
 
