@@ -65,6 +65,10 @@ def start_engine(objective: Any, stage: Stage) -> Any:
     offload = partitions.get("offload_optimizer", {}).get("device", "none")
     optimizer = optimizer_of(parameters, settings, on_cpu=offload == "cpu")
     engine, *_ = deepspeed.initialize(model=objective, optimizer=optimizer, config=config)
+    if engine.zero_optimization_partition_weights():
+        # Read as weights, not called as a module, and in a validation first where no term asks for logits.
+        for parameter in objective.head_terms.student.linear.parameters():
+            deepspeed.zero.register_external_parameter(objective.head_terms, parameter)
     return engine
 
 
