@@ -65,6 +65,8 @@ SHARED = (
     .replace("hidden: {encoder: 0.5, decoder: 1.0, layer_norm: per-token}", "hidden: {decoder: 1.0}")
     .replace("  embedding: 0.1\n", "")
 )
+# No term asks for logits: a validation is the first to do so.
+STATES = OWN.replace("  labels: {weight: 1.0, smoothing: 0.1}\n  logits: 0.8\n", "")
 # Its states can be kept; two epochs.
 KEPT = SHARED.replace("  attention: {decoder_cross: 2.0}\n", "").replace("stopping: {max_steps: 6}", "stopping: {max_steps: 9}")
 # Ways to train: what is not run in a step leaves no rank waiting, and no share of a sharded optimizer with the gradient of
@@ -118,7 +120,8 @@ def alone(workspace: Path) -> dict[str, Found]:
     spec = Spec(workspace, "alone", OWN, 1)
     ways = [spec.way(f"zero-{zero}", zero) for zero in (0, 3)]
     ways += [spec.way("small", 0, micro_batch_tokens=SMALL_MICRO_BATCH), spec.way("one-row", 0, batch_size=1)]
-    return run([(spec, ways)], "--in-process")
+    states = Spec(workspace, "states", STATES, 1)
+    return run([(spec, ways), (states, [states.way(f"zero-{zero}", zero) for zero in (0, 3)])], "--in-process")
 
 
 @pytest.fixture(scope="module")
@@ -168,6 +171,14 @@ def test_losses_do_not_depend_on_how_the_plan_runs(alone: dict[str, Found], foun
         assert alone[f"alone/{name}"][0] == pytest.approx(reference, abs=1e-5), name
     for name in ("zero-0", "zero-1", "zero-2", "zero-3", "zero-0-small", "zero-2-small"):
         assert found[f"own/{name}"][0] == pytest.approx(reference, abs=1e-5), name
+
+
+def test_terms_of_states_alone_do_not_depend_on_it_either(alone: dict[str, Found]) -> None:
+    losses, weights = alone["states/zero-0"]
+    assert len(losses) == NUM_STEPS + 2
+    other_losses, other_weights = alone["states/zero-3"]
+    assert other_losses == pytest.approx(losses, abs=1e-5)
+    assert difference(other_weights, weights) < 1e-5
 
 
 def test_a_process_without_examples_changes_nothing(alone: dict[str, Found], found: dict[str, Found]) -> None:
