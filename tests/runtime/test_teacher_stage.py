@@ -165,7 +165,7 @@ def test_what_the_compiler_writes_for_a_scratch_model_is_known(family):
     config = scratch_config(architecture, 100)
     check_names(family_of(family), config)
     for task in tasks_of(family):
-        num_labels = 3 if task == "classification" else None
+        num_labels = {"classification": 3, "regression": 1}.get(task)
         model = construct(family_of(family), config, 1, own_head=False, num_labels=num_labels)
         facts = architecture_of({"model_type": family, **config}, task, num_labels)
         assert count_parameters(model) == facts.parameters
