@@ -416,19 +416,9 @@ class Task(ABC):
         """Of the model of an `evaluate` stage."""
 
     @abstractmethod
-    def validate(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: Any,
-        ids: Any,
-        metrics: Sequence[str],
-        settings: Any,
-        context: Any,
-        device: Any,
-    ) -> dict[str, float]:
-        """Metrics of the answers of a model in training to these rows; the same numbers on every rank. `settings`:
-        `ValidationSettings`. The loss is not among them: it is the same for all tasks."""
+    def validate(self, asked: Validation) -> dict[str, float]:
+        """Metrics of the answers of a model in training; the same numbers on every rank. The loss is not among them: it
+        is the same for all tasks."""
 
     @abstractmethod
     def usage(self, text: str) -> list[str]:
@@ -438,6 +428,21 @@ class Task(ABC):
     @abstractmethod
     def timed(self, stage: Any, context: Any, split: str) -> list[Timed]:
         """What is timed of the model of a `benchmark` stage, the plan's form first."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Validation:
+    """What a task is asked in the middle of a training: `metrics` of the answers of `model`, in eval mode on `device`,
+    to the rows `ids` of `rows` (`Rows`). `settings`: `ValidationSettings`; `context`: of the stage that trains it."""
+
+    model: Any
+    tokenizer: Any
+    rows: Any
+    ids: Any
+    metrics: Sequence[str]
+    settings: Any
+    context: Any
+    device: Any
 
 
 @dataclass(frozen=True, kw_only=True)

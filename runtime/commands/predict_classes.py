@@ -149,7 +149,7 @@ class Classifier:
     def _logits(self, rows: Sequence[Mapping[str, str]]) -> Any:
         """(rows, classes)"""
         from ..data.batches import sorted_batches
-        from ..tasks.classified import logits_of
+        from ..tasks.row_logits import logits_of
 
         cut: Literal["longest_first", "only_first"] = "longest_first" if self._candidates is None else "only_first"
         tokens = _Tokens([(ids, types) for ids, types, _ in encoded(rows, self._tokenizer, self._settings, cut)])

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, Any, Literal
 from ..data.classes import Classes, classes_of, name_outputs, read_classes, require_names
 from ..failure import Failure
 from ..plan.plan import Stage
-from ..plan.settings import DataSettings, ValidationSettings
-from ..protocol import Evaluation, Items, Task, Timed
+from ..plan.settings import DataSettings
+from ..protocol import Evaluation, Items, Task, Timed, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -111,20 +111,10 @@ class Classification(Task):
 
         return Evaluation(self, stage, context)
 
-    def validate(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: Rows,
-        ids: Any,
-        metrics: Sequence[str],
-        settings: ValidationSettings,
-        context: Context,
-        device: Any,
-    ) -> dict[str, float]:
+    def validate(self, asked: Validation) -> dict[str, float]:
         from .classified import validate
 
-        return validate(self, model, tokenizer, rows, ids, metrics, settings, context, device)
+        return validate(self, asked)
 
     def usage(self, text: str) -> list[str]:
         return [
@@ -135,7 +125,7 @@ class Classification(Task):
         ]
 
     def timed(self, stage: Stage, context: Context, split: str) -> list[Timed]:
-        from .classified import timed
+        from .row_logits import timed
 
         return timed(stage, context, split)
 

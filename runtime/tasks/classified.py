@@ -1,4 +1,4 @@
-"""Classes that a model chooses: held against the labels, in an evaluation and in a training, and timed.
+"""Classes that a model chooses: held against the labels, in an evaluation and in a training.
 
 predictions.<test set>.jsonl  {id, source, hypothesis of a pair, reference, prediction, probabilities: {class: p}}
 confusion.<test set>.csv/png  how often each class was taken for each (`confusion.py`)
@@ -6,8 +6,7 @@ confusion.<test set>.csv/png  how often each class was taken for each (`confusio
 
 from __future__ import annotations
 
-import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -17,20 +16,15 @@ from numpy.typing import NDArray
 from ..data.classes import read_classes, require_names
 from ..data.rows import Rows
 from ..execution.context import Context
-from ..extensions import TASKS
 from ..messages.notices import Notice
 from ..metrics.classes import majority
 from ..metrics.score import needing, score, score_loss
-from ..models.forward import label_logits
-from ..models.load import load_model, load_tokenizer, model_folder
-from ..models.onnx_form import OnnxModel
+from ..models.load import load_tokenizer, model_folder
 from ..plan.plan import Stage
-from ..plan.settings import EvaluateSettings, ValidationSettings
-from ..protocol import Task, Timed
+from ..plan.settings import EvaluateSettings
+from ..protocol import Task, Validation
 from .confusion import confusion, write_confusion
-from .forward_passes import over_ranks, timed_forwards
-
-Logits = NDArray[np.float32]  # (N, classes)
+from .row_logits import Logits, evaluated_model, evaluation_logits, validation_logits, write_predictions
 
 
 class Evaluation:
@@ -47,16 +41,13 @@ class Evaluation:
         self._of_labels = needing(self._settings.metrics, "labels")
         folder = model_folder(context.inputs["model"])
         self._pad_id = load_tokenizer(folder).pad_token_id
-        self._model = evaluated(self._settings, context)
+        self._model = evaluated_model(self._settings, context)
         require_names(self._model.config, self._names, f"the model in {folder}")
 
     def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:
         context, metrics = self._context, self._settings.metrics
         ids = np.arange(num_examples)
-        with context.progress.task(f"classifying {name}", num_examples, "examples") as update:
-            logits = logits_everywhere(
-                self._task, self._model, rows, ids, self._pad_id, context, context.device, update
-            )
+        logits = evaluation_logits(self._task, self._model, rows, ids, self._pad_id, context, f"classifying {name}")
         labels = labels_of(rows, ids)
         scores: dict[str, Any] = {}
         if self._of_labels:
@@ -96,18 +87,15 @@ class Evaluation:
 
     def _write(self, rows: Rows, logits: Logits, labels: NDArray[np.int64], name: str) -> None:
         folder, names = self._context.folder, self._names
-        with (folder / f"predictions.{name}.jsonl").open("w", encoding="utf-8") as file:
-            for i, (row, shares) in enumerate(zip(logits, probabilities(logits), strict=True)):
-                raw = rows.raw(i)
-                line = {
-                    "id": raw["id"],
-                    "source": raw["source"],
-                    **({"hypothesis": raw["hypothesis"]} if "hypothesis" in raw else {}),
-                    "reference": names[labels[i]],
-                    "prediction": names[row.argmax()],
-                    "probabilities": {of: round(float(share), 6) for of, share in zip(names, shares, strict=True)},
-                }
-                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        answers = (
+            {
+                "reference": names[labels[i]],
+                "prediction": names[row.argmax()],
+                "probabilities": {of: round(float(share), 6) for of, share in zip(names, shares, strict=True)},
+            }
+            for i, (row, shares) in enumerate(zip(logits, probabilities(logits), strict=True))
+        )
+        write_predictions(folder / f"predictions.{name}.jsonl", rows, answers)
         counts = confusion(labels, logits.argmax(axis=1), len(names))
         write_confusion(folder / f"confusion.{name}.csv", names, counts)
 
@@ -115,24 +103,13 @@ class Evaluation:
 # --- in a training ---------------------------------------------------------------------------------
 
 
-def validate(
-    task: Task,
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    ids: Any,
-    metrics: Sequence[str],
-    settings: ValidationSettings,
-    context: Context,
-    device: Any,
-) -> dict[str, float]:
+def validate(task: Task, asked: Validation) -> dict[str, float]:
     """Each rank classifies every `world`-th row; all score the whole, so all agree."""
-    names = read_classes(context.inputs["data"])
-    with context.progress.task("validation", len(ids), "examples") as update:
-        logits = logits_everywhere(task, model, rows, ids, tokenizer.pad_token_id, context, device, update)
-    predictions, references = ([names[i] for i in side] for side in (logits.argmax(axis=1), labels_of(rows, ids)))
-    result = score(metrics, predictions, references, settings.scoring)
-    return {name: float(result[name]["value"]) for name in metrics}
+    names = read_classes(asked.context.inputs["data"])
+    sides = validation_logits(task, asked).argmax(axis=1), labels_of(asked.rows, asked.ids)
+    predictions, references = ([names[i] for i in side] for side in sides)
+    result = score(asked.metrics, predictions, references, asked.settings.scoring)
+    return {name: float(result[name]["value"]) for name in asked.metrics}
 
 
 # --- logits ----------------------------------------------------------------------------------------
@@ -153,53 +130,3 @@ def probabilities(logits: Logits) -> NDArray[np.float64]:
     """(N, classes)"""
     found: NDArray[np.float64] = torch.from_numpy(logits).double().softmax(dim=1).numpy()
     return found
-
-
-def evaluated(settings: EvaluateSettings, context: Context) -> Any:
-    """The model of an `evaluate` stage, in the form that the plan asks for; `logits_of` takes it."""
-    if settings.served is not None:
-        return OnnxModel(context.inputs["converted"], torch.get_num_threads())
-    folder = model_folder(context.inputs["model"])
-    return load_model(folder, precision=settings.precision).to(context.device)
-
-
-def logits_everywhere(
-    task: Task,
-    model: Any,
-    rows: Rows,
-    ids: Any,
-    pad_id: int,
-    context: Context,
-    device: Any,
-    on_progress: Callable[[int], None],
-) -> Logits:
-    """Logits of some rows, in their order, on every rank; each computes its share. `model`: in eval mode.
-
-    Raises `Failure` R300: asked to stop."""
-    def answer(chosen: Any) -> list[Any]:
-        return list(logits_of(model, task.collate(rows, chosen, pad_id), device))
-
-    return np.stack(over_ranks(rows, ids, context, on_progress, answer))
-
-
-@torch.inference_mode()
-def logits_of(model: Any, batch: Mapping[str, torch.Tensor], device: Any) -> Logits:
-    """(B, classes) of a collated batch. `model`: of transformers, or an `OnnxModel`."""
-    if isinstance(model, OnnxModel):
-        return model.logits(batch)
-    logits = label_logits(model, {name: tensor.to(device) for name, tensor in batch.items()})
-    found: Logits = logits.float().cpu().numpy()
-    return found
-
-
-# --- timed -----------------------------------------------------------------------------------------
-
-
-def timed(stage: Stage, context: Context, split: str) -> list[Timed]:
-    """Forward passes over the first examples of a set."""
-    return timed_forwards(stage, context, split, _classify)
-
-
-def _classify(model: Any, tokenizer: Any, rows: Rows, num_examples: int) -> Callable[[Any], Logits]:
-    task, pad_id = TASKS["classification"], tokenizer.pad_token_id
-    return lambda ids: logits_of(model, task.collate(rows, ids, pad_id), model.device)

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 from ..plan.plan import Stage
-from ..plan.settings import DataSettings, TrainSettings, ValidationSettings
-from ..protocol import Evaluation, Items, Task, Timed
+from ..plan.settings import DataSettings, TrainSettings
+from ..protocol import Evaluation, Items, Task, Timed, Validation
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -82,20 +82,10 @@ class MaskedLm(Task):
 
         return Evaluation(self, stage, context)
 
-    def validate(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: Rows,
-        ids: Any,
-        metrics: Sequence[str],
-        settings: ValidationSettings,
-        context: Context,
-        device: Any,
-    ) -> dict[str, float]:
+    def validate(self, asked: Validation) -> dict[str, float]:
         from .masked_tokens import validate
 
-        return validate(self, model, tokenizer, rows, ids, metrics, settings, context, device)
+        return validate(self, asked)
 
     def usage(self, text: str) -> list[str]:
         return [

@@ -25,8 +25,8 @@ from ..models.forward import last_states, with_inputs
 from ..models.head import Head, chunks
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..plan.plan import Stage
-from ..plan.settings import EvaluateSettings, Scoring, ValidationSettings
-from ..protocol import Task, Timed
+from ..plan.settings import EvaluateSettings, Scoring
+from ..protocol import Task, Timed, Validation
 from .forward_passes import over_ranks, timed_forwards
 
 Tokens = NDArray[np.int64]
@@ -97,22 +97,13 @@ def _scored(found: Predicted, metrics: Sequence[str], tokenizer: Any, scoring: S
     return {name: scores[name] for name in metrics if name in scores}
 
 
-def validate(
-    task: Task,
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    ids: Any,
-    metrics: Sequence[str],
-    settings: ValidationSettings,
-    context: Context,
-    device: Any,
-) -> dict[str, float]:
+def validate(task: Task, asked: Validation) -> dict[str, float]:
     """Each rank predicts for every `world`-th row; all score the whole, so all agree."""
+    context, ids, tokenizer = asked.context, asked.ids, asked.tokenizer
     with context.progress.task("validation", len(ids), "examples") as update:
-        found = predicted(task, model, tokenizer, rows, ids, context, device, update)
-    scores = _scored(found, metrics, tokenizer, settings.scoring)
-    return {name: float(scores[name]["value"]) for name in metrics}
+        found = predicted(task, asked.model, tokenizer, asked.rows, ids, context, asked.device, update)
+    scores = _scored(found, asked.metrics, tokenizer, asked.settings.scoring)
+    return {name: float(scores[name]["value"]) for name in asked.metrics}
 
 
 # --- predictions -----------------------------------------------------------------------------------

@@ -5,8 +5,7 @@ predictions.<test set>.jsonl  {id, source, hypothesis of a pair, reference, pred
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
@@ -18,9 +17,9 @@ from ..messages.notices import Notice
 from ..metrics.score import needing, score, score_loss
 from ..models.load import load_tokenizer, model_folder
 from ..plan.plan import Stage
-from ..plan.settings import EvaluateSettings, ValidationSettings
-from ..protocol import Task
-from .classified import evaluated, logits_everywhere
+from ..plan.settings import EvaluateSettings
+from ..protocol import Task, Validation
+from .row_logits import evaluated_model, evaluation_logits, validation_logits, write_predictions
 
 Numbers = NDArray[np.float64]
 
@@ -34,15 +33,12 @@ class Evaluation:
         self._task, self._stage, self._context = task, stage, context
         self._settings: EvaluateSettings = stage.settings
         self._pad_id = load_tokenizer(model_folder(context.inputs["model"])).pad_token_id
-        self._model = evaluated(self._settings, context)
+        self._model = evaluated_model(self._settings, context)
         self._trained = Rows.open(context.inputs["data"], "train")
 
     def scores(self, rows: Rows, num_examples: int, name: str) -> dict[str, Any]:
         context, ids = self._context, np.arange(num_examples)
-        with context.progress.task(f"predicting {name}", num_examples, "examples") as update:
-            logits = logits_everywhere(
-                self._task, self._model, rows, ids, self._pad_id, context, context.device, update
-            )
+        logits = evaluation_logits(self._task, self._model, rows, ids, self._pad_id, context, f"predicting {name}")
         predicted, wanted = logits[:, 0].astype(np.float64), numbers_of(rows, ids)
         if context.is_rank_zero:
             self._write(rows, predicted, wanted, name)
@@ -76,38 +72,21 @@ class Evaluation:
         return {metric: scores[metric] for metric in metrics if metric in scores}
 
     def _write(self, rows: Rows, predicted: Numbers, wanted: Numbers, name: str) -> None:
-        with (self._context.folder / f"predictions.{name}.jsonl").open("w", encoding="utf-8") as file:
-            for i, (prediction, reference) in enumerate(zip(predicted.tolist(), wanted.tolist(), strict=True)):
-                raw = rows.raw(i)
-                line = {
-                    "id": raw["id"],
-                    "source": raw["source"],
-                    **({"hypothesis": raw["hypothesis"]} if "hypothesis" in raw else {}),
-                    "reference": reference,
-                    "prediction": prediction,
-                }
-                file.write(json.dumps(line, ensure_ascii=False, allow_nan=False) + "\n")
+        answers = (
+            {"reference": reference, "prediction": prediction}
+            for prediction, reference in zip(predicted.tolist(), wanted.tolist(), strict=True)
+        )
+        write_predictions(self._context.folder / f"predictions.{name}.jsonl", rows, answers)
 
 
 # --- in a training ---------------------------------------------------------------------------------
 
 
-def validate(
-    task: Task,
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    ids: Any,
-    metrics: Sequence[str],
-    settings: ValidationSettings,
-    context: Context,
-    device: Any,
-) -> dict[str, float]:
+def validate(task: Task, asked: Validation) -> dict[str, float]:
     """Each rank reads every `world`-th row; all score the whole, so all agree."""
-    with context.progress.task("validation", len(ids), "examples") as update:
-        logits = logits_everywhere(task, model, rows, ids, tokenizer.pad_token_id, context, device, update)
-    result = score(metrics, texts(logits[:, 0]), texts(numbers_of(rows, ids)), settings.scoring)
-    return {name: float(result[name]["value"]) for name in metrics}
+    predicted, wanted = validation_logits(task, asked)[:, 0], numbers_of(asked.rows, asked.ids)
+    result = score(asked.metrics, texts(predicted), texts(wanted), asked.settings.scoring)
+    return {name: float(result[name]["value"]) for name in asked.metrics}
 
 
 def numbers_of(rows: Rows, ids: Any) -> Numbers:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ..failure import Failure
 from ..plan.plan import Stage
-from ..plan.settings import DataSettings, ValidationSettings
-from ..protocol import Evaluation
+from ..plan.settings import DataSettings
+from ..protocol import Evaluation, Validation
 from .classification import Classification
 
 if TYPE_CHECKING:
@@ -57,20 +57,10 @@ class Regression(Classification):
 
         return Evaluation(self, stage, context)
 
-    def validate(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: Rows,
-        ids: Any,
-        metrics: Sequence[str],
-        settings: ValidationSettings,
-        context: Context,
-        device: Any,
-    ) -> dict[str, float]:
+    def validate(self, asked: Validation) -> dict[str, float]:
         from .regressed import validate
 
-        return validate(self, model, tokenizer, rows, ids, metrics, settings, context, device)
+        return validate(self, asked)
 
     def usage(self, text: str) -> list[str]:
         return [

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..messages.notices import Notice
 from ..plan.plan import Stage
-from ..plan.settings import DataSettings, Scoring, ValidationSettings
-from ..protocol import Evaluation, Items, Task, Timed
+from ..plan.settings import DataSettings, Scoring
+from ..protocol import Evaluation, Items, Task, Timed, Validation
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -75,20 +75,10 @@ class Seq2Seq(Task):
         """Baseline -> metric -> {value, ...}. None here."""
         return {}
 
-    def validate(
-        self,
-        model: Any,
-        tokenizer: Any,
-        rows: Rows,
-        ids: Any,
-        metrics: Sequence[str],
-        settings: ValidationSettings,
-        context: Context,
-        device: Any,
-    ) -> dict[str, float]:
+    def validate(self, asked: Validation) -> dict[str, float]:
         from .written import validate
 
-        return validate(model, tokenizer, rows, ids, metrics, settings, context, device)
+        return validate(asked)
 
     def usage(self, text: str) -> list[str]:
         return [

@@ -33,8 +33,8 @@ from ..models.forward import label_logits
 from ..models.load import load_model, load_tokenizer, model_folder
 from ..objective.terms import labels_term
 from ..plan.plan import Stage
-from ..plan.settings import BenchmarkSettings, EvaluateSettings, GenerationSettings, ValidationSettings
-from ..protocol import Task, Timed
+from ..plan.settings import BenchmarkSettings, EvaluateSettings, GenerationSettings
+from ..protocol import Task, Timed, Validation
 
 LOSS_BATCH_TOKENS = 8192
 MODELS = ("benchmark-teacher", "benchmark-student")  # stages that time a model itself, no export
@@ -195,29 +195,22 @@ def _write_predictions(path: Path, records: Sequence[dict[str, Any]], prediction
 # --- in a training ---------------------------------------------------------------------------------
 
 
-def validate(
-    model: Any,
-    tokenizer: Any,
-    rows: Rows,
-    ids: Any,
-    metrics: Sequence[str],
-    settings: ValidationSettings,
-    context: Context,
-    device: Any,
-) -> dict[str, float]:
+def validate(asked: Validation) -> dict[str, float]:
     """Each rank writes for every `world`-th row; all score the whole, so all agree."""
+    rows, ids, context, generation = asked.rows, asked.ids, asked.context, asked.settings.generation
     mine = ids[context.rank :: context.world]
-    generation = settings.generation
     assert generation is not None  # of tasks that write text
     with context.progress.task("validation texts", len(mine), "examples") as update:
-        engine = TransformersEngine(model, tokenizer, generation, device, rows.target(0), with_scores=False)
+        engine = TransformersEngine(
+            asked.model, asked.tokenizer, generation, asked.device, rows.target(0), with_scores=False
+        )
         texts = generate_texts(engine, rows, mine, update)
         del engine
     everywhere = context.gather(dict(zip(mine.tolist(), texts, strict=True)))
     predictions = {i: text for part in everywhere for i, text in part.items()}
     references = [references_of(rows.raw(int(i))) for i in ids]
-    result = score(metrics, [predictions[int(i)] for i in ids], references, settings.scoring)
-    return {name: float(result[name]["value"]) for name in metrics}
+    result = score(asked.metrics, [predictions[int(i)] for i in ids], references, asked.settings.scoring)
+    return {name: float(result[name]["value"]) for name in asked.metrics}
 
 
 # --- timed -----------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ import torch.distributed as dist
 from ..data.batches import micro_batches
 from ..metrics.score import needing, score_loss
 from ..models.load import load_model, model_folder
+from ..protocol import Validation
 from .engine import whole_parameters
 from .step import Training
 
@@ -31,11 +32,12 @@ def validate(training: Training, step: int) -> dict[str, float]:
     of_answers = [name for name in settings.metrics if name not in of_loss]
     if of_answers:
         model = _whole_model(training)
-        tokenizer, context = training.tokenizer, training.context
-        metrics |= training.task.validate(
-            model, tokenizer, rows, ids, of_answers, settings, context, training.engine.device
-        )
-        del model
+        asked = Validation(
+            model=model, tokenizer=training.tokenizer, rows=rows, ids=ids, metrics=of_answers, settings=settings,
+            context=training.context, device=training.engine.device,
+        )  # fmt: skip
+        metrics |= training.task.validate(asked)
+        del model, asked
     training.engine.train()
     training.context.journal.log({f"validation/{name}": value for name, value in metrics.items()}, step)
     return metrics
