@@ -168,7 +168,9 @@ def run(plan: Plan, folder: Path, options: Options, console: Console, session: S
     with ExitStack() as here:
         try:
             # A plan's own workspace lies where it was compiled: for a path that was damaged no folders are made.
-            workspace.mkdir(parents=options.workspace is not None, exist_ok=True)
+            if options.workspace is None:
+                workspace.parent.stat()
+            workspace.mkdir(parents=True, exist_ok=True)
             run_folder.mkdir(parents=True, exist_ok=True)
             _copy_plan(folder, run_folder, plan.site.workspace)
             control = make_control(run_folder)
